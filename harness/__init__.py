@@ -1,0 +1,1 @@
+"""Campaigns: run them, judge them, report on them."""

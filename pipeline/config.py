@@ -1,0 +1,83 @@
+"""The base of every stage's configuration.
+
+A configuration is a frozen pydantic model that refuses unknown keys.  Every field is made
+with `param`, so that its help text, its unit and whether it changes the product stand beside
+its default; ``nightjar init`` writes the commented file and `config_hash` the provenance card
+from the same declarations.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["StageConfig", "config_hash", "param"]
+
+
+class StageConfig(BaseModel):
+    """Frozen, strict about its keys; the parent of every stage's ``Config``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+def param(
+    default: Any,
+    help: str,
+    *,
+    unit: str = "",
+    product: bool = True,
+    **limits: Any,  # noqa: A002
+) -> Any:
+    """Declare one configuration value.
+
+    Parameters
+    ----------
+    default : object
+        Its default.
+    help : str
+        One sentence for the user.
+    unit : str
+        Physical unit, empty for a pure number.
+    product : bool
+        Whether the value changes the pixels or rows that come out; only these enter the hash.
+    **limits
+        Bounds as pydantic knows them (``ge``, ``gt``, ``le``, ``lt`` ...).
+
+    Returns
+    -------
+    pydantic.fields.FieldInfo
+        The field.
+    """
+    extra: dict[str, Any] = {"unit": unit, "product": product}
+    return Field(default, description=help, json_schema_extra=extra, **limits)
+
+
+def _product_values(config: BaseModel) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, field in type(config).model_fields.items():
+        extra = field.json_schema_extra
+        if isinstance(extra, dict) and extra.get("product") is False:
+            continue
+        value = getattr(config, name)
+        values[name] = _product_values(value) if isinstance(value, BaseModel) else value
+    return values
+
+
+def config_hash(config: BaseModel) -> str:
+    """Return 12 hex digits that change when a value that affects the product changes.
+
+    Parameters
+    ----------
+    config : pydantic.BaseModel
+        Any configuration model.
+
+    Returns
+    -------
+    str
+        The first 12 hex digits of a SHA-256.
+    """
+    text = json.dumps(_product_values(config), sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

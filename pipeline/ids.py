@@ -1,0 +1,50 @@
+"""Packing of identifiers into 63 bits, and the refusal to overflow.
+
+A `diaSourceId` is ``(visit * 100 + detector) << 25 | counter``, the packing Rubin uses for
+DECam; an object born from a source takes that source's number.  The numbers are therefore
+unique over a survey, stable under re-processing and readable by hand.
+"""
+
+from __future__ import annotations
+
+__all__ = ["COUNTER_BITS", "pack", "unpack"]
+
+COUNTER_BITS = 25
+_DETECTORS = 100
+_LARGEST_VISIT = ((1 << (63 - COUNTER_BITS)) - 1) // _DETECTORS - 1
+
+
+def pack(visit: int, detector: int, counter: int = 0) -> int:
+    """Pack visit, detector and a running number into one identifier.
+
+    Parameters
+    ----------
+    visit, detector, counter : int
+        Exposure number, CCD number (0-99) and running number within the pair.
+
+    Returns
+    -------
+    int
+        A positive 63-bit number.
+
+    Raises
+    ------
+    OverflowError
+        If one of the three does not fit.
+    """
+    limits = {
+        "visit": (visit, _LARGEST_VISIT),
+        "detector": (detector, _DETECTORS - 1),
+        "counter": (counter, (1 << COUNTER_BITS) - 1),
+    }
+    for name, (value, largest) in limits.items():
+        if not 0 <= value <= largest:
+            raise OverflowError(f"{name} {value} does not fit an identifier (0 to {largest})")
+    return (int(visit) * _DETECTORS + int(detector)) << COUNTER_BITS | int(counter)
+
+
+def unpack(identifier: int) -> tuple[int, int, int]:
+    """Return ``(visit, detector, counter)`` of an identifier made by `pack`."""
+    pair, counter = divmod(int(identifier), 1 << COUNTER_BITS)
+    visit, detector = divmod(pair, _DETECTORS)
+    return visit, detector, counter

@@ -1,0 +1,1 @@
+"""A sky, a camera, a night: raw exposures with complete truth."""

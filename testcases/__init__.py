@@ -1,0 +1,1 @@
+"""Declarative test cases; see `harness.verify`."""
