@@ -25,11 +25,11 @@ class StageConfig(BaseModel):
 
 def param(
     default: Any,
-    help: str,
+    help: str,  # noqa: A002
     *,
     unit: str = "",
     product: bool = True,
-    **limits: Any,  # noqa: A002
+    **limits: Any,
 ) -> Any:
     """Declare one configuration value.
 

@@ -258,7 +258,7 @@ class PolynomialPsf(Psf):
 
     def stamps(self, x: npt.ArrayLike, y: npt.ArrayLike) -> FloatArray:  # noqa: D102
         terms = polynomial_terms(x, y, self.shape, self.order)
-        return np.tensordot(terms, self.coefficients, axes=(1, 0))
+        return np.asarray(np.tensordot(terms, self.coefficients, axes=(1, 0)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
