@@ -231,7 +231,7 @@ class Psf(ABC):
 
     def at(self, x: float, y: float) -> FloatArray:
         """One centred stamp, ``(side, side)``, at a position in pixels."""
-        return self.stamps(np.array([x], float), np.array([y], float))[0]
+        return np.asarray(self.stamps(np.array([x], float), np.array([y], float))[0])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

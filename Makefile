@@ -1,0 +1,67 @@
+# make verify    a small campaign from simulated raw frames to a milestone test report
+# make test      the tests, the linters and the type checker
+# make bench     speed, beside the peers that are installed;  make bench-science: accuracy
+# Every target needs only Python >= 3.11 and make; it creates .venv by itself.
+
+PYTHON ?= python3
+PROFILE ?= mini
+SEED ?= 20150217
+JOBS ?= 2
+VENV := .venv
+PY := $(VENV)/bin/python
+NIGHTJAR := $(VENV)/bin/nightjar
+WORK := campaigns/$(PROFILE)
+EVIDENCE := campaigns/evidence
+export OMP_NUM_THREADS = 1
+export OPENBLAS_NUM_THREADS = 1
+
+.PHONY: help env test lint unit verify demo bench bench-science docs image verify-container clean
+
+help:
+	@sed -n 's/^# //p' Makefile | head -4
+
+env: $(VENV)/.ready
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
+	  || { echo "nightjar: needs Python 3.11, 3.12 or 3.13, found $$($(PYTHON) --version); set PYTHON=..."; exit 2; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
+	  || { echo "nightjar: Python has no venv module; install it (Debian: apt-get install python3-venv)"; exit 2; }
+	@echo "nightjar: creating $(VENV) (about a minute)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(PY) -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+test: env
+	@$(PY) -m harness.verify.evidence lint -- $(MAKE) --no-print-directory lint
+	@$(PY) -m harness.verify.evidence unit-tests --junit $(EVIDENCE)/unit-tests.xml -- \
+	  $(PY) -m pytest --junit-xml=$(EVIDENCE)/unit-tests.xml
+
+lint: env
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
+
+unit: env
+	@$(PY) -m pytest
+
+verify: env
+	@$(MAKE) --no-print-directory campaign
+
+.PHONY: campaign
+campaign:
+	@test -e $(WORK)/nightjar.toml || $(NIGHTJAR) init $(WORK) --profile $(PROFILE) --seed $(SEED)
+	@$(NIGHTJAR) sim $(WORK) -j $(JOBS)
+	@$(NIGHTJAR) run $(WORK) -j $(JOBS)
+	@code=0; $(NIGHTJAR) verify $(WORK) || code=$$?; test $$code -eq 0 -o $$code -eq 3
+
+demo: env
+	@$(MAKE) --no-print-directory campaign PROFILE=tiny
+
+bench: env
+	@$(PY) -m bench speed
+
+bench-science: env
+	@$(PY) -m bench science
+
+clean:
+	rm -rf campaigns build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,118 @@
+"""The floor plan, enforced: who may import whom, and how large a room may be."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STAGES = ["isr", "calibrate", "template", "subtract", "diasource", "diaobject", "alerts"]
+SIMS_MAY = {
+    "pipeline." + m
+    for m in (
+        "camera",
+        "exposure",
+        "schema",
+        "io",
+        "errors",
+        "timescales",
+        "ids",
+        "config",
+        "compiled",
+    )
+}
+FORBIDDEN_IN_PIPELINE = ("harness", "sims", "testcases", "duckdb", "typer", "rich")
+
+
+def _sources(*packages: str) -> list[Path]:
+    return sorted(p for name in packages for p in (ROOT / name).rglob("*.py"))
+
+
+def _imports(path: Path) -> Iterator[str]:
+    package = path.relative_to(ROOT).with_suffix("").parts
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(package[: len(package) - node.level]) if node.level else ""
+            module = ".".join(filter(None, [base, node.module or ""]))
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def _within(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+@pytest.mark.parametrize("path", _sources("pipeline"), ids=str)
+def test_pipeline_knows_nothing_of_the_house_around_it(path: Path) -> None:
+    wrong = [i for i in _imports(path) if any(_within(i, f) for f in FORBIDDEN_IN_PIPELINE)]
+
+    assert not wrong
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_stages_do_not_import_one_another(stage: str) -> None:
+    others = [f"pipeline.{s}" for s in STAGES if s != stage]
+    wrong = [
+        (p.name, i)
+        for p in _sources(f"pipeline/{stage}")
+        for i in _imports(p)
+        if any(_within(i, o) for o in others)
+    ]
+
+    assert not wrong
+
+
+def test_sims_import_only_the_nouns() -> None:
+    wrong = [
+        (p.name, i)
+        for p in _sources("sims")
+        for i in _imports(p)
+        if _within(i, "harness")
+        or (_within(i, "pipeline") and not any(_within(i, m) for m in SIMS_MAY))
+    ]
+
+    assert not wrong
+
+
+def test_nothing_imports_the_command_line() -> None:
+    wrong = [
+        (p.name, i)
+        for p in _sources("pipeline", "sims", "harness")
+        if "cli" not in p.parts
+        for i in _imports(p)
+        if _within(i, "harness.cli")
+    ]
+
+    assert not wrong
+
+
+def test_only_io_touches_files() -> None:
+    allowed = {ROOT / "pipeline" / "io", ROOT / "pipeline" / "camera"}
+    wrong = [
+        (str(p.relative_to(ROOT)), i)
+        for p in _sources(*[f"pipeline/{s}" for s in STAGES])
+        if not any(a in p.parents for a in allowed)
+        for i in _imports(p)
+        if _within(i, "astropy.io.fits.open")
+    ]
+
+    assert not wrong
+
+
+@pytest.mark.parametrize("path", _sources("pipeline", "sims", "harness"), ids=str)
+def test_rooms_stay_small(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    long = [f.name for f in functions if _body_lines(f) > 60]
+
+    assert len(path.read_text().splitlines()) <= 600
+    assert not long
+
+
+def _body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
