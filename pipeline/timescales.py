@@ -1,9 +1,8 @@
 """UTC to TAI.
 
 Headers carry UTC, catalogues TAI.  The difference was 35 s in February 2015 and has been 37 s
-since 2017; a slip of that size moves a fast asteroid by more
-than an arcsecond.  A UTC date here is the calendar date and the time of day in days of 86,400 s, as a
-header gives them.
+since 2017; a slip of that size moves a fast asteroid by more than an arcsecond.  A UTC date here
+is the calendar date and the time of day in days of 86,400 s, as headers give them.
 """
 
 from __future__ import annotations
