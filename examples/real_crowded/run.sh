@@ -1,0 +1,15 @@
+#!/bin/sh
+# run.sh FOLDER [WORKSPACE]: ingest the images of FOLDER, run the chain, judge and report.
+set -eu
+folder=${1:?usage: run.sh FOLDER [WORKSPACE]}
+here=$(cd "$(dirname "$0")/../.." && pwd)
+workspace=${2:-$here/campaigns/real_crowded}
+make --no-print-directory -C "$here" env
+nightjar="$here/.venv/bin/nightjar"
+test -e "$workspace/nightjar.toml" || "$nightjar" init "$workspace" --camera generic
+"$nightjar" ingest "$workspace" --camera generic "$folder"/*.fits*
+"$nightjar" run "$workspace"
+code=0
+"$nightjar" verify "$workspace" || code=$?
+"$nightjar" report "$workspace"
+exit $code

@@ -1,0 +1,15 @@
+#!/bin/sh
+# run.sh FOLDER [WORKSPACE]: ingest the images of FOLDER, run the chain, judge and report.
+set -eu
+folder=${1:?usage: run.sh FOLDER [WORKSPACE]}
+here=$(cd "$(dirname "$0")/../.." && pwd)
+workspace=${2:-$here/campaigns/real_decam}
+make --no-print-directory -C "$here" env
+nightjar="$here/.venv/bin/nightjar"
+test -e "$workspace/nightjar.toml" || "$nightjar" init "$workspace" --camera decam
+"$nightjar" ingest "$workspace" "$folder"/*_ooi_*.fits*
+"$nightjar" run "$workspace"
+code=0
+"$nightjar" verify "$workspace" || code=$?
+"$nightjar" report "$workspace"
+exit $code
