@@ -1,0 +1,450 @@
+"""PSF photometry: the core that every measurement at a given place shares.
+
+A flux is the weighted least-squares amplitude of the point spread function,
+
+    f = Σ w P D / Σ w P²,
+
+over a disk of pixels, with weights w = 1/V_s from a *smooth, source-free* variance.  Weights from
+observed counts would pull fluxes low (−4 % at a signal-to-noise ratio of 6).  The error is the
+sandwich Σ w² P² V / (Σ w P²)² with the total variance V, the source's own noise included; noise
+that is correlated between pixels, as in a resampled template, enters through its autocovariance.
+
+The PSF is shifted to the sub-pixel position with B-splines.  Its stamps are prefiltered once,
+so that a shifted stamp and its two derivatives cost one separable pass of a few taps
+(Unser 1999, IEEE Signal Processing Magazine 16, 22).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import spline_filter1d, zoom
+
+from pipeline.compiled import compiled
+from pipeline.exposure import FloatArray, GridPsf, Image, Mask, PolynomialPsf, Psf, bits
+
+__all__ = [
+    "BAD_PIXELS",
+    "ForcedFlux",
+    "SplinePsf",
+    "forced_flux",
+    "fwhm",
+    "psf_box",
+    "smooth_variance",
+]
+
+BAD_PIXELS = bits(
+    "BAD", "SAT", "CR", "NO_DATA", "UNMASKEDNAN", "BLEED", "EDGEBLEED", "UNLISTED", "SAT_TEMPLATE"
+)
+"""Planes whose pixels carry no information on a source's flux."""
+
+_PAD = 4
+_SHARP = 3.5
+_CHUNK = 1024
+_WHITE = np.ones((1, 1, 1, 1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ForcedFlux:
+    """Fluxes at given positions, one entry per position.
+
+    Attributes
+    ----------
+    flux, flux_err : ndarray, (n,), image unit
+        PSF flux and its error; NaN where no pixel could be used.
+    chi2 : ndarray, (n,)
+        Σ (D − f P)² / V.
+    ln_likelihood : ndarray, (n,)
+        −½ Σ [(D − f P)² / V + ln 2πV].
+    ndata : ndarray, (n,), int32
+        Pixels used.
+    mean, mean_err : ndarray, (n,), image unit per pixel
+        Mean pixel value weighted with the PSF, Σ P D / Σ P: the surface brightness at the place.
+    good : ndarray, (n,)
+        Part of Σ P² that fell on usable pixels, 0 to 1.
+    edge : ndarray, (n,), bool
+        The disk reached over the edge of the image.
+    no_good_pixels : ndarray, (n,), bool
+        Less than `MIN_GOOD` of Σ P² was usable.
+    """
+
+    flux: FloatArray
+    flux_err: FloatArray
+    chi2: FloatArray
+    ln_likelihood: FloatArray
+    ndata: npt.NDArray[np.int32]
+    mean: FloatArray
+    mean_err: FloatArray
+    good: FloatArray
+    edge: npt.NDArray[np.bool_]
+    no_good_pixels: npt.NDArray[np.bool_]
+
+    MIN_GOOD = 0.1
+
+    @property
+    def flag(self) -> npt.NDArray[np.bool_]:
+        """Any reason for doubt: no flux, over the edge, or too few good pixels."""
+        return np.asarray(self.edge | self.no_good_pixels | ~np.isfinite(self.flux))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SplinePsf:
+    """A PSF whose stamps have been turned into B-spline coefficients.
+
+    Attributes
+    ----------
+    psf : Psf
+        Returns coefficients instead of pixels where `filtered`, padded by four pixels of zeros.
+    order : int
+        3, or 5 where the PSF is so sharp that a cubic spline would show.
+    filtered : bool
+        Whether the prefilter could be applied to the model itself; otherwise each stamp is
+        filtered as it is asked for.
+    """
+
+    psf: Psf
+    order: int
+    filtered: bool
+
+    @classmethod
+    def of(cls, psf: Psf, order: int | None = None) -> SplinePsf:
+        """Prefilter a PSF.
+
+        Parameters
+        ----------
+        psf : Psf
+            Any point spread function; one that is linear in stamps is filtered once for good.
+        order : int, optional
+            Order of the spline, 3 or 5; by default 5 below a FWHM of 3.5 pixels.
+
+        Returns
+        -------
+        SplinePsf
+            Ready to be evaluated anywhere.
+        """
+        if isinstance(psf, GridPsf):
+            order = order or _order(psf.cube.reshape(-1, psf.side, psf.side))
+            return cls(replace(psf, cube=_prefilter(psf.cube, order)), order, True)
+        if isinstance(psf, PolynomialPsf):
+            middle = psf.stamps([psf.shape[1] / 2], [psf.shape[0] / 2])
+            order = order or _order(middle)
+            return cls(replace(psf, coefficients=_prefilter(psf.coefficients, order)), order, True)
+        return cls(psf, order or _order(psf.stamps([0.0], [0.0])), False)
+
+    def coefficients(self, x: npt.ArrayLike, y: npt.ArrayLike) -> FloatArray:
+        """Return the coefficients at positions, ``(n, side + 8, side + 8)``, for `psf_box`."""
+        stamps = self.psf.stamps(x, y)
+        return np.ascontiguousarray(stamps if self.filtered else _prefilter(stamps, self.order))
+
+
+def _order(stamps: FloatArray) -> int:
+    return 5 if float(fwhm(stamps).min()) < _SHARP else 3
+
+
+def _prefilter(stamps: FloatArray, order: int) -> FloatArray:
+    """B-spline coefficients of the last two axes, padded with zeros so that splines die out."""
+    width = [(0, 0)] * (stamps.ndim - 2) + [(_PAD, _PAD)] * 2
+    padded = np.pad(np.asarray(stamps, float), width)
+    for axis in (-1, -2):
+        padded = spline_filter1d(padded, order=order, axis=axis, mode="mirror")
+    return np.ascontiguousarray(padded)
+
+
+def fwhm(stamps: FloatArray) -> FloatArray:
+    """Full width at half maximum of Gaussians with the stamps' noise-equivalent area.
+
+    Parameters
+    ----------
+    stamps : ndarray, (..., side, side)
+        Point spread functions.
+
+    Returns
+    -------
+    ndarray, (...), pixel
+        2.355 √(A / 4π) with A = (Σ P)² / Σ P².
+    """
+    area = stamps.sum(axis=(-2, -1)) ** 2 / (stamps**2).sum(axis=(-2, -1))
+    return np.asarray(np.sqrt(8.0 * np.log(2.0)) * np.sqrt(area / (4.0 * np.pi)))
+
+
+def smooth_variance(variance: Image, mask: Mask, bad: np.uint32 = BAD_PIXELS) -> Image:
+    """Source-free variance: medians of 64-pixel blocks, bilinear between their centres.
+
+    Parameters
+    ----------
+    variance : ndarray, (ny, nx)
+        Variance with the sources' own noise in it.
+    mask : ndarray, (ny, nx)
+        Mask planes.
+    bad : numpy.uint32
+        Planes to leave out.
+
+    Returns
+    -------
+    ndarray, (ny, nx), float32
+        What the variance would be without sources; blocks without data take the median of all.
+    """
+    block = 64
+    usable = ((mask & bad) == 0) & np.isfinite(variance) & (variance > 0)
+    values = np.where(usable, variance, np.nan)
+    ny, nx = (max(1, size // block) for size in variance.shape)
+    nodes = np.array(
+        [
+            [_median(tile) for tile in np.array_split(strip[::2, ::2], nx, axis=1)]
+            for strip in np.array_split(values, ny, axis=0)
+        ]
+    )
+    nodes[~np.isfinite(nodes)] = _median(nodes)
+    if nodes.size == 1:
+        return np.full(variance.shape, nodes[0, 0], np.float32)
+    scale = (variance.shape[0] / ny, variance.shape[1] / nx)
+    grown = zoom(nodes, scale, order=1, mode="nearest", grid_mode=True)
+    return np.ascontiguousarray(grown[: variance.shape[0], : variance.shape[1]], np.float32)
+
+
+def _median(values: npt.NDArray[np.floating]) -> float:
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size else float("nan")
+
+
+@compiled
+def _taps(t: float, order: int, w: FloatArray, d: FloatArray) -> None:
+    """B-spline weights and their derivatives at a fraction t beyond a knot (de Boor)."""
+    w[0] = 1.0
+    for j in range(1, order + 1):
+        if j == order:
+            d[0] = -w[0]
+            for r in range(1, order):
+                d[r] = w[r - 1] - w[r]
+            d[order] = w[order - 1]
+        saved = 0.0
+        for r in range(j):
+            term = w[r] / j
+            w[r] = saved + (r + 1.0 - t) * term
+            saved = (t + (j - r - 1.0)) * term
+        w[j] = saved
+
+
+@compiled
+def psf_box(
+    coef: FloatArray,
+    dx: float,
+    dy: float,
+    order: int,
+    p: FloatArray,
+    px: FloatArray,
+    py: FloatArray,
+) -> None:
+    """Evaluate a PSF and its derivatives on a box of pixels.
+
+    Parameters
+    ----------
+    coef : ndarray, (side, side)
+        One stamp of `SplinePsf.coefficients`.
+    dx, dy : float, pixel
+        Position of the source from the middle pixel of the box.
+    order : int
+        Order of the spline.
+    p, px, py : ndarray, (2 r + 1, 2 r + 1)
+        Filled with P and its derivatives along x and y of the *pixel*; the derivatives to the
+        source's position are their negatives.  Zero where the stamp does not reach.
+    """
+    n = p.shape[0]
+    r = n // 2
+    side = coef.shape[0]
+    fx, fy = int(np.floor(-dx)), int(np.floor(-dy))
+    wx, ux, wy, uy = np.empty(6), np.empty(6), np.empty(6), np.empty(6)
+    _taps(-dx - fx, order, wx, ux)
+    _taps(-dy - fy, order, wy, uy)
+    # first tap of the first pixel of the box, in the coordinates of the stamp
+    x0 = side // 2 - r + fx - (order - 1) // 2
+    y0 = side // 2 - r + fy - (order - 1) // 2
+    rows = np.zeros((n + order, n))
+    slopes = np.zeros((n + order, n))
+    for j in range(max(0, -y0), min(n + order, side - y0)):
+        for i in range(max(0, -x0), min(n, side - order - x0)):
+            value, slope = 0.0, 0.0
+            for k in range(order + 1):
+                c = coef[y0 + j, x0 + i + k]
+                value += wx[k] * c
+                slope += ux[k] * c
+            rows[j, i] = value
+            slopes[j, i] = slope
+    for j in range(n):
+        for i in range(n):
+            value, slope_x, slope_y = 0.0, 0.0, 0.0
+            for k in range(order + 1):
+                value += wy[k] * rows[j + k, i]
+                slope_x += wy[k] * slopes[j + k, i]
+                slope_y += uy[k] * rows[j + k, i]
+            p[j, i] = value
+            px[j, i] = slope_x
+            py[j, i] = slope_y
+
+
+@compiled
+def _forced(
+    image: Image,
+    variance: Image,
+    null: Image,
+    mask: Mask,
+    bad: np.uint32,
+    coef: FloatArray,
+    order: int,
+    rho: FloatArray,
+    x: FloatArray,
+    y: FloatArray,
+    radius: float,
+    out: FloatArray,
+) -> None:
+    """One row of `out` per source: flux, variance, χ², Σ ln 2πV, n, mean, variance, good, edge."""
+    ny, nx = image.shape
+    r = int(np.ceil(radius))
+    n = 2 * r + 1
+    p, px, py = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
+    q, g = np.empty((n, n)), np.empty((n, n))
+    for s in range(x.shape[0]):
+        out[s] = np.nan
+        if not (-0.5 <= x[s] < nx - 0.5 and -0.5 <= y[s] < ny - 0.5):
+            out[s, 4], out[s, 7], out[s, 8] = 0.0, 0.0, 1.0
+            continue
+        ix, iy = int(np.floor(x[s] + 0.5)), int(np.floor(y[s] + 0.5))
+        psf_box(coef[s], x[s] - ix, y[s] - iy, order, p, px, py)
+        a, b, total, used, sum_p, sum_pd, edge, count = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0
+        q[:] = 0.0
+        g[:] = 0.0
+        for j in range(n):
+            for i in range(n):
+                if (i - r) ** 2 + (j - r) ** 2 > radius * radius:
+                    continue
+                u, v = ix + i - r, iy + j - r
+                total += p[j, i] ** 2
+                if u < 0 or v < 0 or u >= nx or v >= ny:
+                    edge = 1.0
+                    continue
+                d, t, w = image[v, u], variance[v, u], null[v, u]
+                if (mask[v, u] & bad) != 0 or not (np.isfinite(d) and t > 0.0 and w > 0.0):
+                    continue
+                a += p[j, i] ** 2 / w
+                b += p[j, i] * d / w
+                q[j, i] = p[j, i] * np.sqrt(t) / w
+                g[j, i] = p[j, i] * np.sqrt(t)
+                sum_p += p[j, i]
+                sum_pd += p[j, i] * d
+                used += p[j, i] ** 2
+                count += 1
+        out[s, 4], out[s, 7], out[s, 8] = count, used / total, edge
+        if not a > 0.0:
+            continue
+        flux = b / a
+        ty = min(int(max(y[s], 0.0) * rho.shape[0] / ny), rho.shape[0] - 1)
+        tx = min(int(max(x[s], 0.0) * rho.shape[1] / nx), rho.shape[1] - 1)
+        chi2, logs = 0.0, 0.0
+        for j in range(n):
+            for i in range(n):
+                if g[j, i] != 0.0:
+                    t = variance[iy + j - r, ix + i - r]
+                    chi2 += (image[iy + j - r, ix + i - r] - flux * p[j, i]) ** 2 / t
+                    logs += np.log(2.0 * np.pi * t)
+        out[s, 0] = flux
+        out[s, 1] = _quadratic(q, rho[ty, tx]) / (a * a)
+        out[s, 2] = chi2
+        out[s, 3] = logs
+        out[s, 5] = sum_pd / sum_p
+        out[s, 6] = _quadratic(g, rho[ty, tx]) / (sum_p * sum_p)
+
+
+@compiled
+def _quadratic(q: FloatArray, rho: FloatArray) -> float:
+    """Σ_lag ρ(lag) Σ_i q_i q_(i+lag): the variance of a weighted sum of correlated pixels."""
+    n, k = q.shape[0], rho.shape[0]
+    h = k // 2
+    total = 0.0
+    for b in range(-h, k - h):
+        for a in range(-h, k - h):
+            product = 0.0
+            for j in range(max(0, -b), min(n, n - b)):
+                for i in range(max(0, -a), min(n, n - a)):
+                    product += q[j, i] * q[j + b, i + a]
+            total += rho[b + h, a + h] * product
+    return total
+
+
+def forced_flux(
+    image: Image,
+    variance: Image,
+    null_variance: Image | None,
+    mask: Mask,
+    psf: Psf | SplinePsf,
+    x: npt.ArrayLike,
+    y: npt.ArrayLike,
+    *,
+    bad: np.uint32 = BAD_PIXELS,
+    radius: float = 8.0,
+    correlation: FloatArray | None = None,
+) -> ForcedFlux:
+    """PSF fluxes at given positions.
+
+    Parameters
+    ----------
+    image, variance : ndarray, (ny, nx), unit and unit²
+        Pixels and their total variance, the sources' own noise included.
+    null_variance : ndarray, (ny, nx), optional
+        Smooth variance without sources, for the weights; `smooth_variance` of `variance` by
+        default.
+    mask : ndarray, (ny, nx)
+        Mask planes.
+    psf : Psf or SplinePsf
+        Point spread function of this image; prefilter it once when calling often.
+    x, y : array-like, (n,), pixel
+        Positions, anywhere; outside of the image the flux is NaN and `edge` is set.
+    bad : numpy.uint32
+        Planes whose pixels are left out.
+    radius : float, pixel
+        Radius of the disk of pixels.
+    correlation : ndarray, (ty, tx, k, k), optional
+        `Exposure.noise_correlation` of the image.
+
+    Returns
+    -------
+    ForcedFlux
+        Fluxes with errors, χ² and flags.
+    """
+    image, variance = _plane(image), _plane(variance)
+    null = _plane(smooth_variance(variance, mask, bad) if null_variance is None else null_variance)
+    spline = psf if isinstance(psf, SplinePsf) else SplinePsf.of(psf)
+    rho = _WHITE if correlation is None else np.ascontiguousarray(correlation, float)
+    x = np.atleast_1d(np.asarray(x, float))
+    y = np.atleast_1d(np.asarray(y, float))
+    pixels = np.ascontiguousarray(mask, np.uint32)
+    out = np.empty((len(x), 9))
+    for start in range(0, len(x), _CHUNK):
+        s = slice(start, start + _CHUNK)
+        coef = spline.coefficients(x[s], y[s])
+        _forced(
+            image, variance, null, pixels, np.uint32(bad), coef, spline.order, rho,
+            np.ascontiguousarray(x[s]), np.ascontiguousarray(y[s]), float(radius), out[s],
+        )  # fmt: skip
+    return _result(out)
+
+
+def _plane(image: Image) -> Image:
+    return np.ascontiguousarray(image, np.float32)
+
+
+def _result(out: FloatArray) -> ForcedFlux:
+    flux, variance, chi2, logs, ndata, mean, mean_variance, good, edge = out.T
+    return ForcedFlux(
+        flux=flux,
+        flux_err=np.sqrt(variance),
+        chi2=chi2,
+        ln_likelihood=-0.5 * (chi2 + logs),
+        ndata=ndata.astype(np.int32),
+        mean=mean,
+        mean_err=np.sqrt(mean_variance),
+        good=good,
+        edge=edge > 0,
+        no_good_pixels=good < ForcedFlux.MIN_GOOD,
+    )
