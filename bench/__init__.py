@@ -1,0 +1,1 @@
+"""Benchmarks of speed and accuracy; see `bench.__main__`."""
