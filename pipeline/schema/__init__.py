@@ -1,0 +1,106 @@
+"""Every table and every column, declared once.
+
+Writers, DuckDB statements, Avro packets and the documentation all derive from here.  The science
+tables carry all columns of Rubin's APDB 10.0 under their names, and ours behind them
+(`Column.added`).
+
+>>> from pipeline.schema import DIA_SOURCE
+>>> DIA_SOURCE["psfFlux"].unit
+'nJy'
+"""
+
+from __future__ import annotations
+
+from pipeline.schema.campaign import (
+    ALERT,
+    CANDIDATE,
+    INJECTION,
+    INJECTION_OUTCOME,
+    METRIC,
+    RUN,
+    UNIT,
+)
+from pipeline.schema.columns import BANDS, Column, Table, parse
+from pipeline.schema.objects import (
+    DIA_OBJECT,
+    DIA_OBJECT_HISTORY,
+    DIA_OBJECT_LAST,
+    DIA_OBJECT_TO_OBJECT_MATCH,
+)
+from pipeline.schema.products import (
+    DIFFERENCE_IMAGE,
+    EXPOSURE,
+    TEMPLATE,
+    TEMPLATE_INPUT,
+    VISIT_IMAGE,
+)
+from pipeline.schema.sky import OBJECT, REFCAT, TRUTH_OBJECT, TRUTH_VISIT
+from pipeline.schema.solarsystem import MPC_ORBITS, SS_EPHEMERIS, SS_OBJECT, SS_SOURCE
+from pipeline.schema.sources import DIA_FORCED_SOURCE, DIA_SOURCE
+
+__all__ = [
+    "ALERT",
+    "BANDS",
+    "CANDIDATE",
+    "DIA_FORCED_SOURCE",
+    "DIA_OBJECT",
+    "DIA_OBJECT_HISTORY",
+    "DIA_OBJECT_LAST",
+    "DIA_OBJECT_TO_OBJECT_MATCH",
+    "DIA_SOURCE",
+    "DIFFERENCE_IMAGE",
+    "EXPOSURE",
+    "INJECTION",
+    "INJECTION_OUTCOME",
+    "METRIC",
+    "MPC_ORBITS",
+    "OBJECT",
+    "REFCAT",
+    "RUN",
+    "SS_EPHEMERIS",
+    "SS_OBJECT",
+    "SS_SOURCE",
+    "TABLES",
+    "TEMPLATE",
+    "TEMPLATE_INPUT",
+    "TRUTH_OBJECT",
+    "TRUTH_VISIT",
+    "UNIT",
+    "VISIT_IMAGE",
+    "Column",
+    "Table",
+    "parse",
+]
+
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        DIA_SOURCE,
+        DIA_OBJECT,
+        DIA_OBJECT_HISTORY,
+        DIA_OBJECT_LAST,
+        DIA_FORCED_SOURCE,
+        SS_OBJECT,
+        SS_SOURCE,
+        MPC_ORBITS,
+        DIA_OBJECT_TO_OBJECT_MATCH,
+        SS_EPHEMERIS,
+        EXPOSURE,
+        VISIT_IMAGE,
+        TEMPLATE,
+        TEMPLATE_INPUT,
+        DIFFERENCE_IMAGE,
+        CANDIDATE,
+        UNIT,
+        RUN,
+        METRIC,
+        ALERT,
+        INJECTION,
+        INJECTION_OUTCOME,
+        REFCAT,
+        OBJECT,
+        TRUTH_OBJECT,
+        TRUTH_VISIT,
+    )
+}
+"""All tables by name."""
