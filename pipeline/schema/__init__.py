@@ -20,7 +20,7 @@ from pipeline.schema.campaign import (
     RUN,
     UNIT,
 )
-from pipeline.schema.columns import BANDS, Column, Table, parse
+from pipeline.schema.columns import BANDS, Column, Table, parse, to_numpy
 from pipeline.schema.objects import (
     DIA_OBJECT,
     DIA_OBJECT_HISTORY,
@@ -70,6 +70,7 @@ __all__ = [
     "Column",
     "Table",
     "parse",
+    "to_numpy",
 ]
 
 TABLES: dict[str, Table] = {

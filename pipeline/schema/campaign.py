@@ -72,7 +72,7 @@ ra               | f64  | deg     | pos.eq.ra                   | 0097 | true ri
 dec              | f64  | deg     | pos.eq.dec                  | 0097 | true declination
 x                | f64  | pixel   | pos.cartesian.x;instr.det   | 0097 | true column
 y                | f64  | pixel   | pos.cartesian.y;instr.det   | 0097 | true row
-kind             | str  |         | meta.code.class             | 0097 | point, trail, dipole, negative ...
+kind             | str  |         | meta.code.class             | 0097 | for example point, trail, dipole or negative
 flux             | f64  | nJy     | phot.flux;em.opt            | 0097 | true flux on the difference
 trueSnr          | f64  |         | stat.snr                    | 0097 | true flux over the noise of the source-free difference here
 hostId           | i64  |         | meta.id.assoc               | 0097 | galaxy it was placed on

@@ -17,9 +17,10 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-__all__ = ["BANDS", "Column", "Table", "parse"]
+__all__ = ["BANDS", "Column", "Table", "parse", "to_numpy"]
 
 BANDS = "ugrizy"
 """The bands for which ``{b}_`` columns exist."""
@@ -302,6 +303,29 @@ def parse(block: str, *, added: bool = False) -> tuple[Column, ...]:
         else:
             columns.append(_column(lines.pop(0), "", added))
     return tuple(columns)
+
+
+def to_numpy(table: pa.Table, name: str) -> npt.NDArray[Any]:
+    """Take one column of an Arrow table out as an array.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        Any table.
+    name : str
+        Column.
+
+    Returns
+    -------
+    ndarray, (n,)
+        NULL becomes NaN in floats, -1 in integers, False in booleans and None elsewhere.
+    """
+    column = table.column(name).combine_chunks()
+    if pa.types.is_boolean(column.type):
+        column = column.fill_null(False)
+    elif pa.types.is_integer(column.type):
+        column = column.fill_null(-1)
+    return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
 def _leading(lines: Sequence[str]) -> list[str]:

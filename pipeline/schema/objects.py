@@ -73,7 +73,7 @@ pmParallaxNdata  | i32  |         | meta.number                 | 0331 | epochs 
 {b}_period       | f32  | d       | time.period                 | 0272 | best period in {b} from a floating-mean Lomb-Scargle periodogram
 {b}_periodPower  | f32  |         | stat.param                  | 0272 | its power, 0 to 1
 {b}_periodLogFap | f32  |         | stat.probability            | 0272 | log10 of the chance that noise has a higher peak
-flags            | i64  |         | meta.code                   | 0272 | 1 any source flagged, 2 any near an edge, 4 any saturated, 8 any dipole, 16 any streak or glint, 32 any injected, 64 two sources of a visit competed, 128 position from one source
+flags            | i64  |         | meta.code                   | 0272 | 1 any source flagged, 2 any near an edge, 4 any saturated, 8 any dipole, 16 any streak or glint, 32 any injected, 64 a single source, 128 position errors enlarged because the sources scatter more than their errors allow
 """
 
 _DIA_OBJECT_LAST = """

@@ -39,7 +39,7 @@ radius           | f32  | arcsec  | phys.angSize                | 0271 | half-li
 
 _TRUTH_OBJECT = """
 truthId*         | i64  |         | meta.id;meta.main           |      | number of the simulated thing
-kind*            | str  |         | meta.code.class             |      | star, galaxy, supernova, variable, agn, flare, asteroid ...
+kind*            | str  |         | meta.code.class             |      | for example star, galaxy, supernova, variable, agn, flare or asteroid
 ra*              | f64  | deg     | pos.eq.ra;meta.main         |      | right ascension at the reference epoch
 dec*             | f64  | deg     | pos.eq.dec;meta.main        |      | declination at the reference epoch
 {b}Flux          | f64  | nJy     | phot.flux;em.opt            |      | constant or mean flux in {b}
