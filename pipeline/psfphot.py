@@ -45,6 +45,7 @@ _SHARP = 3.5
 _BLOCK = 64
 _CHUNK = 64
 _WHITE = np.ones((1, 1, 1, 1))
+_EVEN = np.ones((0, 0), np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -305,6 +306,7 @@ def _forced(
 ) -> None:
     """One row of `out` per source: flux, variance, χ², Σ ln 2πV, n, mean, variance, good, edge."""
     ny, nx = image.shape
+    weighted = null.shape[0] == ny
     r = int(np.ceil(radius))
     n = 2 * r + 1
     p, px, py = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
@@ -328,7 +330,8 @@ def _forced(
                 if u < 0 or v < 0 or u >= nx or v >= ny:
                     edge = 1.0
                     continue
-                d, t, w = image[v, u], variance[v, u], null[v, u]
+                d, t = image[v, u], variance[v, u]
+                w = null[v, u] if weighted else np.float32(1.0)
                 if (mask[v, u] & bad) != 0 or not (np.isfinite(d) and t > 0.0 and w > 0.0):
                     continue
                 a += p[j, i] ** 2 / w
@@ -396,8 +399,7 @@ def forced_flux(
     image, variance : ndarray, (ny, nx), unit and unit²
         Pixels and their total variance, the sources' own noise included.
     null_variance : ndarray, (ny, nx), optional
-        Smooth variance without sources, for the weights; `smooth_variance` of `variance` by
-        default.
+        Smooth variance without sources, for the weights; by default one value for the disk.
     mask : ndarray, (ny, nx)
         Mask planes.
     psf : Psf or SplinePsf
@@ -417,7 +419,7 @@ def forced_flux(
         Fluxes with errors, χ² and flags.
     """
     image, variance = _plane(image), _plane(variance)
-    null = _plane(smooth_variance(variance, mask, bad) if null_variance is None else null_variance)
+    null = _EVEN if null_variance is None else _plane(null_variance)
     spline = psf if isinstance(psf, SplinePsf) else SplinePsf.of(psf)
     rho = _WHITE if correlation is None else np.ascontiguousarray(correlation, float)
     x = np.atleast_1d(np.asarray(x, float))
