@@ -1,0 +1,453 @@
+"""Weighted means of warped exposures, outliers rejected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from astropy.wcs import WCS
+
+from pipeline.compiled import compiled
+from pipeline.errors import TemplateError
+from pipeline.exposure import Exposure, FloatArray, Image, Mask, Psf, VisitInfo, bits
+from pipeline.template.config import Config
+from pipeline.template.noise import tile_centres
+from pipeline.template.psf import coadd_psf, warped_psf
+from pipeline.template.select import Input, select
+from pipeline.template.warp import Warper
+
+__all__ = ["Result", "run"]
+
+UNUSABLE = bits("NO_DATA", "BAD", "SAT", "CR", "UNMASKEDNAN", "BLEED", "UNLISTED", "STREAK")
+"""Input pixels with one of these planes do not enter the mean."""
+
+_HALO = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A template and where it came from.
+
+    Attributes
+    ----------
+    template : Exposure
+        Coadd with variance, mask, PSF, noise autocovariance and provenance.
+    inputs : pyarrow.Table
+        One row per exposure that was offered: ``visit detector used weight fwhm medianVariance
+        coverage clippedFraction reason``; the weights of those used sum to one.
+    notes : tuple of str
+        What a person should know.
+    """
+
+    template: Exposure
+    inputs: pa.Table
+    notes: tuple[str, ...]
+
+
+def run(
+    inputs: Sequence[Exposure], wcs: WCS, shape: tuple[int, int], config: Config | None = None
+) -> Result:
+    """Coadd exposures onto a patch of sky.
+
+    Every input has one weight, the inverse of its median variance on the patch, so that the PSF
+    does not depend on the flux of a source.
+
+    Parameters
+    ----------
+    inputs : sequence of Exposure
+        Visit images of one band in one unit; any mixture of visits and detectors.
+    wcs : astropy.wcs.WCS
+        Sky coordinates of the patch.
+    shape : tuple of int, (ny, nx)
+        Its size.
+    config : Config, optional
+        See `Config`.
+
+    Returns
+    -------
+    Result
+        The template and its inputs.
+
+    Raises
+    ------
+    TemplateError
+        If no input overlaps the patch, or units or bands are mixed.
+    """
+    config = config or Config()
+    _check(inputs)
+    chosen, rejected, notes = select(inputs, wcs, shape, config)
+    warpers = [Warper.to(c.exposure, wcs, shape, config) for c in chosen]
+    weights = np.array([c.weight for c in chosen])
+    stack = _Stack(warpers, weights.astype(np.float32), config)
+    image, variance, mask = stack.coadd(shape)
+    template = Exposure(
+        image=image,
+        variance=variance,
+        mask=mask,
+        info=_info(chosen),
+        wcs=wcs,
+        psf=_psf(chosen, warpers, weights, shape, config),
+        photo_calib=chosen[0].exposure.photo_calib,
+        unit=chosen[0].exposure.unit,
+        noise_correlation=_noise(chosen, warpers, weights),
+        provenance=_provenance(chosen),
+    )
+    table = _table(chosen, rejected, stack)
+    return Result(template, table, (*notes, *_count_note(len(chosen))))
+
+
+def _check(inputs: Sequence[Exposure]) -> None:
+    if not inputs:
+        raise TemplateError("a template needs at least one input", inputs=0)
+    for what in ("unit", "band"):
+        found = {e.unit if what == "unit" else e.info.band for e in inputs}
+        if len(found) > 1:
+            raise TemplateError(f"template inputs differ in {what}: {', '.join(sorted(found))}")
+
+
+def _count_note(n: int) -> tuple[str, ...]:
+    return (f"only {n} template input(s), fewer than 3",) if n < 3 else ()
+
+
+@dataclass(slots=True, eq=False)
+class _Stack:
+    """Warped inputs, coadded band by band."""
+
+    warpers: list[Warper]
+    weights: npt.NDArray[np.float32]
+    config: Config
+    clipped: npt.NDArray[np.int64] | None = None
+    covered: npt.NDArray[np.int64] | None = None
+
+    def coadd(self, shape: tuple[int, int]) -> tuple[Image, Image, Mask]:
+        n = len(self.warpers)
+        image, variance = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        mask = np.empty(shape, np.uint32)
+        self.clipped, self.covered = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        blur = self._blurs()
+        for first in range(0, shape[0], self.config.band_rows):
+            last = min(first + self.config.band_rows, shape[0])
+            low, high = max(0, first - _HALO), min(shape[0], last + _HALO)
+            bands = [w.band(low, high - low) for w in self.warpers]
+            images, variances, masks = (np.stack(planes) for planes in zip(*bands, strict=True))
+            inner = slice(first - low, last - low)
+            use = _usable(images, masks)
+            self.covered += use[:, inner].sum((1, 2), dtype=np.int64)
+            self._clip(images, variances, use, blur, inner)
+            _mean(
+                images,
+                variances,
+                masks,
+                use,
+                inner.start,
+                self.weights,
+                *_FLAGS,
+                image[first:last],
+                variance[first:last],
+                mask[first:last],
+            )
+        return image, variance, mask
+
+    def _clip(
+        self,
+        images: npt.NDArray[np.float32],
+        variances: npt.NDArray[np.float32],
+        use: npt.NDArray[np.uint8],
+        blur: npt.NDArray[np.float32],
+        inner: slice,
+    ) -> None:
+        if len(self.warpers) < 3 or self.clipped is None:
+            return
+        c = self.config
+        self.clipped += _reject(
+            images,
+            variances,
+            use,
+            self.weights,
+            blur,
+            inner.start,
+            inner.stop,
+            float(c.suspect_sigma),
+            float(c.clip_sigma),
+            float(c.clip_mismatch),
+        )
+
+    def _blurs(self) -> npt.NDArray[np.float32]:
+        """1-D Gaussians that bring every input to the seeing of the softest."""
+        sigma = np.array([_sigma(w.exposure.psf, w.exposure.shape) for w in self.warpers])
+        extra = np.sqrt(np.maximum(np.nanmax(sigma, initial=0.0) ** 2 - sigma**2, 0.0))
+        extra = np.nan_to_num(extra)
+        u = np.arange(-_HALO, _HALO + 1)
+        g = np.exp(-0.5 * (u / np.maximum(extra, 1e-3)[:, None]) ** 2)
+        return np.asarray(g / g.sum(1, keepdims=True), np.float32)
+
+
+def _sigma(psf: Psf | None, shape: tuple[int, int]) -> float:
+    """Gaussian σ, in pixels, with the noise-equivalent area of the PSF; NaN without one."""
+    if psf is None:
+        return float("nan")
+    stamp = psf.at((shape[1] - 1) / 2, (shape[0] - 1) / 2)
+    return float(np.sqrt(1.0 / (4 * np.pi * (stamp**2).sum())))
+
+
+def _usable(
+    images: npt.NDArray[np.float32], masks: npt.NDArray[np.uint32]
+) -> npt.NDArray[np.uint8]:
+    return np.asarray(((masks & UNUSABLE) == 0) & np.isfinite(images), np.uint8)
+
+
+@compiled
+def _reject(
+    images: npt.NDArray[np.float32],
+    variances: npt.NDArray[np.float32],
+    use: npt.NDArray[np.uint8],
+    weights: npt.NDArray[np.float32],
+    blur: npt.NDArray[np.float32],
+    first: int,
+    last: int,
+    suspect: float,
+    clip: float,
+    mismatch: float,
+) -> npt.NDArray[np.int64]:
+    n, rows, columns = images.shape
+    half = blur.shape[1] // 2
+    count = np.zeros(n, np.int64)
+    doubtful = np.zeros((n, rows, columns), np.uint8)
+    value, spread = np.empty(n), np.empty(n)
+    for y in range(first, last):
+        for x in range(half, columns - half):
+            total, norm = 0.0, 0.0
+            for k in range(n):
+                if use[k, y, x]:
+                    total += weights[k] * images[k, y, x]
+                    norm += weights[k]
+            if norm == 0.0:
+                continue
+            mean = total / norm
+            far = False
+            for k in range(n):
+                if use[k, y, x]:
+                    d = images[k, y, x] - mean
+                    far |= d * d > suspect * suspect * variances[k, y, x]
+            if not far or y < half or y >= rows - half:
+                continue
+            m = 0
+            for k in range(n):
+                if use[k, y, x]:
+                    value[m], spread[m] = _smooth(images, variances, use, blur, k, y, x)
+                    m += 1
+            if m < 3:
+                continue
+            middle = np.median(value[:m])
+            m = 0
+            for k in range(n):
+                if use[k, y, x]:
+                    d = abs(value[m] - middle) - mismatch * abs(middle)
+                    if d > 0.0 and d * d > clip * clip * spread[m]:
+                        doubtful[k, y, x] = 1
+                    m += 1
+    for k in range(n):
+        for y in range(first, last):
+            for x in range(columns):
+                if doubtful[k, y, x]:
+                    use[k, y, x] = 2  # still there, but not to be averaged
+                    count[k] += 1
+    return count
+
+
+@compiled
+def _smooth(
+    images: npt.NDArray[np.float32],
+    variances: npt.NDArray[np.float32],
+    use: npt.NDArray[np.uint8],
+    blur: npt.NDArray[np.float32],
+    k: int,
+    y: int,
+    x: int,
+) -> tuple[float, float]:
+    half = blur.shape[1] // 2
+    total, spread, norm = 0.0, 0.0, 0.0
+    for j in range(-half, half + 1):
+        for i in range(-half, half + 1):
+            w = blur[k, j + half] * blur[k, i + half]
+            if w > 0.0 and use[k, y + j, x + i]:
+                total += w * images[k, y + j, x + i]
+                spread += w * w * variances[k, y + j, x + i]
+                norm += w
+    return total / norm, spread / (norm * norm)
+
+
+_FLAGS = (
+    bits("NO_DATA"),
+    bits("SAT"),
+    bits("INEXACT_PSF", "REJECTED"),
+    bits("INEXACT_PSF", "CLIPPED"),
+    bits("INEXACT_PSF"),
+)
+
+
+@compiled
+def _mean(
+    images: npt.NDArray[np.float32],
+    variances: npt.NDArray[np.float32],
+    masks: npt.NDArray[np.uint32],
+    use: npt.NDArray[np.uint8],
+    first: int,
+    weights: npt.NDArray[np.float32],
+    no_data: np.uint32,
+    saturated: np.uint32,
+    rejected: np.uint32,
+    clipped: np.uint32,
+    inexact: np.uint32,
+    out_image: Image,
+    out_variance: Image,
+    out_mask: Mask,
+) -> None:
+    n, (rows, columns) = len(images), out_image.shape
+    for y in range(rows):
+        j = first + y
+        for x in range(columns):
+            total, spread, norm = 0.0, 0.0, 0.0
+            flags, lost = np.uint32(0), np.uint32(0)
+            for k in range(n):
+                state, bit = use[k, j, x], masks[k, j, x]
+                if state == 1:
+                    w = weights[k]
+                    total += w * images[k, j, x]
+                    spread += w * w * variances[k, j, x]
+                    norm += w
+                    flags |= bit
+                elif state == 2:
+                    lost |= clipped
+                elif bit & no_data:
+                    lost |= inexact
+                else:
+                    lost |= rejected | (bit & saturated)
+            if norm == 0.0:
+                total, spread, norm = _masked_mean(images, variances, masks, weights, j, x, no_data)
+                flags, lost = _masked_flags(masks, j, x, no_data), np.uint32(0)
+            out_image[y, x] = total / norm
+            out_variance[y, x] = spread / (norm * norm)
+            out_mask[y, x] = flags | lost
+
+
+@compiled
+def _masked_flags(masks: npt.NDArray[np.uint32], y: int, x: int, no_data: np.uint32) -> np.uint32:
+    """Bits of a pixel that no input can give: theirs, NO_DATA only if nobody was there."""
+    flags, absent = np.uint32(0), True
+    for k in range(masks.shape[0]):
+        if not masks[k, y, x] & no_data:
+            flags |= masks[k, y, x]
+            absent = False
+    return no_data if absent else flags
+
+
+@compiled
+def _masked_mean(
+    images: npt.NDArray[np.float32],
+    variances: npt.NDArray[np.float32],
+    masks: npt.NDArray[np.uint32],
+    weights: npt.NDArray[np.float32],
+    y: int,
+    x: int,
+    no_data: np.uint32,
+) -> tuple[float, float, float]:
+    """Where all inputs are masked, their mean stays as the least bad value; NaN without any."""
+    total, spread, norm = 0.0, 0.0, 0.0
+    for k in range(images.shape[0]):
+        if not masks[k, y, x] & no_data and np.isfinite(images[k, y, x]):
+            total += weights[k] * images[k, y, x]
+            spread += weights[k] * weights[k] * variances[k, y, x]
+            norm += weights[k]
+    if norm == 0.0:
+        return np.nan, np.nan, 1.0
+    return total, spread, norm
+
+
+def _psf(
+    chosen: Sequence[Input],
+    warpers: Sequence[Warper],
+    weights: FloatArray,
+    shape: tuple[int, int],
+    config: Config,
+) -> Psf | None:
+    psfs = [warped_psf(w.exposure.psf, w.mapping, shape, config.psf_step) for w in warpers]
+    grids = [p for p in psfs if p is not None]
+    if len(grids) < len(psfs):
+        return None
+    x, y = np.meshgrid(grids[0].x, grids[0].y)
+    inside = np.array([_inside(w, x, y) for w in warpers])
+    defined = np.array([np.isfinite(p.cube).all((2, 3)) for p in grids])
+    return coadd_psf(grids, weights[:, None, None] * (inside & defined))
+
+
+def _inside(warper: Warper, x: FloatArray, y: FloatArray) -> npt.NDArray[np.bool_]:
+    u, v = warper.mapping.at(x, y)
+    ny, nx = warper.exposure.shape
+    return (u >= 2) & (u <= nx - 4) & (v >= 2) & (v <= ny - 4)
+
+
+def _noise(chosen: Sequence[Input], warpers: Sequence[Warper], weights: FloatArray) -> FloatArray:
+    """Mean of the inputs' autocovariances, each by its share of the variance."""
+    ty, tx = warpers[0].noise.shape[:2]
+    ny, nx = warpers[0].shape
+    x, y = np.meshgrid(tile_centres(nx, tx), tile_centres(ny, ty))
+    share = np.array(
+        [
+            w * w * c.median_variance * _inside(p, x, y)
+            for w, c, p in zip(weights, chosen, warpers, strict=True)
+        ]
+    )
+    share[:, share.sum(0) == 0] = 1.0
+    share /= share.sum(0)
+    return np.asarray(np.einsum("nyx,nyxij->yxij", share, np.stack([w.noise for w in warpers])))
+
+
+def _info(chosen: Sequence[Input]) -> VisitInfo:
+    """Describe the coadd as a whole; it belongs to no visit."""
+    infos = [c.exposure.info for c in chosen]
+    weights = np.array([c.weight for c in chosen])
+    midpoint = float(weights @ np.array([i.midpoint_mjd_tai for i in infos]))
+    return replace(
+        infos[0],
+        visit=0,
+        exptime=float(sum(i.exptime for i in infos)),
+        midpoint_mjd_tai=midpoint,
+        saturation=float(min(i.saturation for i in infos)),
+    )
+
+
+def _provenance(chosen: Sequence[Input]) -> dict[str, str | int | float | bool]:
+    cards: dict[str, str | int | float | bool] = {"NTMPLIN": len(chosen)}
+    for k, c in enumerate(chosen, start=1):
+        cards[f"TMPLIN{k}"] = f"{c.exposure.info.visit}_{c.exposure.info.detector:02d}"
+        cards[f"TMPLWT{k}"] = round(c.weight, 9)
+    return cards
+
+
+def _table(chosen: Sequence[Input], rejected: Sequence[Input], stack: _Stack) -> pa.Table:
+    assert stack.covered is not None
+    assert stack.clipped is not None
+    everyone = [*chosen, *rejected]
+    nothing = [0] * len(rejected)
+    covered = np.array([*stack.covered, *nothing], float)
+    clipped = np.array([*stack.clipped, *nothing], float)
+    size = stack.warpers[0].shape[0] * stack.warpers[0].shape[1]
+    return pa.table(
+        {
+            "visit": pa.array([c.exposure.info.visit for c in everyone], pa.int64()),
+            "detector": pa.array([c.exposure.info.detector for c in everyone], pa.int16()),
+            "used": pa.array([not c.reason for c in everyone], pa.bool_()),
+            "weight": pa.array([c.weight for c in everyone], pa.float64()),
+            "fwhm": pa.array([c.fwhm for c in everyone], pa.float64(), from_pandas=True),
+            "medianVariance": pa.array(
+                [c.median_variance for c in everyone], pa.float64(), from_pandas=True
+            ),
+            "coverage": pa.array(covered / size, pa.float64()),
+            "clippedFraction": pa.array(clipped / np.maximum(covered, 1), pa.float64()),
+            "reason": pa.array([c.reason or None for c in everyone], pa.string()),
+        }
+    )
