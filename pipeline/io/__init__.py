@@ -1,0 +1,39 @@
+"""Files in and out: raw frames, products, reference catalogues; nothing else touches a file.
+
+Everything is written to a temporary name and renamed, so that a name never stands for half a
+file.
+"""
+
+from pipeline.io.files import atomic_path, open_fits
+from pipeline.io.products import (
+    read_difference,
+    read_exposure,
+    write_difference,
+    write_exposure,
+)
+from pipeline.io.raw import (
+    BANDS,
+    RawContents,
+    list_raw,
+    parse_visit_info,
+    read_raw,
+    survey_raw,
+)
+from pipeline.io.tables import read_parquet, write_parquet
+
+__all__ = [
+    "BANDS",
+    "RawContents",
+    "atomic_path",
+    "list_raw",
+    "open_fits",
+    "parse_visit_info",
+    "read_difference",
+    "read_exposure",
+    "read_parquet",
+    "read_raw",
+    "survey_raw",
+    "write_difference",
+    "write_exposure",
+    "write_parquet",
+]

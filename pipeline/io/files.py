@@ -1,0 +1,102 @@
+"""Opening with clear errors, writing without half-written files."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyUserWarning
+
+from pipeline.errors import FileFormatError
+
+__all__ = ["atomic_path", "open_fits"]
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Give a temporary name beside a file and move it there when all went well.
+
+    Parameters
+    ----------
+    path : path-like
+        The file to be; its folder is made if need be.
+
+    Yields
+    ------
+    Path
+        Where to write; nothing remains of it after an exception.
+
+    Raises
+    ------
+    FileFormatError
+        If the folder cannot be written.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        partial.replace(path)
+    except OSError as err:
+        raise FileFormatError(
+            f"cannot be written: {err.strerror or err}", path=path, hint="permissions, free space?"
+        ) from err
+    finally:
+        if partial.exists():
+            partial.unlink()
+
+
+@contextmanager
+def open_fits(
+    path: str | Path, *, expected: str = "a FITS file", raw_tables: bool = False
+) -> Iterator[fits.HDUList]:
+    """Open a FITS file; whatever goes wrong inside the block becomes one clear line.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    expected : str
+        What the file should be, for the message.
+    raw_tables : bool
+        Whether compressed images appear as the binary tables they are stored in.
+
+    Yields
+    ------
+    astropy.io.fits.HDUList
+        Opened for reading.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is missing, not FITS, truncated or damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileFormatError("no such file", path=path, expected=expected)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", fits.verify.VerifyWarning)
+        warnings.filterwarnings("error", "File may have been truncated", AstropyUserWarning)
+        try:
+            # A memory map would keep a replaced product alive and gains nothing on RICE.
+            with fits.open(path, memmap=False, disable_image_compression=raw_tables) as hdus:
+                _check_length(hdus, path)
+                yield hdus
+        except AstropyUserWarning as err:
+            raise _damaged(path, "truncated", expected) from err
+        except (OSError, TypeError, IndexError, EOFError) as err:
+            raise _damaged(path, f"damaged or not FITS: {err}", expected) from err
+
+
+def _check_length(hdus: fits.HDUList, path: Path) -> None:
+    place = hdus[-1].fileinfo()
+    if place["datLoc"] + place["datSpan"] > path.stat().st_size:
+        raise OSError("the last HDU is truncated")
+
+
+def _damaged(path: Path, what: str, expected: str) -> FileFormatError:
+    return FileFormatError(what, path=path, expected=expected, hint="fetch or write it again")

@@ -1,0 +1,272 @@
+"""HDUs as bytes: cards with exact numbers, compressed images, checksums that repeat.
+
+Everything that is written twice must be the same twice.  Dates are therefore left out, the
+comments of CHECKSUM and DATASUM are fixed, and floats are written with all their digits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from astropy.io import fits
+
+from pipeline.errors import FileFormatError
+from pipeline.exposure import Image
+from pipeline.io import rice
+
+__all__ = ["Card", "array_hdu", "cards", "compressed_hdu", "primary_hdu", "read_pixels"]
+
+Card = tuple[str, Any, str]
+"""Keyword, value and comment."""
+
+_BLANK = -(2**31)
+_UNIT = 2880
+
+
+def cards(items: Iterable[Card]) -> fits.Header:
+    """Make a header; numbers keep all their digits, values that FITS cannot express are left out.
+
+    Parameters
+    ----------
+    items : iterable of Card
+        Keywords of any length; NaN, infinity and None are skipped.
+
+    Returns
+    -------
+    astropy.io.fits.Header
+        The cards.
+    """
+    header = fits.Header()
+    for key, value, comment in items:
+        if value is None or (isinstance(value, float) and not math.isfinite(value)):
+            continue
+        name = key if len(key) <= 8 else f"HIERARCH {key}"
+        header.append(_card(name, value, comment), end=True)
+    return header
+
+
+def _card(name: str, value: Any, comment: str) -> fits.Card:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and len(repr(value)) > 20 and len(name) <= 8:
+        # astropy would round it to 20 characters; the standard allows more in free format.
+        return fits.Card.fromstring(f"{name:8}= {repr(value).upper()} / {comment}"[:80])
+    if isinstance(value, str):
+        value = value.encode("ascii", "replace").decode()
+    text = f"{value!s:>20}"
+    room = 80 - max(len(name), 8) - 5 - (len(text) + 2 if isinstance(value, str) else len(text))
+    return fits.Card(name, value, comment[: max(room, 0)])
+
+
+def primary_hdu(header: fits.Header) -> bytes:
+    """Return a primary HDU without data."""
+    return _summed(_with_structure(fits.PrimaryHDU().header, header), b"")
+
+
+def array_hdu(name: str, array: npt.NDArray[Any], header: fits.Header | None = None) -> bytes:
+    """Return an uncompressed image HDU with an array of any shape."""
+    start = fits.ImageHDU(array, name=name).header
+    data = np.ascontiguousarray(array).astype(array.dtype.newbyteorder(">"))
+    return _summed(_with_structure(start, header or fits.Header()), data.tobytes())
+
+
+def _with_structure(start: fits.Header, more: fits.Header) -> fits.Header:
+    """Append cards as they are; `Header.extend` would drop some and reorder others."""
+    header = start.copy()
+    if any(isinstance(c.value, str) and len(c.image) > 80 for c in more.cards):
+        header.append(("LONGSTRN", "OGIP 1.0", "long strings continue on the next card"), end=True)
+    for card in more.cards:
+        header.append(card, end=True)
+    return header
+
+
+def compressed_hdu(
+    name: str, pixels: npt.NDArray[Any], header: fits.Header | None = None, step: float = 0.0
+) -> bytes:
+    """Return a RICE-compressed image HDU.
+
+    Parameters
+    ----------
+    name : str
+        EXTNAME.
+    pixels : ndarray, (ny, nx)
+        uint32 below 2³¹, or float32 whose finite values are multiples of `step`.
+    header : astropy.io.fits.Header, optional
+        More cards.
+    step : float
+        Value of one integer for float pixels.
+
+    Returns
+    -------
+    bytes
+        The binary table that the standard's tiled-image convention prescribes.
+    """
+    layout: list[Card] = []
+    if pixels.dtype == np.float32:
+        rows = _integers(pixels, step)
+        layout = [
+            ("BSCALE", step, "value of one step, a power of two"),
+            ("BZERO", 0.0, "offset"),
+            ("BLANK", _BLANK, "not a number"),
+        ]
+    else:
+        rows = np.ascontiguousarray(pixels).view(np.int32)
+    heap, offsets = rice.encode(rows)
+    table = _table_header(name, rows.shape, heap.size, int(np.diff(offsets).max()))
+    table = _with_structure(_with_structure(table, cards(layout)), header or fits.Header())
+    descriptors = np.empty((len(rows), 2), ">i4")
+    descriptors[:, 0], descriptors[:, 1] = np.diff(offsets), offsets[:-1]
+    return _summed(table, descriptors.tobytes() + heap.tobytes())
+
+
+def _integers(pixels: Image, step: float) -> npt.NDArray[np.int32]:
+    missing = ~np.isfinite(pixels)
+    if not missing.any():
+        return (pixels * np.float32(1.0 / step)).astype(np.int32)
+    rows = (np.where(missing, np.float32(0), pixels) * np.float32(1.0 / step)).astype(np.int32)
+    rows[missing] = _BLANK
+    return rows
+
+
+def _table_header(name: str, shape: tuple[int, ...], heap: int, longest: int) -> fits.Header:
+    ny, nx = shape
+    return cards(
+        [
+            ("XTENSION", "BINTABLE", "binary table extension"),
+            ("BITPIX", 8, "bytes"),
+            ("NAXIS", 2, "a table"),
+            ("NAXIS1", 8, "bytes per row"),
+            ("NAXIS2", ny, "rows"),
+            ("PCOUNT", heap, "bytes of compressed pixels"),
+            ("GCOUNT", 1, "one group"),
+            ("TFIELDS", 1, "one column"),
+            ("TTYPE1", "COMPRESSED_DATA", "one row of the image each"),
+            ("TFORM1", f"1PB({longest})", "variable length"),
+            ("ZIMAGE", True, "a compressed image"),
+            ("ZTENSION", "IMAGE", "what it was"),
+            ("ZBITPIX", 32, "bits per pixel of the image"),
+            ("ZNAXIS", 2, "axes of the image"),
+            ("ZNAXIS1", nx, "columns of the image"),
+            ("ZNAXIS2", ny, "rows of the image"),
+            ("ZPCOUNT", 0, "no parameters"),
+            ("ZGCOUNT", 1, "one group"),
+            ("ZTILE1", nx, "tiles are rows"),
+            ("ZTILE2", 1, "tiles are rows"),
+            ("ZCMPTYPE", "RICE_1", "algorithm"),
+            ("ZNAME1", "BLOCKSIZE", "pixels per block"),
+            ("ZVAL1", rice.BLOCK, "pixels per block"),
+            ("ZNAME2", "BYTEPIX", "bytes per pixel"),
+            ("ZVAL2", 4, "bytes per pixel"),
+            ("EXTNAME", name, "what this is"),
+        ]
+    )
+
+
+def _summed(header: fits.Header, data: bytes) -> bytes:
+    """Header and data with their checksums, padded to whole blocks."""
+    data += bytes(-len(data) % _UNIT)
+    total = _ones_complement_sum(data)
+    header.append(("DATASUM", str(total), "data unit checksum"), end=True)
+    header.append(("CHECKSUM", "0" * 16, "HDU checksum"), end=True)
+    text = header.tostring().encode("ascii")
+    code = _encode_checksum(~_ones_complement_sum(text, total) & 0xFFFFFFFF)
+    header["CHECKSUM"] = code
+    return bytes(header.tostring().encode("ascii") + data)
+
+
+def _ones_complement_sum(data: bytes, start: int = 0) -> int:
+    """Return the 32-bit ones' complement sum of big-endian words (FITS standard, appendix J)."""
+    total = int(np.frombuffer(data, ">u4").sum(dtype=np.uint64)) + start
+    while total >> 32:
+        total = (total & 0xFFFFFFFF) + (total >> 32)
+    return total
+
+
+def _encode_checksum(value: int) -> str:
+    """Return the 16 characters that make the sum of the HDU zero (FITS standard, appendix J)."""
+    forbidden = {*range(0x3A, 0x41), *range(0x5B, 0x61)}
+    text = np.zeros((4, 4), np.int64)
+    for i, byte in enumerate(value.to_bytes(4, "big")):
+        quarters = [byte // 4 + byte % 4 + 0x30] + [byte // 4 + 0x30] * 3
+        while forbidden & set(quarters):
+            for j in (0, 2):
+                if {quarters[j], quarters[j + 1]} & forbidden:
+                    quarters[j] += 1
+                    quarters[j + 1] -= 1
+        text[:, i] = quarters
+    letters = "".join(chr(c) for c in text.ravel())
+    return letters[-1] + letters[:-1]
+
+
+def read_pixels(hdu: Any) -> npt.NDArray[Any]:
+    """Read the pixels of an image HDU, fast where it is RICE-compressed row by row.
+
+    Parameters
+    ----------
+    hdu : astropy HDU
+        From a file opened with ``disable_image_compression=True``: an image, or the binary table
+        of a compressed one.
+
+    Returns
+    -------
+    ndarray
+        Integers as stored for integer images (unsigned where BZERO says so), float32 with NaN
+        where BSCALE is set.
+
+    Raises
+    ------
+    FileFormatError
+        If the HDU holds no image.
+    """
+    header = hdu.header
+    if not header.get("ZIMAGE", False):
+        if not hdu.is_image or hdu.data is None:
+            raise FileFormatError("holds no image", hdu=hdu.name)
+        return np.asarray(hdu.data)
+    if not _is_row_rice(header):
+        raise FileFormatError("compressed in another way than RICE by rows", hdu=hdu.name)
+    return _scaled(_rice_rows(hdu), header)
+
+
+def _is_row_rice(header: Mapping[str, Any]) -> bool:
+    return bool(
+        header.get("ZCMPTYPE") in ("RICE_1", "RICE_ONE")
+        and header.get("ZNAXIS") == 2
+        and header.get("ZTILE1", header.get("ZNAXIS1")) == header.get("ZNAXIS1")
+        and header.get("ZTILE2", 1) == 1
+        and header.get("TFIELDS") == 1
+    )
+
+
+def _rice_rows(hdu: Any) -> npt.NDArray[np.int32]:
+    header = hdu.header
+    options = {header.get(f"ZNAME{i}"): header.get(f"ZVAL{i}") for i in range(1, 5)}
+    ny, nx = header["ZNAXIS2"], header["ZNAXIS1"]
+    size = header["NAXIS1"] * header["NAXIS2"]
+    raw = np.frombuffer(
+        hdu._get_raw_data(size + header["PCOUNT"], "u1", hdu._data_offset), np.uint8
+    )
+    kind = ">i8" if "Q" in header["TFORM1"] else ">i4"
+    table = raw[:size].view(kind).reshape(ny, 2).astype(np.int64)
+    heap = raw[int(header.get("THEAP", size)) :]
+    bytepix = int(options.get("BYTEPIX", 4))
+    block = int(options.get("BLOCKSIZE", 32))
+    return rice.decode(heap, table[:, 1].copy(), table[:, 0].copy(), nx, bytepix, block)
+
+
+def _scaled(rows: npt.NDArray[np.int32], header: Mapping[str, Any]) -> npt.NDArray[Any]:
+    scale, zero = header.get("BSCALE", 1), header.get("BZERO", 0)
+    if "BLANK" in header:
+        pixels = rows.astype(np.float32)
+        pixels *= np.float32(scale)
+        pixels[rows == header["BLANK"]] = np.nan
+        return pixels
+    if scale != 1:
+        return np.asarray((rows * scale + zero).astype(np.float32))
+    if header["ZBITPIX"] == 16:
+        return np.asarray((rows + int(zero)).astype(np.uint16 if zero == 32768 else np.int16))
+    return rows if zero == 0 else np.asarray(rows.astype(np.int64) + int(zero))

@@ -1,0 +1,45 @@
+"""Parquet tables, written at once or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import FileFormatError
+from pipeline.io.files import atomic_path
+
+__all__ = ["read_parquet", "write_parquet"]
+
+
+def write_parquet(path: str | Path, table: pa.Table) -> None:
+    """Write a table; the same table gives the same bytes.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    table : pyarrow.Table
+        Any table; the metadata of its fields (units) are kept.
+    """
+    with atomic_path(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
+
+
+def read_parquet(path: str | Path) -> pa.Table:
+    """Read a table.
+
+    Raises
+    ------
+    FileFormatError
+        If there is no such file or it is not Parquet.
+    """
+    if not Path(path).is_file():
+        raise FileFormatError("no such file", path=path, expected="a Parquet table")
+    try:
+        return pq.read_table(path, partitioning=None)
+    except (pa.ArrowInvalid, OSError) as err:
+        raise FileFormatError(
+            f"damaged or not Parquet: {err}", path=path, expected="a Parquet table"
+        ) from err

@@ -1,0 +1,130 @@
+"""Pixels on a grid of a power of two: exact sums, small files.
+
+A value ``n · 2^k`` with ``|n| < 2^24`` is exact in float32, and so are sums and differences of
+such values.  With a step of 1/16 to 1/32 of the noise the variance grows by 0.03 % and integers
+``n`` compress to a seventh of the float image.  ``visit_image + background`` can therefore be
+undone bitwise, in memory and in the file.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pipeline.compiled import compiled
+from pipeline.exposure import Exposure, Image
+
+__all__ = ["grid_step", "quantised", "shared_step", "to_grid"]
+
+_LARGEST = float(1 << 24)
+
+
+def grid_step(noise: float, fraction: float = 16.0) -> float:
+    """Return the power of two at or below ``noise / fraction``; 0 if the noise is unknown."""
+    if not np.isfinite(noise) or noise <= 0:
+        return 0.0
+    return float(2.0 ** np.floor(np.log2(noise / fraction)))
+
+
+def to_grid(image: Image, step: float) -> Image:
+    """Round to multiples of a step.
+
+    Parameters
+    ----------
+    image : ndarray, float32
+        Any values; NaN stays NaN.
+    step : float
+        A power of two, in image units; 0 leaves the image as it is.
+
+    Returns
+    -------
+    ndarray, float32
+        Values beyond 2²⁴ steps are clipped there, so that sums of two stay exact.
+    """
+    if step == 0:
+        return image
+    counts = np.rint(image * np.float32(1.0 / step))
+    np.clip(counts, -_LARGEST, _LARGEST, out=counts)
+    return np.asarray(counts * np.float32(step))
+
+
+def shared_step(image: Image) -> float:
+    """Return the largest power of two of which every finite pixel is a multiple.
+
+    Parameters
+    ----------
+    image : ndarray, float32
+        Any values.
+
+    Returns
+    -------
+    float
+        0 if the pixels share no such grid of at most 2²⁴ steps, 1 for an image of zeros.
+    """
+    exponent, largest = _lowest_exponent(np.ascontiguousarray(image).view(np.uint32).ravel())
+    if largest == 0:
+        return 1.0
+    step = float(2.0**exponent)
+    return step if largest / step <= _LARGEST else 0.0
+
+
+@compiled
+def _lowest_exponent(pattern: Any) -> Any:
+    """Exponent of the lowest set bit of all float32 values, and the largest magnitude."""
+    lowest = np.int64(1000)
+    largest = np.uint32(0)
+    for i in range(pattern.size):
+        magnitude = pattern[i] & np.uint32(0x7FFFFFFF)
+        if magnitude == 0 or magnitude >= np.uint32(0x7F800000):
+            continue
+        largest = max(largest, magnitude)
+        biased = np.int64(magnitude >> np.uint32(23))
+        mantissa = magnitude & np.uint32(0x7FFFFF)
+        if biased > 0:
+            mantissa |= np.uint32(0x800000)
+        if biased - 150 >= lowest:
+            continue
+        zeros = 0
+        while mantissa & np.uint32(1) == 0:
+            mantissa >>= np.uint32(1)
+            zeros += 1
+        lowest = np.int64(min(lowest, max(biased, np.int64(1)) - 150 + zeros))
+    if largest == 0:
+        return 0, 0.0
+    fraction = float(largest & np.uint32(0x7FFFFF)) / 8388608.0
+    exponent = np.int64(largest >> np.uint32(23))
+    return lowest, (1.0 + fraction) * 2.0 ** (exponent - 127)
+
+
+def quantised(exposure: Exposure) -> Exposure:
+    """Put the planes of an exposure on grids of powers of two, as its file holds them.
+
+    Image and background share one grid of 1/16 to 1/32 of the median noise, the variance has one
+    of 1/128 to 1/256 of its median.  A plane that lies on some grid already is left as it is, so
+    that doing it twice changes nothing.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Any.
+
+    Returns
+    -------
+    Exposure
+        The same with rounded image, variance and background.
+    """
+    sample = exposure.variance[::16, ::16]
+    sample = sample[np.isfinite(sample) & (sample > 0)]
+    median = float(np.median(sample)) if sample.size else float("nan")
+    step = grid_step(median**0.5)
+    background = exposure.background
+    return exposure.replace(
+        image=_settled(exposure.image, step),
+        variance=_settled(exposure.variance, grid_step(median, 128.0)),
+        background=None if background is None else _settled(background, step),
+    )
+
+
+def _settled(plane: Image, step: float) -> Image:
+    return plane if shared_step(plane) else to_grid(plane, step)
