@@ -1,0 +1,73 @@
+"""``nightjar sim``: simulate the raw exposures."""
+
+from __future__ import annotations
+
+import typer
+
+from harness.cli.options import Detectors, DryRun, Jobs, Json, Quiet, Visits, WorkspacePath, emit
+
+__all__ = ["sim"]
+
+
+def sim(
+    workspace: WorkspacePath,
+    jobs: Jobs = None,
+    visit: Visits = None,
+    detector: Detectors = None,
+    dry_run: DryRun = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Simulate what the telescope would have sent: raw frames, calibrations, catalogues, truth.
+
+    The profile and the seed stand in WORKSPACE/nightjar.toml; the same seed gives the same bytes.
+    """
+    import os
+
+    import sims
+    from harness.progress import open_progress
+    from harness.settings import Settings
+    from harness.workspace import Workspace, translate_os_errors
+    from pipeline.errors import ConfigError
+
+    space = Workspace.open(workspace)
+    campaign = Settings.load(space.config).campaign
+    if campaign.profile not in sims.profiles():
+        raise ConfigError(
+            f"{campaign.profile!r} is no simulation profile",
+            path=space.config,
+            key="campaign.profile",
+            expected=", ".join(sims.profiles()),
+        )
+    if dry_run:
+        typer.echo(f"would simulate profile {campaign.profile} with seed {campaign.seed}")
+        return
+    space.require_writable()
+    space.sweep()
+    with open_progress(quiet=quiet or as_json) as display, translate_os_errors(workspace):
+        phase: list[str] = []
+
+        def progress(label: str, done: int, total: int) -> None:
+            if phase != [label]:
+                if phase:
+                    display.finish()
+                phase[:] = [label]
+                display.start(label, total)
+            while display.done < done:
+                display.advance("done")
+
+        sims.simulate(
+            space.root,
+            campaign.profile,
+            seed=campaign.seed,
+            jobs=jobs or len(os.sched_getaffinity(0)),
+            visits=visit or None,
+            detectors=detector or None,
+            progress=progress,
+        )
+        if phase:
+            display.finish()
+    if as_json:
+        emit({"workspace": str(workspace), "profile": campaign.profile, "seed": campaign.seed})
+    else:
+        typer.echo(f"raw frames and truth written to {workspace}; next: nightjar run {workspace}")

@@ -1,0 +1,304 @@
+"""The stages composed: what a worker does for each kind of order.
+
+Every task is a generator that yields at the end of each stage with the notes of that stage;
+`perform` runs it stage by stage, measures each one, and turns an error into a record with a
+cause.  The science is in `pipeline`; here are only reading, the order of the calls, and writing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from harness.execute import rows
+from harness.execute.orders import (
+    AlertOrder,
+    DifferenceOrder,
+    ForcedOrder,
+    Order,
+    StageKey,
+    TemplateOrder,
+    VisitImageOrder,
+)
+from harness.hashes import combine, file_hash
+from harness.ledger import (
+    BLOCKED,
+    DONE,
+    FAILED,
+    Measure,
+    Outcome,
+    StageRecord,
+    blocked,
+    cause_of,
+    measuring,
+)
+from harness.log import Collector, collecting
+from pipeline import alerts, calibrate, diaobject, diasource, io, isr, subtract, template
+from pipeline.camera import Camera
+from pipeline.exposure import Difference, Exposure, RawFrame
+
+__all__ = ["cards_of", "perform"]
+
+Notes = Sequence[str]
+Task = Callable[[Any, Outcome], Iterator[Notes]]
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def perform(order: Order) -> Outcome:
+    """Do one task, whatever happens.
+
+    Parameters
+    ----------
+    order : Order
+        What to do.
+
+    Returns
+    -------
+    Outcome
+        With one record per stage; after a failure the later stages are ``blocked``.
+    """
+    outcome = Outcome(order.visit, order.detector)
+    steps = _TASKS[type(order)](order, outcome)
+    where = {"visit": order.visit, "detector": order.detector}
+    if order.template_id:
+        where["template"] = order.template_id
+    with collecting(**where) as log:
+        for key in order.keys:
+            trouble = outcome.trouble
+            if trouble is not None:
+                record = blocked(order.visit, order.detector, key.stage, trouble.stage)
+            else:
+                record = _step(steps, order, key, log)
+            outcome.stages.append(record.replace(template_id=order.template_id))
+    outcome.logs += log.records
+    return outcome
+
+
+def _step(steps: Iterator[Notes], order: Order, key: StageKey, log: Collector) -> StageRecord:
+    log.context["stage"] = key.stage
+    status, cause, message, notes = DONE, None, None, ""
+    with measuring() as measure:
+        try:
+            notes = "; ".join(next(steps))
+        except Exception as err:
+            status, (cause, message) = FAILED, cause_of(err)
+            unexpected = cause == "INTERNAL"
+            _LOGGER.log(
+                logging.ERROR if unexpected else logging.WARNING,
+                "%s failed: %s: %s", key.stage, cause, message,
+                exc_info=err if unexpected else None,
+            )  # fmt: skip
+    if notes:
+        _LOGGER.info("%s", notes)
+    _log_cost(key.stage, status, measure)
+    return StageRecord(
+        order.visit,
+        order.detector,
+        key.stage,
+        status,
+        cause,
+        message,
+        attempts=order.attempt,
+        input_hash=key.input_hash,
+        config_hash=key.config_hash,
+        stage_version=key.version,
+        notes=notes or None,
+        **measure.costs(),  # type: ignore[arg-type]
+    )
+
+
+def _log_cost(stage: str, status: str, measure: Measure) -> None:
+    _LOGGER.info(
+        "%s %s in %.2f s (%.2f CPU-s, %.0f MiB)",
+        stage, status, measure.wall_s, measure.cpu_s, measure.peak_rss_mib,
+    )  # fmt: skip
+
+
+def cards_of(order: Order) -> dict[str, str | int]:
+    """Provenance cards that every product of an order carries."""
+    return {
+        "STAGEVER": " ".join(f"{key.stage}={key.version}" for key in order.keys),
+        "CONFHASH": combine(key.config_hash for key in order.keys)[:12],
+        **order.cards,
+    }
+
+
+def _visit_image(order: VisitImageOrder, outcome: Outcome) -> Iterator[Notes]:
+    camera = Camera.load(order.space.camera(order.settings.campaign.camera))
+    exposure, metrics, notes = _detrended(order, camera)
+    yield notes
+    settings = order.settings.calibrate
+    catalogue = _table(order.space.refcat)
+    result = calibrate.run(
+        exposure, catalogue, settings, psf_fwhm_min=camera.psf_fwhm_min
+    )
+    cards = {"SCIID": _name(*order.unit), "SCIHASH": order.input_sha256, **cards_of(order)}
+    image = result.visit_image.replace(provenance=cards)
+    path = order.space.visit_image(*order.unit)
+    io.write_exposure(path, image)
+    _wrote(outcome, path)
+    io.write_parquet(order.space.staging("calibrate", *order.unit), result.sources)
+    summary = {**metrics, **result.summary}
+    outcome.rows |= rows.visit_image(order, image, summary, [*notes, *result.notes], outcome)
+    yield result.notes
+
+
+def _detrended(
+    order: VisitImageOrder, camera: Camera
+) -> tuple[Exposure, Mapping[str, float], Notes]:
+    frame = order.frame
+    if frame.kind == "instcal":
+        return io.read_instcal(frame.path), {}, ("instrument signature removed by the observatory",)
+    if frame.kind == "generic":
+        exposure = io.read_generic(frame.path, frame.visit)
+        return exposure, {}, ("enters at calibrate: taken as detrended",)
+    raw = io.read_raw(frame.path, camera, frame.detector)
+    detector = camera.detector(frame.detector)
+    calibs = isr.Calibs(
+        bias=_calibration(order.space.bias(frame.detector)),
+        flat=_calibration(order.space.flat(frame.band, frame.detector)),
+    )
+    partners = _partners(frame.path, camera, detector.partners)
+    result = isr.run(raw, detector, calibs, order.settings.isr, partners)
+    return result.exposure, result.metrics, result.notes
+
+
+def _partners(path: Path, camera: Camera, wanted: Sequence[int]) -> dict[int, RawFrame]:
+    """Frames of the same exposure whose signal leaks into this one, as far as they are there."""
+    present = set(io.list_raw(path, camera)) if wanted else set()
+    return {n: io.read_raw(path, camera, n) for n in wanted if n in present}
+
+
+def _template(order: TemplateOrder, outcome: Outcome) -> Iterator[Notes]:
+    inputs = [io.read_exposure(i.path) for i in order.inputs]
+    wcs, shape = template.patch(inputs, order.settings.template)
+    result = template.run(inputs, wcs, shape, order.settings.template)
+    names = [_name(i.visit, i.detector) for i in order.inputs]
+    cards = {**_inputs_cards(order.template_id or "", names), **cards_of(order)}
+    image = result.template.replace(provenance=cards)
+    path = order.products[0]
+    io.write_exposure(path, image)
+    _wrote(outcome, path)
+    outcome.rows |= rows.template(order, image, result.inputs, result.notes, outcome)
+    yield result.notes
+
+
+def _inputs_cards(name: str, inputs: Sequence[str]) -> dict[str, str | int]:
+    numbered: dict[str, str | int] = {f"TMPLIN{i}": v for i, v in enumerate(inputs, start=1)}
+    return {"TMPLID": name, "NTMPLIN": len(inputs), **numbered}
+
+
+def _difference(order: DifferenceOrder, outcome: Outcome) -> Iterator[Notes]:
+    settings = order.settings
+    science = io.read_exposure(order.space.visit_image(*order.unit))
+    warped = _warped(order, science)
+    difference = subtract.run(science, warped, settings.subtract)
+    _write_difference(order, difference, outcome, {})
+    yield ()
+    result = diasource.run(difference, science, warped, settings.diasource)
+    marked = _with_mask(difference, result.mask)
+    _write_difference(order, marked, outcome, result.metrics)
+    io.write_parquet(order.space.staging("DiaSource", *order.unit), result.sources)
+    io.write_parquet(order.space.staging("candidate", *order.unit), result.candidates)
+    yield ()
+
+
+def _warped(order: DifferenceOrder | AlertOrder, science: Exposure) -> Exposure:
+    coadd = io.read_exposure(order.space.template(order.template_name))
+    return template.warp(coadd, science.wcs, science.shape, order.settings.template)
+
+
+def _with_mask(difference: Difference, mask: Any) -> Difference:
+    return Difference(
+        difference.exposure.replace(mask=mask),
+        difference.score,
+        difference.null_variance,
+        difference.kernel,
+        difference.metrics,
+    )
+
+
+def _write_difference(
+    order: DifferenceOrder,
+    difference: Difference,
+    outcome: Outcome,
+    metrics: Mapping[str, float],
+) -> None:
+    cards = {
+        "SCIID": _name(*order.unit),
+        "SCIHASH": order.science_sha256,
+        "TMPLHASH": order.template_sha256,
+        **_inputs_cards(order.template_name, [_name(*u) for u in order.template_units]),
+        "KRNLHDU": "KERNEL",
+        **cards_of(order),
+    }
+    exposure = difference.exposure.replace(provenance=cards)
+    path = order.space.difference(*order.unit)
+    io.write_difference(
+        path,
+        Difference(
+            exposure,
+            difference.score,
+            difference.null_variance,
+            difference.kernel,
+            difference.metrics,
+        ),
+    )
+    _wrote(outcome, path)
+    outcome.rows |= rows.difference(order, difference, metrics, outcome)
+
+
+def _forced(order: ForcedOrder, outcome: Outcome) -> Iterator[Notes]:
+    difference = io.read_difference(order.space.difference(*order.unit))
+    science = io.read_exposure(order.space.visit_image(*order.unit))
+    table = diaobject.force(order.objects, difference, science, order.settings.diaobject)
+    io.write_parquet(order.products[0], table)
+    yield ()
+
+
+def _alerts(order: AlertOrder, outcome: Outcome) -> Iterator[Notes]:
+    difference = io.read_difference(order.space.difference(*order.unit))
+    science = io.read_exposure(order.space.visit_image(*order.unit))
+    packets = alerts.run(
+        order.tables, difference, science, _warped(order, science), order.settings.alerts
+    )
+    path = order.space.alerts(*order.unit)
+    alerts.write(path, packets)
+    _wrote(outcome, path)
+    yield ()
+
+
+def _wrote(outcome: Outcome, path: Path) -> None:
+    outcome.files[str(path)] = file_hash(path)
+
+
+def _name(visit: int, detector: int) -> str:
+    return f"{visit}_{detector:02d}"
+
+
+def _table(path: Path) -> pa.Table | None:
+    return _read_table(path, path.stat().st_mtime_ns) if path.is_file() else None
+
+
+@lru_cache(maxsize=4)
+def _read_table(path: Path, _stamp: int) -> pa.Table:
+    return io.read_parquet(path)
+
+
+def _calibration(path: Path) -> Any:
+    return io.read_exposure(path).image if path.is_file() else None
+
+
+_TASKS: dict[type[Order], Task] = {
+    VisitImageOrder: _visit_image,
+    TemplateOrder: _template,
+    DifferenceOrder: _difference,
+    ForcedOrder: _forced,
+    AlertOrder: _alerts,
+}

@@ -1,0 +1,93 @@
+"""Content hashes of files, computed once per version of a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from harness.workspace import atomic
+
+__all__ = ["Hashes", "combine", "file_hash", "table_hash"]
+
+_VOLATILE = ("timeprocessed", "timewithdrawn", "validity")
+_BLOCK = 1 << 22
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, 64 hex digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def combine(parts: Iterable[str]) -> str:
+    """Join hashes or words, order included, into 16 hex digits."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def table_hash(table: pa.Table) -> str:
+    """Hash of the rows of a table, 16 hex digits.
+
+    Columns that say when a row was made are left out; names, types, values and order count.
+    """
+    digest = hashlib.sha256()
+    for name in table.column_names:
+        if name.lower().startswith(_VOLATILE):
+            continue
+        column = table.column(name).combine_chunks()
+        digest.update(f"{name}:{column.type}:{len(column)}".encode())
+        digest.update(np.packbits(column.is_null().to_numpy(zero_copy_only=False)).tobytes())
+        digest.update(_values(column))
+    return digest.hexdigest()[:16]
+
+
+def _values(column: pa.Array) -> bytes:
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.uint8())
+    if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+        return bytes(column.fill_null(0).to_numpy(zero_copy_only=False).tobytes())
+    return "\x1f".join(str(v) for v in column.to_pylist()).encode()
+
+
+class Hashes:
+    """Remembers the hash of every file by its size and time of change.
+
+    Parameters
+    ----------
+    path : Path
+        Where the memory is kept between invocations.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._known: dict[str, list[int | str]] = {}
+        if path.is_file():
+            try:
+                self._known = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError:  # only a memory: start anew
+                self._known = {}
+
+    def of(self, path: Path) -> str:
+        """Hash of a file, or the word ``absent``."""
+        try:
+            stat = path.stat()
+        except FileNotFoundError:
+            return "absent"
+        key, stamp = str(path.resolve()), [stat.st_size, stat.st_mtime_ns]
+        known = self._known.get(key)
+        if known is None or known[:2] != stamp:
+            known = [*stamp, file_hash(path)]
+            self._known[key] = known
+        return str(known[2])
+
+    def save(self) -> None:
+        """Keep the memory for the next invocation."""
+        with atomic(self._path) as partial:
+            partial.write_text(json.dumps(self._known), encoding="utf-8")

@@ -1,0 +1,202 @@
+"""What became of every unit of work.
+
+A unit is one visit, one detector and one stage.  It ends ``done``, ``failed`` (with the cause
+code of the error tree), ``blocked`` (something it needs failed) or ``skipped`` (not meant to be
+processed); nothing is left out silently.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import InputError, UnitError
+from pipeline.timescales import mjd_utc_to_tai
+
+__all__ = [
+    "BLOCKED",
+    "DONE",
+    "FAILED",
+        "SKIPPED",
+    "STAGES",
+    "Outcome",
+    "StageRecord",
+    "blocked",
+    "cause_of",
+    "measuring",
+]
+
+DONE, FAILED, BLOCKED, SKIPPED = "done", "failed", "blocked", "skipped"
+
+STAGES = (
+    "isr",
+    "calibrate",
+    "template",
+    "subtract",
+    "diasource",
+    "diaobject",
+    "forced",
+    "alerts",
+)
+"""The stages in the order of the data."""
+
+_UNIX_EPOCH_MJD = 40587.0
+
+
+@dataclass(frozen=True, slots=True)
+class StageRecord:
+    """One row of the table ``unit``.
+
+    Attributes
+    ----------
+    visit, detector, stage : int, int, str
+        The unit; visit 0 for templates.
+    status, cause, message : str
+        One of the four above; cause code and words where it is not ``done``.
+    attempts : int
+        How often it was tried.
+    wall_s, cpu_s : float, s
+        Time it took.
+    peak_rss_mib : float, MiB
+        Largest resident memory of the process during the stage.
+    input_hash, config_hash, stage_version : str, str, int
+        The resume key.
+    started_mjd_tai : float, d
+        When it began.
+    template_id : str, optional
+        The template, for units that make one.
+    notes : str, optional
+        What was not done although the unit is, and why.
+    """
+
+    visit: int
+    detector: int
+    stage: str
+    status: str
+    cause: str | None = None
+    message: str | None = None
+    attempts: int = 1
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    peak_rss_mib: float = float("nan")
+    input_hash: str = ""
+    config_hash: str = ""
+    stage_version: int = 0
+    started_mjd_tai: float = float("nan")
+    template_id: str | None = None
+    notes: str | None = None
+
+    def row(self) -> dict[str, Any]:
+        """Return the record with the column names of the table ``unit``."""
+        return {_camel(name): value for name, value in asdict(self).items()}
+
+    def replace(self, **changes: Any) -> StageRecord:
+        """Return a copy with some attributes exchanged."""
+        return replace(self, **changes)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a worker hands back for one task.
+
+    Attributes
+    ----------
+    visit, detector : int
+        The unit.
+    stages : list of StageRecord
+        One per stage of the task.
+    rows : mapping of str to list of mapping
+        Rows for the small tables, by table name.
+    files : mapping of str to str
+        SHA-256 of every file written, by path.
+    logs : list of mapping
+        Structured log lines.
+    """
+
+    visit: int
+    detector: int
+    stages: list[StageRecord] = field(default_factory=list)
+    rows: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    logs: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def status(self) -> str:
+        """``done`` if every stage is, else the status of the first that is not."""
+        return next((s.status for s in self.stages if s.status != DONE), DONE)
+
+    @property
+    def trouble(self) -> StageRecord | None:
+        """The first stage that is not ``done``."""
+        return next((s for s in self.stages if s.status != DONE), None)
+
+
+def blocked(visit: int, detector: int, stage: str, by: str) -> StageRecord:
+    """Record of a unit that could not be tried because of another."""
+    return StageRecord(visit, detector, stage, BLOCKED, "BLOCKED", by, attempts=0)
+
+
+def cause_of(err: BaseException) -> tuple[str, str]:
+    """Cause code and one line of words of an error."""
+    words = " ".join(str(err).split())
+    if isinstance(err, UnitError):
+        return err.cause, words
+    if isinstance(err, InputError):
+        return "BAD_INPUT", words
+    if isinstance(err, MemoryError):
+        return "OUT_OF_MEMORY", words or "out of memory"
+    return "INTERNAL", f"{type(err).__name__}: {words}"
+
+
+class Measure:
+    """Cost of a stage; filled when the block of `measuring` ends."""
+
+    wall_s = cpu_s = 0.0
+    peak_rss_mib = started_mjd_tai = float("nan")
+
+    def costs(self) -> dict[str, float]:
+        """Return the costs as keywords of `StageRecord`."""
+        names = ("wall_s", "cpu_s", "peak_rss_mib", "started_mjd_tai")
+        return {name: getattr(self, name) for name in names}
+
+
+@contextmanager
+def measuring() -> Iterator[Measure]:
+    """Measure wall time, CPU time and peak memory of a block."""
+    measure = Measure()
+    measure.started_mjd_tai = mjd_utc_to_tai(time.time() / 86400.0 + _UNIX_EPOCH_MJD)
+    _reset_peak()
+    wall, cpu = time.perf_counter(), time.process_time()
+    try:
+        yield measure
+    finally:
+        measure.wall_s = time.perf_counter() - wall
+        measure.cpu_s = time.process_time() - cpu
+        measure.peak_rss_mib = _peak_mib()
+
+
+def _reset_peak() -> None:
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:  # not Linux, or not allowed: the peak is then that of the process's life
+        return
+
+
+def _peak_mib() -> float:
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024.0
+    except OSError:
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(word.capitalize() for word in rest).replace("Mib", "MiB")

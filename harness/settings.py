@@ -1,0 +1,265 @@
+"""The configuration of a campaign: ``nightjar.toml``, written from the models and read back.
+
+Every value is declared once, as a field of a stage's ``Config`` or of the models below.  The
+file is generated from these declarations, with help, unit and default beside each value; what is
+read back is checked against them, and an unknown key is an error that names the nearest
+known one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from harness.workspace import atomic
+from pipeline import alerts, calibrate, diaobject, diasource, isr, subtract, template
+from pipeline.config import StageConfig, config_hash, param
+from pipeline.errors import ConfigError
+
+__all__ = [
+    "Campaign",
+    "Execution",
+    "Report",
+    "Settings",
+    "changed_values",
+    "product_values",
+    "render",
+]
+
+
+class Campaign(StageConfig):
+    """What is processed, and by which rules templates are chosen."""
+
+    name: str = param("campaign", "name of the campaign, used in reports and run ids")
+    profile: str = param("", "simulation profile; empty for ingested frames", product=False)
+    camera: str = param("decam", "camera definition: bundled name or calib/camera/<name>.toml")
+    seed: int = param(42, "seed of the simulation", product=False, ge=0)
+    template_inputs: int = param(
+        3, "template inputs wanted where the exposures have no roles yet", ge=1
+    )
+    template_inputs_max: int = param(8, "most inputs of one template", ge=1)
+    overlap: float = param(
+        0.2, "least shared fraction of the smaller frame for two frames to be one field", gt=0, le=1
+    )
+    history_days: float = param(365.0, "history seen by association and alerts", unit="d", gt=0)
+
+
+class Execution(StageConfig):
+    """How the work is spread; nothing here changes a product."""
+
+    jobs: int = param(0, "worker processes; 0 for one per processor", product=False, ge=0)
+    executor: Literal["local", "serial"] = param(
+        "local", "local: a pool of processes; serial: in this process", product=False
+    )
+    attempts: int = param(
+        2, "attempts at a unit whose worker died (out of memory, killed)", product=False, ge=1
+    )
+
+
+class Report(StageConfig):
+    """People and words that the test report prints; nothing here changes a product."""
+
+    title: str = param("Alert Generation", "title of the report", product=False)
+    tester: str = param("", "who executed the campaign", product=False)
+    inspector: str = param("", "who answered the visual inspections", product=False)
+    approver: str = param("", "who approved the report", product=False)
+    assessment: str = param("", "overall assessment in words", product=False)
+    recommendations: str = param("", "recommended improvements in words", product=False)
+
+
+class Settings(StageConfig):
+    """All of ``nightjar.toml``; one section per field."""
+
+    campaign: Campaign = param(Campaign(), "the campaign")
+    execution: Execution = param(Execution(), "processes")
+    report: Report = param(Report(), "people and words of the report")
+    isr: isr.Config = param(isr.Config(), "instrument signature removal")
+    calibrate: calibrate.Config = param(calibrate.Config(), "background, PSF, WCS, zero point")
+    template: template.Config = param(template.Config(), "template coadds")
+    subtract: subtract.Config = param(subtract.Config(), "PSF matching and subtraction")
+    diasource: diasource.Config = param(diasource.Config(), "detection and measurement")
+    diaobject: diaobject.Config = param(diaobject.Config(), "association and features")
+    alerts: alerts.Config = param(alerts.Config(), "alert packets")
+
+    @classmethod
+    def load(cls, path: Path, overrides: Sequence[str] = ()) -> Settings:
+        """Read and check a configuration file.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+        overrides : sequence of str
+            ``section.key=value`` with the value in TOML, as on the command line.
+
+        Raises
+        ------
+        ConfigError
+            For a missing file, broken TOML, an unknown key or a value out of bounds.
+        """
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as err:
+            raise ConfigError(f"cannot be read: {err.strerror}", path=path) from err
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+            raise ConfigError(f"is not valid TOML: {err}", path=path) from err
+        for text in overrides:
+            _override(values, text)
+        try:
+            return cls.model_validate(values)
+        except ValidationError as err:
+            raise _explain(cls, err, path) from err
+
+    def save(self, path: Path) -> None:
+        """Write the commented file, atomically."""
+        with atomic(path) as partial:
+            partial.write_text(render(self), encoding="utf-8")
+
+    def section_hash(self, section: str) -> str:
+        """Hash of the values of a section that affect products."""
+        return config_hash(getattr(self, section))
+
+
+def product_values(config: BaseModel) -> dict[str, Any]:
+    """Values of a section that affect products, nested ones with dotted names."""
+    return {
+        name: value
+        for name, field, value in _leaves(config)
+        if _extra(field).get("product") is not False
+    }
+
+
+def changed_values(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Say which values differ: ``kernel_size 21→25``."""
+    return [
+        f"{name} {old.get(name)}→{new.get(name)}"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name)
+    ]
+
+
+def render(settings: BaseModel) -> str:
+    """Write a configuration as commented TOML.
+
+    Parameters
+    ----------
+    settings : BaseModel
+        A model whose fields are models, one section each.
+
+    Returns
+    -------
+    str
+        The text; `Settings.load` reads it back to an equal model.
+    """
+    lines = [
+        "# Configuration of this workspace.  Every value is here; the comments give unit, meaning,",
+        "# bounds and default.  Values marked [p] change products: after a change, `nightjar run`",
+        "# makes again what depends on them and nothing else.",
+    ]
+    for name, field in type(settings).model_fields.items():
+        lines += ["", *_section(name, field.description or "", getattr(settings, name))]
+    return "\n".join(lines) + "\n"
+
+
+def _section(name: str, help_text: str, model: BaseModel) -> list[str]:
+    lines = [f"# {help_text}", f"[{name}]"]
+    nested: list[str] = []
+    for key, field in type(model).model_fields.items():
+        value = getattr(model, key)
+        if isinstance(value, BaseModel):
+            nested += ["", *_section(f"{name}.{key}", field.description or "", value)]
+        else:
+            lines += _entry(key, field, value)
+    return lines + nested
+
+
+def _entry(key: str, field: FieldInfo, value: Any) -> list[str]:
+    extra = _extra(field)
+    unit = f" [{extra['unit']}]" if extra.get("unit") else ""
+    bounds = ", ".join(_bounds(field))
+    notes = f"default {_toml(field.default)}" + (f", {bounds}" if bounds else "")
+    mark = "" if extra.get("product") is False else "[p] "
+    comment = f"# {mark}{field.description}{unit} ({notes})"
+    assignment = f"# {key} =" if value is None else f"{key} = {_toml(value)}"
+    return [comment, assignment]
+
+
+def _bounds(field: FieldInfo) -> Iterator[str]:
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    for limit in field.metadata:
+        for name, sign in signs.items():
+            bound = getattr(limit, name, None)
+            if bound is not None:
+                yield f"{sign} {bound}"
+
+
+def _toml(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, dict):
+        inside = ", ".join(f"{json.dumps(str(k))} = {_toml(v)}" for k, v in value.items())
+        return f"{{ {inside} }}" if inside else "{}"
+    if isinstance(value, list | tuple | set | frozenset):
+        return f"[{', '.join(_toml(v) for v in value)}]"
+    return json.dumps(str(value), ensure_ascii=False)
+
+
+def _extra(field: FieldInfo) -> dict[str, Any]:
+    extra = field.json_schema_extra
+    return extra if isinstance(extra, dict) else {}
+
+
+def _leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, FieldInfo, Any]]:
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field, value
+
+
+def _override(values: dict[str, Any], text: str) -> None:
+    key, sign, raw = text.partition("=")
+    *sections, name = key.strip().split(".")
+    if not sign or not sections:
+        raise ConfigError("cannot be used", key=text, expected="section.key=value")
+    for section in sections:
+        values = values.setdefault(section, {})
+    try:
+        values[name] = tomllib.loads(f"v = {raw.strip()}")["v"]
+    except tomllib.TOMLDecodeError:
+        values[name] = raw.strip()
+
+
+def _explain(model: type[BaseModel], err: ValidationError, path: Path) -> ConfigError:
+    errors = err.errors(include_url=False)
+    first = errors[0]
+    location = [str(part) for part in first["loc"]]
+    key = ".".join(location)
+    more = f"; {len(errors) - 1} more" if len(errors) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(location[-1], _known(model, location[:-1]), n=1)
+        hint = f"did you mean {'.'.join([*location[:-1], near[0]])}?" if near else None
+        return ConfigError(f"unknown key{more}", path=path, key=key, hint=hint)
+    return ConfigError(f"{first['msg']}, not {first['input']!r}{more}", path=path, key=key)
+
+
+def _known(model: type[BaseModel], location: list[str]) -> list[str]:
+    for name in location:
+        field = model.model_fields.get(name)
+        annotation = field.annotation if field else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)

@@ -1,0 +1,246 @@
+"""A workspace on disk: where everything lies, and how files come into being.
+
+``WORKSPACE/`` holds ``nightjar.toml``, the inputs (``raw calib refcat ephemerides truth``), the
+products, the staging tables, ``catalog.duckdb``, the alerts, the logs and the reports.  A file is
+written under a temporary name beside its place and then renamed, so that it is there whole or
+not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.errors import ConfigError, InputError
+
+__all__ = ["Workspace", "atomic", "translate_os_errors"]
+
+_UNFINISHED = ".*.part"  # also what `pipeline.io` names a file that is not finished
+
+_FOLDERS = (
+    "raw",
+    "calib",
+    "refcat",
+    "ephemerides",
+    "products/visit_image",
+    "products/template",
+    "products/difference",
+    "staging",
+    "alerts",
+    "logs",
+    "reports",
+)
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Write a file so that it appears whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        The final name; its folder is made if needed.
+
+    Yields
+    ------
+    Path
+        A temporary name in the same folder, renamed when the block ends well and removed when
+        it does not.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def translate_os_errors(path: Path) -> Iterator[None]:
+    """Turn what the operating system says about a path into one line for a person.
+
+    Raises
+    ------
+    InputError
+        For missing permission, a read-only or full disk, a file where a folder should be.
+    """
+    hints = {
+        errno.EACCES: "choose a folder you may write to",
+        errno.EPERM: "choose a folder you may write to",
+        errno.EROFS: "the file system is read-only; choose another folder",
+        errno.ENOSPC: "the disk is full; free some space and run again",
+        errno.ENOTDIR: "a part of this path is a file",
+        errno.EEXIST: "there is a file of this name",
+    }
+    try:
+        yield
+    except OSError as err:
+        if err.errno not in hints:
+            raise
+        where = err.filename or path
+        raise InputError(
+            f"cannot be written: {os.strerror(err.errno)}", path=where, hint=hints[err.errno]
+        ) from err
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The paths of one campaign.
+
+    Attributes
+    ----------
+    root : Path
+        The folder.
+    """
+
+    root: Path
+
+    @classmethod
+    def create(cls, root: Path) -> Workspace:
+        """Make the folders of a new workspace.
+
+        Raises
+        ------
+        ConfigError
+            If there is a workspace already.
+        InputError
+            If the folder cannot be written.
+        """
+        space = cls(root)
+        if space.config.exists():
+            raise ConfigError(
+                "is a workspace already", path=root, hint="choose another folder or remove it"
+            )
+        with translate_os_errors(root):
+            for folder in _FOLDERS:
+                (root / folder).mkdir(parents=True, exist_ok=True)
+        return space
+
+    @classmethod
+    def open(cls, root: Path) -> Workspace:
+        """Return an existing workspace.
+
+        Raises
+        ------
+        ConfigError
+            If the folder is none.
+        """
+        space = cls(root)
+        if not space.config.is_file():
+            raise ConfigError(
+                "is not a workspace: it has no nightjar.toml",
+                path=root,
+                hint=f"make one with: nightjar init {root}",
+            )
+        return space
+
+    def require_writable(self) -> None:
+        """Fail now, in one line, rather than in the middle of a campaign.
+
+        Raises
+        ------
+        InputError
+            If a file cannot be made here.
+        """
+        with translate_os_errors(self.root):
+            for folder in _FOLDERS:
+                (self.root / folder).mkdir(parents=True, exist_ok=True)
+            with atomic(self.logs / "writable") as partial:
+                partial.touch()
+            (self.logs / "writable").unlink()
+
+    def sweep(self) -> int:
+        """Remove what a killed run left half-written; return the number of files."""
+        folders = ("products", "staging", "alerts", "logs", "raw", "reports")
+        left = [p for f in folders for p in (self.root / f).rglob(_UNFINISHED) if p.is_file()]
+        for path in left:
+            path.unlink(missing_ok=True)
+        return len(left)
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.root / "nightjar.toml"
+
+    @property
+    def catalog(self) -> Path:
+        """The DuckDB file."""
+        return self.root / "catalog.duckdb"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the structured logs."""
+        return self.root / "logs"
+
+    @property
+    def exposures(self) -> Path:
+        """Table of the visits."""
+        return self.root / "raw" / "exposures.parquet"
+
+    @property
+    def frames(self) -> Path:
+        """Table of the ingested frames, one row per visit and detector."""
+        return self.root / "raw" / "frames.parquet"
+
+    @property
+    def refcat(self) -> Path:
+        """Reference catalogue of stars."""
+        return self.root / "refcat" / "refcat.parquet"
+
+    @property
+    def objects(self) -> Path:
+        """Catalogue of static objects near which alerts are placed."""
+        return self.root / "refcat" / "objects.parquet"
+
+    @property
+    def ephemerides(self) -> Path:
+        """Ephemerides of known solar-system objects."""
+        return self.root / "ephemerides" / "ephemerides.parquet"
+
+    def camera(self, name: str) -> Path | str:
+        """Camera definition: the workspace's own copy, else the bundled one's name."""
+        own = self.root / "calib" / "camera" / f"{name}.toml"
+        return own if own.is_file() else name
+
+    def bias(self, detector: int) -> Path:
+        """Master bias of a detector."""
+        return self.root / "calib" / f"bias_{detector:02d}.fits"
+
+    def flat(self, band: str, detector: int) -> Path:
+        """Master flat of a band and detector."""
+        return self.root / "calib" / f"flat_{band}_{detector:02d}.fits"
+
+    def visit_image(self, visit: int, detector: int) -> Path:
+        """Visit image of a unit."""
+        return self.root / "products" / "visit_image" / f"{visit}_{detector:02d}.fits"
+
+    def template(self, name: str) -> Path:
+        """Template of that name."""
+        return self.root / "products" / "template" / f"{name}.fits"
+
+    def difference(self, visit: int, detector: int) -> Path:
+        """Difference image of a unit."""
+        return self.root / "products" / "difference" / f"{visit}_{detector:02d}.fits"
+
+    def staging(self, table: str, visit: int, detector: int) -> Path:
+        """Rows of one unit and table."""
+        return self.root / "staging" / table / f"{visit}_{detector:02d}.parquet"
+
+    def alerts(self, visit: int, detector: int) -> Path:
+        """Alert container of a unit."""
+        return self.root / "alerts" / f"{visit}_{detector:02d}.avro"
+
+    def relative(self, path: Path) -> str:
+        """Path as stored in tables: relative to the root where it lies below it."""
+        path = path.resolve()
+        root = self.root.resolve()
+        return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+    def resolve(self, stored: str) -> Path:
+        """Undo `relative`."""
+        return self.root / stored
