@@ -1,0 +1,243 @@
+"""The sky under the sources: masked before it is measured.
+
+A mesh swallows a big galaxy before any threshold on top of it can find the galaxy.  Therefore a
+*clipped plane* is subtracted first; the image is binned and smoothed; what stands out by 2σ is
+masked, and every object's mask is widened in proportion to its radius, since what lies under the
+threshold round a big object is more than round a small one.  Only then is the sky measured in
+cells.  Cells that are mostly masked take their value from a low-order polynomial through the
+others, and a spline through the cells is the background.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.compiled import compiled
+from pipeline.config import StageConfig, param
+from pipeline.errors import PixelError
+from pipeline.exposure import FloatArray, Image, Mask, bits, polynomial_terms
+
+__all__ = ["Background", "Config", "model"]
+
+_Flags = npt.NDArray[np.bool_]
+
+
+class Config(StageConfig):
+    """How the background is measured."""
+
+    bin_side: int = param(4, "side of the bins in which sources are masked", unit="pixel", ge=1)
+    smoothing: float = param(1.5, "Gaussian smoothing of the binned image", unit="bin", gt=0)
+    threshold: float = param(2.0, "what stands out more is a source", unit="sigma", gt=0)
+    smallest: int = param(4, "fewer connected bins are noise", unit="bin", ge=1)
+    growth: float = param(0.8, "widening of a source's mask per radius of the source", ge=0)
+    margin: float = param(2.0, "least widening of a source's mask", unit="bin", ge=0)
+    cell: int = param(256, "side of a cell of the mesh", unit="pixel", ge=16)
+    clean: float = param(0.35, "cells with a smaller clean fraction are filled", ge=0, le=1)
+    fill_order: int = param(2, "degree of the polynomial that fills cells", ge=0, le=4)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Background:
+    """A background and how it came about.
+
+    Attributes
+    ----------
+    image : ndarray, (ny, nx), float32
+        Background in image units.
+    metrics : mapping
+        ``skyLevel`` (median), ``skyRange`` (largest minus smallest), ``skyNoise`` (of the binned
+        image, per pixel), ``maskedFraction``, ``filledCells`` (fraction).
+    """
+
+    image: Image
+    metrics: dict[str, float]
+
+
+_IGNORED = bits(
+    "BAD", "SAT", "CR", "NO_DATA", "UNMASKEDNAN", "BLEED", "EDGEBLEED", "UNLISTED", "INTRP",
+    "CROSSTALK",
+)  # fmt: skip
+
+
+def model(image: Image, variance: Image, mask: Mask, config: Config | None = None) -> Background:
+    """Model the background of an image that still has it.
+
+    Parameters
+    ----------
+    image, variance : ndarray, (ny, nx), float32
+        Any linear unit, and its square.
+    mask : ndarray, (ny, nx), uint32
+        Bad, saturated, interpolated pixels and cosmic rays are left out.
+    config : Config, optional
+        Mesh and masks.
+
+    Returns
+    -------
+    Background
+        The model; the inputs are not changed.
+
+    Raises
+    ------
+    PixelError
+        If hardly any pixel is usable.
+    """
+    config = config or Config()
+    good = ((mask & _IGNORED) == 0) & np.isfinite(image)
+    usable = float(good.mean())
+    if usable < 0.01:
+        raise PixelError("no sky to measure", usableFraction=usable)
+    values, weights = _bin(np.ascontiguousarray(image, np.float32), good, config.bin_side)
+    plane = _clipped_plane(values, weights)
+    sources = _sources(values - plane, weights, config)
+    weights = np.where(sources, 0.0, weights)
+    nodes, filled = _mesh(values, weights, config)
+    sky = _spline(nodes, image.shape, config)
+    clear = weights > 0.5
+    metrics = {
+        "skyLevel": float(np.median(nodes)),
+        "skyRange": float(np.ptp(nodes)),
+        "skyNoise": _robust_std((values - plane)[clear]) * config.bin_side,
+        "maskedFraction": float(sources.mean()),
+        "filledCells": filled,
+    }
+    return Background(sky, metrics)
+
+
+def _bin(image: Image, good: _Flags, side: int) -> tuple[FloatArray, FloatArray]:
+    """Mean and clean fraction of square bins; partial bins at the far edges included."""
+    ny, nx = -(-image.shape[0] // side), -(-image.shape[1] // side)
+    values, weights = np.zeros((ny, nx)), np.zeros((ny, nx))
+    _accumulate(image, good, side, values, weights)
+    values /= np.maximum(weights, 1.0)
+    return values, weights / side**2
+
+
+@compiled
+def _accumulate(image: Any, good: Any, side: int, values: Any, weights: Any) -> None:
+    ny, nx = image.shape
+    for y in range(ny):
+        j = y // side
+        for x in range(nx):
+            if good[y, x]:
+                values[j, x // side] += image[y, x]
+                weights[j, x // side] += 1.0
+
+
+def _robust_std(values: FloatArray) -> float:
+    if values.size == 0:
+        return float("nan")
+    return float(1.4826 * np.median(np.abs(values - np.median(values))))
+
+
+def _clipped_plane(values: FloatArray, weights: FloatArray) -> FloatArray:
+    """Plane through the bins with everything above 2σ, and below 3σ, clipped."""
+    terms = _terms(values.shape, 1)
+    sample = np.zeros(values.shape, bool)
+    sample[::2, ::2] = True  # a quarter of the bins fixes three numbers well enough
+    keep = sample & (weights > 0.5)
+    if keep.sum() < 16:
+        keep = weights > 0
+    data, basis = values[keep], terms[keep]
+    fit = np.array([np.median(data), 0.0, 0.0])
+    for _ in range(8):
+        residual = data - basis @ fit
+        inside = np.abs(residual - np.median(residual)) < 3 * _robust_std(residual) + 1e-9
+        inside &= residual < np.median(residual) + 2 * _robust_std(residual) + 1e-9
+        fit = np.linalg.lstsq(basis[inside], data[inside], rcond=None)[0]
+    return np.asarray(terms @ fit)
+
+
+def _terms(shape: tuple[int, ...], order: int) -> FloatArray:
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    size = (shape[0], shape[1])
+    return polynomial_terms(x.ravel(), y.ravel(), size, order).reshape(*shape, -1)
+
+
+def _sources(residual: FloatArray, weights: FloatArray, config: Config) -> _Flags:
+    """Bins that belong to a source, every source widened in proportion to its radius."""
+    from scipy import ndimage
+
+    known = np.minimum(weights * 2, 1.0)
+    smooth = ndimage.gaussian_filter(residual * known, config.smoothing)
+    norm = ndimage.gaussian_filter(known, config.smoothing)
+    smooth = np.where(norm > 0.1, smooth / np.maximum(norm, 0.1), 0.0)
+    clear = weights > 0.5
+    level = float(np.median(smooth[clear])) if clear.any() else 0.0
+    above = smooth - level > config.threshold * _lower_std(smooth[clear] - level)
+    labels, count = ndimage.label(above)
+    if count == 0:
+        return np.zeros(residual.shape, bool)
+    area = np.bincount(labels.ravel(), minlength=count + 1)
+    area[0] = 0
+    kept = area >= config.smallest
+    distance, nearest = ndimage.distance_transform_edt(~kept[labels], return_indices=True)
+    radius = np.sqrt(area[labels[nearest[0], nearest[1]]] / np.pi)
+    return np.asarray(distance <= config.margin + config.growth * radius)
+
+
+def _lower_std(values: FloatArray) -> float:
+    """Scatter of what lies below zero, where no source contributes."""
+    below = values[values < 0]
+    return float(1.4826 * np.median(-below)) if below.size else 0.0
+
+
+def _mesh(values: FloatArray, weights: FloatArray, config: Config) -> tuple[FloatArray, float]:
+    """Sky in cells, with those that are mostly masked filled from a polynomial."""
+    ny, nx = (max(1, round(n * config.bin_side / config.cell)) for n in values.shape)
+    edges_y = np.linspace(0, values.shape[0], ny + 1).round().astype(int)
+    edges_x = np.linspace(0, values.shape[1], nx + 1).round().astype(int)
+    nodes, share = np.zeros((ny, nx)), np.zeros((ny, nx))
+    for j in range(ny):
+        for i in range(nx):
+            cell = slice(edges_y[j], edges_y[j + 1]), slice(edges_x[i], edges_x[i + 1])
+            nodes[j, i], share[j, i] = _cell(values[cell], weights[cell])
+    poor = share < config.clean
+    return _filled(nodes, share, poor, config.fill_order), float(poor.mean())
+
+
+def _cell(values: FloatArray, weights: FloatArray) -> tuple[float, float]:
+    """Mean of the clean bins of a cell, symmetrically clipped, and the clean fraction."""
+    clean = weights > 0.5
+    data, weight = values[clean], weights[clean]
+    if data.size == 0:
+        return 0.0, 0.0
+    centre, width = np.median(data), _robust_std(data)
+    inside = np.abs(data - centre) <= 4 * width + 1e-9
+    return float(np.average(data[inside], weights=weight[inside])), float(weights.mean())
+
+
+def _filled(nodes: FloatArray, share: FloatArray, poor: _Flags, order: int) -> FloatArray:
+    if not poor.any():
+        return nodes
+    rich = ~poor
+    if not rich.any():
+        rich = share > 0
+    while order > 0 and rich.sum() < (order + 1) * (order + 2):
+        order -= 1
+    terms = _terms(nodes.shape, order)
+    weight = np.sqrt(share[rich])
+    fit = np.linalg.lstsq(terms[rich] * weight[:, None], nodes[rich] * weight, rcond=None)[0]
+    return np.where(poor, terms @ fit, nodes)
+
+
+def _spline(nodes: FloatArray, shape: tuple[int, ...], config: Config) -> Image:
+    """Cubic spline through the centres of the cells, evaluated along one axis after the other."""
+    along_y = _weights(nodes.shape[0], shape[0])
+    along_x = _weights(nodes.shape[1], shape[1])
+    return np.asarray((along_y @ nodes @ along_x.T).astype(np.float32))
+
+
+def _weights(nodes: int, pixels: int) -> FloatArray:
+    """Matrix that takes values at evenly spaced cell centres to all pixels."""
+    from scipy.interpolate import make_interp_spline
+
+    centres = (np.arange(nodes) + 0.5) * pixels / nodes - 0.5
+    at = np.clip(np.arange(pixels, dtype=float), centres[0], centres[-1])
+    if nodes == 1:
+        return np.ones((pixels, 1))
+    spline = make_interp_spline(centres, np.eye(nodes), k=3 if nodes > 3 else 1)
+    return np.asarray(spline(at))

@@ -1,0 +1,267 @@
+"""Cosmic rays: what is sharper than any star can be.
+
+A morphological test on one image, before its PSF is known.  For a star, wherever it falls on the
+pixels, the mean of two opposite neighbours at distance d is at least P(d)/P(0) of the pixel
+between them, P the profile of the sharpest PSF the telescope ever makes.  A pixel that stands out
+more than that, by several σ, is no star.  Found pixels are replaced by a pair of clean
+neighbours and their own neighbours tested again, so that thick tracks are peeled from the
+outside in.
+
+The idea goes back to R. Lupton's finder for SDSS; the test on ratios and its significance are
+formulated afresh here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.compiled import compiled
+from pipeline.config import StageConfig, param
+from pipeline.exposure import Image, Mask, bits
+from pipeline.fill import fill_holes
+
+__all__ = ["Config", "CosmicRays", "find"]
+
+
+class Config(StageConfig):
+    """Thresholds of the cosmic-ray finder."""
+
+    threshold: float = param(6.0, "contrast to opposite neighbours", unit="sigma", gt=0)
+    sharpness: float = param(
+        0.9, "factor on the sharpest star's neighbour-to-peak ratio; smaller is safer", gt=0, le=1
+    )
+    margin: float = param(3.0, "significance of being sharper than a star", unit="sigma", ge=0)
+    faintest: float = param(4.0, "pixels below this are never tested", unit="sigma", gt=0)
+    grow_threshold: float = param(3.0, "the same for neighbours of found pixels", unit="sigma")
+    rounds: int = param(6, "rounds of testing neighbours of found pixels", ge=0)
+    dilate: int = param(1, "widening of the final mask", unit="pixel", ge=0)
+    reach: int = param(8, "how far to look for clean pixels to fill from", unit="pixel", ge=1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CosmicRays:
+    """What was found.
+
+    Attributes
+    ----------
+    found : ndarray, (ny, nx), bool
+        Pixels that failed the test.
+    mask : ndarray, (ny, nx), bool
+        The same, widened: the pixels to flag CR, and INTRP since they were filled.
+    image, variance : ndarray, (ny, nx), float32
+        Copies with the flagged pixels filled from their surroundings.
+    metrics : mapping
+        ``crPixels`` (found), ``crFraction`` (flagged fraction of the image).
+    """
+
+    found: npt.NDArray[np.bool_]
+    mask: npt.NDArray[np.bool_]
+    image: Image
+    variance: Image
+    metrics: dict[str, float]
+
+
+_UNTESTABLE = bits("BAD", "SAT", "NO_DATA", "UNMASKEDNAN", "BLEED", "UNLISTED", "INTRP")
+
+
+def find(
+    image: Image,
+    variance: Image,
+    mask: Mask,
+    background_level: float | Image,
+    psf_fwhm_pixel: float,
+    config: Config | None = None,
+) -> CosmicRays:
+    """Find cosmic rays and fill them.
+
+    Parameters
+    ----------
+    image, variance : ndarray, (ny, nx), float32
+        Any linear unit, and its square.
+    mask : ndarray, (ny, nx), uint32
+        Saturated, bad and interpolated pixels are neither tested nor used as neighbours.
+    background_level : float or ndarray, (ny, nx)
+        The background, in image units; zero if it has been subtracted.
+    psf_fwhm_pixel : float, pixel
+        FWHM of the sharpest star this telescope can make, not of this image.
+    config : Config, optional
+        Thresholds.
+
+    Returns
+    -------
+    CosmicRays
+        Masks and filled copies; the inputs are not changed.
+
+    Raises
+    ------
+    ValueError
+        If the width is not positive.
+    """
+    if not psf_fwhm_pixel > 0:
+        raise ValueError(f"psf_fwhm_pixel must be positive, got {psf_fwhm_pixel}")
+    config = config or Config()
+    flux = np.ascontiguousarray(image - np.float32(background_level), np.float32)
+    bad = ((mask & _UNTESTABLE) != 0) | ~np.isfinite(flux)
+    state = bad.astype(np.uint8)
+    noise = np.array(variance, np.float32, order="C")  # changed where pixels are replaced
+    near, far = _star_ratios(psf_fwhm_pixel, config.sharpness)
+    seeds = _seeds(flux, noise, state, near, far, config.faintest, config.threshold, config.margin)
+    _grow(flux, noise, state, seeds, near, far, config.grow_threshold, config.rounds)
+    found = state == _HIT
+    flagged = _dilated(found, config.dilate)
+    clean, clean_variance = np.array(image, np.float32), np.array(variance, np.float32)
+    fill_holes(clean, clean_variance, flagged, bad, config.reach)
+    metrics = {"crPixels": float(found.sum()), "crFraction": float(flagged.mean())}
+    return CosmicRays(found, flagged, clean, clean_variance, metrics)
+
+
+_BAD, _HIT = 1, 2  # states of a pixel; 0 is clean
+
+
+def _star_ratios(fwhm: float, sharpness: float) -> tuple[float, float]:
+    """Neighbour-to-peak ratios of a Gaussian at distances 1 and √2, times a safety factor."""
+    sigma2 = (fwhm / 2.3548) ** 2
+    return sharpness * float(np.exp(-0.5 / sigma2)), sharpness * float(np.exp(-1.0 / sigma2))
+
+
+def _dilated(found: npt.NDArray[np.bool_], pixels: int) -> npt.NDArray[np.bool_]:
+    wide = found.copy()
+    for _ in range(pixels):
+        for axis in (0, 1):
+            grown = wide.copy()
+            low = [slice(None), slice(None)]
+            high = [slice(None), slice(None)]
+            low[axis], high[axis] = slice(None, -1), slice(1, None)
+            grown[tuple(low)] |= wide[tuple(high)]
+            grown[tuple(high)] |= wide[tuple(low)]
+            wide = grown
+    return wide
+
+
+@compiled
+def _sharp(
+    flux: Any,
+    noise: Any,
+    state: Any,
+    y: int,
+    x: int,
+    near: float,
+    far: float,
+    threshold: float,
+    margin: float,
+) -> bool:
+    """Whether a pixel stands out of any opposite pair more than a star could."""
+    ny, nx = flux.shape
+    a = np.float64(flux[y, x])
+    v = np.float64(noise[y, x])
+    for direction in range(4):
+        dx = 0 if direction == 1 else 1
+        dy = 0 if direction == 0 else (-1 if direction == 3 else 1)
+        i, j, k, m = y + dy, x + dx, y - dy, x - dx
+        if i < 0 or k < 0 or i >= ny or k >= ny or m < 0 or j >= nx:
+            continue
+        if state[i, j] == 1 or state[k, m] == 1:
+            continue
+        mean = 0.5 * (np.float64(flux[i, j]) + np.float64(flux[k, m]))
+        v_mean = 0.25 * (np.float64(noise[i, j]) + np.float64(noise[k, m]))
+        if a - mean <= threshold * np.sqrt(v + v_mean):
+            continue
+        r = near if direction < 2 else far
+        if r * a - mean > margin * np.sqrt(r * r * v + v_mean):
+            return True
+    return False
+
+
+@compiled
+def _seeds(
+    flux: Any,
+    noise: Any,
+    state: Any,
+    near: float,
+    far: float,
+    faintest: float,
+    threshold: float,
+    margin: float,
+) -> Any:
+    """Return the indices of all pixels that fail the test as the image is."""
+    ny, nx = flux.shape
+    limit = np.float32(faintest * faintest)
+    count = 0
+    places = np.empty(1024, np.int64)
+    for y in range(ny):
+        for x in range(nx):
+            a = flux[y, x]
+            if a <= 0 or a * a <= limit * noise[y, x] or state[y, x] != 0:
+                continue
+            if _sharp(flux, noise, state, y, x, near, far, threshold, margin):
+                if count == places.size:
+                    more = np.empty(2 * count, np.int64)
+                    more[:count] = places
+                    places = more
+                places[count] = y * nx + x
+                count += 1
+    return places[:count]
+
+
+@compiled
+def _grow(
+    flux: Any,
+    noise: Any,
+    state: Any,
+    seeds: Any,
+    near: float,
+    far: float,
+    threshold: float,
+    rounds: int,
+) -> None:
+    """Mark the seeds, replace them, and test their neighbours, round by round."""
+    ny, nx = flux.shape
+    work = seeds
+    for index in work:
+        state[index // nx, index % nx] = 2
+    for _ in range(rounds):
+        for index in work:
+            _replace(flux, noise, state, index // nx, index % nx)
+        fresh = np.empty(8 * work.size, np.int64)
+        count = 0
+        for index in work:
+            y0, x0 = index // nx, index % nx
+            for y in range(max(y0 - 1, 0), min(y0 + 2, ny)):
+                for x in range(max(x0 - 1, 0), min(x0 + 2, nx)):
+                    a = flux[y, x]
+                    if state[y, x] != 0 or a <= threshold * np.sqrt(noise[y, x]):
+                        continue
+                    if _sharp(flux, noise, state, y, x, near, far, threshold, 0.0):
+                        state[y, x] = 2
+                        fresh[count] = y * nx + x
+                        count += 1
+        work = fresh[:count]
+        if count == 0:
+            break
+
+
+@compiled
+def _replace(flux: Any, noise: Any, state: Any, y: int, x: int) -> None:
+    """Give a hit pixel the smallest mean of a pair of clean opposite neighbours."""
+    ny, nx = flux.shape
+    best = np.inf
+    for reach in range(1, 4):
+        for direction in range(4):
+            dx = 0 if direction == 1 else reach
+            dy = 0 if direction == 0 else (-reach if direction == 3 else reach)
+            i, j, k, m = y + dy, x + dx, y - dy, x - dx
+            if i < 0 or k < 0 or i >= ny or k >= ny or m < 0 or j >= nx:
+                continue
+            if state[i, j] != 0 or state[k, m] != 0:
+                continue
+            mean = 0.5 * (np.float64(flux[i, j]) + np.float64(flux[k, m]))
+            if mean < best:
+                best = mean
+                noise[y, x] = 0.5 * (noise[i, j] + noise[k, m])
+        if best < np.inf:
+            break
+    flux[y, x] = best if best < np.inf else 0.0
