@@ -1,0 +1,118 @@
+"""One-to-one matching of sources to predicted or remembered positions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from pipeline.diaobject.config import Config
+from pipeline.diaobject.sphere import ARCSEC, offsets, unit_vectors
+from pipeline.exposure import FloatArray
+
+__all__ = ["Sky", "match", "nearby"]
+
+_CANDIDATES = 8
+_Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sky:
+    """Numbered positions with errors.
+
+    Attributes
+    ----------
+    ids : ndarray, (n,)
+        Unique numbers; ties are broken by them.
+    ra, dec : ndarray, (n,), deg
+        Positions.
+    covariance : ndarray, (n, 2, 2), arcsec²
+        Of ra cos(dec) and dec.
+    """
+
+    ids: _Integers
+    ra: FloatArray
+    dec: FloatArray
+    covariance: FloatArray
+
+    def __len__(self) -> int:
+        """Return the number of positions."""
+        return len(self.ids)
+
+    def take(self, rows: npt.NDArray[np.generic]) -> Sky:
+        """Select rows by index or by a boolean array."""
+        return Sky(self.ids[rows], self.ra[rows], self.dec[rows], self.covariance[rows])
+
+
+def nearby(sources: Sky, ra: FloatArray, dec: FloatArray, margin: float) -> npt.NDArray[np.bool_]:
+    """Which positions, ``(n,)``, lie in the smallest cone round the sources plus a margin.
+
+    Parameters
+    ----------
+    sources : Sky
+        At least one position.
+    ra, dec : ndarray, (n,), deg
+        Positions to choose from.
+    margin : float, arcsec
+        Widening of the cone.
+    """
+    vectors = unit_vectors(sources.ra, sources.dec)
+    centre = vectors.mean(axis=0)
+    centre /= np.linalg.norm(centre)
+    widest = np.arccos(np.clip((vectors @ centre).min(), -1.0, 1.0)) + margin * ARCSEC
+    return np.asarray(unit_vectors(ra, dec) @ centre >= np.cos(min(widest + 1e-9, np.pi)))
+
+
+def match(sources: Sky, targets: Sky, config: Config) -> tuple[_Integers, _Integers]:
+    """Assign each source to at most one target and each target at most one source.
+
+    Pairs lie within ``radius_sigma`` combined errors, bounded by ``radius_min`` and
+    ``radius_max``; they are taken in the order of their χ², then source id, then target id.
+
+    Parameters
+    ----------
+    sources, targets : Sky
+        Positions with errors; `Config.position_floor` is added to the sum of both.
+    config : Config
+        Radii.
+
+    Returns
+    -------
+    source, target : ndarray, (k,)
+        Indices of the pairs, in the order of the sources.
+    """
+    if not len(sources) or not len(targets):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    i, j = _close_pairs(sources, targets, config.radius_max)
+    d = np.stack(offsets(sources.ra[i], sources.dec[i], targets.ra[j], targets.dec[j]), axis=-1)
+    total = sources.covariance[i] + targets.covariance[j] + config.position_floor**2 * np.eye(2)
+    chi2 = np.einsum("ni,nij,nj->n", d, np.linalg.inv(total), d)
+    sigma = np.sqrt(0.5 * (total[:, 0, 0] + total[:, 1, 1]))
+    radius = np.clip(config.radius_sigma * sigma, config.radius_min, config.radius_max)
+    near = np.hypot(d[:, 0], d[:, 1]) <= radius
+    return _greedy(i[near], j[near], chi2[near], sources.ids, targets.ids)
+
+
+def _close_pairs(sources: Sky, targets: Sky, radius: float) -> tuple[_Integers, _Integers]:
+    tree = cKDTree(unit_vectors(targets.ra, targets.dec), balanced_tree=False, compact_nodes=False)
+    number = np.arange(1, min(_CANDIDATES, len(targets)) + 1)
+    reach = 1.001 * radius * ARCSEC
+    _, found = tree.query(unit_vectors(sources.ra, sources.dec), number, distance_upper_bound=reach)
+    i, k = np.nonzero(found < len(targets))
+    return i.astype(np.int64), found[i, k].astype(np.int64)
+
+
+def _greedy(
+    i: _Integers, j: _Integers, chi2: FloatArray, source_ids: _Integers, target_ids: _Integers
+) -> tuple[_Integers, _Integers]:
+    order = np.lexsort((target_ids[j], source_ids[i], chi2))
+    of_source: dict[int, int] = {}
+    taken: set[int] = set()
+    for a, b in zip(i[order].tolist(), j[order].tolist(), strict=True):
+        if a not in of_source and b not in taken:
+            of_source[a] = b
+            taken.add(b)
+    pairs = np.array(sorted(of_source.items()), np.int64).reshape(-1, 2)
+    return pairs[:, 0], pairs[:, 1]

@@ -1,0 +1,237 @@
+"""Rows of DiaObject, computed afresh from all sources of each object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline.diaobject.astrometry import Positions, mean_position, proper_motion
+from pipeline.diaobject.config import Config
+from pipeline.diaobject.features import light_curve_features, weighted_mean
+from pipeline.diaobject.groups import Groups
+from pipeline.diaobject.period import periods
+from pipeline.exposure import FloatArray
+from pipeline.schema import BANDS, DIA_OBJECT, to_numpy
+
+__all__ = ["FLAG_BITS", "summarise", "with_forced"]
+
+FLAG_BITS = {
+    1: ("psfFlux_flag", "centroid_flag", "apFlux_flag", "shape_flag", "forced_PsfFlux_flag"),
+    2: ("pixelFlags_edge", "psfFlux_flag_edge", "pixelFlags_offimage"),
+    4: ("pixelFlags_saturated", "pixelFlags_saturated_template"),
+    8: ("isDipole",),
+    16: ("pixelFlags_streak", "glint_trail", "isStreak", "isGlint"),
+    32: ("pixelFlags_injected", "pixelFlags_injected_template"),
+}
+"""Bits of ``DiaObject.flags`` and the columns of DiaSource any of which sets them."""
+
+_SINGLE, _INFLATED = 64, 128
+_Columns = dict[str, FloatArray]
+
+
+def summarise(
+    sources: pa.Table, forced: pa.Table | None, processed_mjd_tai: float, config: Config
+) -> pa.Table:
+    """Compute the current state of every object in a table of sources.
+
+    Parameters
+    ----------
+    sources : pyarrow.Table
+        `DIA_SOURCE`, all rows of each object; rows without ``diaObjectId`` are left out.
+    forced : pyarrow.Table, optional
+        `DIA_FORCED_SOURCE`; rows of other objects are ignored.
+    processed_mjd_tai : float, d
+        Becomes ``validityStartMjdTai``.
+    config : Config
+        Limits.
+
+    Returns
+    -------
+    pyarrow.Table
+        `DIA_OBJECT`, ordered by id.  The result does not depend on the order of the rows.
+    """
+    sources = _sorted(sources)
+    if not sources.num_rows:
+        return DIA_OBJECT.empty()
+    groups = Groups.of(to_numpy(sources, "diaObjectId"))
+    time = to_numpy(sources, "midpointMjdTai")
+    columns: dict[str, npt.ArrayLike] = {
+        "diaObjectId": groups.keys,
+        "validityStartMjdTai": np.full(len(groups), processed_mjd_tai),
+        "firstDiaSourceMjdTai": groups.min(time),
+        "lastDiaSourceMjdTai": groups.max(time),
+        "nDiaSources": groups.count,
+    }
+    place = mean_position(groups, Positions.read(sources, config.position_default))
+    inflated = place.pop("inflated") > 1.0
+    columns |= place
+    columns |= _motion(sources, groups, place["radecMjdTai"], config)
+    columns |= _photometry(sources, groups, config)
+    columns["flags"] = _flags(sources, groups, inflated)
+    table = DIA_OBJECT.to_arrow(columns)
+    return table if forced is None else with_forced(table, forced)
+
+
+def with_forced(objects: pa.Table, forced: pa.Table) -> pa.Table:
+    """Replace the statistics of forced fluxes in objects.
+
+    Parameters
+    ----------
+    objects : pyarrow.Table
+        `DIA_OBJECT`.
+    forced : pyarrow.Table
+        `DIA_FORCED_SOURCE`: all rows of these objects so far; others are ignored.
+
+    Returns
+    -------
+    pyarrow.Table
+        The objects with ``{b}_fpFluxMean``, ``…MeanErr``, ``…Sigma`` and ``…Ndata``.
+    """
+    ids = to_numpy(objects, "diaObjectId")
+    row, order = _rows_of(ids, to_numpy(forced, "diaObjectId"))
+    columns = _by_band(
+        row, to_numpy(forced, "band")[order], len(ids), _forced_features,
+        to_numpy(forced, "psfFlux")[order], to_numpy(forced, "psfFluxErr")[order],
+    )  # fmt: skip
+    for name, values in columns.items():
+        column = DIA_OBJECT[name].to_arrow(values, len(ids))
+        objects = objects.set_column(
+            DIA_OBJECT.names.index(name), DIA_OBJECT[name].arrow_field, column
+        )
+    return objects
+
+
+def _sorted(sources: pa.Table) -> pa.Table:
+    """Rows with an object, ordered by object, time and source."""
+    ids = to_numpy(sources, "diaObjectId")
+    keys = (to_numpy(sources, "diaSourceId"), to_numpy(sources, "midpointMjdTai"), ids)
+    order = np.lexsort(keys)
+    return sources.take(order[ids[order] >= 0])
+
+
+def _rows_of(
+    ids: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Rows of `ids` (sorted) that hold wanted ids, and the order that sorts these."""
+    order = np.argsort(wanted, kind="stable")
+    row = np.searchsorted(ids, wanted[order])
+    known = row < len(ids)
+    known[known] = ids[row[known]] == wanted[order][known]
+    return row[known], order[known]
+
+
+def _motion(sources: pa.Table, groups: Groups, epoch: FloatArray, config: Config) -> _Columns:
+    """Proper motions from visit-image centroids, or those on the difference over blank sky.
+
+    The centroid of a variable star's difference is not the star: it lies where star and template
+    differ.  Where the template is dark the two agree.
+    """
+    difference = Positions.read(sources, config.position_default)
+    science = Positions.read(sources, config.position_default, prefix="science")
+    own = np.isfinite(science.ra) & np.isfinite(science.dec)
+    template, error = to_numpy(sources, "templateFlux"), to_numpy(sources, "templateFluxErr")
+    dark = np.abs(template) < config.static_template_snr * error
+    usable = own | dark
+    merged = Positions(
+        difference.time,
+        np.where(own, science.ra, difference.ra),
+        np.where(own, science.dec, difference.dec),
+        np.where(own[:, None, None], science.covariance, difference.covariance),
+    )
+    part = Groups.of(groups.index[usable])
+    fitted = proper_motion(part, merged.take(usable), epoch[part.keys], config)
+    columns = {name: np.full(len(groups), np.nan) for name in fitted}
+    for name, values in fitted.items():
+        columns[name][part.keys] = values
+    return columns
+
+
+def _photometry(sources: pa.Table, groups: Groups, config: Config) -> _Columns:
+    band, time = to_numpy(sources, "band"), to_numpy(sources, "midpointMjdTai")
+
+    def psf(part: Groups, flux: FloatArray, error: FloatArray, at: FloatArray) -> _Columns:
+        found = light_curve_features(part, at, flux, error)
+        named = {f"psfFlux{name}": values for name, values in found.items()}
+        return named | periods(part, at, flux, error, config)
+
+    def science(part: Groups, flux: FloatArray, error: FloatArray) -> _Columns:
+        return _mean_features("scienceFlux", part, flux, error)
+
+    n = len(groups)
+    flux, error = to_numpy(sources, "psfFlux"), to_numpy(sources, "psfFluxErr")
+    columns = _by_band(groups.index, band, n, psf, flux, error, time)
+    flux, error = to_numpy(sources, "scienceFlux"), to_numpy(sources, "scienceFluxErr")
+    return columns | _by_band(groups.index, band, n, science, flux, error)
+
+
+def _forced_features(groups: Groups, flux: FloatArray, error: FloatArray) -> _Columns:
+    return _mean_features("fpFlux", groups, flux, error)
+
+
+def _mean_features(prefix: str, groups: Groups, flux: FloatArray, error: FloatArray) -> _Columns:
+    mean, mean_error = weighted_mean(groups, flux, error)
+    scatter = groups.sum((flux - groups.spread(groups.mean(flux))) ** 2)
+    sigma = np.sqrt(scatter / np.maximum(groups.count - 1, 1))
+    return {
+        f"{prefix}Mean": mean,
+        f"{prefix}MeanErr": mean_error,
+        f"{prefix}Sigma": np.where(groups.count >= 2, sigma, np.nan),
+        f"{prefix}Ndata": groups.count.astype(float),
+    }
+
+
+def _by_band(
+    index: npt.NDArray[np.int64],
+    band: npt.NDArray[np.object_],
+    n: int,
+    features: Callable[..., _Columns],
+    flux: FloatArray,
+    error: FloatArray,
+    *more: FloatArray,
+) -> _Columns:
+    """Call a function on the usable points of each object and band.
+
+    Parameters
+    ----------
+    index : ndarray, (k,)
+        Object of each row, ascending.
+    band : ndarray, (k,)
+        Letter of each row.
+    n : int
+        Number of objects.
+    features : callable
+        Takes groups, flux, error and `more`; returns columns of one value per group.
+    flux, error, *more : ndarray, (k,)
+        Measurements.
+
+    Returns
+    -------
+    dict of str to ndarray, (n,)
+        ``{b}_{name}``; NaN where there are no points, 0 for counts.
+    """
+    letters = {letter: k for k, letter in enumerate(BANDS)}
+    number = np.array([letters.get(b, -1) for b in band], np.int64)
+    good = np.isfinite(flux) & np.isfinite(error) & (error > 0) & (number >= 0)
+    key = index * len(BANDS) + number
+    order = np.flatnonzero(good)[np.argsort(key[good], kind="stable")]
+    groups = Groups.of(key[order])
+    columns = features(groups, *(v[order].astype(float) for v in (flux, error, *more)))
+    result: _Columns = {}
+    for name, values in columns.items():
+        grid = np.full(n * len(BANDS), 0.0 if name.endswith("Ndata") else np.nan)
+        grid[groups.keys] = values
+        result |= {f"{b}_{name}": grid[k :: len(BANDS)] for k, b in enumerate(BANDS)}
+    return result
+
+
+def _flags(
+    sources: pa.Table, groups: Groups, inflated: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.int64]:
+    flags = _SINGLE * (groups.count == 1) + _INFLATED * inflated
+    for bit, names in FLAG_BITS.items():
+        marked = np.any([to_numpy(sources, name) for name in names], axis=0)
+        flags = flags + bit * (groups.sum(marked) > 0)
+    return np.asarray(flags, np.int64)

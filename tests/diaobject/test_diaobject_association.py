@@ -1,0 +1,179 @@
+"""Association: who belongs to whom, whatever the order, the place on the sky, the history."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline import diaobject
+from pipeline.diaobject.sphere import displaced, offsets
+from pipeline.ids import pack
+from pipeline.schema import DIA_OBJECT, DIA_SOURCE, OBJECT, to_numpy
+
+T0 = 57070.0
+SIGMA = 0.1  # arcsec
+
+
+def visit_sources(
+    visit: int, ra: Any, dec: Any, *, day: float = 0.0, detector: int = 1, **columns: Any
+) -> pa.Table:
+    """DiaSource rows of one visit with everything required filled in."""
+    n = len(ra)
+    ids = np.array([pack(visit, detector, k + 1) for k in range(n)])
+    given = {"psfFlux": np.full(n, 1000.0), "psfFluxErr": np.full(n, 50.0)} | columns
+    return DIA_SOURCE.to_arrow(
+        {"diaSourceId": ids, "ra": np.asarray(ra), "dec": np.asarray(dec), **given},
+        visit=visit, detector=detector, midpointMjdTai=T0 + day, x=0.0, y=0.0,
+        raErr=SIGMA / 3600, decErr=SIGMA / 3600, ra_dec_Cov=0.0, psfNdata=100, trailNdata=0,
+        dipoleNdata=0, bboxSize=21, band="g", timeProcessedMjdTai=T0,
+    )  # fmt: skip
+
+
+def replay(visits: list[pa.Table], **kwargs: Any) -> tuple[pa.Table, pa.Table]:
+    """Process visits one after the other as a campaign does; return all sources and objects."""
+    objects, history = DIA_OBJECT.empty(), DIA_SOURCE.empty()
+    for k, sources in enumerate(visits):
+        result = diaobject.run(sources, objects, history, processed_mjd_tai=T0 + 1000 + k, **kwargs)
+        kept = ~np.isin(to_numpy(objects, "diaObjectId"), to_numpy(result.objects, "diaObjectId"))
+        objects = pa.concat_tables([objects.filter(pa.array(kept)), result.objects])
+        history = pa.concat_tables([history, result.sources])
+    return history, objects.sort_by("diaObjectId")
+
+
+def field(
+    rng: np.random.Generator, n: int, ra0: float, dec0: float, side: float = 1800.0
+) -> tuple[Any, Any]:
+    """Positions in a square of so many arcsec."""
+    return displaced(np.full(n, ra0), np.full(n, dec0), *rng.uniform(-side / 2, side / 2, (2, n)))
+
+
+def scattered(rng: np.random.Generator, ra: Any, dec: Any, sigma: float = SIGMA) -> tuple[Any, Any]:
+    return displaced(ra, dec, *rng.normal(0, sigma, (2, len(ra))))
+
+
+@pytest.mark.parametrize("place", [(150.0, 0.0), (0.0, -60.0), (359.99, 85.0), (10.0, -89.95)])
+def test_objects_are_found_again_anywhere_on_the_sky(place: tuple[float, float]) -> None:
+    rng = np.random.default_rng(1)
+    ra, dec = field(rng, 300, *place)
+    visits, truth = [], []
+    for v in range(5):
+        seen = rng.random(300) < 0.7
+        visits.append(visit_sources(400000 + v, *scattered(rng, ra[seen], dec[seen]), day=v))
+        truth.append(np.flatnonzero(seen))
+    sources, objects = replay(visits)
+    true = np.concatenate(truth)
+    ids = to_numpy(sources, "diaObjectId")
+    assert objects.num_rows == len(np.unique(true))
+    assert len(np.unique(true * 2**33 + ids // 2**25)) == objects.num_rows
+    counts = dict(zip(*np.unique(true, return_counts=True), strict=True))
+    first = dict(zip(ids, true, strict=True))
+    for row in objects.select(["diaObjectId", "nDiaSources", "ra", "dec"]).to_pylist():
+        star = first[row["diaObjectId"]]
+        assert row["nDiaSources"] == counts[star]
+        east, north = offsets(ra[star], dec[star], row["ra"], row["dec"])
+        assert np.hypot(east, north) < 5 * SIGMA / np.sqrt(counts[star])
+    assert max(counts.values()) > 1
+
+
+def test_position_errors_shrink_and_their_pulls_are_unity() -> None:
+    rng = np.random.default_rng(2)
+    ra, dec = field(rng, 2000, 40.0, -80.0, 20000.0)
+    visits = [visit_sources(400000 + v, *scattered(rng, ra, dec), day=v) for v in range(4)]
+    _, objects = replay(visits)
+    assert objects.num_rows < 2010  # four sigma lose one match in three thousand
+    objects = objects.filter(pa.array(to_numpy(objects, "nDiaSources") == 4))
+    star = to_numpy(objects, "diaObjectId") % 2**25 - 1
+    east, north = offsets(ra[star], dec[star], to_numpy(objects, "ra"), to_numpy(objects, "dec"))
+    for offset, name in ((east, "raErr"), (north, "decErr")):
+        error = to_numpy(objects, name) * 3600
+        assert np.median(error) == pytest.approx(SIGMA / 2, rel=0.05)
+        assert np.std(offset / error) == pytest.approx(0.93, abs=0.06)
+
+
+def test_one_source_per_object_and_visit() -> None:
+    first = visit_sources(400001, [10.0], [0.0])
+    close = visit_sources(400002, [10.0, 10.0 + 0.3 / 3600], [0.0, 0.0], day=1)
+    sources, objects = replay([first, close])
+    assert objects.num_rows == 2
+    ids = to_numpy(sources, "diaObjectId")
+    assert ids[1] == ids[0]  # the nearer of the two
+    assert ids[2] == to_numpy(sources, "diaSourceId")[2]
+
+
+def test_rows_may_come_in_any_order_and_again() -> None:
+    rng = np.random.default_rng(3)
+    ra, dec = field(rng, 400, 150.0, 2.0, 600.0)
+    visits = [
+        visit_sources(400000 + v, *scattered(rng, ra, dec), day=v, psfFlux=rng.normal(100, 20, 400))
+        for v in range(4)
+    ]
+    sources, objects = replay(visits)
+    shuffled = [v.take(rng.permutation(v.num_rows)) for v in visits]
+    again, same = replay(shuffled)
+    assert same.equals(objects)
+    assert again.sort_by("diaSourceId").equals(sources.sort_by("diaSourceId"))
+
+
+def test_parents_and_subthreshold_rows_belong_to_nobody() -> None:
+    n = 4
+    rows = visit_sources(
+        400001, 10.0 + np.arange(n) * 0.01, np.zeros(n),
+        isSubThreshold=[False, False, True, False],
+        parentDiaSourceId=[None, pack(400001, 1, 1), None, None],
+        isDeblendParent=[False, False, False, True],
+    )  # fmt: skip
+    result = diaobject.run(rows, DIA_OBJECT.empty(), DIA_SOURCE.empty(), processed_mjd_tai=T0)
+    assert result.sources["diaObjectId"].is_null().to_pylist() == [True, False, True, True]
+    assert result.objects.num_rows == 1
+    assert result.metrics["nNotAssociated"] == 3
+
+
+def test_the_future_and_the_same_visit_are_refused() -> None:
+    first, later = visit_sources(1, [10.0], [0.0]), visit_sources(2, [10.0], [0.0], day=1)
+    with pytest.raises(ValueError, match="beyond"):
+        diaobject.run(first, DIA_OBJECT.empty(), later, processed_mjd_tai=T0)
+    with pytest.raises(ValueError, match="already"):
+        diaobject.run(first, DIA_OBJECT.empty(), first, processed_mjd_tai=T0)
+
+
+def test_former_versions_are_closed() -> None:
+    first, second = visit_sources(1, [10.0], [0.0]), visit_sources(2, [10.0], [0.0], day=1)
+    one = diaobject.run(first, DIA_OBJECT.empty(), DIA_SOURCE.empty(), processed_mjd_tai=T0)
+    two = diaobject.run(second, one.objects, one.sources, processed_mjd_tai=T0 + 2)
+    assert one.new.tolist() == to_numpy(one.objects, "diaObjectId").tolist()
+    assert two.new.size == 0
+    assert two.superseded["validityEndMjdTai"].to_pylist() == [T0 + 2]
+    assert two.objects["nDiaSources"].to_pylist() == [2]
+    assert two.objects["firstDiaSourceMjdTai"].to_pylist() == [T0]
+
+
+def test_nearest_stars_and_galaxies() -> None:
+    rng = np.random.default_rng(5)
+    ra, dec = field(rng, 400, 150.0, -30.0, 600.0)
+    kind = np.where(rng.random(400) < 0.5, "star", "galaxy").astype(object)
+    catalog = OBJECT.to_arrow(
+        {"objectId": np.arange(400), "ra": ra, "dec": dec, "objectType": kind,
+         "radius": np.where(kind == "star", 0.0, 1.5)}
+    )  # fmt: skip
+    chosen = np.array([np.flatnonzero(kind == "star")[0], np.flatnonzero(kind == "galaxy")[0]])
+    sources = visit_sources(1, ra[chosen], dec[chosen])
+    result = diaobject.run(
+        sources, DIA_OBJECT.empty(), DIA_SOURCE.empty(), None, catalog, processed_mjd_tai=T0
+    )
+    for source, target in zip(result.objects["diaObjectId"].to_pylist(), chosen, strict=True):
+        rows = [r for r in result.matches.to_pylist() if r["diaObjectId"] == source]
+        assert [(r["objectType"], r["rank"]) for r in rows] == [
+            (t, k) for t in ("star", "galaxy") for k in (1, 2, 3)
+        ]
+        here = kind == kind[target]
+        east, north = offsets(ra[target], dec[target], ra[here], dec[here])
+        nearest = np.sort(np.hypot(east, north))[:3]
+        mine = [r["dist"] for r in rows if r["objectType"] == kind[target]]
+        assert mine == pytest.approx(nearest, abs=1e-3)
+        best = max(rows, key=lambda r: r["lnP"])
+        assert best["objectId"] == target
+        assert np.exp(best["lnP"]) > 0.5
+        assert sum(np.exp(r["lnP"]) for r in rows) < 1.0
