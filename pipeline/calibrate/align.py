@@ -1,0 +1,155 @@
+"""Tying an exposure without a reference catalogue to another exposure of the same field."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.calibrate.astrometry import fit_astrometry, image_centre
+from pipeline.calibrate.config import Config
+from pipeline.calibrate.photometry import fit_zero_point
+from pipeline.calibrate.refcat import ReferenceStars, reference_stars
+from pipeline.calibrate.stage import Result
+from pipeline.errors import AstrometryError
+from pipeline.exposure import FloatArray, PhotoCalib
+from pipeline.quantise import quantised
+from pipeline.schema import to_numpy
+
+__all__ = ["align"]
+
+_SNR = 20.0
+
+
+def align(result: Result, reference: pa.Table, config: Config | None = None) -> Result:
+    """Bring a visit image onto the coordinates and the flux scale of a reference exposure.
+
+    The fluxes of the reference need no zero point: the image is multiplied by the ratio, and
+    stays in electrons, those of the reference.
+
+    Parameters
+    ----------
+    result : Result
+        A visit image that was calibrated without a reference catalogue.
+    reference : pyarrow.Table
+        `Result.sources` of the exposure to follow.
+    config : Config, optional
+        Choices, for the match.
+
+    Returns
+    -------
+    Result
+        New coordinates, pixels and sources; `photo_calib.njy_per_electron` holds the ratio of
+        scales, and `summary` how well the two agree.
+
+    Raises
+    ------
+    AstrometryError
+        If the two exposures do not match.
+    PhotometryError
+        If their fluxes have no common scale.
+    """
+    config = config or Config()
+    image = result.visit_image
+    if image.wcs is None:
+        raise AstrometryError("an image without world coordinates cannot be aligned", pairs=0)
+    table = result.sources.filter(_usable(result.sources))
+    stars = _as_references(reference, image.info.band, image_centre(image.wcs, image.shape))
+    x, y = to_numpy(table, "x"), to_numpy(table, "y")
+    scale = np.sqrt(abs(np.linalg.det(image.wcs.pixel_scale_matrix))) * 3.6e6
+    err = to_numpy(table, "xErr").astype(float) * scale
+    fit = fit_astrometry(
+        image.wcs, image.shape, x, y, err, stars,
+        max_offset=config.max_offset, max_rotation=config.max_rotation,
+        max_chance=config.max_chance, min_pairs=config.min_astrometry_stars,
+    )  # fmt: skip
+    flux, flux_err = to_numpy(table, "psfFlux")[fit.detection], to_numpy(table, "psfFluxErr")
+    zero = fit_zero_point(
+        flux, _sky_part(flux, flux_err[fit.detection]), stars.flux[fit.reference],
+        stars.flux_err[fit.reference], max_scatter=config.max_zero_point_scatter,
+    )  # fmt: skip
+    aligned = _rescaled(result, zero.njy)
+    note = (
+        f"tied to a reference exposure: {len(fit)} stars, scale {zero.njy:.4f} ± {zero.err:.4f} mag"
+    )
+    row = {
+        **aligned.summary,
+        "astrometryRmsRa": fit.rms[0],
+        "astrometryRmsDec": fit.rms[1],
+        "nAstrometryStars": len(fit),
+        "astrometryOrder": fit.order,
+        "fluxScale": zero.njy,
+        "fluxScaleErr": zero.err,
+        "fluxScaleScatter": zero.scatter,
+    }
+    ra, dec = fit.wcs.all_pix2world(to_numpy(result.sources, "x"), to_numpy(result.sources, "y"), 0)
+    sources = _with_column(_with_column(aligned.sources, "ra", ra), "dec", dec)
+    visit = aligned.visit_image.replace(wcs=fit.wcs)
+    return Result(visit, sources, row, (*result.notes, note))
+
+
+def _usable(table: pa.Table) -> pa.ChunkedArray:
+    bright = pc.greater(table["psfFlux"], pc.multiply(table["psfFluxErr"], _SNR))
+    good = pc.and_(pc.invert(table["flag"]), pc.invert(table["saturated"]))
+    return pc.fill_null(pc.and_(bright, good), False)
+
+
+def _as_references(table: pa.Table, band: str, centre: tuple[float, float]) -> ReferenceStars:
+    """Give sources of an exposure the form of a reference catalogue at its epoch."""
+    table = table.filter(_usable(table))
+    mas = to_numpy(table, "xErr").astype(float) * _mas_per_pixel(table)
+    renamed = pa.table(
+        {
+            "objectId": table["sourceId"],
+            "ra": table["ra"],
+            "dec": table["dec"],
+            "raErr": mas,
+            "decErr": mas,
+            f"{band}Flux": table["psfFlux"],
+            f"{band}FluxErr": table["psfFluxErr"],
+        }
+    )
+    return reference_stars(renamed, band, 0.0, centre, 1.0)
+
+
+def _mas_per_pixel(table: pa.Table) -> float:
+    """Pixel scale, from how positions on the sky spread over how those on the detector do."""
+    x, y, ra, dec = (to_numpy(table, name) for name in ("x", "y", "ra", "dec"))
+    if len(x) < 3:
+        return 300.0
+    east = (ra - ra[0] + 180.0) % 360.0 - 180.0
+    sky = np.hypot(np.std(east) * np.cos(np.radians(dec.mean())), np.std(dec))
+    return float(sky / np.hypot(np.std(x), np.std(y)) * 3.6e6)
+
+
+def _sky_part(flux: FloatArray, err: FloatArray) -> FloatArray:
+    """Variance of the fluxes without the sources' own photons."""
+    return np.maximum(err**2 - np.clip(flux, 0.0, None), 0.25 * err**2)
+
+
+def _rescaled(result: Result, factor: float) -> Result:
+    image, f = result.visit_image, np.float32(factor)
+    background = None if image.background is None else image.background * f
+    visit = image.replace(
+        image=image.image * f,
+        variance=image.variance * np.float32(factor**2),
+        background=background,
+        photo_calib=PhotoCalib(njy_per_electron=factor),
+        info=replace(image.info, saturation=image.info.saturation * factor),
+    )
+    sources = result.sources
+    for name in ("psfFlux", "psfFluxErr", "apFlux"):
+        sources = _with_column(sources, name, to_numpy(sources, name) * factor)
+    row = dict(result.summary)
+    for name in ("skyNoise",):
+        value = row.get(name)
+        row[name] = None if value is None else float(value) * factor
+    return Result(quantised(visit), sources, row, result.notes)
+
+
+def _with_column(table: pa.Table, name: str, values: FloatArray) -> pa.Table:
+    index = table.schema.get_field_index(name)
+    field = table.schema.field(index)
+    return table.set_column(index, field, pa.array(values, from_pandas=True).cast(field.type))

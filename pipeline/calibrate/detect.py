@@ -1,0 +1,184 @@
+"""Detection: a matched filter, its peaks and their footprints in compiled passes.
+
+The filter is a round Gaussian about as wide as a star, which loses less than two per cent of the
+signal-to-noise ratio of the true PSF and needs no PSF to exist yet.  The score is in units of the
+noise of the *source-free* image, so that a bright source does not hide its neighbours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.compiled import compiled
+from pipeline.exposure import Exposure, Image, bits
+
+__all__ = ["Detections", "detect", "footprint_mask", "score_image"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """Peaks of the score, brightest first.
+
+    Attributes
+    ----------
+    x, y : ndarray of int, (n,), pixel
+        The peaks.
+    snr : ndarray, (n,)
+        Score there.
+    footprint : ndarray of int, (n,)
+        Number of the footprint a peak lies in, from 1.
+    labels : ndarray of int32, (ny, nx)
+        Footprint of every pixel, 0 outside.
+    area : ndarray of int, (n,), pixel
+        Size of the peak's footprint.
+    """
+
+    x: npt.NDArray[np.int64]
+    y: npt.NDArray[np.int64]
+    snr: npt.NDArray[np.float64]
+    footprint: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int32]
+    area: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+def detect(exposure: Exposure, noise: Image, *, sigma: float, threshold: float = 5.0) -> Detections:
+    """Find sources in a background-subtracted image.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Image and mask; pixels that are NaN, or bad and not interpolated, count as empty sky.
+    noise : ndarray, (ny, nx), image unit squared
+        Source-free variance, see `pipeline.psfphot.smooth_variance`.
+    sigma : float, pixel
+        Width of the Gaussian filter.
+    threshold : float
+        Score of the faintest peak and of the edge of a footprint.
+
+    Returns
+    -------
+    Detections
+        Sorted by score, then row, then column.
+    """
+    score = score_image(_filled(exposure), noise, sigma)
+    labels, areas, peaks, snr = _label(score, np.float32(threshold))
+    order = np.lexsort((peaks[:, 0], peaks[:, 1], -snr))
+    peaks, snr = peaks[order], snr[order]
+    return Detections(peaks[:, 0], peaks[:, 1], snr, peaks[:, 2], labels, areas[peaks[:, 2]])
+
+
+def _filled(exposure: Exposure) -> Image:
+    bad = exposure.has("NO_DATA", "UNMASKEDNAN") | ~np.isfinite(exposure.image)
+    bad |= exposure.has("BAD") & ~exposure.has("INTRP")
+    return np.where(bad, np.float32(0), exposure.image)
+
+
+def score_image(image: Image, noise: Image, sigma: float) -> Image:
+    """Apply a matched filter with a Gaussian, in units of the source-free noise.
+
+    Parameters
+    ----------
+    image, noise : ndarray, (ny, nx)
+        Background-subtracted image and its source-free variance, finite.
+    sigma : float, pixel
+        Width of the Gaussian.
+
+    Returns
+    -------
+    ndarray, (ny, nx)
+        ``(g ⊗ image) / sqrt(noise Σg²)``.
+    """
+    half = int(np.ceil(3.0 * sigma))
+    taps = np.exp(-0.5 * (np.arange(-half, half + 1) / sigma) ** 2).astype(np.float32)
+    taps /= np.sqrt(np.sum(taps**2))
+    return _separable(np.ascontiguousarray(image, np.float32), noise, taps)
+
+
+@compiled
+def _separable(image: Image, noise: Image, taps: Image) -> Image:
+    ny, nx = image.shape
+    half = len(taps) // 2
+    out = np.empty((ny, nx), np.float32)
+    line = np.zeros(nx + 2 * half, np.float32)
+    for y in range(ny):
+        line[:] = 0
+        for j in range(max(0, y - half), min(ny, y + half + 1)):
+            tap = taps[j - y + half]
+            for x in range(nx):
+                line[half + x] += tap * image[j, x]
+        out[y] = 0
+        for i in range(len(taps)):
+            tap = taps[i]
+            for x in range(nx):
+                out[y, x] += tap * line[x + i]
+        for x in range(nx):
+            out[y, x] /= np.sqrt(noise[y, x])
+    return out
+
+
+@compiled
+def _label(score: Any, threshold: np.float32) -> Any:
+    """Flood every region above the threshold and list its local maxima (x, y, label)."""
+    ny, nx = score.shape
+    labels = np.zeros((ny, nx), np.int32)
+    stack = np.empty(ny * nx // 4 + 16, np.int64)
+    areas = [0]
+    peaks = [(0, 0, 0)]
+    heights = [0.0]
+    for y in range(ny):
+        for x in range(nx):
+            if not score[y, x] > threshold:
+                continue
+            if labels[y, x] == 0:
+                areas.append(_flood(score, threshold, labels, stack, x, y, len(areas)))
+            if _is_peak(score, x, y):
+                peaks.append((x, y, int(labels[y, x])))
+                heights.append(float(score[y, x]))
+    return labels, np.array(areas), np.array(peaks)[1:], np.array(heights)[1:]
+
+
+@compiled
+def _flood(
+    score: Any, threshold: np.float32, labels: Any, stack: Any, x: int, y: int, label: int
+) -> int:
+    ny, nx = score.shape
+    labels[y, x] = label
+    stack[0] = y * nx + x
+    depth, area = 1, 0
+    while depth > 0:
+        depth -= 1
+        area += 1
+        q, p = divmod(stack[depth], nx)
+        for j in range(max(q - 1, 0), min(q + 2, ny)):
+            for i in range(max(p - 1, 0), min(p + 2, nx)):
+                room = depth < len(stack)
+                if room and labels[j, i] == 0 and score[j, i] > threshold:
+                    labels[j, i] = label
+                    stack[depth] = j * nx + i
+                    depth += 1
+    return area
+
+
+@compiled
+def _is_peak(score: Any, x: int, y: int) -> bool:
+    """Higher than the earlier neighbours, not lower than the later ones: plateaus count once."""
+    ny, nx = score.shape
+    here = score[y, x]
+    for j in range(max(y - 1, 0), min(y + 2, ny)):
+        for i in range(max(x - 1, 0), min(x + 2, nx)):
+            earlier = j < y or (j == y and i < x)
+            if score[j, i] > here or (earlier and score[j, i] == here):
+                return False
+    return True
+
+
+def footprint_mask(detections: Detections) -> npt.NDArray[np.uint32]:
+    """Mask plane DETECTED of the footprints, ``(ny, nx)``."""
+    return np.where(detections.labels > 0, bits("DETECTED"), np.uint32(0))

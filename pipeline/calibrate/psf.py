@@ -1,0 +1,444 @@
+"""The point spread function: recentred stars, modes, and ridged pixel polynomials.
+
+A stamp of 1,681 pixels with a polynomial of six terms each has far more freedom than forty stars
+can fix.  Nearly all true variation over a detector, however, is a change of size and ellipticity.
+The model is therefore
+
+    PSF(x, y) = P + Σ_m q_m(x, y) D_m + R(x, y),
+
+P the mean profile, D_m its derivatives to dilation, two shears and two shifts, q_m polynomials of
+the position fitted to all stars and pixels together, and R what remains, a polynomial per pixel
+held small by a ridge.  Every term but P carries no flux within `Psf.FLUX_RADIUS`, so that the
+model has unit flux there at *every* position and not on average: without this, PSF fluxes scatter
+by one per cent over the chip although χ² looks right.
+
+Weights come from a source-free sky and the median star.  A star's own counts never weight it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.calibrate.kaiser import HALF_WIDTH, resample
+from pipeline.errors import PsfError
+from pipeline.exposure import (
+    FloatArray,
+    Image,
+    PolynomialPsf,
+    Psf,
+    polynomial_terms,
+)
+
+__all__ = ["PsfFit", "PsfStars", "cut_stamps", "fit_psf", "held_out", "order_for"]
+
+SIDE = 41
+_CORE = 9.0
+_CLIP = 4.0
+_RIDGE = (np.inf, 0.03, 0.01)
+_LEAKAGE = 0.02
+_WORST_STAR = 3.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PsfStars:
+    """Stamps of candidate stars, recentred and normalised.
+
+    Attributes
+    ----------
+    x, y : ndarray, (n,), pixel
+        Centroids.
+    stamps : ndarray, (n, side²)
+        Pixels divided by `flux`.
+    variance : ndarray, (n,)
+        Variance of a sky pixel divided by `flux` squared.
+    flux : ndarray, (n,), image unit
+        Estimate of the flux within `Psf.FLUX_RADIUS`.
+    use : ndarray of bool, (n, side²)
+        Usable pixels.
+    """
+
+    x: FloatArray
+    y: FloatArray
+    stamps: FloatArray
+    variance: FloatArray
+    flux: FloatArray
+    use: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def select(self, keep: npt.NDArray[np.bool_]) -> PsfStars:
+        """Return the stars where `keep` is true."""
+        return PsfStars(
+            self.x[keep],
+            self.y[keep],
+            self.stamps[keep],
+            self.variance[keep],
+            self.flux[keep],
+            self.use[keep],
+        )
+
+    def rescaled(self, amplitude: FloatArray) -> PsfStars:
+        """Return the stars with fluxes multiplied by amplitudes, ``(n,)``."""
+        return PsfStars(
+            self.x,
+            self.y,
+            self.stamps / amplitude[:, None],
+            self.variance / amplitude**2,
+            self.flux * amplitude,
+            self.use,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PsfFit:
+    """A fitted PSF.
+
+    Attributes
+    ----------
+    psf : PolynomialPsf
+        Unit flux within 12 pixels at every position.
+    kept : ndarray of bool, (n,)
+        Candidate stars that were used in the end.
+    chi2 : float
+        Mean χ² per pixel of those stars within nine pixels.
+    """
+
+    psf: PolynomialPsf
+    kept: npt.NDArray[np.bool_]
+    chi2: float
+
+    @property
+    def n_stars(self) -> int:
+        """Stars used."""
+        return int(self.kept.sum())
+
+
+def order_for(n_stars: int) -> int:
+    """Spatial order that a number of stars can carry: 2 from 40, 1 from 8, else 0."""
+    return 2 if n_stars >= 40 else 1 if n_stars >= 8 else 0
+
+
+def _radius() -> FloatArray:
+    k = np.arange(SIDE) - SIDE // 2
+    return np.asarray(np.hypot(k[:, None], k[None, :]).ravel())
+
+
+_RADIUS = _radius()
+_UNIT = _RADIUS <= Psf.FLUX_RADIUS
+_IN_CORE = _RADIUS <= _CORE
+
+
+def cut_stamps(
+    image: Image,
+    bad: npt.NDArray[np.bool_],
+    noise: Image,
+    x: FloatArray,
+    y: FloatArray,
+    flux: FloatArray,
+) -> PsfStars:
+    """Cut stars out and recentre them.
+
+    Parameters
+    ----------
+    image : ndarray, (ny, nx)
+        Without sky.
+    bad : ndarray of bool, (ny, nx)
+        Pixels not to use.
+    noise : ndarray, (ny, nx), image unit squared
+        Source-free variance.
+    x, y : ndarray, (n,), pixel
+        Centroids.
+    flux : ndarray, (n,), image unit
+        First estimates of the flux.
+
+    Returns
+    -------
+    PsfStars
+        Pixels outside the image, or to which bad ones contribute, are marked unusable.
+    """
+    half = SIDE // 2 + HALF_WIDTH
+    ix, iy = np.rint(x).astype(int), np.rint(y).astype(int)
+    k = np.arange(-half, half + 1)
+    rows, columns = iy[:, None, None] + k[None, :, None], ix[:, None, None] + k[None, None, :]
+    inside = (rows >= 0) & (rows < image.shape[0]) & (columns >= 0) & (columns < image.shape[1])
+    rows, columns = rows.clip(0, image.shape[0] - 1), columns.clip(0, image.shape[1] - 1)
+    raw = image[rows, columns].astype(float)
+    poor = ~inside | bad[rows, columns] | ~np.isfinite(raw)
+    raw[~np.isfinite(raw)] = 0.0
+    stamps = resample(raw, x - ix, y - iy, SIDE).reshape(len(x), -1)
+    use = np.ones((len(x), SIDE * SIDE), bool)
+    hurt = poor.any(axis=(1, 2))
+    if hurt.any():
+        leak = resample(poor[hurt].astype(float), (x - ix)[hurt], (y - iy)[hurt], SIDE)
+        use[hurt] = (np.abs(leak) < _LEAKAGE).reshape(int(hurt.sum()), -1)
+    sky = noise[iy.clip(0, image.shape[0] - 1), ix.clip(0, image.shape[1] - 1)].astype(float)
+    return PsfStars(x, y, stamps / flux[:, None], sky / flux**2, flux, use)
+
+
+def fit_psf(
+    stars: PsfStars, shape: tuple[int, int], *, max_order: int = 2, min_stars: int = 1
+) -> PsfFit:
+    """Fit the PSF to recentred stars.
+
+    Parameters
+    ----------
+    stars : PsfStars
+        Candidates; blends and galaxies among them are clipped.
+    shape : tuple of int, (ny, nx)
+        Size of the image.
+    max_order : int
+        Highest spatial order; the number of stars may lower it.
+    min_stars : int
+        Fewest stars to work with.
+
+    Returns
+    -------
+    PsfFit
+
+    Raises
+    ------
+    PsfError
+        If fewer than `min_stars` remain.
+    """
+    kept = stars.use[:, _IN_CORE].mean(axis=1) > 0.9
+    for _ in range(4):
+        _require(int(kept.sum()), min_stars, len(stars))
+        order = min(order_for(int(kept.sum())), max_order)
+        chosen = stars.select(kept)
+        coefficients, chi2 = _solve(chosen, shape, order)
+        outlying = _outliers(chi2)
+        if not outlying.any() or int((~outlying).sum()) < max(min_stars, 3):
+            break
+        kept[np.flatnonzero(kept)[outlying]] = False
+    psf = PolynomialPsf(coefficients.reshape(-1, SIDE, SIDE), order, shape)
+    return PsfFit(psf, kept, float(np.mean(chi2)))
+
+
+def held_out(
+    stars: PsfStars, fit: PsfFit, shape: tuple[int, int], max_order: int
+) -> dict[str, float | None]:
+    """Judge the PSF on stars that did not make it.
+
+    Every sixth star of a fit is left out of a second one, for which the others must suffice.
+
+    Parameters
+    ----------
+    stars : PsfStars
+        Candidates.
+    fit : PsfFit
+        The fit with all of them.
+    shape : tuple of int, (ny, nx)
+        Size of the image.
+    max_order : int
+        Highest spatial order.
+
+    Returns
+    -------
+    dict
+        ``psfChi2`` per pixel, ``psfSizeResidual`` (relative, of T), ``psfE1Residual`` and
+        ``psfE2Residual`` (star minus model), means over the stars left out.  With fewer than 30
+        stars the χ² is that of the fit itself and the others are None.
+    """
+    names = ("psfSizeResidual", "psfE1Residual", "psfE2Residual")
+    if fit.n_stars < 30:
+        return {"psfChi2": fit.chi2, **dict.fromkeys(names)}
+    kept = stars.select(fit.kept)
+    out = np.arange(len(kept)) % 6 == 3
+    coefficients, _ = _solve(kept.select(~out), shape, min(order_for(len(kept)), max_order))
+    test = kept.select(out)
+    terms = polynomial_terms(test.x, test.y, shape, fit.psf.order)
+    test, weights = _reweighted(test, coefficients, terms)
+    mean = terms.mean(axis=0) @ coefficients
+    strength = _fit_modes(test, weights, terms[:, :1], terms @ coefficients, _modes(mean))[0]
+    shifted = terms @ coefficients + strength[3:] @ _modes(mean)[3:]
+    residual = (2.0 * float(s) for s in strength[:3])
+    return {
+        "psfChi2": float(np.mean(_chi2(test, weights, shifted))),
+        **dict(zip(names, residual, strict=True)),
+    }
+
+
+def _require(n: int, least: int, candidates: int) -> None:
+    if n < max(least, 1):
+        raise PsfError(
+            "too few stars for a point spread function", stars=n, required=max(least, 1),
+            candidates=candidates,
+        )  # fmt: skip
+
+
+def _outliers(chi2: FloatArray) -> npt.NDArray[np.bool_]:
+    """Stars that fit far worse than the others: blends, galaxies."""
+    typical = float(np.median(chi2))
+    spread = 1.4826 * float(np.median(np.abs(chi2 - typical)))
+    return np.asarray(chi2 > max(_WORST_STAR * typical, typical + 5.0 * spread, 1.3))
+
+
+def _solve(stars: PsfStars, shape: tuple[int, int], order: int) -> tuple[FloatArray, FloatArray]:
+    """Coefficients ``(n_terms, side²)`` of unit flux everywhere, and χ² per pixel of each star."""
+    terms = polynomial_terms(stars.x, stars.y, shape, order)
+    flat = terms[:, :1]
+    mean = _unit(_robust_mean(stars))
+    weights = np.zeros(0)
+    for _ in range(2):
+        stars, weights = _reweighted(stars, mean[None], flat)
+    weights = _clipped(stars, weights, terms, mean)
+    coefficients = _unit_everywhere(mean[None])
+    coefficients = _padded(coefficients, terms.shape[1])
+    for _ in range(2):
+        mean = terms.mean(axis=0) @ coefficients
+        modes = _modes(mean)
+        q = _fit_modes(stars, weights, terms, mean[None], modes)
+        smooth = _padded(mean[None], terms.shape[1]) + q @ modes
+        rest = _fit_pixels(stars.stamps - terms @ smooth, weights, terms, mean)
+        coefficients = _unit_everywhere(smooth + _calm_wings(rest, mean))
+        stars, _ = _reweighted(stars, coefficients, terms)
+    return coefficients, _chi2(stars, weights, terms @ coefficients)
+
+
+def _unit(profile: FloatArray) -> FloatArray:
+    return np.asarray(profile / profile[_UNIT].sum())
+
+
+def _unit_everywhere(coefficients: FloatArray) -> FloatArray:
+    """Scale the constant term to unit flux and take the flux out of all others."""
+    base = _unit(coefficients[0])
+    flux = coefficients[:, _UNIT].sum(axis=1) / coefficients[0, _UNIT].sum()
+    scaled = coefficients / coefficients[0, _UNIT].sum()
+    scaled -= flux[:, None] * base
+    scaled[0] = base
+    return np.asarray(scaled)
+
+
+def _padded(coefficients: FloatArray, n_terms: int) -> FloatArray:
+    out = np.zeros((n_terms, coefficients.shape[1]))
+    out[: len(coefficients)] = coefficients
+    return out
+
+
+def _robust_mean(stars: PsfStars) -> FloatArray:
+    """Median of the brighter half of the stars, pixel by pixel."""
+    bright = np.argsort(stars.variance)[: max(3, (len(stars) + 1) // 2)]
+    stamps = np.where(stars.use[bright], stars.stamps[bright], np.nan)
+    empty = ~np.isfinite(stamps).any(axis=0)
+    stamps[:, empty] = 0.0
+    return np.asarray(np.nanmedian(stamps, axis=0))
+
+
+def _reweighted(
+    stars: PsfStars, coefficients: FloatArray, terms: FloatArray
+) -> tuple[PsfStars, FloatArray]:
+    """Fit every star's flux to the model, then weights from sky and the mean star."""
+    model = terms @ coefficients
+    weights = _weights(stars, terms.mean(axis=0) @ coefficients)
+    core = weights * _IN_CORE
+    amplitude = (core * model * stars.stamps).sum(axis=1) / (core * model**2).sum(axis=1)
+    stars = stars.rescaled(np.clip(amplitude, 0.2, 5.0))
+    return stars, _weights(stars, terms.mean(axis=0) @ coefficients)
+
+
+def _weights(stars: PsfStars, mean: FloatArray) -> FloatArray:
+    photons = np.clip(mean, 0.0, None)[None] / stars.flux[:, None]
+    return np.asarray(stars.use / (stars.variance[:, None] + photons))
+
+
+def _clipped(
+    stars: PsfStars, weights: FloatArray, terms: FloatArray, mean: FloatArray
+) -> FloatArray:
+    """Drop pixels more than 4σ off a polynomial fit of all stars: neighbours, leftovers."""
+    clipped = weights
+    for _ in range(2):
+        fit = _fit_pixels(stars.stamps - mean, clipped, terms, mean)
+        residual = stars.stamps - mean - terms @ fit
+        tolerance = np.maximum(1.0, np.sqrt(_spread2(residual, clipped)))
+        outlying = residual**2 * weights > (_CLIP * tolerance[:, None]) ** 2
+        clipped = np.where(outlying, 0.0, weights)
+    return clipped
+
+
+def _spread2(residual: FloatArray, weights: FloatArray) -> FloatArray:
+    """χ² per core pixel of each star, so that the misfit of a preliminary model clips nothing."""
+    pulls = (residual**2 * weights)[:, _IN_CORE]
+    return np.asarray(pulls.sum(axis=1) / np.maximum((weights[:, _IN_CORE] > 0).sum(axis=1), 1))
+
+
+def _fit_pixels(
+    residual: FloatArray, weights: FloatArray, terms: FloatArray, mean: FloatArray
+) -> FloatArray:
+    """Weighted polynomial of the position in every pixel, its higher terms held small.
+
+    The ridge is a Gaussian prior: coefficients of order 1 and 2 are 0 ± 3 and ± 1 per cent of
+    the mean profile, with a floor of 10⁻⁵ in the wings.
+    """
+    n, t = terms.shape
+    products = (terms[:, :, None] * terms[:, None, :]).reshape(n, t * t)
+    normal = (products.T @ weights).T.reshape(-1, t, t)
+    right = (terms.T @ (weights * residual)).T
+    scale = np.maximum(np.abs(mean), 1e-5)
+    degree = _degrees(t)
+    for i in range(t):
+        normal[:, i, i] += 1.0 / (_RIDGE[degree[i]] * scale) ** 2 + 1e-12 * normal[:, 0, 0] + 1e-30
+    return np.asarray(np.linalg.solve(normal, right[:, :, None])[:, :, 0].T)
+
+
+def _degrees(n_terms: int) -> list[int]:
+    return [d for d in range(3) for _ in range(d + 1)][:n_terms]
+
+
+def _modes(mean: FloatArray) -> FloatArray:
+    """Differentiate the profile to dilation, two shears and two shifts, without flux.
+
+    Derivatives are taken in Fourier space, exact for a profile that dies out within the stamp.
+    """
+    p = mean.reshape(SIDE, SIDE)
+    k = 2j * np.pi * np.fft.fftfreq(SIDE)
+    transform = np.fft.fft2(p)
+    px = np.fft.ifft2(transform * k[None, :]).real
+    py = np.fft.ifft2(transform * k[:, None]).real
+    v, u = np.mgrid[:SIDE, :SIDE] - SIDE // 2
+    fields = [-(2 * p + u * px + v * py), v * py - u * px, -(v * px + u * py), -px, -py]
+    modes = np.stack([f.ravel() for f in fields])
+    return np.asarray(modes - modes[:, _UNIT].sum(axis=1)[:, None] * _unit(mean))
+
+
+def _fit_modes(
+    stars: PsfStars, weights: FloatArray, terms: FloatArray, model: FloatArray, modes: FloatArray
+) -> FloatArray:
+    """Polynomials ``(n_terms, n_modes)`` of the modes' strengths, each star's flux left free.
+
+    `model` is the profile so far, one for all stars or one each.
+    """
+    w = weights[:, _IN_CORE]
+    p, d = model[:, _IN_CORE], modes[:, _IN_CORE]
+    residual = stars.stamps[:, _IN_CORE] - p
+    wp = w * p
+    norm = (wp * p).sum(axis=1)
+    along = (wp @ d.T) / norm[:, None]
+    gram = np.einsum("ik,mk,lk->iml", w, d, d, optimize=True)
+    gram -= norm[:, None, None] * along[:, :, None] * along[:, None, :]
+    right = (w * residual) @ d.T - along * (wp * residual).sum(axis=1)[:, None]
+    t, m = terms.shape[1], len(modes)
+    normal = np.einsum("it,iu,iml->tmul", terms, terms, gram, optimize=True).reshape(t * m, t * m)
+    vector = np.einsum("it,im->tm", terms, right).ravel()
+    normal[np.diag_indices(t * m)] *= 1.0 + 1e-9
+    return np.asarray(np.linalg.solve(normal, vector).reshape(t, m))
+
+
+def _calm_wings(rest: FloatArray, mean: FloatArray) -> FloatArray:
+    """Beyond the flux radius keep the azimuthal mean only; pixels there are all noise."""
+    calm = np.where(_UNIT, rest, 0.0)
+    rings = np.rint(_RADIUS).astype(int)
+    profile = mean + rest[0]
+    counts = np.maximum(np.bincount(rings), 1)
+    azimuthal = (np.bincount(rings, profile) / counts)[rings]
+    calm[0] = np.where(_UNIT, rest[0], azimuthal - mean)
+    return calm
+
+
+def _chi2(stars: PsfStars, weights: FloatArray, model: FloatArray) -> FloatArray:
+    used = (weights > 0) & _IN_CORE
+    pulls = np.where(used, (stars.stamps - model) ** 2 * weights, 0.0)
+    return np.asarray(pulls.sum(axis=1) / np.maximum(used.sum(axis=1), 1))

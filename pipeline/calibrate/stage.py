@@ -1,0 +1,439 @@
+"""The stage: from electrons to a visit image, in one visible list of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline.calibrate import background, cosmicray
+from pipeline.calibrate.astrometry import Astrometry, fit_astrometry, image_centre
+from pipeline.calibrate.config import Config
+from pipeline.calibrate.detect import Detections, detect, footprint_mask
+from pipeline.calibrate.measure import Moments, aperture_flux, windowed_moments
+from pipeline.calibrate.noise import noise_ratio, rescaled
+from pipeline.calibrate.photometry import (
+    ApertureCorrection,
+    ZeroPoint,
+    aperture_correction,
+    fit_zero_point,
+    natural_fluxes,
+)
+from pipeline.calibrate.psf import PsfFit, cut_stamps, fit_psf, held_out
+from pipeline.calibrate.refcat import ReferenceStars, reference_stars
+from pipeline.calibrate.sources import Photometry, photometry, source_table
+from pipeline.calibrate.stars import contamination, select_stars, star_size
+from pipeline.calibrate.summary import depth, effective_time, geometry, pixel_summary, psf_shape
+from pipeline.camera import Section
+from pipeline.errors import PixelError
+from pipeline.exposure import (
+    NJY_ZERO_POINT,
+    Exposure,
+    FloatArray,
+    Image,
+    PhotoCalib,
+    bits,
+)
+from pipeline.psfphot import smooth_variance
+from pipeline.quantise import quantised
+
+__all__ = ["Result", "Row", "run"]
+
+Row = dict[str, float | int | str | None]
+
+_FWHM = float(np.sqrt(8.0 * np.log(2.0)))
+_FIRST_SIGMA = 1.8
+_SIGMA_RANGE = (0.8, 5.0)
+_DEAD = bits("BAD", "SAT", "NO_DATA", "BLEED", "UNMASKEDNAN", "EDGEBLEED")
+_NOT_FOR_PSF = bits("BAD", "SAT", "NO_DATA", "CR", "BLEED", "UNMASKEDNAN", "EDGEBLEED", "UNLISTED")
+_SHARPEST = 0.8
+_ASTROMETRY_SNR = 10.0
+_PHOTOMETRY_SNR = 20.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """What comes out of the stage.
+
+    Attributes
+    ----------
+    visit_image : Exposure
+        In nJy, or in electrons where there is no zero point; background subtracted and kept.
+    sources : pyarrow.Table
+        Everything detected, brightest first.
+    summary : dict
+        The numbers of `pipeline.schema.VISIT_IMAGE` and some more.
+    notes : tuple of str
+        What was not done, and why.
+    """
+
+    visit_image: Exposure
+    sources: pa.Table
+    summary: Row
+    notes: tuple[str, ...]
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    """The state of an exposure on its way through the stage."""
+
+    exposure: Exposure
+    config: Config
+    notes: list[str] = field(default_factory=list)
+    row: Row = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sources:
+    """Detections with their shapes."""
+
+    noise: Image
+    detections: Detections
+    moments: Moments
+    size: float
+
+
+def run(
+    exposure: Exposure,
+    refcat: pa.Table | None,
+    config: Config | None = None,
+    *,
+    psf_fwhm_min: float = 0.0,
+    amplifiers: Sequence[Section] = (),
+) -> Result:
+    """Calibrate one exposure of one detector.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        In electrons, instrument signature removed.  World coordinates and, for images that were
+        calibrated elsewhere, a zero point in `photo_calib` come from its header.
+    refcat : pyarrow.Table, optional
+        Reference stars, `pipeline.schema.REFCAT`.  Without it the header's world coordinates and
+        zero point are kept as they are, and the notes say so.
+    config : Config, optional
+        Choices.
+    psf_fwhm_min : float, arcsec
+        A width below that of any star of the camera; 0 where unknown.
+    amplifiers : sequence of Section
+        Regions of the image whose variance is scaled separately, if it is scaled at all.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    PixelError
+        Too few usable pixels, too many saturated ones.
+    PsfError
+        Too few stars.
+    AstrometryError
+        No credible match to the reference stars.
+    PhotometryError
+        No zero point although there are reference fluxes.
+    """
+    work = _Work(exposure, config or Config())
+    _check_pixels(work)
+    _subtract_sky(work)
+    _remove_cosmic_rays(work, psf_fwhm_min)
+    found = _find_sources(work)
+    fit, stars = _model_psf(work, found)
+    _check_noise(work, amplifiers)
+    fluxes = photometry(work.exposure, found.noise, fit.psf, found.moments)
+    _correct_aperture(work, fluxes, stars)
+    reference = _references(work, refcat)
+    matched = _tie_to_sky(work, found, fluxes, reference)
+    zero = _tie_to_flux(work, found, fluxes, reference, matched)
+    return _finish(work, found, fluxes, stars, reference, matched, zero)
+
+
+def _check_pixels(work: _Work) -> None:
+    exposure, config = work.exposure, work.config
+    usable = ((exposure.mask & _DEAD) == 0) & np.isfinite(exposure.image)
+    usable &= exposure.variance > 0
+    share, saturated = float(usable.mean()), float(exposure.has("SAT").mean())
+    if saturated > config.max_saturated_fraction:
+        raise PixelError(
+            "the field is saturated", saturated=saturated, bound=config.max_saturated_fraction
+        )
+    if share < config.min_usable_fraction:
+        raise PixelError("too few usable pixels", usable=share, required=config.min_usable_fraction)
+
+
+def _subtract_sky(work: _Work) -> None:
+    exposure = work.exposure
+    sky = background.model(exposure.image, exposure.variance, exposure.mask, work.config.background)
+    work.exposure = exposure.replace(image=exposure.image - sky.image, background=sky.image)
+
+
+def _remove_cosmic_rays(work: _Work, psf_fwhm_min: float) -> None:
+    """Find what is sharper than any star, mark and fill it."""
+    exposure = work.exposure
+    fwhm = _sharpest_star(work, psf_fwhm_min)
+    if not fwhm > 0:
+        work.notes.append("cosmic rays not looked for: no star tells how sharp one can be")
+        work.row["nCosmicRays"] = None
+        return
+    rays = cosmicray.find(
+        exposure.image, exposure.variance, exposure.mask, 0.0, fwhm, work.config.cosmic_rays
+    )
+    flagged = np.where(rays.mask, bits("CR", "INTRP"), np.uint32(0))
+    work.exposure = exposure.replace(
+        image=rays.image, variance=rays.variance, mask=exposure.mask | flagged
+    )
+
+
+def _sharpest_star(work: _Work, psf_fwhm_min: float) -> float:
+    """Width in pixels that no star undercuts: the camera's, else four fifths of this image's."""
+    wcs = work.exposure.wcs
+    if psf_fwhm_min > 0 and wcs is not None:
+        return psf_fwhm_min / 3600.0 / float(np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix))))
+    seen = _find_sources(replace(work, row={}, notes=[]))
+    return _SHARPEST * _FWHM * seen.size
+
+
+def _find_sources(work: _Work) -> _Sources:
+    """Detect and measure, with a filter that is made as wide as the stars turn out to be."""
+    exposure, config = work.exposure, work.config
+    noise = smooth_variance(exposure.variance, exposure.mask)
+    sigma = _FIRST_SIGMA
+    for _ in range(3):
+        detections = detect(exposure, noise, sigma=sigma, threshold=config.detection_threshold)
+        moments = windowed_moments(exposure.image, exposure.mask, detections.x, detections.y, sigma)
+        size = _typical_size(moments, detections.snr, config.psf_snr)
+        if not np.isfinite(size) or 0.75 < size / sigma < 1.3:
+            break
+        sigma = float(np.clip(size, *_SIGMA_RANGE))
+    work.exposure = exposure.replace(mask=exposure.mask | footprint_mask(detections))
+    work.row["nSources"] = len(detections)
+    return _Sources(noise, detections, moments, size if np.isfinite(size) else sigma)
+
+
+def _typical_size(moments: Moments, snr: FloatArray, snr_min: float) -> float:
+    """Width of the stars, from the brightest sources that are not saturated."""
+    clean = moments.ok & ((moments.flags & _NOT_FOR_PSF) == 0)
+    for relax in (1.0, 2.5, 5.0):
+        bright = clean & (snr > snr_min / relax)
+        if int(bright.sum()) >= 10:
+            break
+    return star_size(moments.size[bright])
+
+
+def _model_psf(work: _Work, found: _Sources) -> tuple[PsfFit, npt.NDArray[np.int64]]:
+    """Select stars and fit the PSF; return the fit and which sources it used."""
+    exposure, config, moments = work.exposure, work.config, found.moments
+    disturbed = contamination(moments.x, moments.y, found.detections.snr, found.size, 20.0)
+    sample = select_stars(
+        moments,
+        found.detections.snr,
+        disturbed,
+        exposure.shape,
+        saturation=exposure.info.saturation,
+        snr_min=config.psf_snr,
+        max_disturbance=config.max_disturbance,
+        max_stars=config.max_psf_stars,
+    )
+    x, y = moments.x[sample.index], moments.y[sample.index]
+    core = aperture_flux(exposure.image, x, y, 3.0 * found.size)
+    index = sample.index[core > 0]
+    bad = (exposure.mask & _NOT_FOR_PSF) != 0
+    stars = cut_stamps(
+        exposure.image, bad, found.noise, moments.x[index], moments.y[index], core[core > 0]
+    )
+    fit = fit_psf(stars, exposure.shape, max_order=config.psf_order, min_stars=config.min_psf_stars)
+    if fit.psf.order < config.psf_order:
+        work.notes.append(
+            f"PSF of order {fit.psf.order} instead of {config.psf_order}: {fit.n_stars} stars"
+        )
+    work.exposure = exposure.replace(psf=fit.psf)
+    work.row.update(psf_shape(fit.psf, exposure.shape))
+    work.row.update(psfOrder=fit.psf.order, nPsfStars=fit.n_stars)
+    work.row.update(held_out(stars, fit, exposure.shape, config.psf_order))
+    return fit, index[fit.kept]
+
+
+def _check_noise(work: _Work, amplifiers: Sequence[Section]) -> None:
+    """Measure the noise of the blank sky; scale the variance to it if that is wanted."""
+    exposure, config = work.exposure, work.config
+    work.row["noiseRatio"] = noise_ratio(exposure.image, exposure.variance, exposure.mask)
+    work.row["varianceScale"] = 1.0
+    if not config.rescale_variance:
+        return
+    variance, factors = rescaled(
+        exposure.image, exposure.variance, exposure.mask, amplifiers, config.max_noise_correction
+    )
+    work.exposure = exposure.replace(variance=variance)
+    work.row["varianceScale"] = float(np.mean(list(factors.values())))
+    text = ", ".join(f"{region} {factor:.3f}" for region, factor in factors.items())
+    work.notes.append(f"variance scaled to the noise of the blank sky: {text}")
+
+
+def _correct_aperture(
+    work: _Work, fluxes: Photometry, stars: npt.NDArray[np.int64]
+) -> ApertureCorrection:
+    area = np.pi * 12.0**2
+    flux, aperture = fluxes.flux[stars], fluxes.aperture[stars]
+    sky = float(np.median(work.exposure.variance))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        err = np.sqrt(np.clip(flux, 0, None) + area * sky) / flux
+    correction = aperture_correction(aperture, flux, err)
+    work.row.update(apCorr=correction.value, apCorrErr=correction.err, nApCorrStars=correction.n)
+    return correction
+
+
+def _references(work: _Work, refcat: pa.Table | None) -> ReferenceStars | None:
+    wcs, info, config = work.exposure.wcs, work.exposure.info, work.config
+    if refcat is None or wcs is None:
+        missing = "reference catalogue" if refcat is None else "world coordinates in the header"
+        work.notes.append(f"world coordinates kept as they came: no {missing}")
+        return None
+    shape = work.exposure.shape
+    centre = image_centre(wcs, shape)
+    scale = np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix)))
+    radius = 0.5 * float(np.hypot(*shape)) * scale * 1.05 + config.max_offset / 3600.0
+    return reference_stars(refcat, info.band, info.midpoint_mjd_tai, centre, radius)
+
+
+def _tie_to_sky(
+    work: _Work, found: _Sources, fluxes: Photometry, reference: ReferenceStars | None
+) -> Astrometry | None:
+    if reference is None or work.exposure.wcs is None:
+        work.row.update(astrometryRmsRa=None, astrometryRmsDec=None, nAstrometryStars=0)
+        return None
+    exposure, config = work.exposure, work.config
+    assert exposure.wcs is not None
+    err = fluxes.centroid_err(found.size) * 1000.0 * 3600.0
+    err *= np.sqrt(abs(np.linalg.det(exposure.wcs.pixel_scale_matrix)))
+    usable = _for_astrometry(found, fluxes)
+    order = usable[np.argsort(-fluxes.flux[usable], kind="stable")]
+    fit = fit_astrometry(
+        exposure.wcs, exposure.shape, fluxes.x[order], fluxes.y[order], err[order], reference,
+        max_offset=config.max_offset, max_rotation=config.max_rotation,
+        max_chance=config.max_chance, min_pairs=config.min_astrometry_stars,
+    )  # fmt: skip
+    fit = replace(fit, detection=order[fit.detection])
+    work.exposure = exposure.replace(wcs=fit.wcs)
+    work.row.update(
+        astrometryRmsRa=fit.rms[0], astrometryRmsDec=fit.rms[1], nAstrometryStars=len(fit),
+        astrometryOrder=fit.order, headerOffset=fit.offset, headerRotation=fit.rotation,
+    )  # fmt: skip
+    return fit
+
+
+def _for_astrometry(found: _Sources, fluxes: Photometry) -> npt.NDArray[np.int64]:
+    """Pick sources with a centroid worth using: no saturation, about as small as a star."""
+    saturated = (found.moments.flags & bits("SAT", "BLEED")) != 0
+    size = found.moments.size / found.size
+    good = ~fluxes.flag & ~saturated & (size > 0.6) & (size < 1.5)
+    good &= fluxes.flux > _ASTROMETRY_SNR * fluxes.flux_err
+    return np.flatnonzero(good)
+
+
+def _tie_to_flux(
+    work: _Work,
+    found: _Sources,
+    fluxes: Photometry,
+    reference: ReferenceStars | None,
+    matched: Astrometry | None,
+) -> ZeroPoint | None:
+    """Zero point from the matched standards, else from the header, else none."""
+    config, info = work.config, work.exposure.info
+    if reference is not None and matched is not None:
+        standards = natural_fluxes(reference, info.band, config.photometric_system)
+        if np.isfinite(standards[matched.reference]).any():
+            i, j = matched.detection, matched.reference
+            bright = fluxes.flux[i] > _PHOTOMETRY_SNR * fluxes.flux_err[i]
+            i, j = (i[bright], j[bright]) if bright.any() else (i, j)
+            return fit_zero_point(
+                fluxes.flux[i], fluxes.sky_err[i] ** 2, standards[j], reference.flux_err[j],
+                min_stars=config.min_photometry_stars, max_scatter=config.max_zero_point_scatter,
+            )  # fmt: skip
+        work.notes.append(f"no reference fluxes in {info.band}")
+    header = work.exposure.photo_calib
+    if header is not None and header.calibrated:
+        work.notes.append(f"zero point {header.zero_point:.3f} mag taken from the header")
+        njy = 10.0 ** (0.4 * (NJY_ZERO_POINT - header.zero_point))
+        return ZeroPoint(njy, header.zero_point, header.zero_point_err, header.scatter, 0)
+    work.notes.append("no zero point: fluxes stay in electrons")
+    return None
+
+
+def _finish(
+    work: _Work,
+    found: _Sources,
+    fluxes: Photometry,
+    stars: npt.NDArray[np.int64],
+    reference: ReferenceStars | None,
+    matched: Astrometry | None,
+    zero: ZeroPoint | None,
+) -> Result:
+    """Scale to nJy, put the pixels on their grid, fill table and summary."""
+    exposure = work.exposure
+    scale, unit = (1.0, "electron") if zero is None else (zero.njy, "nJy")
+    _summarise(work, found, zero, scale)
+    n = len(found.detections)
+    flags = {
+        "isPsfStar": _marked(n, stars),
+        "isAstrometryStar": _marked(n, None if matched is None else matched.detection),
+        "isPhotometryStar": _marked(
+            n, None if zero is None or matched is None else matched.detection
+        ),
+    }
+    ids = np.full(n, -1, np.int64)
+    if reference is not None and matched is not None:
+        ids[matched.detection] = reference.ids[matched.reference]
+    sources = source_table(
+        exposure.info, found.detections, found.moments, fluxes, exposure.wcs,
+        scale=scale, unit=unit, sigma=found.size, flags=flags, reference=ids,
+    )  # fmt: skip
+    work.row["notes"] = "; ".join(work.notes)
+    return Result(_scaled(exposure, zero, scale, unit), sources, work.row, tuple(work.notes))
+
+
+def _marked(n: int, index: npt.NDArray[np.int64] | None) -> npt.NDArray[np.bool_]:
+    out = np.zeros(n, bool)
+    if index is not None:
+        out[index] = True
+    return out
+
+
+def _summarise(work: _Work, found: _Sources, zero: ZeroPoint | None, scale: float) -> None:
+    exposure, row = work.exposure, work.row
+    info = exposure.info
+    variance = float(np.median(found.noise))
+    row.update(visit=info.visit, detector=info.detector, band=info.band, field=info.field)
+    row.update(midpointMjdTai=info.midpoint_mjd_tai, exposureTime=info.exptime)
+    row.update(airmass=info.airmass, unit="electron" if zero is None else "nJy")
+    row.update(geometry(exposure))
+    row.update(pixel_summary(exposure, variance))
+    row["skyNoise"] = float(np.sqrt(variance)) * scale
+    pixel = float(row.get("pixelScale") or np.nan)
+    row["psfFwhm"] = float(row["psfSigma"] or np.nan) * _FWHM * pixel
+    if zero is not None:
+        row.update(zeroPoint=zero.zero_point, zeroPointErr=zero.err)
+        row.update(zeroPointScatter=zero.scatter, nZeroPointStars=zero.n)
+        limit = depth(zero.zero_point, float(row["psfArea"] or np.nan), variance)
+        row.update(depth5=limit, effectiveTime=effective_time(limit, info, pixel))
+
+
+def _scaled(exposure: Exposure, zero: ZeroPoint | None, scale: float, unit: str) -> Exposure:
+    """Multiply all planes and round them to the grid that files keep."""
+    factor = np.float32(scale)
+    sky = exposure.background
+    calib = PhotoCalib()
+    if zero is not None:
+        calib = PhotoCalib(zero.zero_point, zero.err, zero.scatter, zero.n, scale)
+    return quantised(
+        exposure.replace(
+            image=exposure.image * factor,
+            variance=exposure.variance * np.float32(scale**2),
+            background=None if sky is None else sky * factor,
+            info=replace(exposure.info, saturation=exposure.info.saturation * scale),
+            photo_calib=calib,
+            unit=unit,
+        )
+    )

@@ -1,0 +1,178 @@
+"""Choosing the stars that define the point spread function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.calibrate.measure import Moments
+from pipeline.exposure import FloatArray, bits, polynomial_terms
+
+__all__ = ["StarSample", "contamination", "select_stars", "star_size"]
+
+_UNUSABLE = bits("SAT", "BLEED", "BAD", "NO_DATA", "CR", "EDGEBLEED", "UNLISTED", "SUSPECT")
+_SHORTEST = 0.35
+_CLIP = 3.0
+_SMALLEST_SPREAD = 0.01
+_SIZE_FLOOR = 0.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StarSample:
+    """Candidate stars.
+
+    Attributes
+    ----------
+    index : ndarray of int, (n,)
+        Which of the measured sources.
+    size : float, pixel
+        Mode of the stars' Gaussian widths.
+    snr_floor : float
+        Signal-to-noise ratio to which the selection had to go down.
+    """
+
+    index: npt.NDArray[np.int64]
+    size: float
+    snr_floor: float
+
+
+def star_size(size: FloatArray) -> float:
+    """Mode of the sizes: middle of the shortest interval with 35 per cent of them.
+
+    Parameters
+    ----------
+    size : ndarray, (n,), pixel
+        Sizes of bright sources; stars pile up where galaxies do not.
+
+    Returns
+    -------
+    float, pixel
+        NaN without any finite size.
+    """
+    s = np.sort(size[np.isfinite(size) & (size > _SIZE_FLOOR)])
+    if len(s) < 3:
+        return float(np.median(s)) if len(s) else float("nan")
+    m = max(2, int(np.ceil(_SHORTEST * len(s))))
+    widths = s[m - 1 :] - s[: len(s) - m + 1]
+    i = int(np.argmin(widths))
+    return float(np.median(s[i : i + m]))
+
+
+def contamination(
+    x: FloatArray, y: FloatArray, flux: FloatArray, size: float, radius: float
+) -> FloatArray:
+    """Flux of neighbours that reaches a star's core, relative to the star.
+
+    Parameters
+    ----------
+    x, y : ndarray, (n,), pixel
+        All sources.
+    flux : ndarray, (n,)
+        Their fluxes or peaks.
+    size : float, pixel
+        Gaussian width of a star.
+    radius : float, pixel
+        Neighbours farther away do not count.
+
+    Returns
+    -------
+    ndarray, (n,)
+        Σ_j f_j / f_i of the neighbours, each weighted by a Moffat profile (β = 3) two widths
+        nearer than it is.
+    """
+    from scipy.spatial import cKDTree
+
+    at = np.stack([x, y], axis=1)
+    pairs = cKDTree(at).query_pairs(radius, output_type="ndarray")
+    total = np.zeros(len(x))
+    if len(pairs) == 0:
+        return total
+    i, j = pairs[:, 0], pairs[:, 1]
+    nearest = np.maximum(np.hypot(*(at[i] - at[j]).T) - 2.0 * size, 0.0)
+    reach = (1.0 + (nearest / (2.0 * size)) ** 2) ** -3.0
+    np.add.at(total, i, reach * flux[j] / flux[i])
+    np.add.at(total, j, reach * flux[i] / flux[j])
+    return total
+
+
+def select_stars(
+    moments: Moments,
+    snr: FloatArray,
+    disturbed: FloatArray,
+    shape: tuple[int, int],
+    *,
+    saturation: float = np.inf,
+    snr_min: float = 50.0,
+    enough: int = 40,
+    max_disturbance: float = 0.02,
+    max_stars: int = 200,
+) -> StarSample:
+    """Pick unsaturated, undisturbed sources of the size of a star.
+
+    Where bright stars are scarce the limits on signal-to-noise ratio and on neighbours are relaxed
+    step by step until `enough` stars are found or the last step is reached.
+
+    Parameters
+    ----------
+    moments : Moments
+        Of all sources.
+    snr : ndarray, (n,)
+        Their signal-to-noise ratios.
+    disturbed : ndarray, (n,)
+        Neighbours' light, see `contamination`.
+    shape : tuple of int, (ny, nx)
+        Size of the image, for the trend of the size over it.
+    saturation : float, image unit
+        Peaks above 0.85 of it are left out.
+    snr_min : float
+        Signal-to-noise ratio to begin with; ends at a fifth of it.
+    enough : int
+        Number of stars that ends the relaxing.
+    max_disturbance : float
+        Neighbours' light to begin with; ends at five times as much.
+    max_stars : int
+        At most as many, the brightest.
+
+    Returns
+    -------
+    StarSample
+        Possibly empty.
+    """
+    finite = moments.ok & np.isfinite(moments.size) & (moments.size > _SIZE_FLOOR)
+    clean = finite & ((moments.flags & _UNUSABLE) == 0) & (moments.peak < 0.85 * saturation)
+    mode = star_size(moments.size[clean & (snr > snr_min / 2.5)])
+    best = StarSample(np.zeros(0, np.int64), mode, snr_min)
+    for relax in (1.0, 2.5, 5.0):
+        candidates = clean & (snr > snr_min / relax) & (disturbed < max_disturbance * relax)
+        index = _on_locus(moments, np.flatnonzero(candidates), mode, shape)
+        if len(index) > 1.2 * len(best.index):
+            index = np.sort(index[np.argsort(-snr[index], kind="stable")][:max_stars])
+            best = StarSample(index, mode, snr_min / relax)
+        if len(best.index) >= enough:
+            break
+    return best
+
+
+def _on_locus(
+    moments: Moments, index: npt.NDArray[np.int64], mode: float, shape: tuple[int, int]
+) -> npt.NDArray[np.int64]:
+    """Keep sources within 3 MAD of a smooth trend of the size over the image."""
+    size = moments.size[index]
+    keep = np.abs(size / mode - 1.0) < 0.25
+    for _ in range(6):
+        n = int(keep.sum())
+        if n < 3:
+            break
+        order = 2 if n >= 30 else 1 if n >= 10 else 0
+        terms = polynomial_terms(moments.x[index], moments.y[index], shape, order)
+        trend = terms @ np.linalg.lstsq(terms[keep], size[keep], rcond=None)[0]
+        off = size / trend - 1.0
+        centre = np.median(off[keep])
+        spread = max(1.4826 * float(np.median(np.abs(off[keep] - centre))), _SMALLEST_SPREAD)
+        new = np.abs(off - centre) < _CLIP * spread
+        if (new == keep).all():
+            break
+        keep = new
+    return np.asarray(index[keep])

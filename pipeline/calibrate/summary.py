@@ -1,0 +1,185 @@
+"""The row of numbers that describes one visit image."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.exposure import (
+    Exposure,
+    FloatArray,
+    Psf,
+    VisitInfo,
+    bits,
+)
+
+__all__ = ["depth", "effective_time", "geometry", "pixel_summary", "psf_shape"]
+
+_FWHM = float(np.sqrt(8.0 * np.log(2.0)))
+
+# Zero point (AB magnitude of 1 electron/s) and dark sky (mag/arcsec²) that define the effective
+# time: DECam at the zenith (zero points of decam legacypipe with 4.3 electrons per ADU; CTIO dark
+# sky of the DECam exposure-time calculator), in seeing of 1 arcsec.
+_FIDUCIAL = {
+    "u": (24.9, 22.3),
+    "g": (26.6, 22.0),
+    "r": (26.8, 21.1),
+    "i": (26.7, 20.3),
+    "z": (26.5, 19.2),
+    "y": (25.3, 18.1),
+}
+_FIDUCIAL_SEEING = 1.0
+
+
+def psf_shape(psf: Psf, shape: tuple[int, int]) -> dict[str, float]:
+    """Width, ellipticity and noise-equivalent area of a PSF, medians over the image.
+
+    Parameters
+    ----------
+    psf : Psf
+        Evaluated on a 5 × 5 grid.
+    shape : tuple of int, (ny, nx)
+        Size of the image.
+
+    Returns
+    -------
+    dict
+        ``psfSigma`` (pixel), ``psfE1``, ``psfE2`` ((xx − yy)/T, 2 xy/T), ``psfArea`` (pixel²).
+    """
+    gx, gy = np.meshgrid(*(np.linspace(0.1, 0.9, 5) * n for n in (shape[1], shape[0])))
+    sigma, e1, e2, area = np.transpose([_shape(s) for s in psf.stamps(gx.ravel(), gy.ravel())])
+    return {
+        "psfSigma": float(np.median(sigma)),
+        "psfE1": float(np.median(e1)),
+        "psfE2": float(np.median(e2)),
+        "psfArea": float(np.median(area)),
+    }
+
+
+def _shape(stamp: FloatArray) -> tuple[float, float, float, float]:
+    """Adaptive Gaussian moments of a centred stamp and its noise-equivalent area."""
+    k = np.arange(stamp.shape[0]) - stamp.shape[0] // 2
+    xx, yy, xy = 4.0, 4.0, 0.0
+    for _ in range(50):
+        det = xx * yy - xy**2
+        q = (yy * k[None] ** 2 + xx * k[:, None] ** 2 - 2 * xy * k[None] * k[:, None]) / det
+        w = np.exp(-0.5 * q) * stamp
+        norm = w.sum()
+        new = (
+            2.0 * float((w * k[None] ** 2).sum() / norm),
+            2.0 * float((w * k[:, None] ** 2).sum() / norm),
+            2.0 * float((w * k[None] * k[:, None]).sum() / norm),
+        )
+        if not new[0] * new[1] - new[2] ** 2 > 0.01:
+            break
+        settled = max(abs(a - b) for a, b in zip(new, (xx, yy, xy), strict=True)) < 1e-6
+        xx, yy, xy = new
+        if settled:
+            break
+    trace = xx + yy
+    area = float(stamp.sum() ** 2 / (stamp**2).sum())
+    return float(np.sqrt(trace / 2.0)), (xx - yy) / trace, 2.0 * xy / trace, area
+
+
+def depth(zero_point: float, area: float, sky_variance: float, snr: float = 5.0) -> float:
+    """AB magnitude of a point source of a given signal-to-noise ratio.
+
+    Parameters
+    ----------
+    zero_point : float, mag
+        Magnitude of one electron.
+    area : float, pixel
+        Noise-equivalent area of the PSF.
+    sky_variance : float, electron²
+        Variance of a blank pixel.
+    snr : float
+        Signal-to-noise ratio, the source's own photons included.
+
+    Returns
+    -------
+    float, mag
+        From S = snr²/2 + sqrt(snr⁴/4 + snr² area variance) electrons.
+    """
+    signal = snr**2 / 2.0 + np.sqrt(snr**4 / 4.0 + snr**2 * area * sky_variance)
+    return float(zero_point - 2.5 * np.log10(signal))
+
+
+def effective_time(magnitude: float, info: VisitInfo, pixel_scale: float) -> float:
+    """Exposure time that reaches the same depth under fiducial conditions.
+
+    Parameters
+    ----------
+    magnitude : float, mag
+        Depth at five sigma.
+    info : VisitInfo
+        Band and exposure time.
+    pixel_scale : float, arcsec
+
+    Returns
+    -------
+    float, s
+        ``exptime 10^(0.8 (m - m_fiducial))``; NaN for a band without fiducial conditions.
+    """
+    if info.band not in _FIDUCIAL or not np.isfinite(magnitude):
+        return float("nan")
+    rate, sky = _FIDUCIAL[info.band]
+    area = 4.0 * np.pi * (_FIDUCIAL_SEEING / _FWHM / pixel_scale) ** 2
+    per_pixel = info.exptime * pixel_scale**2 * 10.0 ** (0.4 * (rate - sky))
+    fiducial = depth(rate + 2.5 * np.log10(info.exptime), area, per_pixel)
+    return float(info.exptime * 10.0 ** (0.8 * (magnitude - fiducial)))
+
+
+def geometry(exposure: Exposure) -> dict[str, float | int]:
+    """Middle, corners, size and pixel scale of an image, degrees and arcsec."""
+    ny, nx = exposure.shape
+    row: dict[str, float | int] = {"xSize": nx, "ySize": ny}
+    if exposure.wcs is None:
+        return row
+    x, y = [(nx - 1) / 2, 0, 0, nx - 1, nx - 1], [(ny - 1) / 2, 0, ny - 1, ny - 1, 0]
+    ra, dec = exposure.wcs.all_pix2world(x, y, 0)
+    names = ("", "llc", "ulc", "urc", "lrc")
+    for name, a, d in zip(names, ra, dec, strict=True):
+        row[f"{name}ra"], row[f"{name}dec"] = float(a), float(d)
+    scale = np.sqrt(abs(np.linalg.det(_jacobian(exposure))))
+    return {**row, "pixelScale": float(scale)}
+
+
+def _jacobian(exposure: Exposure) -> FloatArray:
+    """Change of the position on the sky, arcsec per pixel, in the middle of the image."""
+    assert exposure.wcs is not None
+    x, y = (exposure.shape[1] - 1) / 2, (exposure.shape[0] - 1) / 2
+    ra, dec = exposure.wcs.all_pix2world([x, x + 1, x], [y, y, y + 1], 0)
+    east = ((ra - ra[0] + 180.0) % 360.0 - 180.0) * np.cos(np.radians(dec[0]))
+    return np.array([[east[1], dec[1] - dec[0]], [east[2], dec[2] - dec[0]]]) * 3600.0
+
+
+def pixel_summary(exposure: Exposure, sky_variance: float) -> dict[str, float | int]:
+    """Shares of masked pixels, sky level and noise.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        In electrons, background subtracted.
+    sky_variance : float, electron²
+        Variance of a blank pixel.
+
+    Returns
+    -------
+    dict
+        ``skyBackground`` (electron), ``skyNoise`` (electron), ``fraction…``, ``nCosmicRays``
+        (pixels).
+    """
+    mask, n = exposure.mask, exposure.mask.size
+    unused = bits("BAD", "SAT", "NO_DATA", "BLEED", "CR", "UNMASKEDNAN", "EDGEBLEED")
+
+    def share(planes: np.uint32) -> float:
+        return float(np.count_nonzero(mask & planes)) / n
+
+    background = exposure.background
+    return {
+        "skyBackground": float("nan") if background is None else float(np.median(background)),
+        "skyNoise": float(np.sqrt(sky_variance)),
+        "fractionMasked": share(unused),
+        "fractionSaturated": share(bits("SAT")),
+        "fractionBad": share(bits("BAD")),
+        "nCosmicRays": int(np.count_nonzero(mask & bits("CR"))),
+    }
