@@ -1,0 +1,10 @@
+"""Visit image minus template: PSF matching, decorrelation, score."""
+
+from pipeline.subtract.config import Config
+from pipeline.subtract.masks import EXCLUDED, RULES, Rule
+from pipeline.subtract.stage import run
+
+__all__ = ["EXCLUDED", "RULES", "VERSION", "Config", "Rule", "run"]
+
+VERSION: int = 1
+"""Raised when the pixels that come out change."""

@@ -1,0 +1,108 @@
+"""Kernel functions: polynomials on Gaussians (Alard & Lupton 1998), stored as products.
+
+All functions but the first sum to zero, so that the sum of the kernel, the photometric ratio, is
+the coefficient of the first alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.exposure import FloatArray
+
+__all__ = ["Basis"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Basis:
+    """Separable kernel functions and the mixing that makes their sums zero.
+
+    Attributes
+    ----------
+    lines : ndarray, (n_lines, side)
+        One-dimensional factors, a Gaussian times a power each.
+    pairs : ndarray, (n, 2)
+        Factors along y and along x of every product.
+    mixing : ndarray, (n, n)
+        Functions = mixing @ products.
+    """
+
+    lines: FloatArray
+    pairs: FloatArray
+    mixing: FloatArray
+
+    @classmethod
+    def build(cls, sigmas: tuple[float, ...], degrees: tuple[int, ...], half: int) -> Basis:
+        """Set up the functions for Gaussians of some widths and polynomial degrees."""
+        u = np.arange(-half, half + 1, dtype=float)
+        lines: list[FloatArray] = []
+        pairs: list[tuple[int, int]] = []
+        for sigma, degree in zip(sigmas, degrees, strict=True):
+            first = len(lines)
+            gauss = np.exp(-0.5 * (u / sigma) ** 2)
+            lines += [gauss * (u / sigma) ** p for p in range(degree + 1)]
+            pairs += [
+                (first + total - p, first + p)
+                for total in range(degree + 1)
+                for p in range(total + 1)
+            ]
+        factors, index = np.array(lines), np.array(pairs)
+        return cls(factors, index, _mixing(factors, index))
+
+    @property
+    def size(self) -> int:
+        """Number of functions."""
+        return len(self.pairs)
+
+    @property
+    def functions(self) -> FloatArray:
+        """The functions, ``(n, side, side)``; the first has sum one, the others zero."""
+        products = self.lines[self.pairs[:, 0], :, None] * self.lines[self.pairs[:, 1], None, :]
+        return np.tensordot(self.mixing, products, axes=1)
+
+    def convolve(self, stamps: FloatArray) -> FloatArray:
+        """Convolve stamps with every function, keeping what is free of their edges.
+
+        Parameters
+        ----------
+        stamps : ndarray, (n_stamps, size, size)
+            Images.
+
+        Returns
+        -------
+        ndarray, (n_stamps, n, size - 2 half, size - 2 half)
+            Convolutions.
+        """
+        size, side = stamps.shape[-1], self.lines.shape[1]
+        inner = size - side + 1
+        toeplitz = np.zeros((len(self.lines), size, inner))
+        for k in range(inner):
+            toeplitz[:, k : k + side, k] = self.lines[:, ::-1]
+        out = np.empty((len(stamps), self.size, inner, inner))
+        flat = toeplitz.transpose(1, 0, 2).reshape(size, -1)
+        for stamp, target in zip(stamps, out, strict=True):
+            along_x = (stamp @ flat).reshape(size, len(self.lines), inner)
+            products = np.matmul(
+                toeplitz[self.pairs[:, 0]].transpose(0, 2, 1),
+                along_x.transpose(1, 0, 2)[self.pairs[:, 1]],
+            )
+            np.matmul(
+                self.mixing, products.reshape(self.size, -1), out=target.reshape(self.size, -1)
+            )
+        return out
+
+
+def _mixing(lines: FloatArray, pairs: FloatArray) -> FloatArray:
+    sums, norms = lines.sum(1), (lines**2).sum(1)
+    total = sums[pairs[:, 0]] * sums[pairs[:, 1]]
+    mixing = np.identity(len(pairs))
+    mixing[0, 0] /= total[0]
+    norm = np.sqrt(norms[pairs[:, 0]] * norms[pairs[:, 1]])
+    # Even functions lose the part that has a sum; odd ones have none.
+    mixing[1:, 0] = np.where(np.abs(total[1:]) > 1e-9 * norm[1:], -total[1:] / total[0], 0.0)
+    products = lines[pairs[:, 0], :, None] * lines[pairs[:, 1], None, :]
+    functions = np.tensordot(mixing[1:], products, axes=1)
+    mixing[1:] /= np.sqrt((functions**2).sum((1, 2)))[:, None]
+    return mixing

@@ -1,0 +1,222 @@
+"""White noise again: the decorrelation of a difference, its variance and its PSF.
+
+The matched template carries correlated noise.  A filter ψ with
+
+    ψ̂² = (s + t K²) / (s P_s + t P_t |κ̂|²)
+
+makes the noise of ψ ⊗ (N − κ ⊗ R) white and keeps the flux of a source (ψ̂(0) = 1).  s and t are
+variances per pixel on large scales, P_s and P_t the noise power of the two images normalised to
+P(0) = 1.  See Reiss & Lupton, DMTN-021, for white inputs; the spectra P and the variation of the
+filter over the image are ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import fft
+
+from pipeline.exposure import FloatArray, GridPsf, Image, MatchingKernel, Psf
+from pipeline.subtract.convolve import cut, fft_size, padded_transform, tiles
+
+__all__ = ["Filters", "apply", "design"]
+
+_GRID = 64
+_HALF = 16
+_FLOOR = 0.03
+"""Least noise power, as a share of that on large scales, that a filter is asked to lift."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Filters:
+    """What every tile of the difference is filtered with.
+
+    Attributes
+    ----------
+    psi : ndarray, (n, 33, 33)
+        Whitening filters, in the order of `tiles`.
+    spread : ndarray, (n, 33, 33)
+        Squares of ψ ⊗ κ, corrected for correlated noise: kernels for the variance of the
+        convolved image.
+    target : ndarray, (n,)
+        Factor for the variance of the other image.
+    x, y : ndarray, (nx,) and (ny,), pixel
+        Centres of the tiles.
+    """
+
+    psi: FloatArray
+    spread: FloatArray
+    target: FloatArray
+    x: FloatArray
+    y: FloatArray
+
+    def psf(self, psf: Psf, kernel: MatchingKernel) -> GridPsf:
+        """Point spread function of the difference at the centres of the tiles.
+
+        A source of the science image keeps its flux, so the stamps are not normalised again.
+        """
+        x, y = (a.ravel() for a in np.meshgrid(self.x, self.y))
+        stamps = psf.stamps(x, y)
+        side = max(stamps.shape[-1], 2 * _HALF + 1)
+        size = (fft.next_fast_len(side + 2 * _HALF, real=True),) * 2
+        spectra = _transform(stamps, size) * _transform(self.psi, size)
+        if kernel.convolved == "science":
+            kernels = np.array([kernel.at(u, v) for u, v in zip(x, y, strict=True)])
+            spectra *= _transform(kernels / kernels.sum((1, 2))[:, None, None], size)
+        cube = _centred(fft.irfft2(spectra, size), side // 2)
+        return GridPsf(cube.reshape(len(self.y), len(self.x), *cube.shape[1:]), self.x, self.y)
+
+
+def design(
+    kernel: MatchingKernel,
+    powers: dict[str, Image],
+    correlations: dict[str, FloatArray | None],
+    core: int,
+    *,
+    whiten: bool = True,
+) -> Filters:
+    """Design the filters of every tile.
+
+    Parameters
+    ----------
+    kernel : MatchingKernel
+        Matching kernel.
+    powers : dict
+        Coarse median variances, (ty, tx), of ``science`` and ``template``, in the units of their
+        variance planes.
+    correlations : dict
+        Their noise autocovariances, or None for white noise.
+    core : int, pixel
+        Size of the tiles.
+    whiten : bool
+        False leaves the noise as it is, ψ = δ.
+
+    Returns
+    -------
+    Filters
+        One filter per tile.
+    """
+    shape = kernel.shape
+    boxes = list(tiles(shape, core))
+    x = np.array([(b[1].start + b[1].stop - 1) / 2 for b in boxes])
+    y = np.array([(b[0].start + b[0].stop - 1) / 2 for b in boxes])
+    kernels = np.array([kernel.at(u, v) for u, v in zip(x, y, strict=True)])
+    source = kernel.convolved
+    target = "science" if source == "template" else "template"
+    size = (_GRID, _GRID)
+    response = np.abs(_transform(kernels, size)) ** 2
+    noise = {
+        name: _lookup(powers[name], x, y, shape)[:, None, None]
+        * _power(correlations[name], x, y, shape, size)
+        for name in (source, target)
+    }
+    total = noise[target] + noise[source] * response
+    level = total[:, :1, :1]
+    psi = np.sqrt(level / np.maximum(total, _FLOOR * level)) if whiten else np.ones_like(total)
+    middle = _GRID // 2 - 1
+    matched = _centred(fft.irfft2(psi * _transform(kernels, size), size), middle)
+    share = _mean(psi**2 * noise[source] * response, size)
+    spread = (matched**2)[
+        :, middle - _HALF : middle + _HALF + 1, middle - _HALF : middle + _HALF + 1
+    ]
+    spread *= (share / _lookup(powers[source], x, y, shape) / spread.sum((1, 2)))[:, None, None]
+    return Filters(
+        psi=_centred(fft.irfft2(psi, size), _HALF),
+        spread=spread,
+        target=_mean(psi**2 * noise[target], size) / _lookup(powers[target], x, y, shape),
+        x=np.unique(x),
+        y=np.unique(y),
+    )
+
+
+def apply(
+    filters: Filters, difference: Image, source_variance: Image, target_variance: Image, core: int
+) -> tuple[Image, Image]:
+    """Whiten a difference.
+
+    Parameters
+    ----------
+    filters : Filters
+        From `design`.
+    difference : ndarray, (ny, nx)
+        Target minus matched source, zero where it is unusable.
+    source_variance, target_variance : ndarray, (ny, nx)
+        Variances of the convolved and of the other image.
+    core : int, pixel
+        Size of the tiles.
+
+    Returns
+    -------
+    image, variance : ndarray, (ny, nx)
+        Whitened difference and its variance.
+    """
+    shape = (int(difference.shape[0]), int(difference.shape[1]))
+    size = fft_size(shape, core, _HALF)
+    image, variance = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    for k, tile in enumerate(tiles(shape, core)):
+        kernels = padded_transform(np.stack([filters.psi[k], filters.spread[k]]), size)
+        planes = np.stack(
+            [cut(difference, tile, _HALF, size), cut(source_variance, tile, _HALF, size)]
+        )
+        filtered = fft.irfft2(fft.rfft2(planes) * kernels, size)
+        inner = filtered[
+            :,
+            _HALF : _HALF + tile[0].stop - tile[0].start,
+            _HALF : _HALF + tile[1].stop - tile[1].start,
+        ]
+        image[tile] = inner[0]
+        variance[tile] = inner[1] + np.float32(filters.target[k]) * target_variance[tile]
+    return image, variance
+
+
+def _transform(kernels: FloatArray, size: tuple[int, int]) -> npt.NDArray[np.complex128]:
+    """Transform centred kernels with their middle at the origin, double precision."""
+    side = kernels.shape[-1]
+    wide = np.zeros((*kernels.shape[:-2], *size))
+    wide[..., :side, :side] = kernels
+    return np.asarray(fft.rfft2(np.roll(wide, (-(side // 2), -(side // 2)), axis=(-2, -1))))
+
+
+def _centred(kernels: FloatArray, half: int) -> FloatArray:
+    """Cut the middle out of kernels whose origin is the first pixel."""
+    rolled = np.roll(kernels, (half, half), axis=(-2, -1))
+    return np.ascontiguousarray(rolled[..., : 2 * half + 1, : 2 * half + 1])
+
+
+def _mean(half_plane: FloatArray, size: tuple[int, int]) -> FloatArray:
+    """Mean over all frequencies of a real spectrum given on the half plane of a real transform."""
+    weight = np.full(half_plane.shape[-1], 2.0)
+    weight[0] = 1.0
+    if size[1] % 2 == 0:
+        weight[-1] = 1.0
+    return np.asarray((half_plane * weight).sum((-2, -1)) / (size[0] * size[1]))
+
+
+def _power(
+    correlation: FloatArray | None,
+    x: FloatArray,
+    y: FloatArray,
+    shape: tuple[int, int],
+    size: tuple[int, int],
+) -> FloatArray:
+    """Noise power in units of the variance plane."""
+    if correlation is None:
+        return np.ones((len(x), size[0], size[1] // 2 + 1))
+    row, column = _tile_of(np.asarray(correlation).shape, x, y, shape)
+    power = _transform(np.asarray(correlation)[row, column], size).real
+    return np.maximum(power, 0.0)
+
+
+def _tile_of(
+    tiles_shape: tuple[int, ...], x: FloatArray, y: FloatArray, shape: tuple[int, int]
+) -> tuple[npt.NDArray[np.int_], npt.NDArray[np.int_]]:
+    row = np.minimum((y * tiles_shape[0] / shape[0]).astype(int), tiles_shape[0] - 1)
+    column = np.minimum((x * tiles_shape[1] / shape[1]).astype(int), tiles_shape[1] - 1)
+    return row, column
+
+
+def _lookup(coarse: Image, x: FloatArray, y: FloatArray, shape: tuple[int, int]) -> FloatArray:
+    row, column = _tile_of(coarse.shape, x, y, shape)
+    return np.asarray(coarse[row, column], float)

@@ -1,0 +1,282 @@
+"""The matching kernel by least squares over stamps (Alard & Lupton 1998, Alard 2000).
+
+Every stamp contributes a small matrix of its own pixels; the spatially varying solution needs
+only their sums with the polynomials of the stamps' positions.  Stamps that fit badly are dropped
+and the rest is solved again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import SubtractionError
+from pipeline.exposure import FloatArray, MatchingKernel, polynomial_terms
+from pipeline.subtract.basis import Basis
+from pipeline.subtract.config import Config
+from pipeline.subtract.stamps import Stamps
+
+__all__ = ["Fit", "Roles", "fit_kernel"]
+
+_TERMS = {0: 1, 1: 3, 2: 6}
+_ROUNDS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """Which image is convolved to match which.
+
+    Attributes
+    ----------
+    convolved : str
+        ``template`` or ``science``.
+    source, target : ndarray, (n, wide, wide)
+        Stamps of the convolved image and of the one it has to match.
+    source_variance, target_variance : ndarray, (n, side, side)
+        Their variances.
+    """
+
+    convolved: str
+    source: FloatArray
+    target: FloatArray
+    source_variance: FloatArray
+    target_variance: FloatArray
+
+    @classmethod
+    def of(cls, stamps: Stamps, convolved: str) -> Roles:
+        """Assign the roles."""
+        science = (stamps.science, stamps.science_variance)
+        template = (stamps.template, stamps.template_variance)
+        source, target = (template, science) if convolved == "template" else (science, template)
+        return cls(convolved, source[0], target[0], source[1], target[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A kernel and how it was found.
+
+    Attributes
+    ----------
+    kernel : MatchingKernel
+        The kernel, background relative to the images' levels.
+    ratio_order : int
+        Spatial degree of the photometric ratio.
+    gain : float
+        Decrease of the held-out χ² per degree of freedom by the chosen degree, in units of its
+        error; zero when the ratio is constant.
+    """
+
+    kernel: MatchingKernel
+    ratio_order: int
+    gain: float
+
+
+@dataclass(slots=True, eq=False)
+class _System:
+    """Normal equations of every stamp, and the polynomials of their positions."""
+
+    design: FloatArray  # (n, columns, pixels), background last
+    target: FloatArray  # (n, pixels)
+    weight: FloatArray  # (n, pixels)
+    matrices: FloatArray  # (n, columns, columns)
+    vectors: FloatArray  # (n, columns)
+    terms: FloatArray  # (n, 6)
+    ridge: float
+
+    @classmethod
+    def build(
+        cls,
+        design: FloatArray,
+        target: FloatArray,
+        weight: FloatArray,
+        terms: FloatArray,
+        ridge: float,
+    ) -> _System:
+        weighted = design * weight[:, None, :]
+        matrices = np.matmul(weighted, design.transpose(0, 2, 1))
+        vectors = np.matmul(weighted, target[:, :, None])[..., 0]
+        return cls(design, target, weight, matrices, vectors, terms, ridge)
+
+    def solve(self, use: npt.NDArray[np.bool_], orders: tuple[int, int, int]) -> _Solution:
+        """Solve for spatial degrees (ratio, kernel, background) with some of the stamps."""
+        n = self.matrices.shape[1]
+        counts = [_TERMS[orders[0]], *[_TERMS[orders[1]]] * (n - 2), _TERMS[orders[2]]]
+        column = np.repeat(np.arange(n), counts)
+        term = np.concatenate([np.arange(c) for c in counts])
+        spatial = self.terms[use][:, term]
+        matrix = _accumulate(self.matrices[use], spatial, column)
+        vector = (self.vectors[use][:, column] * spatial).sum(0)
+        scale = 1.0 / np.sqrt(np.diag(matrix))
+        scaled = matrix * scale[:, None] * scale
+        scaled[np.diag_indices_from(scaled)] += self.ridge
+        solution = scale * np.linalg.solve(scaled, scale * vector)
+        coefficients = np.zeros((n, max(_TERMS[o] for o in orders)))
+        coefficients[column, term] = solution
+        return _Solution(coefficients, float(np.linalg.cond(scaled)))
+
+    def residuals(self, solution: _Solution) -> FloatArray:
+        """Pixels minus model, (n, pixels)."""
+        own = self.terms[:, : solution.coefficients.shape[1]] @ solution.coefficients.T
+        return np.asarray(self.target - np.matmul(own[:, None, :], self.design)[:, 0])
+
+    def chi2(self, solution: _Solution) -> FloatArray:
+        """Reduced χ² of every stamp."""
+        r = self.residuals(solution)
+        count = np.maximum((self.weight > 0).sum(1), 1)
+        return np.asarray((self.weight * r * r).sum(1) / count)
+
+
+@dataclass(frozen=True, slots=True)
+class _Solution:
+    coefficients: FloatArray  # (columns, terms)
+    condition: float
+
+
+def _accumulate(
+    matrices: FloatArray, spatial: FloatArray, column: npt.NDArray[np.int_]
+) -> FloatArray:
+    """Σ_s M_s[column, column'] f_s f_s', stamp by stamp to keep it small."""
+    total = np.zeros((len(column), len(column)))
+    for matrix, f in zip(matrices, spatial, strict=True):
+        total += matrix[np.ix_(column, column)] * f[:, None] * f
+    return total
+
+
+def fit_kernel(stamps: Stamps, convolved: str, shape: tuple[int, int], config: Config) -> Fit:
+    """Fit the matching kernel.
+
+    Parameters
+    ----------
+    stamps : Stamps
+        Sources in both images.
+    convolved : str
+        ``template`` or ``science``.
+    shape : tuple of int, (ny, nx)
+        Size of the images.
+    config : Config
+        Basis, spatial degrees, clipping.
+
+    Returns
+    -------
+    Fit
+        The kernel and its history.
+
+    Raises
+    ------
+    SubtractionError
+        If fewer than three stamps survive the clipping, or the equations cannot be solved.
+    """
+    basis = Basis.build(config.sigmas, config.degrees, config.kernel_half)
+    roles = Roles.of(stamps, convolved)
+    system, use = _first_solution(stamps, roles, basis, shape, config)
+    use, orders = _clip(system, use, config)
+    ratio_order, gain = _ratio_order(system, use, orders, config)
+    solution = system.solve(use, (ratio_order, orders[1], orders[2]))
+    return Fit(
+        _kernel(solution, system, use, stamps, basis, orders, shape, convolved), ratio_order, gain
+    )
+
+
+def _orders(n: int, config: Config) -> tuple[int, int, int]:
+    """Spatial degrees (ratio, kernel, background) that a number of stamps supports."""
+    largest = 2 if n >= config.stamps_order_2 else 1 if n >= config.stamps_order_1 else 0
+    return 0, min(config.order, largest), min(config.background_order, largest)
+
+
+def _first_solution(
+    stamps: Stamps, roles: Roles, basis: Basis, shape: tuple[int, int], config: Config
+) -> tuple[_System, npt.NDArray[np.bool_]]:
+    """Solve once with weights from the data, then make weights from that model."""
+    n, half = len(stamps), config.kernel_half
+    convolutions = basis.convolve(roles.source).reshape(n, basis.size, -1)
+    design = np.concatenate([convolutions, np.ones((n, 1, convolutions.shape[-1]))], axis=1)
+    target = roles.target[:, half:-half, half:-half].reshape(n, -1)
+    good = stamps.good.reshape(n, -1)
+    terms = polynomial_terms(stamps.x, stamps.y, shape, 2)
+    ratio = stamps.ratio if roles.convolved == "template" else 1.0 / stamps.ratio
+    variance = (roles.target_variance + ratio**2 * roles.source_variance).reshape(n, -1)
+    signal = np.maximum(target, 0.0)
+    weight = good / (variance + (config.model_error * signal) ** 2)
+    system = _System.build(design, target, weight, terms, config.ridge)
+    return system, np.ones(n, bool)
+
+
+def _clip(
+    system: _System, use: npt.NDArray[np.bool_], config: Config
+) -> tuple[npt.NDArray[np.bool_], tuple[int, int, int]]:
+    """Drop badly fitting stamps until none is left."""
+    for _ in range(_ROUNDS):
+        orders = _orders(int(use.sum()), config)
+        chi2 = system.chi2(system.solve(use, orders))
+        middle = float(np.median(chi2[use]))
+        width = 1.4826 * float(np.median(np.abs(chi2[use] - middle)))
+        width = max(width, np.sqrt(2.0 / system.target.shape[1]))
+        keep = chi2 < middle + config.clip_sigma * width
+        if keep.sum() < 3:
+            raise SubtractionError(
+                "too few stamps agree on a kernel", stamps=len(use), kept=int(keep.sum()), needed=3
+            )
+        if np.array_equal(keep, use):
+            break
+        use = keep
+    return use, _orders(int(use.sum()), config)
+
+
+def _ratio_order(
+    system: _System,
+    use: npt.NDArray[np.bool_],
+    orders: tuple[int, int, int],
+    config: Config,
+) -> tuple[int, float]:
+    """Let the photometric ratio vary only if stamps that were held out fit better."""
+    best, gain = 0, 0.0
+    largest = min(config.ratio_order, orders[1])
+    if largest == 0:
+        return best, gain
+    held = {order: _held_out(system, use, (order, *orders[1:])) for order in range(largest + 1)}
+    for order in range(1, largest + 1):
+        better = held[best] - held[order]
+        error = better.std() / np.sqrt(len(better))
+        if better.mean() > 3.0 * error:
+            best, gain = order, float(better.mean() / max(error, 1e-30))
+    return best, gain
+
+
+def _held_out(
+    system: _System, use: npt.NDArray[np.bool_], orders: tuple[int, int, int]
+) -> FloatArray:
+    """χ² of every used stamp predicted by the other half of them."""
+    index = np.flatnonzero(use)
+    out = np.empty(len(index))
+    for fold in (0, 1):
+        train = use.copy()
+        train[index[fold::2]] = False
+        out[fold::2] = system.chi2(system.solve(train, orders))[index[fold::2]]
+    return out
+
+
+def _kernel(
+    solution: _Solution,
+    system: _System,
+    use: npt.NDArray[np.bool_],
+    stamps: Stamps,
+    basis: Basis,
+    orders: tuple[int, int, int],
+    shape: tuple[int, int],
+    convolved: str,
+) -> MatchingKernel:
+    chi2 = system.chi2(solution)
+    coefficients = solution.coefficients
+    order = {1: 0, 3: 1, 6: 2}[coefficients.shape[1]]
+    return MatchingKernel(
+        basis=basis.functions,
+        coefficients=coefficients[:-1],
+        order=order,
+        shape=shape,
+        background=coefficients[-1, : _TERMS[orders[2]]],
+        condition=solution.condition,
+        stamps=np.column_stack([stamps.x, stamps.y, chi2, use.astype(float)]),
+        convolved=convolved,
+    )

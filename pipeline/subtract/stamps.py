@@ -1,0 +1,253 @@
+"""Sources in which both images are compared to find the kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.compiled import compiled
+from pipeline.errors import SubtractionError
+from pipeline.exposure import FloatArray, Image
+from pipeline.subtract.config import Config
+from pipeline.subtract.planes import Layer
+
+__all__ = ["Stamps", "find"]
+
+_MOST_PEAKS = 20000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stamps:
+    """Cut-outs round sources of both images.
+
+    Attributes
+    ----------
+    x, y : ndarray, (n,), pixel
+        Their centres, whole numbers.
+    science, template : ndarray, (n, wide, wide)
+        Background-free pixels, a kernel's half width wider on each side than what is fitted.
+    science_variance, template_variance : ndarray, (n, side, side)
+        Variances of the fitted part, that of the science free of its own noise.
+    good : ndarray, (n, side, side)
+        Whether a fitted pixel counts.
+    """
+
+    x: npt.NDArray[np.int64]
+    y: npt.NDArray[np.int64]
+    science: FloatArray
+    template: FloatArray
+    science_variance: FloatArray
+    template_variance: FloatArray
+    good: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def ratio(self) -> float:
+        """First guess of the photometric ratio: of the sums over the stamps."""
+        half = self.good.shape[-1] // 2
+        core = _core(self.science.shape[-1], half // 2)
+        sums = self.science[core].sum((1, 2)), self.template[core].sum((1, 2))
+        return float(np.median(sums[0] / sums[1]))
+
+    @property
+    def sharpness(self) -> tuple[float, float]:
+        """Median share of the flux in the central 3 × 3 pixels, science and template."""
+        shares = []
+        for cube in (self.science, self.template):
+            wide = cube[_core(cube.shape[-1], 6)].sum((1, 2))
+            shares.append(float(np.median(cube[_core(cube.shape[-1], 1)].sum((1, 2)) / wide)))
+        return shares[0], shares[1]
+
+
+def _core(size: int, half: int) -> tuple[slice, slice, slice]:
+    middle = slice(size // 2 - half, size // 2 + half + 1)
+    return (slice(None), middle, middle)
+
+
+def find(science: Layer, template: Layer, config: Config) -> Stamps:
+    """Choose stamps: bright, unsaturated, spread over the image.
+
+    Parameters
+    ----------
+    science, template : Layer
+        The two images.
+    config : Config
+        Sizes, thresholds and numbers.
+
+    Returns
+    -------
+    Stamps
+        The cut-outs.
+
+    Raises
+    ------
+    SubtractionError
+        If fewer than three sources qualify.
+    """
+    bad = science.bad | template.bad
+    x, y, snr = _peaks(
+        science.image,
+        template.image,
+        bad.view(np.uint8),
+        science.sky,
+        template.sky,
+        science.noise,
+        template.noise,
+        float(config.stamp_snr),
+        _MOST_PEAKS,
+    )
+    margin = config.stamp_half + config.kernel_half
+    ny, nx = science.shape
+    inside = (x >= margin) & (x < nx - margin) & (y >= margin) & (y < ny - margin)
+    x, y, snr = x[inside], y[inside], snr[inside]
+    chosen = _spread(x, y, snr, bad, config)
+    if len(chosen) < 3:
+        raise SubtractionError(
+            "too few sources to fit the matching kernel", stamps=len(chosen), needed=3
+        )
+    return _cut(x[chosen], y[chosen], science, template, config)
+
+
+@compiled
+def _peaks(
+    science: Image,
+    template: Image,
+    bad: npt.NDArray[np.uint8],
+    science_sky: Image,
+    template_sky: Image,
+    science_noise: Image,
+    template_noise: Image,
+    threshold: float,
+    most: int,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Local maxima of the science image that stand out in both images."""
+    ny, nx = science.shape
+    ty, tx = science_noise.shape
+    xs, ys = np.empty(most, np.int64), np.empty(most, np.int64)
+    snr = np.empty(most, np.float32)
+    n = 0
+    for y in range(2, ny - 2):
+        j = min(y * ty // ny, ty - 1)
+        for x in range(2, nx - 2):
+            i = min(x * tx // nx, tx - 1)
+            v = science[y, x]
+            first = (v - science_sky[j, i]) / science_noise[j, i]
+            if bad[y, x] or not first > threshold:
+                continue
+            second = (template[y, x] - template_sky[j, i]) / template_noise[j, i]
+            if not second > threshold:
+                continue
+            top = True
+            for dy in range(-2, 3):
+                for dx in range(-2, 3):
+                    other = science[y + dy, x + dx]
+                    if other > v or (other == v and (dy < 0 or (dy == 0 and dx < 0))):
+                        top = False
+            if top and n < most:
+                xs[n], ys[n] = x, y
+                snr[n] = min(first, second)
+                n += 1
+    return xs[:n], ys[:n], snr[:n]
+
+
+def _spread(
+    x: npt.NDArray[np.int64],
+    y: npt.NDArray[np.int64],
+    snr: npt.NDArray[np.float32],
+    bad: npt.NDArray[np.bool_],
+    config: Config,
+) -> list[int]:
+    """Brightest first, cell by cell in turn, none on top of another, few bad pixels."""
+    order = np.lexsort((x, y, -snr))
+    cell = (y // config.stamp_cell) * 10000 + x // config.stamp_cell
+    kept: list[int] = []
+    rank: dict[int, int] = {}
+    queue: list[tuple[int, int, int]] = []
+    for place, k in enumerate(order):
+        r = rank.get(int(cell[k]), 0)
+        if r * len(rank) > 4 * config.max_stamps:
+            continue
+        rank[int(cell[k])] = r + 1
+        queue.append((r, place, int(k)))
+    taken = np.zeros(bad.shape, bool)
+    for _, _, k in sorted(queue):
+        if len(kept) == config.max_stamps:
+            break
+        if taken[y[k], x[k]] or not _clean(bad, int(x[k]), int(y[k]), config.stamp_half):
+            continue
+        h = config.stamp_half
+        taken[max(0, y[k] - h) : y[k] + h + 1, max(0, x[k] - h) : x[k] + h + 1] = True
+        kept.append(k)
+    return kept
+
+
+def _clean(bad: npt.NDArray[np.bool_], x: int, y: int, half: int) -> bool:
+    if bad[y - 4 : y + 5, x - 4 : x + 5].any():
+        return False
+    return bool(bad[y - half : y + half + 1, x - half : x + half + 1].mean() < 0.2)
+
+
+def _cut(
+    x: npt.NDArray[np.int64],
+    y: npt.NDArray[np.int64],
+    science: Layer,
+    template: Layer,
+    config: Config,
+) -> Stamps:
+    wide, side = config.stamp_half + config.kernel_half, config.stamp_half
+    cubes = [_stack(layer.image, x, y, wide).astype(float) for layer in (science, template)]
+    bad = [_stack(layer.bad, x, y, side) for layer in (science, template)]
+    return Stamps(
+        x,
+        y,
+        cubes[0],
+        cubes[1],
+        _smooth_variance(science, cubes[0], x, y, side),
+        _smooth_variance(template, cubes[1], x, y, side),
+        ~(bad[0] | _grown(bad[1]) | _grown(bad[0], 1)),
+    )
+
+
+def _smooth_variance(
+    layer: Layer,
+    cube: FloatArray,
+    x: npt.NDArray[np.int64],
+    y: npt.NDArray[np.int64],
+    half: int,
+) -> FloatArray:
+    """Variance from the mean of 3 × 3 pixels, so that weights hardly know a pixel's own noise."""
+    ny, nx = layer.shape
+    ty, tx = layer.noise.shape
+    tile = np.minimum(y * ty // ny, ty - 1), np.minimum(x * tx // nx, tx - 1)
+    power, sky = layer.noise[tile] ** 2, layer.sky[tile]
+    middle = slice(cube.shape[-1] // 2 - half - 1, cube.shape[-1] // 2 + half + 2)
+    core = cube[:, middle, middle]
+    rows = core[:, :-2] + core[:, 1:-1] + core[:, 2:]
+    mean = (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]) / 9.0
+    excess = np.maximum(mean - sky[:, None, None], 0.0)
+    return np.asarray(power[:, None, None] + layer.slope * excess)
+
+
+def _grown(bad: npt.NDArray[np.bool_], by: int = 3) -> npt.NDArray[np.bool_]:
+    for axis in (1, 2):
+        wide = bad.copy()
+        for k in range(1, by + 1):
+            wide |= np.roll(bad, k, axis) | np.roll(bad, -k, axis)
+        bad = wide
+    return bad
+
+
+def _stack(
+    plane: npt.NDArray[Any],
+    x: npt.NDArray[np.int64],
+    y: npt.NDArray[np.int64],
+    half: int,
+) -> npt.NDArray[Any]:
+    size = 2 * half + 1
+    windows = np.lib.stride_tricks.sliding_window_view(plane, (size, size))
+    return np.asarray(windows[y - half, x - half])
