@@ -1,0 +1,114 @@
+"""Masks that follow from the pixels and from the list of defects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from pipeline.camera import Box
+from pipeline.compiled import compiled
+from pipeline.exposure import Image, Mask, bits
+from pipeline.isr.config import Config
+
+__all__ = ["flag_bleeds", "flag_defects", "flag_edges", "grow_saturation"]
+
+_SAT, _BLEED = int(bits("SAT")), int(bits("BLEED"))
+
+
+def flag_defects(mask: Mask, defects: Iterable[Box]) -> None:
+    """Set BAD inside the listed boxes, in place."""
+    for box in defects:
+        mask[box.y0 : box.y0 + box.height, box.x0 : box.x0 + box.width] |= bits("BAD")
+
+
+def flag_edges(mask: Mask, width: int) -> None:
+    """Set SUSPECT along the border, in place; the field is distorted there."""
+    if width == 0:
+        return
+    for edge in (np.s_[:width], np.s_[-width:], np.s_[:, :width], np.s_[:, -width:]):
+        mask[edge] |= bits("SUSPECT")
+
+
+def flag_bleeds(image: Image, variance: Image, mask: Mask, config: Config) -> int:
+    """Set BLEED where charge ran along a column from saturated pixels, in place.
+
+    Runs of saturated pixels in a column are bleeds; from both ends the charge is followed as long
+    as the pixel is higher than those three columns away on either side.
+
+    Parameters
+    ----------
+    image, variance : ndarray, (ny, nx), float32, electron
+        Pixels.
+    mask : ndarray, (ny, nx), uint32
+        With SAT, not yet grown.
+    config : Config
+        ``bleed_*``.
+
+    Returns
+    -------
+    int
+        Pixels set.
+    """
+    limits = np.array([config.bleed_run, config.bleed_reach, config.bleed_excess**2], float)
+    return int(_bleeds(image, variance, mask, limits))
+
+
+@compiled
+def _bleeds(image: Any, variance: Any, mask: Any, limits: Any) -> int:
+    ny, nx = mask.shape
+    shortest, reach, excess2 = int(limits[0]), int(limits[1]), limits[2]
+    count = 0
+    for x in range(nx):
+        y = 0
+        while y < ny:
+            if not mask[y, x] & np.uint32(_SAT):
+                y += 1
+                continue
+            start = y
+            while y < ny and mask[y, x] & np.uint32(_SAT):
+                y += 1
+            if y - start < shortest:
+                continue
+            low = _follow(image, variance, start, x, -1, reach, excess2)
+            high = _follow(image, variance, y - 1, x, 1, reach, excess2)
+            for j in range(low, high + 1):
+                count += 0 if mask[j, x] & np.uint32(_BLEED) else 1
+                mask[j, x] |= np.uint32(_BLEED)
+    return count
+
+
+@compiled
+def _follow(image: Any, variance: Any, y: int, x: int, way: int, reach: int, excess2: float) -> int:
+    """Last row that charge from a saturated pixel has reached."""
+    ny, nx = image.shape
+    left, right = max(x - 3, 0), min(x + 3, nx - 1)
+    for _ in range(reach):
+        j = y + way
+        if j < 0 or j >= ny:
+            break
+        beside = max(image[j, left], image[j, right])
+        above = np.float64(image[j, x]) - np.float64(beside)
+        if not (above > 0.0 and above * above > excess2 * np.float64(variance[j, x])):
+            break
+        y = j
+    return int(min(max(y + way, 0), ny - 1))
+
+
+def grow_saturation(mask: Mask, pixels: int) -> None:
+    """Widen SAT by some pixels in all directions, in place."""
+    if pixels:
+        _grow(mask, mask & bits("SAT") != 0, pixels)
+
+
+@compiled
+def _grow(mask: Any, saturated: Any, pixels: int) -> None:
+    ny, nx = mask.shape
+    for y in range(ny):
+        for x in range(nx):
+            if not saturated[y, x]:
+                continue
+            for j in range(max(y - pixels, 0), min(y + pixels + 1, ny)):
+                for i in range(max(x - pixels, 0), min(x + pixels + 1, nx)):
+                    mask[j, i] |= np.uint32(_SAT)
