@@ -1,0 +1,116 @@
+"""The image of a point: atmosphere, optics and charge diffusion, smoothly varying over the sky.
+
+The transfer function of long exposures through Kolmogorov turbulence is
+``exp(-3.442 (λ k / 2π r0)^(5/3))`` (Fried 1966); telescope, filter thickness and charge diffusion
+add a Gaussian.  Size and ellipticity follow a few long waves in the focal plane.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.exposure import FloatArray
+from sims.streams import stream
+
+__all__ = ["INSTRUMENT_FWHM", "PROFILE_STEP", "PsfField", "profile_table"]
+
+INSTRUMENT_FWHM = 0.45
+"""Width of everything behind the atmosphere, arcsec (Gaussian)."""
+
+PROFILE_STEP = 0.002
+"""Step of the table of the transfer function, rad / pixel."""
+
+_PROFILE_END = 7.0
+_KOLMOGOROV_FWHM = 0.9758634299  # in units of λ / r0
+_FRIED = 0.5 * 6.8838771822938
+_GAUSS_FWHM = 2.3548200450309493
+_WING = 0.14231  # 2^p Γ(1 + p/2) / (π |Γ(-p/2)|), p = 5/3: the r^(-11/3) wing of exp(-a k^p)
+_MODES = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PsfField:
+    """Point spread function of one visit.
+
+    Attributes
+    ----------
+    fwhm : float, pixel
+        Width in the mean over the focal plane, the pixel's own response not included.
+    pixel_scale : float, arcsec
+        Size of a pixel.
+    waves : ndarray, (3, n_modes, 4)
+        For relative size and the two shears: amplitude, wave vector (rad / mm) and phase.
+    """
+
+    fwhm: float
+    pixel_scale: float
+    waves: FloatArray
+
+    @classmethod
+    def draw(
+        cls, seed: int, visit: int, fwhm: float, pixel_scale: float, *, varying: bool = True
+    ) -> PsfField:
+        """Draw the PSF of a visit.
+
+        Parameters
+        ----------
+        seed, visit : int
+            Choose the stream.
+        fwhm : float, arcsec
+            Delivered width.
+        pixel_scale : float, arcsec
+            Size of a pixel.
+        varying : bool
+            Whether it varies over the focal plane.
+        """
+        rng = stream(seed, visit, 0, "psf")
+        direction = rng.uniform(0, 2 * np.pi, (3, _MODES))
+        length = 2 * np.pi / rng.uniform(150.0, 400.0, (3, _MODES))
+        amplitude = np.array([0.030, 0.015, 0.015])[:, None] * rng.uniform(0.5, 1.0, (3, _MODES))
+        waves = np.stack(
+            [
+                amplitude * varying,
+                length * np.cos(direction),
+                length * np.sin(direction),
+                rng.uniform(0, 2 * np.pi, (3, _MODES)),
+            ],
+            axis=-1,
+        )
+        return cls(fwhm / pixel_scale, pixel_scale, waves)
+
+    def at(
+        self, x_mm: npt.ArrayLike, y_mm: npt.ArrayLike
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Relative size and shears g1, g2 (pixel axes) at positions in the focal plane."""
+        x, y = np.asarray(x_mm, float)[..., None], np.asarray(y_mm, float)[..., None]
+        out = [
+            (w[:, 0] * np.sin(w[:, 1] * x + w[:, 2] * y + w[:, 3])).sum(axis=-1) for w in self.waves
+        ]
+        return 1.0 + out[0], out[1], out[2]
+
+    @property
+    def atmosphere_fwhm(self) -> float:
+        """Width of the atmospheric part in pixels; widths of 5/3 powers nearly add in squares."""
+        instrument = INSTRUMENT_FWHM / self.pixel_scale
+        return float(np.sqrt(max(self.fwhm**2 - instrument**2, 0.25 * self.fwhm**2)))
+
+    @property
+    def wing(self) -> float:
+        """Surface brightness of a unit source far out, times r^(11/3); pixel units."""
+        return _WING * _FRIED * (self.atmosphere_fwhm / _KOLMOGOROV_FWHM / (2 * np.pi)) ** (5 / 3)
+
+
+def profile_table(psf: PsfField) -> FloatArray:
+    """Transfer function of the mean PSF at multiples of `PROFILE_STEP`, rad / pixel.
+
+    The pixel's response is not in it.
+    """
+    k = np.arange(0.0, _PROFILE_END, PROFILE_STEP)
+    size = psf.atmosphere_fwhm / _KOLMOGOROV_FWHM
+    sigma = INSTRUMENT_FWHM / psf.pixel_scale / _GAUSS_FWHM
+    table = np.exp(-_FRIED * (k * size / (2 * np.pi)) ** (5 / 3) - 0.5 * (k * sigma) ** 2)
+    table[-1] = 0.0
+    return np.asarray(table)

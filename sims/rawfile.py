@@ -1,0 +1,230 @@
+"""Raw multi-extension files as the instrument writes them."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from astropy.io import fits
+
+from pipeline.camera import Camera, Detector, Section
+from pipeline.io import atomic_path
+from pipeline.io.hdus import Card, cards, primary_hdu
+from sims.conditions import Conditions
+from sims.geometry import DetectorGeometry, tpv_cards
+from sims.schedule import LATITUDE, LONGITUDE, horizon
+from sims.streams import stream
+
+__all__ = ["FILTERS", "extension", "primary", "split", "write_raw"]
+
+FILTERS = {
+    "u": "u DECam c0006 3500.0 1000.0",
+    "g": "g DECam SDSS c0001 4720.0 1520.0",
+    "r": "r DECam SDSS c0002 6415.0 1480.0",
+    "i": "i DECam SDSS c0003 7835.0 1470.0",
+    "z": "z DECam SDSS c0004 9260.0 1520.0",
+    "y": "Y DECam c0005 10095.0 1130.0",
+}
+"""FILTER keyword of each band."""
+
+_BLOCK = 2880
+_KEYWORD = 8
+
+
+def primary(conditions: Conditions, camera: Camera) -> bytes:
+    """Return the primary HDU of a visit; it does not depend on which detectors follow."""
+    visit = conditions.visit
+    altitude, _, hour = horizon(visit)
+    obsid = "ct4m" + visit.start[:19].replace("-", "").replace(":", "").replace("T", "t")
+    return primary_hdu(
+        cards(
+            [
+                ("INSTRUME", camera.name if camera.name != "decam" else "DECam", "instrument"),
+                ("TELESCOP", "CTIO 4.0-m telescope", "telescope"),
+                ("OBSERVAT", "CTIO", "observatory"),
+                ("OBS-LONG", -LONGITUDE, "[deg] longitude, west positive"),
+                ("OBS-LAT", LATITUDE, "[deg] latitude"),
+                ("OBS-ELEV", 2215.0, "[m] elevation"),
+                ("PROCTYPE", "RAW", "data processing level"),
+                ("PRODTYPE", "image", "data product type"),
+                ("OBSTYPE", "object", "observation type"),
+                ("OBJECT", visit.field, "field"),
+                ("EXPNUM", visit.number, "exposure number"),
+                ("OBSID", obsid, "observation ID"),
+                ("FILTER", FILTERS[visit.band], "unique filter identifier"),
+                ("EXPREQ", visit.exptime, "[s] requested exposure"),
+                ("EXPTIME", visit.exptime, "[s] exposure"),
+                ("DARKTIME", visit.exptime + 1.13, "[s] dark time"),
+                ("DATE-OBS", visit.start, "UTC of the start of the exposure"),
+                ("TIMESYS", "UTC", "time system"),
+                ("MJD-OBS", visit.start_mjd_utc, "MJD (UTC) of the start"),
+                ("RADESYS", "FK5", "default coordinate system"),
+                ("TELEQUIN", 2000.0, "equinox of telescope coordinates"),
+                ("TELRA", _sexagesimal(conditions.believed.ra / 15.0, 3), "[HH:MM:SS]"),
+                ("TELDEC", _sexagesimal(conditions.believed.dec, 2), "[DD:MM:SS]"),
+                ("HA", _sexagesimal(hour / 15.0, 2), "[HH:MM:SS] hour angle"),
+                ("ZD", 90.0 - altitude, "[deg] zenith distance"),
+                ("AIRMASS", round(conditions.airmass, 4), "at the middle of the exposure"),
+                ("DIMMSEE", round(conditions.seeing * conditions.airmass**-0.6, 3), "[arcsec]"),
+                ("PIXSCAL1", 0.27, "[arcsec/pixel] nominal scale"),
+                ("PIXSCAL2", 0.27, "[arcsec/pixel] nominal scale"),
+                ("SIMULATE", True, "simulated pixels"),
+            ]
+        )
+    )
+
+
+def _sexagesimal(value: float, digits: int) -> str:
+    sign = "-" if value < 0 else ""
+    units = 60 * 10**digits
+    total = round(abs(value) * 60 * units)
+    minutes, rest = divmod(total, units)
+    width = 3 + digits
+    return f"{sign}{minutes // 60:02d}:{minutes % 60:02d}:{rest / 10**digits:0{width}.{digits}f}"
+
+
+def extension(
+    raw: npt.NDArray[np.uint16], conditions: Conditions, geometry: DetectorGeometry, told: Detector
+) -> bytes:
+    """Return the HDU of one detector, RICE-compressed row by row.
+
+    Parameters
+    ----------
+    raw : ndarray, raw_shape, uint16, ADU
+        The frame.
+    conditions : Conditions
+        Of the visit.
+    geometry : DetectorGeometry
+        The detector and its camera.
+    told : Detector
+        The detector as the observatory knows it: gains and levels of the header.
+    """
+    header = cards([*_identity(geometry.detector), *_sections(told), *_wcs(conditions, geometry)])
+    hdu = fits.CompImageHDU(raw, header, compression_type="RICE_1", tile_shape=(1, raw.shape[1]))
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", fits.verify.VerifyWarning)
+        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(buffer)
+        buffer.seek(0)
+        with fits.open(buffer, disable_image_compression=True) as stored:
+            table = stored[1]
+            # By default the comments of the two cards hold the time of day.
+            table.add_checksum(when="checksum")
+            out = io.BytesIO()
+            table.writeto(out)
+    return split(out.getvalue())[1]
+
+
+def _identity(detector: Detector) -> list[Card]:
+    return [
+        ("EXTNAME", detector.name, "detector position"),
+        ("CCDNUM", detector.number, "detector number"),
+        ("DETPOS", detector.name, "detector position"),
+        ("FPA", "DECAM_BKP1", "focal plane"),
+    ]
+
+
+def _sections(detector: Detector) -> list[Card]:
+    amps = detector.amplifiers
+    data = _around([a.data for a in amps])
+    first = amps[0]
+    items: list[Card] = [
+        ("TRIMSEC", data.fits, "pixels with data"),
+        ("DATASEC", data.fits, "pixels with data"),
+        ("LTV1", float(first.data.x0 - first.trimmed.x0), "raw minus trimmed column"),
+        ("LTV2", float(first.data.y0 - first.trimmed.y0), "raw minus trimmed row"),
+    ]
+    for amp in amps:
+        values: list[Card] = [
+            ("DATASEC", amp.data.fits, "pixels of the channel"),
+            ("BIASSEC", amp.overscan.fits, "its serial overscan"),
+            ("CCDSEC", amp.trimmed.fits, "where its pixels go"),
+            ("GAIN", round(amp.gain, 3), "[electron/adu]"),
+            ("RDNOISE", round(amp.read_noise, 3), "[electron]"),
+            ("SATURAT", round(amp.saturation), "[adu]"),
+        ]
+        items += [
+            (name + amp.name, value, f"{amp.name}: {comment}")
+            for name, value, comment in values
+            if len(name + amp.name) <= _KEYWORD
+        ]
+    return items
+
+
+def _around(sections: Iterable[Section]) -> Section:
+    boxes = list(sections)
+    return Section(
+        min(s.x0 for s in boxes),
+        max(s.x1 for s in boxes),
+        min(s.y0 for s in boxes),
+        max(s.y1 for s in boxes),
+    )
+
+
+def _wcs(conditions: Conditions, geometry: DetectorGeometry) -> list[Card]:
+    values: dict[str, Any] = tpv_cards(geometry, conditions.believed)
+    return [
+        ("WCSAXES", 2, "axes"),
+        ("RADESYS", "FK5", "coordinate system"),
+        ("EQUINOX", 2000.0, "equinox"),
+        *((key, value, "") for key, value in values.items()),
+    ]
+
+
+def split(content: bytes) -> list[bytes]:
+    """Cut the content of a FITS file into its HDUs."""
+    pieces, start = [], 0
+    while start < len(content):
+        header = fits.Header.fromfile(io.BytesIO(content[start:]))
+        length = _header_length(content, start) + _data_length(header)
+        pieces.append(content[start : start + length])
+        start += length
+    return pieces
+
+
+def _header_length(content: bytes, start: int) -> int:
+    for offset in range(start, len(content), _BLOCK):
+        block = content[offset : offset + _BLOCK]
+        if any(block[i : i + 8] == b"END     " for i in range(0, _BLOCK, 80)):
+            return offset + _BLOCK - start
+    raise ValueError("header without an end")
+
+
+def _data_length(header: fits.Header) -> int:
+    axes = [header[f"NAXIS{i + 1}"] for i in range(header["NAXIS"])]
+    size = math.prod(axes) if axes else 0
+    size = abs(header["BITPIX"]) // 8 * header.get("GCOUNT", 1) * (header.get("PCOUNT", 0) + size)
+    return -(-size // _BLOCK) * _BLOCK
+
+
+def write_raw(
+    path: Path, seed: int, conditions: Conditions, camera: Camera, extensions: dict[int, bytes]
+) -> None:
+    """Write the file of a visit.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    seed : int
+        Seed of the campaign.
+    conditions : Conditions
+        Of the visit.
+    camera : Camera
+        The camera.
+    extensions : dict of int to bytes
+        HDU of each detector.  They are written in an order of their own in every visit, as the
+        instrument does: detectors are found by their number.
+    """
+    rng = stream(seed, conditions.visit.number, 0, "order of extensions")
+    order = rng.permutation(max(camera.detectors) + 1).tolist()
+    with atomic_path(path) as partial, partial.open("wb") as f:
+        f.write(primary(conditions, camera))
+        for number in sorted(extensions, key=order.__getitem__):
+            f.write(extensions[number])
