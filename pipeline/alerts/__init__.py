@@ -1,0 +1,23 @@
+"""Alerts: packets in Avro with history and cut-outs; reading and judging them."""
+
+from __future__ import annotations
+
+from pipeline.alerts.avro import SCHEMA_VERSION, packet_schema
+from pipeline.alerts.config import Config
+from pipeline.alerts.container import read, write
+from pipeline.alerts.packet import Packet, Result, Surroundings, run
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "VERSION",
+    "Config",
+    "Packet",
+    "Result",
+    "Surroundings",
+    "packet_schema",
+    "read",
+    "run",
+    "write",
+]
+
+VERSION: int = 1

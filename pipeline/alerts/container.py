@@ -1,0 +1,99 @@
+"""Avro container files: one per visit and detector, the same bytes for the same alerts."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import fastavro
+
+from pipeline.alerts.avro import long, packet_schema, text
+from pipeline.alerts.packet import Packet
+from pipeline.errors import FileFormatError
+
+__all__ = ["read", "write"]
+
+_MAGIC = b"Obj\x01"
+# A random marker would make every run's files differ.
+_SYNC = b"nightjar.alerts\x01"
+_PER_BLOCK = 16
+
+
+def write(path: str | Path, packets: Sequence[Packet]) -> Path:
+    """Write alerts into one uncompressed container file.
+
+    The file appears under its name only when it is complete.
+
+    Parameters
+    ----------
+    path : path-like
+        Where.
+    packets : sequence of Packet
+        Alerts; none gives a valid, empty file.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.part")
+    with partial.open("wb") as stream:
+        stream.write(_header())
+        for start in range(0, len(packets), _PER_BLOCK):
+            block = [packet.payload for packet in packets[start : start + _PER_BLOCK]]
+            stream.write(long(len(block)) + long(sum(map(len, block))))
+            stream.writelines(block)
+            stream.write(_SYNC)
+    os.replace(partial, path)  # noqa: PTH105
+    return path
+
+
+def _header() -> bytes:
+    schema = json.dumps(packet_schema(), separators=(",", ":"), ensure_ascii=False)
+    metadata = [text("avro.schema"), text(schema), text("avro.codec"), text("null")]
+    return _MAGIC + long(2) + b"".join(metadata) + b"\x00" + _SYNC
+
+
+def read(path: str | Path) -> Iterator[dict[str, Any]]:
+    """Read alerts of any origin from a container file.
+
+    Parameters
+    ----------
+    path : path-like
+        An Avro object container file.
+
+    Yields
+    ------
+    dict
+        One alert after the other.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is no Avro container or is damaged.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as stream:
+            for record in fastavro.reader(stream):
+                if not isinstance(record, dict):
+                    raise FileFormatError("does not hold records", path=path)
+                yield record
+    except OSError as error:
+        raise FileFormatError(str(error.strerror or error), path=path) from error
+    except (
+        ValueError,
+        EOFError,
+        KeyError,
+        IndexError,
+        fastavro.schema.SchemaParseException,
+    ) as error:
+        if isinstance(error, FileFormatError):
+            raise
+        raise FileFormatError(
+            f"not a readable Avro container: {error}", path=path, expected="an Avro object file"
+        ) from error

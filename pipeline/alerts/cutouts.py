@@ -1,0 +1,251 @@
+"""Cut-outs as small FITS files.
+
+Each is ``PRIMARY`` (the image, so that readers that only know the first HDU see it),
+``UNCERT`` (variance), ``MASK`` (bits, with their names) and ``PSFIMAGE``.  The primary header
+fits one block of 2880 bytes.  Headers are laid out once per image by astropy; what differs from
+source to source is written into its columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from pipeline.alerts.config import Config
+from pipeline.exposure import MASK_PLANES, NJY_ZERO_POINT, Exposure, FloatArray, bits
+from pipeline.psfphot import SplinePsf, psf_box
+
+__all__ = ["Cutter", "local_wcs", "psf_images"]
+
+_BLOCK = 2880
+_VARIABLE = ("CRVAL1", "CRVAL2", "CD1_1", "CD1_2", "CD2_1", "CD2_2", "LTV1", "LTV2")
+_UNITS = {"nJy": ("nJy", "nJy2"), "electron": ("electron", "electron2"), "adu": ("adu", "adu2")}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Layout:
+    """Bytes of a file of one size, cut at its data; offsets of the values in the first header."""
+
+    headers: tuple[bytes, ...]
+    values: dict[str, int]
+    pads: tuple[bytes, ...]
+
+
+class Cutter:
+    """Makes the cut-outs of one image.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Image with coordinates and PSF.
+    kind : str
+        ``difference``, ``science`` or ``template``; written into the header.
+    config : Config
+        Sizes.
+    """
+
+    def __init__(self, exposure: Exposure, kind: str, config: Config) -> None:
+        if exposure.wcs is None or exposure.psf is None:
+            raise ValueError(f"the {kind} image has no coordinates or no PSF")
+        self._exposure, self._kind, self._config = exposure, kind, config
+        self._psf = SplinePsf.of(exposure.psf)
+        self._psf_side = min(config.psf_side, exposure.psf.side) | 1
+        self._layouts: dict[int, _Layout] = {}
+
+    def cut(
+        self, ids: npt.NDArray[np.int64], x: FloatArray, y: FloatArray, side: npt.NDArray[np.int64]
+    ) -> list[bytes]:
+        """Cut out many sources.
+
+        Parameters
+        ----------
+        ids : ndarray, (n,)
+            ``diaSourceId``, for the header.
+        x, y : ndarray, (n,), pixel
+            Positions.
+        side : ndarray, (n,), pixel
+            Sides of the cut-outs; the pixel nearest to the source is number ``side // 2``,
+            counted from zero.
+
+        Returns
+        -------
+        list of bytes
+            One FITS file each.
+        """
+        exposure = self._exposure
+        column, row = np.rint(x).astype(int), np.rint(y).astype(int)
+        assert exposure.wcs is not None
+        sky, matrix = local_wcs(exposure.wcs, column.astype(float), row.astype(float))
+        psf = psf_images(self._psf, x, y, self._psf_side)
+        files = []
+        for k in range(len(ids)):
+            n = int(side[k])
+            left, low = int(column[k]) - n // 2, int(row[k]) - n // 2
+            values = (*sky[k], *matrix[k].ravel(), float(-left), float(-low))
+            files.append(self._file(int(ids[k]), n, left, low, values, psf[k]))
+        return files
+
+    def _file(
+        self,
+        number: int,
+        side: int,
+        left: int,
+        low: int,
+        values: tuple[float, ...],
+        psf: FloatArray,
+    ) -> bytes:
+        if side not in self._layouts:
+            self._layouts[side] = self._layout(side)
+        layout = self._layouts[side]
+        header = bytearray(layout.headers[0])
+        for name, value in zip(_VARIABLE, values, strict=True):
+            at = layout.values[name]
+            header[at : at + 20] = b"%20.13E" % value
+        at = layout.values["DIASRCID"]
+        header[at : at + 20] = b"%20d" % number
+        exposure, mask_fill = self._exposure, bits("NO_DATA")
+        planes = (
+            _window(exposure.image, left, low, side, np.float32(np.nan)).astype(">f4"),
+            _window(exposure.variance, left, low, side, np.float32(np.nan)).astype(">f4"),
+            _window(exposure.mask, left, low, side, mask_fill).astype(">i4"),
+            psf.astype(">f4"),
+        )
+        pieces: list[bytes] = []
+        for k, plane in enumerate(planes):
+            pieces += [bytes(header) if k == 0 else layout.headers[k], plane.tobytes()]
+            pieces.append(layout.pads[k])
+        return b"".join(pieces)
+
+    def _layout(self, side: int) -> _Layout:
+        """Write one file with astropy and take its headers and paddings."""
+        hdus, stream = self._hdus(side), BytesIO()
+        hdus.writeto(stream)
+        headers = tuple(hdu.header.tostring().encode() for hdu in hdus)
+        pads = tuple(b"\0" * (-hdu.data.nbytes % _BLOCK) for hdu in hdus)
+        assert stream.tell() == sum(
+            len(head) + hdu.data.nbytes + len(pad)
+            for head, hdu, pad in zip(headers, hdus, pads, strict=True)
+        )
+        names = (*_VARIABLE, "DIASRCID")
+        values = {name: headers[0].index(f"{name:<8}= ".encode()) + 10 for name in names}
+        return _Layout(headers, values, pads)
+
+    def _hdus(self, side: int) -> fits.HDUList:
+        unit, squared = _UNITS.get(self._exposure.unit, ("", ""))
+        plane = np.zeros((side, side), np.float32)
+        primary = fits.PrimaryHDU(plane, self._primary_header(side, unit))
+        uncertainty = fits.ImageHDU(plane, name="UNCERT")
+        uncertainty.header["UTYPE"] = ("VarianceUncertainty", "expected variance of each pixel")
+        uncertainty.header["BUNIT"] = squared
+        mask = fits.ImageHDU(plane.astype(np.int32), self._mask_header(), name="MASK")
+        psf = fits.ImageHDU(np.zeros((self._psf_side,) * 2, np.float32), name="PSFIMAGE")
+        return fits.HDUList([primary, uncertainty, mask, psf])
+
+    def _primary_header(self, side: int, unit: str) -> fits.Header:
+        info, middle = self._exposure.info, side // 2 + 1.0
+        header = fits.Header()
+        header["CUTOUT"] = (self._kind, "which image")
+        header["BUNIT"] = (unit, "unit of the pixels")
+        header["MAGZERO"] = (NJY_ZERO_POINT, "AB magnitude of 1 nJy")
+        header["WCSAXES"] = 2
+        header["CTYPE1"], header["CTYPE2"] = "RA---TAN", "DEC--TAN"
+        header["CUNIT1"], header["CUNIT2"] = "deg", "deg"
+        header["CRPIX1"], header["CRPIX2"] = middle, middle
+        for name in _VARIABLE:
+            header[name] = 0.0
+        header["RADESYS"] = "ICRS"
+        header["DIASRCID"] = 0
+        header["VISIT"], header["DETECTOR"] = info.visit, info.detector
+        header["BAND"] = info.band
+        header["EXPTIME"] = (info.exptime, "s")
+        header["MJD-MID"] = (info.midpoint_mjd_tai, "middle of the exposure, TAI")
+        header["TIMESYS"] = "TAI"
+        return header
+
+    def _mask_header(self) -> fits.Header:
+        header = fits.Header()
+        for bit, (name, meaning) in enumerate(MASK_PLANES.items()):
+            # names of more than eight characters become HIERARCH cards
+            key = f"MP_{name}"
+            card = fits.Card(key if len(key) <= 8 else f"HIERARCH {key}", bit, meaning[:30])
+            header.append(card)
+        for key, value in self._exposure.provenance.items():
+            if len(key) <= 8 and key not in header:
+                header[key] = value
+        return header
+
+
+def _window(
+    plane: npt.NDArray[np.generic], left: int, low: int, side: int, fill: np.generic
+) -> npt.NDArray[np.generic]:
+    """Return a square of a plane; what lies off the plane is `fill`."""
+    ny, nx = plane.shape
+    if left >= 0 and low >= 0 and left + side <= nx and low + side <= ny:
+        return plane[low : low + side, left : left + side]
+    window = np.full((side, side), fill, plane.dtype)
+    y0, y1 = max(low, 0), min(low + side, ny)
+    x0, x1 = max(left, 0), min(left + side, nx)
+    if y1 > y0 and x1 > x0:
+        window[y0 - low : y1 - low, x0 - left : x1 - left] = plane[y0:y1, x0:x1]
+    return window
+
+
+def local_wcs(wcs: WCS, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Gnomonic coordinates that touch an image's own at given pixels.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+        Coordinates of the image.
+    x, y : ndarray, (n,), pixel
+        Reference pixels, counted from zero.
+
+    Returns
+    -------
+    centre : ndarray, (n, 2), deg
+        Sky position of the reference pixels.
+    matrix : ndarray, (n, 2, 2), deg per pixel
+        ``CDi_j``: standard coordinates (east, north) by pixel (x, y).
+    """
+    step_x = np.array([0.0, 1.0, -1.0, 0.0, 0.0])[:, None]
+    step_y = np.array([0.0, 0.0, 0.0, 1.0, -1.0])[:, None]
+    ra, dec = wcs.all_pix2world((x + step_x).ravel(), (y + step_y).ravel(), 0)
+    ra, dec = np.reshape(ra, (5, -1)), np.reshape(dec, (5, -1))
+    a, d = np.radians(ra - ra[0]), np.radians(dec)
+    depth = np.sin(d[0]) * np.sin(d) + np.cos(d[0]) * np.cos(d) * np.cos(a)
+    xi = np.cos(d) * np.sin(a) / depth
+    eta = (np.cos(d[0]) * np.sin(d) - np.sin(d[0]) * np.cos(d) * np.cos(a)) / depth
+    slopes = [[0.5 * (v[i] - v[i + 1]) for i in (1, 3)] for v in (xi, eta)]
+    matrix = np.degrees(np.moveaxis(np.array(slopes), -1, 0))
+    return np.stack([ra[0], dec[0]], axis=-1), matrix
+
+
+def psf_images(psf: SplinePsf, x: FloatArray, y: FloatArray, side: int) -> FloatArray:
+    """PSFs at the sub-pixel positions of sources, unit sum.
+
+    Parameters
+    ----------
+    psf : SplinePsf
+        Prefiltered model.
+    x, y : ndarray, (n,), pixel
+        Positions.
+    side : int
+        Odd side of the images; the pixel nearest to the source is the middle one.
+
+    Returns
+    -------
+    ndarray, (n, side, side)
+    """
+    images = np.empty((len(x), side, side))
+    slope_x, slope_y = np.empty((side, side)), np.empty((side, side))
+    if len(x):
+        coefficients = psf.coefficients(x, y)
+    for k in range(len(x)):
+        dx, dy = float(x[k] - np.rint(x[k])), float(y[k] - np.rint(y[k]))
+        psf_box(coefficients[k], dx, dy, psf.order, images[k], slope_x, slope_y)
+    return np.asarray(images / images.sum(axis=(1, 2), keepdims=True))
