@@ -4,6 +4,7 @@ Everything is written to a temporary name and renamed, so that a name never stan
 file.
 """
 
+from pipeline.io.external import list_instcal, read_generic, read_instcal
 from pipeline.io.files import atomic_path, open_fits
 from pipeline.io.products import (
     read_difference,
@@ -19,19 +20,24 @@ from pipeline.io.raw import (
     read_raw,
     survey_raw,
 )
+from pipeline.io.refcat import read_refcat
 from pipeline.io.tables import read_parquet, write_parquet
 
 __all__ = [
     "BANDS",
     "RawContents",
     "atomic_path",
+    "list_instcal",
     "list_raw",
     "open_fits",
     "parse_visit_info",
     "read_difference",
     "read_exposure",
+    "read_generic",
+    "read_instcal",
     "read_parquet",
     "read_raw",
+    "read_refcat",
     "survey_raw",
     "write_difference",
     "write_exposure",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from pipeline.camera import Camera, Detector
 from pipeline.errors import FileFormatError, KeywordError
 from pipeline.exposure import RawFrame, VisitInfo
 from pipeline.io.files import open_fits
-from pipeline.io.hdus import read_pixels
+from pipeline.io.hdus import plain_header, read_pixels
 from pipeline.timescales import midpoint_mjd_tai
 
 __all__ = ["BANDS", "RawContents", "list_raw", "parse_visit_info", "read_raw", "survey_raw"]
@@ -25,11 +24,6 @@ __all__ = ["BANDS", "RawContents", "list_raw", "parse_visit_info", "read_raw", "
 BANDS = "ugrizy"
 """Filters known by the first letter of their name."""
 
-_STRUCTURE = re.compile(
-    r"Z?(SIMPLE|XTENSION|TENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|CHECKSUM|DATASUM)"
-    r"|TFIELDS|T(TYPE|FORM)\d|Z(IMAGE|CMPTYPE|TILE\d|NAME\d|VAL\d|HECKSUM|DATASUM)"
-    r"|BSCALE|BZERO|THEAP|COMMENT|HISTORY|CONTINUE|"
-)
 _MJD_ZERO = datetime(1858, 11, 17, tzinfo=UTC)
 
 
@@ -70,9 +64,11 @@ def survey_raw(path: str | Path, camera: Camera) -> RawContents:
     skipped: dict[int, str] = {}
     found: list[int] = []
     with open_fits(path, expected=f"a raw {camera.name} frame", raw_tables=True) as hdus:
-        primary = _plain(hdus[0].header)
+        primary = plain_header(hdus[0].header)
         for number, index in _detector_hdus(hdus, camera, path).items():
-            reason = _reason_to_skip(number, {**primary, **_plain(hdus[index].header)}, camera)
+            reason = _reason_to_skip(
+                number, {**primary, **plain_header(hdus[index].header)}, camera
+            )
             if reason:
                 skipped[number] = reason
             else:
@@ -119,7 +115,7 @@ def read_raw(path: str | Path, camera: Camera, detector: int) -> RawFrame:
             )
         hdu = hdus[places[detector]]
         data = np.ascontiguousarray(read_pixels(hdu))
-        header = {**_plain(hdus[0].header), **_plain(hdu.header)}
+        header = {**plain_header(hdus[0].header), **plain_header(hdu.header)}
         name = hdu.name or places[detector]
     if data.shape != expected.raw_shape:
         raise FileFormatError(
@@ -129,7 +125,7 @@ def read_raw(path: str | Path, camera: Camera, detector: int) -> RawFrame:
             expected="{} × {}".format(*expected.raw_shape),
             hint=f"is this {camera.name}?",
         )
-    info = parse_visit_info(header, camera, path=path, hdu=name, detector=expected)
+    info = parse_visit_info(header, camera, path=path, hdu=name, electronics=expected)
     return RawFrame(data=data, header=header, info=info, path=str(path))
 
 
@@ -139,7 +135,7 @@ def parse_visit_info(
     *,
     path: str | Path | None = None,
     hdu: str | int | None = None,
-    detector: Detector | None = None,
+    electronics: Detector | None = None,
     **given: Any,
 ) -> VisitInfo:
     """Read what a header says about an exposure.
@@ -152,7 +148,7 @@ def parse_visit_info(
         Says which keyword means what.
     path, hdu : optional
         For messages.
-    detector : Detector, optional
+    electronics : Detector, optional
         Source of gain, read noise and saturation; without it they come from the header.
     **given
         Items of `VisitInfo` that are known already; they win over the header.
@@ -176,7 +172,7 @@ def parse_visit_info(
         "camera": camera.name,
         "field": str(reader.value("field") or "").strip(),
     }
-    return VisitInfo(**{**items, **_electronics(detector, reader), **given})
+    return VisitInfo(**{**items, **_electronics(electronics, reader), **given})
 
 
 def _electronics(detector: Detector | None, reader: _Reader) -> dict[str, float]:
@@ -302,13 +298,3 @@ def _reason_to_skip(number: int, header: Mapping[str, Any], camera: Camera) -> s
     if isinstance(exptime, (int, float)) and exptime <= 0:
         return "exposure time is zero"
     return ""
-
-
-def _plain(header: fits.Header) -> dict[str, Any]:
-    """Keywords of a header as a dictionary, without structure and commentary."""
-    return {
-        card.keyword: card.value
-        for card in header.cards
-        if not _STRUCTURE.fullmatch(card.keyword)
-        and not isinstance(card.value, fits.card.Undefined)
-    }
