@@ -18,6 +18,7 @@ from pipeline.exposure import Exposure, Image
 __all__ = ["grid_step", "quantised", "shared_step", "to_grid"]
 
 _LARGEST = float(1 << 24)
+_FINEST = float(np.finfo(np.float32).tiny)
 
 
 def grid_step(noise: float, fraction: float = 16.0) -> float:
@@ -127,4 +128,9 @@ def quantised(exposure: Exposure) -> Exposure:
 
 
 def _settled(plane: Image, step: float) -> Image:
-    return plane if shared_step(plane) else to_grid(plane, step)
+    """Round unless the plane lies on such a grid already.
+
+    A constant plane lies on some grid of its own, which may be far too fine for exact sums.  Half
+    a step is let pass: rounding the variance may have moved the noise over a power of two.
+    """
+    return plane if shared_step(plane) >= max(0.5 * step, _FINEST) else to_grid(plane, step)

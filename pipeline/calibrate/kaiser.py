@@ -25,11 +25,17 @@ def kernel(t: FloatArray) -> FloatArray:
 
 
 def _weights(shift: FloatArray, n_out: int, n_in: int) -> FloatArray:
-    """Rows of weights ``(n, n_out, n_in)`` that sample the input `shift` to the right."""
-    place = np.arange(n_out) - n_out // 2
-    source = np.arange(n_in) - n_in // 2
-    w = kernel(shift[:, None, None] + place[None, :, None] - source[None, None, :])
-    return np.asarray(w / w.sum(axis=2, keepdims=True))
+    """Rows of weights ``(n, n_out, n_in)`` that sample the input `shift` to the right.
+
+    A weight depends on the distance of two pixels only, so that a star needs 17 kernel values.
+    """
+    reach = HALF_WIDTH + 1
+    taps = kernel(shift[:, None] + np.arange(-reach, reach + 1.0))
+    taps /= taps.sum(axis=1, keepdims=True)
+    padded = np.pad(taps, ((0, 0), (1, 1)))
+    out = np.arange(n_out)[:, None] - n_out // 2
+    distance = out - (np.arange(n_in)[None, :] - n_in // 2)
+    return np.asarray(padded[:, np.clip(distance, -reach - 1, reach + 1) + reach + 1])
 
 
 def resample(stamps: FloatArray, dx: FloatArray, dy: FloatArray, side: int) -> FloatArray:
@@ -40,7 +46,8 @@ def resample(stamps: FloatArray, dx: FloatArray, dy: FloatArray, side: int) -> F
     stamps : ndarray, (n, m, m)
         Input, m odd; at least ``side + 2 HALF_WIDTH`` where its wings are not zero.
     dx, dy : ndarray, (n,), pixel
-        Where the middle of the output falls in the input, from its middle pixel.
+        Where the middle of the output falls in the input, from its middle pixel, at most one
+        pixel.
     side : int
         Side of the output, odd.
 

@@ -35,7 +35,10 @@ from pipeline.exposure import (
 __all__ = ["PsfFit", "PsfStars", "cut_stamps", "fit_psf", "held_out", "order_for"]
 
 SIDE = 41
-_CORE = 9.0
+_RADIUS = np.hypot(*(np.mgrid[:SIDE, :SIDE] - SIDE // 2)).ravel()
+_INNER = np.flatnonzero(_RADIUS <= Psf.FLUX_RADIUS)
+_CORE = _RADIUS[_INNER] <= 9.0
+_RINGS = np.rint(_RADIUS).astype(int)
 _CLIP = 4.0
 _RIDGE = (np.inf, 0.03, 0.01)
 _LEAKAGE = 0.02
@@ -81,6 +84,12 @@ class PsfStars:
             self.use[keep],
         )
 
+    def inner(self) -> PsfStars:
+        """Return the stars with their pixels within `Psf.FLUX_RADIUS` only."""
+        return PsfStars(
+            self.x, self.y, self.stamps[:, _INNER], self.variance, self.flux, self.use[:, _INNER]
+        )
+
     def rescaled(self, amplitude: FloatArray) -> PsfStars:
         """Return the stars with fluxes multiplied by amplitudes, ``(n,)``."""
         return PsfStars(
@@ -122,16 +131,6 @@ def order_for(n_stars: int) -> int:
     return 2 if n_stars >= 40 else 1 if n_stars >= 8 else 0
 
 
-def _radius() -> FloatArray:
-    k = np.arange(SIDE) - SIDE // 2
-    return np.asarray(np.hypot(k[:, None], k[None, :]).ravel())
-
-
-_RADIUS = _radius()
-_UNIT = _RADIUS <= Psf.FLUX_RADIUS
-_IN_CORE = _RADIUS <= _CORE
-
-
 def cut_stamps(
     image: Image,
     bad: npt.NDArray[np.bool_],
@@ -169,12 +168,12 @@ def cut_stamps(
     raw = image[rows, columns].astype(float)
     poor = ~inside | bad[rows, columns] | ~np.isfinite(raw)
     raw[~np.isfinite(raw)] = 0.0
-    stamps = resample(raw, x - ix, y - iy, SIDE).reshape(len(x), -1)
+    stamps = resample(raw, x - ix, y - iy, SIDE).reshape(len(x), SIDE * SIDE)
     use = np.ones((len(x), SIDE * SIDE), bool)
     hurt = poor.any(axis=(1, 2))
     if hurt.any():
         leak = resample(poor[hurt].astype(float), (x - ix)[hurt], (y - iy)[hurt], SIDE)
-        use[hurt] = (np.abs(leak) < _LEAKAGE).reshape(int(hurt.sum()), -1)
+        use[hurt] = (np.abs(leak) < _LEAKAGE).reshape(-1, SIDE * SIDE)
     sky = noise[iy.clip(0, image.shape[0] - 1), ix.clip(0, image.shape[1] - 1)].astype(float)
     return PsfStars(x, y, stamps / flux[:, None], sky / flux**2, flux, use)
 
@@ -204,7 +203,7 @@ def fit_psf(
     PsfError
         If fewer than `min_stars` remain.
     """
-    kept = stars.use[:, _IN_CORE].mean(axis=1) > 0.9
+    kept = stars.use[:, _INNER[_CORE]].mean(axis=1) > 0.9
     for _ in range(4):
         _require(int(kept.sum()), min_stars, len(stars))
         order = min(order_for(int(kept.sum())), max_order)
@@ -218,9 +217,7 @@ def fit_psf(
     return PsfFit(psf, kept, float(np.mean(chi2)))
 
 
-def held_out(
-    stars: PsfStars, fit: PsfFit, shape: tuple[int, int], max_order: int
-) -> dict[str, float | None]:
+def held_out(stars: PsfStars, fit: PsfFit, shape: tuple[int, int]) -> dict[str, float | None]:
     """Judge the PSF on stars that did not make it.
 
     Every sixth star of a fit is left out of a second one, for which the others must suffice.
@@ -233,8 +230,6 @@ def held_out(
         The fit with all of them.
     shape : tuple of int, (ny, nx)
         Size of the image.
-    max_order : int
-        Highest spatial order.
 
     Returns
     -------
@@ -248,16 +243,16 @@ def held_out(
         return {"psfChi2": fit.chi2, **dict.fromkeys(names)}
     kept = stars.select(fit.kept)
     out = np.arange(len(kept)) % 6 == 3
-    coefficients, _ = _solve(kept.select(~out), shape, min(order_for(len(kept)), max_order))
-    test = kept.select(out)
-    terms = polynomial_terms(test.x, test.y, shape, fit.psf.order)
-    test, weights = _reweighted(test, coefficients, terms)
+    coefficients, _ = _solve(kept.select(~out), shape, fit.psf.order)
+    test, terms = kept.select(out).inner(), polynomial_terms(kept.x, kept.y, shape, fit.psf.order)
+    model = terms[out] @ coefficients[:, _INNER]
     mean = terms.mean(axis=0) @ coefficients
-    strength = _fit_modes(test, weights, terms[:, :1], terms @ coefficients, _modes(mean))[0]
-    shifted = terms @ coefficients + strength[3:] @ _modes(mean)[3:]
+    test = _refluxed(test, model, mean[_INNER])
+    weights, modes = _weights(test, mean[_INNER]), _modes(mean)
+    strength = _fit_modes(test, weights, np.ones((len(test), 1)), model, modes)[0]
     residual = (2.0 * float(s) for s in strength[:3])
     return {
-        "psfChi2": float(np.mean(_chi2(test, weights, shifted))),
+        "psfChi2": float(np.mean(_chi2(test, weights, model))),
         **dict(zip(names, residual, strict=True)),
     }
 
@@ -280,35 +275,33 @@ def _outliers(chi2: FloatArray) -> npt.NDArray[np.bool_]:
 def _solve(stars: PsfStars, shape: tuple[int, int], order: int) -> tuple[FloatArray, FloatArray]:
     """Coefficients ``(n_terms, side²)`` of unit flux everywhere, and χ² per pixel of each star."""
     terms = polynomial_terms(stars.x, stars.y, shape, order)
-    flat = terms[:, :1]
-    mean = _unit(_robust_mean(stars))
-    weights = np.zeros(0)
+    inner = stars.inner()
+    mean = _unit(_robust_mean(inner))
     for _ in range(2):
-        stars, weights = _reweighted(stars, mean[None], flat)
-    weights = _clipped(stars, weights, terms, mean)
-    coefficients = _unit_everywhere(mean[None])
-    coefficients = _padded(coefficients, terms.shape[1])
+        inner = _refluxed(inner, mean[None], mean)
+    wings = _wings(stars.rescaled(inner.flux / stars.flux))
+    weights = _clipped(inner, _weights(inner, mean), terms, mean)
+    coefficients = _padded(mean[None], terms.shape[1])
     for _ in range(2):
         mean = terms.mean(axis=0) @ coefficients
-        modes = _modes(mean)
-        q = _fit_modes(stars, weights, terms, mean[None], modes)
+        modes = _modes(_whole(mean[None], wings)[0])
+        q = _fit_modes(inner, weights, terms, mean[None], modes)
         smooth = _padded(mean[None], terms.shape[1]) + q @ modes
-        rest = _fit_pixels(stars.stamps - terms @ smooth, weights, terms, mean)
-        coefficients = _unit_everywhere(smooth + _calm_wings(rest, mean))
-        stars, _ = _reweighted(stars, coefficients, terms)
-    return coefficients, _chi2(stars, weights, terms @ coefficients)
+        rest = _fit_pixels(inner.stamps - terms @ smooth, weights, terms, mean)
+        coefficients = _unit_everywhere(smooth + rest)
+        inner = _refluxed(inner, terms @ coefficients, mean)
+    return _whole(coefficients, wings), _chi2(inner, weights, terms @ coefficients)
 
 
 def _unit(profile: FloatArray) -> FloatArray:
-    return np.asarray(profile / profile[_UNIT].sum())
+    return np.asarray(profile / profile.sum())
 
 
 def _unit_everywhere(coefficients: FloatArray) -> FloatArray:
     """Scale the constant term to unit flux and take the flux out of all others."""
-    base = _unit(coefficients[0])
-    flux = coefficients[:, _UNIT].sum(axis=1) / coefficients[0, _UNIT].sum()
-    scaled = coefficients / coefficients[0, _UNIT].sum()
-    scaled -= flux[:, None] * base
+    flux = coefficients.sum(axis=1)
+    base = coefficients[0] / flux[0]
+    scaled = (coefficients - flux[:, None] * base) / flux[0]
     scaled[0] = base
     return np.asarray(scaled)
 
@@ -319,25 +312,48 @@ def _padded(coefficients: FloatArray, n_terms: int) -> FloatArray:
     return out
 
 
+def _whole(inner: FloatArray, wings: FloatArray) -> FloatArray:
+    """Whole stamps from coefficients of the inner pixels and the wings of the constant term."""
+    out = np.zeros((len(inner), SIDE * SIDE))
+    out[0] = wings
+    out[:, _INNER] = inner
+    return out
+
+
 def _robust_mean(stars: PsfStars) -> FloatArray:
     """Median of the brighter half of the stars, pixel by pixel."""
-    bright = np.argsort(stars.variance)[: max(3, (len(stars) + 1) // 2)]
+    bright = np.argsort(stars.variance, kind="stable")[: max(3, (len(stars) + 1) // 2)]
     stamps = np.where(stars.use[bright], stars.stamps[bright], np.nan)
-    empty = ~np.isfinite(stamps).any(axis=0)
-    stamps[:, empty] = 0.0
+    stamps[:, ~np.isfinite(stamps).any(axis=0)] = 0.0
     return np.asarray(np.nanmedian(stamps, axis=0))
 
 
-def _reweighted(
-    stars: PsfStars, coefficients: FloatArray, terms: FloatArray
-) -> tuple[PsfStars, FloatArray]:
-    """Fit every star's flux to the model, then weights from sky and the mean star."""
-    model = terms @ coefficients
-    weights = _weights(stars, terms.mean(axis=0) @ coefficients)
-    core = weights * _IN_CORE
-    amplitude = (core * model * stars.stamps).sum(axis=1) / (core * model**2).sum(axis=1)
-    stars = stars.rescaled(np.clip(amplitude, 0.2, 5.0))
-    return stars, _weights(stars, terms.mean(axis=0) @ coefficients)
+def _wings(stars: PsfStars) -> FloatArray:
+    """Azimuthal means beyond the flux radius, where single pixels are all noise."""
+    profile = np.zeros(SIDE * SIDE)
+    for ring in range(int(Psf.FLUX_RADIUS), SIDE // 2 + 1):
+        at = np.flatnonzero((ring == _RINGS) & (_RADIUS > Psf.FLUX_RADIUS))
+        n = stars.use[:, at].sum(axis=1)
+        good = n > 0.5 * len(at)
+        if len(at) and good.any():
+            means = (stars.stamps * stars.use)[good][:, at].sum(axis=1) / n[good]
+            profile[at] = _clipped_mean(means, n[good] / stars.variance[good])
+    return profile
+
+
+def _clipped_mean(values: FloatArray, weights: FloatArray) -> float:
+    """Weighted mean without what lies 3σ off the median: rings with a neighbour in them."""
+    middle = np.median(values)
+    sigma = np.maximum(1.4826 * np.median(np.abs(values - middle)), 1.0 / np.sqrt(weights))
+    keep = np.abs(values - middle) <= 3.0 * sigma
+    return float(np.average(values[keep], weights=weights[keep])) if keep.any() else float(middle)
+
+
+def _refluxed(stars: PsfStars, model: FloatArray, mean: FloatArray) -> PsfStars:
+    """Fit every star's flux to its model; weights from the sky and the mean star."""
+    weights = _weights(stars, mean) * _CORE
+    amplitude = (weights * model * stars.stamps).sum(axis=1) / (weights * model**2).sum(axis=1)
+    return stars.rescaled(np.clip(amplitude, 0.2, 5.0))
 
 
 def _weights(stars: PsfStars, mean: FloatArray) -> FloatArray:
@@ -352,17 +368,12 @@ def _clipped(
     clipped = weights
     for _ in range(2):
         fit = _fit_pixels(stars.stamps - mean, clipped, terms, mean)
-        residual = stars.stamps - mean - terms @ fit
-        tolerance = np.maximum(1.0, np.sqrt(_spread2(residual, clipped)))
-        outlying = residual**2 * weights > (_CLIP * tolerance[:, None]) ** 2
-        clipped = np.where(outlying, 0.0, weights)
+        pulls = (stars.stamps - mean - terms @ fit) ** 2 * weights
+        # The misfit of this preliminary model itself must clip nothing.
+        used = np.maximum((clipped[:, _CORE] > 0).sum(axis=1), 1)
+        spread = np.maximum(1.0, (pulls * (clipped > 0))[:, _CORE].sum(axis=1) / used)
+        clipped = np.where(pulls > _CLIP**2 * spread[:, None], 0.0, weights)
     return clipped
-
-
-def _spread2(residual: FloatArray, weights: FloatArray) -> FloatArray:
-    """χ² per core pixel of each star, so that the misfit of a preliminary model clips nothing."""
-    pulls = (residual**2 * weights)[:, _IN_CORE]
-    return np.asarray(pulls.sum(axis=1) / np.maximum((weights[:, _IN_CORE] > 0).sum(axis=1), 1))
 
 
 def _fit_pixels(
@@ -378,14 +389,10 @@ def _fit_pixels(
     normal = (products.T @ weights).T.reshape(-1, t, t)
     right = (terms.T @ (weights * residual)).T
     scale = np.maximum(np.abs(mean), 1e-5)
-    degree = _degrees(t)
+    degree = [d for d in range(3) for _ in range(d + 1)]
     for i in range(t):
         normal[:, i, i] += 1.0 / (_RIDGE[degree[i]] * scale) ** 2 + 1e-12 * normal[:, 0, 0] + 1e-30
     return np.asarray(np.linalg.solve(normal, right[:, :, None])[:, :, 0].T)
-
-
-def _degrees(n_terms: int) -> list[int]:
-    return [d for d in range(3) for _ in range(d + 1)][:n_terms]
 
 
 def _modes(mean: FloatArray) -> FloatArray:
@@ -400,8 +407,8 @@ def _modes(mean: FloatArray) -> FloatArray:
     py = np.fft.ifft2(transform * k[:, None]).real
     v, u = np.mgrid[:SIDE, :SIDE] - SIDE // 2
     fields = [-(2 * p + u * px + v * py), v * py - u * px, -(v * px + u * py), -px, -py]
-    modes = np.stack([f.ravel() for f in fields])
-    return np.asarray(modes - modes[:, _UNIT].sum(axis=1)[:, None] * _unit(mean))
+    modes = np.stack([f.ravel()[_INNER] for f in fields])
+    return np.asarray(modes - modes.sum(axis=1)[:, None] * _unit(mean[_INNER]))
 
 
 def _fit_modes(
@@ -411,34 +418,25 @@ def _fit_modes(
 
     `model` is the profile so far, one for all stars or one each.
     """
-    w = weights[:, _IN_CORE]
-    p, d = model[:, _IN_CORE], modes[:, _IN_CORE]
-    residual = stars.stamps[:, _IN_CORE] - p
+    w = weights[:, _CORE]
+    p, d = model[:, _CORE], modes[:, _CORE]
     wp = w * p
     norm = (wp * p).sum(axis=1)
     along = (wp @ d.T) / norm[:, None]
-    gram = np.einsum("ik,mk,lk->iml", w, d, d, optimize=True)
+    products = (d[:, None, :] * d[None, :, :]).reshape(-1, d.shape[1])
+    gram = (w @ products.T).reshape(len(w), len(d), len(d))
     gram -= norm[:, None, None] * along[:, :, None] * along[:, None, :]
+    residual = stars.stamps[:, _CORE] - p
     right = (w * residual) @ d.T - along * (wp * residual).sum(axis=1)[:, None]
     t, m = terms.shape[1], len(modes)
     normal = np.einsum("it,iu,iml->tmul", terms, terms, gram, optimize=True).reshape(t * m, t * m)
-    vector = np.einsum("it,im->tm", terms, right).ravel()
+    vector = (terms.T @ right).ravel()
     normal[np.diag_indices(t * m)] *= 1.0 + 1e-9
     return np.asarray(np.linalg.solve(normal, vector).reshape(t, m))
 
 
-def _calm_wings(rest: FloatArray, mean: FloatArray) -> FloatArray:
-    """Beyond the flux radius keep the azimuthal mean only; pixels there are all noise."""
-    calm = np.where(_UNIT, rest, 0.0)
-    rings = np.rint(_RADIUS).astype(int)
-    profile = mean + rest[0]
-    counts = np.maximum(np.bincount(rings), 1)
-    azimuthal = (np.bincount(rings, profile) / counts)[rings]
-    calm[0] = np.where(_UNIT, rest[0], azimuthal - mean)
-    return calm
-
-
 def _chi2(stars: PsfStars, weights: FloatArray, model: FloatArray) -> FloatArray:
-    used = (weights > 0) & _IN_CORE
+    """χ² per pixel of the core of each star."""
+    used = (weights > 0) & _CORE
     pulls = np.where(used, (stars.stamps - model) ** 2 * weights, 0.0)
     return np.asarray(pulls.sum(axis=1) / np.maximum(used.sum(axis=1), 1))

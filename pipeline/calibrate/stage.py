@@ -252,7 +252,7 @@ def _model_psf(work: _Work, found: _Sources) -> tuple[PsfFit, npt.NDArray[np.int
     work.exposure = exposure.replace(psf=fit.psf)
     work.row.update(psf_shape(fit.psf, exposure.shape))
     work.row.update(psfOrder=fit.psf.order, nPsfStars=fit.n_stars)
-    work.row.update(held_out(stars, fit, exposure.shape, config.psf_order))
+    work.row.update(held_out(stars, fit, exposure.shape))
     return fit, index[fit.kept]
 
 
@@ -391,7 +391,13 @@ def _finish(
         scale=scale, unit=unit, sigma=found.size, flags=flags, reference=ids,
     )  # fmt: skip
     work.row["notes"] = "; ".join(work.notes)
-    return Result(_scaled(exposure, zero, scale, unit), sources, work.row, tuple(work.notes))
+    visit = _scaled(exposure, zero, scale, unit)
+    return Result(visit, sources, _plain(work.row), tuple(work.notes))
+
+
+def _plain(row: Row) -> Row:
+    """Turn NumPy scalars into Python numbers."""
+    return {key: v.item() if isinstance(v, np.generic) else v for key, v in row.items()}
 
 
 def _marked(n: int, index: npt.NDArray[np.int64] | None) -> npt.NDArray[np.bool_]:
