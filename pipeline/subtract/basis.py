@@ -75,23 +75,25 @@ class Basis:
         ndarray, (n_stamps, n, size - 2 half, size - 2 half)
             Convolutions.
         """
-        size, side = stamps.shape[-1], self.lines.shape[1]
+        n, size, side = len(stamps), stamps.shape[-1], self.lines.shape[1]
         inner = size - side + 1
-        toeplitz = np.zeros((len(self.lines), size, inner))
+        toeplitz = np.zeros((len(self.lines), inner, size))
         for k in range(inner):
-            toeplitz[:, k : k + side, k] = self.lines[:, ::-1]
-        out = np.empty((len(stamps), self.size, inner, inner))
-        flat = toeplitz.transpose(1, 0, 2).reshape(size, -1)
-        for stamp, target in zip(stamps, out, strict=True):
-            along_x = (stamp @ flat).reshape(size, len(self.lines), inner)
-            products = np.matmul(
-                toeplitz[self.pairs[:, 0]].transpose(0, 2, 1),
-                along_x.transpose(1, 0, 2)[self.pairs[:, 1]],
-            )
-            np.matmul(
-                self.mixing, products.reshape(self.size, -1), out=target.reshape(self.size, -1)
-            )
-        return out
+            toeplitz[:, k, k : k + side] = self.lines[:, ::-1]
+        rows = np.ascontiguousarray(stamps.transpose(1, 0, 2)).reshape(size * n, size)
+        along_x = [(rows @ line.T).reshape(size, n * inner) for line in toeplitz]
+        products = np.empty((n, self.size, inner, inner))
+        for k, (j, i) in enumerate(self.pairs):
+            both = (toeplitz[j] @ along_x[i]).reshape(inner, n, inner)
+            products[:, k] = both.transpose(1, 0, 2)
+        return self._mix(products)
+
+    def _mix(self, products: FloatArray) -> FloatArray:
+        """Apply the mixing stamp by stamp, in place."""
+        for product in products:
+            flat = product.reshape(self.size, -1)
+            flat[:] = self.mixing @ flat
+        return products
 
 
 def _mixing(lines: FloatArray, pairs: FloatArray) -> FloatArray:

@@ -7,14 +7,15 @@ The kernel is Σ_t T_t(x, y) K_t(u, v) with polynomials T of the position, so th
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
-from pipeline.exposure import FloatArray, Image, MatchingKernel, polynomial_terms
+from pipeline.exposure import FloatArray, Image, MatchingKernel
 
-__all__ = ["Tile", "convolve", "padded_transform", "tiles"]
+__all__ = ["Tile", "convolve", "cut", "fft_size", "inner", "padded_transform", "tiles"]
 
 Tile = tuple[slice, slice]
 
@@ -35,7 +36,7 @@ def fft_size(shape: tuple[int, int], core: int, half: int) -> tuple[int, int]:
     return fft.next_fast_len(sizes[0], real=True), fft.next_fast_len(sizes[1], real=True)
 
 
-def cut(image: Image, tile: Tile, half: int, size: tuple[int, int]) -> Image:
+def cut(image: npt.NDArray[Any], tile: Tile, half: int, size: tuple[int, int]) -> Image:
     """Cut a tile with its rim, mirrored at the edge of the image, zeros beyond."""
     out = np.zeros(size, np.float32)
     ny, nx = image.shape
@@ -52,6 +53,12 @@ def cut(image: Image, tile: Tile, half: int, size: tuple[int, int]) -> Image:
     columns = _mirror(np.arange(x0, x1), nx)
     out[: y1 - y0, : x1 - x0] = image[rows[:, None], columns]
     return out
+
+
+def inner(planes: Image, tile: Tile, half: int) -> Image:
+    """Take the rim off filtered tiles."""
+    rows, columns = tile[0].stop - tile[0].start, tile[1].stop - tile[1].start
+    return planes[..., half : half + rows, half : half + columns]
 
 
 def _mirror(index: npt.NDArray[np.int_], size: int) -> npt.NDArray[np.int_]:
@@ -93,14 +100,8 @@ def convolve(image: Image, kernel: MatchingKernel, core: int) -> Image:
     out = np.empty(shape, np.float32)
     for tile in tiles(shape, core):
         spectrum = fft.rfft2(cut(image, tile, half, size))
-        pieces = fft.irfft2(spectra * spectrum, size)
-        inner = pieces[
-            :,
-            half : half + tile[0].stop - tile[0].start,
-            half : half + tile[1].stop - tile[1].start,
-        ]
-        weights = _term_planes(kernel, tile)
-        out[tile] = np.einsum("tyx,tyx->yx", weights, inner)
+        pieces = inner(fft.irfft2(spectra * spectrum, size), tile, half)
+        out[tile] = (_term_planes(kernel, tile) * pieces).sum(0)
     return out
 
 
@@ -116,18 +117,3 @@ def _term_planes(kernel: MatchingKernel, tile: Tile) -> npt.NDArray[np.float32]:
             for k in range(d + 1)
         ]
     )
-
-
-def background_plane(kernel: MatchingKernel) -> Image:
-    """Differential background at every pixel, ``(ny, nx)``."""
-    order = {1: 0, 3: 1, 6: 2}[len(kernel.background)]
-    ny, nx = kernel.shape
-    x, y = np.arange(nx), np.arange(ny)
-    along_x = polynomial_terms(x, np.zeros(nx), kernel.shape, order)
-    u = along_x[:, 1] if order else np.zeros(nx)
-    v = 2.0 * y / max(ny - 1, 1) - 1.0
-    plane = np.zeros((ny, nx))
-    powers = [(d - k, k) for d in range(order + 1) for k in range(d + 1)]
-    for c, (p, q) in zip(kernel.background, powers, strict=True):
-        plane += c * v[:, None] ** q * u[None, :] ** p
-    return plane.astype(np.float32)

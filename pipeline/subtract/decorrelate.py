@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy import fft
 
 from pipeline.exposure import FloatArray, GridPsf, Image, MatchingKernel, Psf
-from pipeline.subtract.convolve import cut, fft_size, padded_transform, tiles
+from pipeline.subtract.convolve import cut, fft_size, inner, padded_transform, tiles
 
 __all__ = ["Filters", "apply", "design"]
 
@@ -160,14 +160,9 @@ def apply(
         planes = np.stack(
             [cut(difference, tile, _HALF, size), cut(source_variance, tile, _HALF, size)]
         )
-        filtered = fft.irfft2(fft.rfft2(planes) * kernels, size)
-        inner = filtered[
-            :,
-            _HALF : _HALF + tile[0].stop - tile[0].start,
-            _HALF : _HALF + tile[1].stop - tile[1].start,
-        ]
-        image[tile] = inner[0]
-        variance[tile] = inner[1] + np.float32(filters.target[k]) * target_variance[tile]
+        filtered = inner(fft.irfft2(fft.rfft2(planes) * kernels, size), tile, _HALF)
+        image[tile] = filtered[0]
+        variance[tile] = filtered[1] + np.float32(filters.target[k]) * target_variance[tile]
     return image, variance
 
 

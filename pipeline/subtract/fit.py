@@ -105,16 +105,23 @@ class _System:
         counts = [_TERMS[orders[0]], *[_TERMS[orders[1]]] * (n - 2), _TERMS[orders[2]]]
         column = np.repeat(np.arange(n), counts)
         term = np.concatenate([np.arange(c) for c in counts])
-        spatial = self.terms[use][:, term]
-        matrix = _accumulate(self.matrices[use], spatial, column)
-        vector = (self.vectors[use][:, column] * spatial).sum(0)
+        matrix, vector = self._sums(use)
+        matrix = matrix[column[:, None], column, term[:, None], term]
+        vector = vector[column, term]
         scale = 1.0 / np.sqrt(np.diag(matrix))
         scaled = matrix * scale[:, None] * scale
         scaled[np.diag_indices_from(scaled)] += self.ridge
-        solution = scale * np.linalg.solve(scaled, scale * vector)
         coefficients = np.zeros((n, max(_TERMS[o] for o in orders)))
-        coefficients[column, term] = solution
-        return _Solution(coefficients, float(np.linalg.cond(scaled)))
+        coefficients[column, term] = scale * np.linalg.solve(scaled, scale * vector)
+        return _Solution(coefficients, scaled)
+
+    def _sums(self, use: npt.NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
+        """Sum the stamps' matrices and vectors times the polynomials of their positions."""
+        n, terms = self.matrices.shape[1], self.terms[use]
+        products = terms[:, :, None] * terms[:, None, :]
+        matrix = self.matrices[use].reshape(len(terms), -1).T @ products.reshape(len(terms), -1)
+        size = terms.shape[1]
+        return matrix.reshape(n, n, size, size), self.vectors[use].T @ terms
 
     def residuals(self, solution: _Solution) -> FloatArray:
         """Pixels minus model, (n, pixels)."""
@@ -131,17 +138,12 @@ class _System:
 @dataclass(frozen=True, slots=True)
 class _Solution:
     coefficients: FloatArray  # (columns, terms)
-    condition: float
+    scaled: FloatArray  # normal equations with a unit diagonal
 
-
-def _accumulate(
-    matrices: FloatArray, spatial: FloatArray, column: npt.NDArray[np.int_]
-) -> FloatArray:
-    """Σ_s M_s[column, column'] f_s f_s', stamp by stamp to keep it small."""
-    total = np.zeros((len(column), len(column)))
-    for matrix, f in zip(matrices, spatial, strict=True):
-        total += matrix[np.ix_(column, column)] * f[:, None] * f
-    return total
+    @property
+    def condition(self) -> float:
+        """Condition number of the scaled normal equations."""
+        return float(np.linalg.cond(self.scaled))
 
 
 def fit_kernel(stamps: Stamps, convolved: str, shape: tuple[int, int], config: Config) -> Fit:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.exposure import Image, Mask
+from pipeline.exposure import FloatArray, Image, Mask
 from pipeline.subtract.fit import Fit
 from pipeline.subtract.masks import EXCLUDED
+from pipeline.subtract.pixels import region_sums
 
 __all__ = ["measure", "robust_std"]
 
@@ -28,7 +29,7 @@ def measure(
     variance: Image,
     score: Image,
     mask: Mask,
-    blank: npt.NDArray[np.bool_],
+    blank: npt.NDArray[np.uint8],
     fit: Fit,
 ) -> dict[str, float]:
     """Measure a difference.
@@ -39,8 +40,8 @@ def measure(
         Planes of the difference.
     mask : ndarray, (ny, nx)
         Its mask.
-    blank : ndarray of bool, (ny, nx)
-        Unmasked pixels without sources in the template.
+    blank : ndarray of uint8, (ny, nx)
+        Non-zero: unmasked pixels without sources in the template.
     fit : Fit
         The kernel fit.
 
@@ -51,7 +52,9 @@ def measure(
     """
     kernel = fit.kernel
     used = kernel.stamps[:, 3] > 0
-    pull = np.where(blank, image / np.sqrt(variance), 0.0)
+    thin = np.s_[::3, ::3]
+    quiet = blank[thin] > 0
+    regions = region_sums(image, variance, blank, *_GRID)
     x, y = kernel.shape[1] / 2, kernel.shape[0] / 2
     chi2 = _star_chi2(image, variance, mask, kernel.stamps[used])
     ratio = kernel.sum_at(*(kernel.stamps[used].T[:2]))
@@ -66,9 +69,10 @@ def measure(
         "stampChi2": float(np.median(kernel.stamps[used, 2])),
         "starChi2Mean": float(np.mean(chi2)) if len(chi2) else float("nan"),
         "starChi2P90": float(np.percentile(chi2, 90)) if len(chi2) else float("nan"),
-        "pixelStd": robust_std(pull[blank][::7]),
-        "scoreStd": robust_std(score[blank][::7]),
-        "lag1Max": _lag1(np.clip(pull, -5, 5), blank),
+        "pixelStd": robust_std((image[thin] / np.sqrt(variance[thin]))[quiet]),
+        "scoreStd": robust_std(score[thin][quiet]),
+        "lag1": float(np.nanmean(lag1(regions))),
+        "lag1Max": float(np.nanmax(np.abs(lag1(regions)), initial=0.0)),
         "blankFraction": float(blank.mean()),
         "maskedFraction": float(((mask & EXCLUDED) != 0).mean()),
         "convolvedScience": float(kernel.convolved == "science"),
@@ -87,27 +91,10 @@ def _star_chi2(
     return np.array(out)
 
 
-def _lag1(pull: Image, blank: npt.NDArray[np.bool_]) -> float:
-    """Largest autocorrelation at lag one, mean of both axes, over a grid of regions."""
-    worst = 0.0
-    rows = np.arange(_GRID[0] + 1) * pull.shape[0] // _GRID[0]
-    columns = np.arange(_GRID[1] + 1) * pull.shape[1] // _GRID[1]
-    for j in range(_GRID[0]):
-        for i in range(_GRID[1]):
-            box = np.s_[rows[j] : rows[j + 1], columns[i] : columns[i + 1]]
-            value = lag1(pull[box], blank[box])
-            worst = max(worst, abs(value)) if np.isfinite(value) else worst
-    return worst
-
-
-def lag1(z: Image, m: npt.NDArray[np.bool_]) -> float:
-    """Autocorrelation at lag one of the blank pixels of a region, mean of both axes."""
-    if m.sum() < 100:
-        return float("nan")
-    z = np.where(m, z - z[m].mean(), 0.0).astype(np.float32)
-    power = float((z * z).sum()) / float(m.sum())
-    pairs = [
-        (z[:, 1:] * z[:, :-1], m[:, 1:] & m[:, :-1]),
-        (z[1:] * z[:-1], m[1:] & m[:-1]),
-    ]
-    return float(np.mean([product.sum() / both.sum() for product, both in pairs])) / power
+def lag1(sums: FloatArray) -> FloatArray:
+    """Autocorrelation at lag one per region, from `region_sums`; NaN where there is too little."""
+    count, total, square, pairs, product = np.moveaxis(sums, -1, 0)
+    enough = (count > 100) & (pairs > 100)
+    count, pairs = np.where(enough, count, np.nan), np.where(enough, pairs, np.nan)
+    mean = total / count
+    return np.asarray((product / pairs - mean**2) / (square / count - mean**2))

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy import fft
 
 from pipeline.exposure import FloatArray, GridPsf, Image
-from pipeline.subtract.convolve import cut, fft_size, padded_transform, tiles
+from pipeline.subtract.convolve import cut, fft_size, inner, padded_transform, tiles
 
 __all__ = ["score"]
 
@@ -17,7 +17,7 @@ _LEAST = 0.2
 
 
 def score(
-    difference: Image, null_variance: Image, usable: npt.NDArray[np.bool_], psf: GridPsf, core: int
+    difference: Image, null_variance: Image, usable: npt.NDArray[np.uint8], psf: GridPsf, core: int
 ) -> Image:
     """Signal to noise of a point source at every pixel.
 
@@ -28,7 +28,7 @@ def score(
     ----------
     difference, null_variance : ndarray, (ny, nx)
         Decorrelated difference and the variance of its source-free model.
-    usable : ndarray of bool, (ny, nx)
+    usable : ndarray of uint8, (ny, nx)
         Pixels that count.
     psf : GridPsf
         PSF of the difference with a node in every tile.
@@ -41,24 +41,25 @@ def score(
         The score, zero where too few pixels are usable.
     """
     shape = (int(difference.shape[0]), int(difference.shape[1]))
-    scale = np.float32(np.median(null_variance[::16, ::16]))
-    weight = np.where(usable, scale / null_variance, np.float32(0.0))
-    weighted = weight * difference
     size = fft_size(shape, core, _HALF)
     out = np.empty(shape, np.float32)
     for tile, stamp in zip(tiles(shape, core), _stamps(psf), strict=True):
+        weight = cut(null_variance, tile, _HALF, size)
+        good = cut(usable, tile, _HALF, size) > 0
+        weight = np.where(good, 1.0 / np.where(good, weight, 1.0), np.float32(0.0))
+        scale = np.float32(weight.max())
+        if scale == 0.0:
+            out[tile] = 0.0
+            continue
+        weight /= scale
+        flux = np.where(good, cut(difference, tile, _HALF, size), np.float32(0.0))
         kernels = np.conj(padded_transform(np.stack([stamp, stamp**2]), size))
-        planes = np.stack([cut(weighted, tile, _HALF, size), cut(weight, tile, _HALF, size)])
-        filtered = fft.irfft2(fft.rfft2(planes) * kernels, size)
-        inner = filtered[
-            :,
-            _HALF : _HALF + tile[0].stop - tile[0].start,
-            _HALF : _HALF + tile[1].stop - tile[1].start,
-        ]
-        least = np.float32(_LEAST * (stamp**2).sum())
-        good = inner[1] > least * np.float32(np.median(weight[tile]))
-        out[tile] = np.where(good, inner[0], 0.0) / np.sqrt(np.where(good, inner[1], 1.0))
-    out /= np.sqrt(scale)
+        spectra = fft.rfft2(np.stack([weight * flux, weight])) * kernels
+        top, norm = inner(fft.irfft2(spectra, size), tile, _HALF)
+        enough = norm > np.float32(_LEAST * (stamp**2).sum()) * np.median(
+            inner(weight, tile, _HALF)
+        )
+        out[tile] = np.where(enough, top, 0.0) / np.sqrt(np.where(enough, norm, 1.0) / scale)
     return out
 
 

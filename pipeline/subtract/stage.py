@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.compiled import compiled
 from pipeline.errors import SubtractionError
-from pipeline.exposure import Difference, Exposure, Image, Mask, MatchingKernel, bits
+from pipeline.exposure import (
+    Difference,
+    Exposure,
+    FloatArray,
+    Image,
+    Mask,
+    MatchingKernel,
+    bits,
+)
 from pipeline.subtract.config import Config
-from pipeline.subtract.convolve import background_plane, convolve
+from pipeline.subtract.convolve import convolve
 from pipeline.subtract.decorrelate import Filters, apply, design
 from pipeline.subtract.fit import Fit, fit_kernel
 from pipeline.subtract.masks import EXCLUDED, propagate
 from pipeline.subtract.metrics import measure
+from pipeline.subtract.pixels import below, finish, residual
 from pipeline.subtract.planes import Layer, prepare
 from pipeline.subtract.score import score
 from pipeline.subtract.stamps import Stamps, find
@@ -88,22 +96,11 @@ def _difference(
     config: Config,
 ) -> Difference:
     kernel = fit.kernel
-    source = kernel.convolved
-    target = "science" if source == "template" else "template"
-    matched = convolve(layers[source].image, kernel, config.tile)
-    matched += background_plane(kernel)
-    mask = propagate(
-        {"science": science.mask, "template": template.mask},
-        kernel,
-        config.dilation_share,
-        config.tile,
-    )
-    usable = (mask & EXCLUDED) == 0
-    usable &= ~layers["science"].bad
-    raw = layers[target].image - matched
-    # What is unusable must not leak into its surroundings.
-    clean = np.where(usable, raw, np.float32(0.0))
-    null = _null_variances(layers, matched, kernel)
+    masks = {"science": science.mask, "template": template.mask}
+    mask = propagate(masks, kernel, config.dilation_share, config.tile)
+    usable = ((mask & EXCLUDED) == 0) & ~layers["science"].bad
+    assert science.psf is not None
+    planes = _Planes.match(layers, kernel, usable.view(np.uint8), config)
     filters = design(
         kernel,
         {name: layer.noise**2 for name, layer in layers.items()},
@@ -111,122 +108,12 @@ def _difference(
         config.tile,
         whiten=config.decorrelate,
     )
-    image, variance = apply(filters, clean, null[source], null[target], config.tile)
-    image = np.where(usable, image, raw)
-    image, variance, scale = _to_science(image, variance, kernel)
-    blank = usable & _blank(
-        layers[target], matched if source == "template" else layers[target].image
-    )
-    return _package(
-        science,
-        template,
-        layers,
-        fit,
-        filters,
-        image,
-        variance,
-        null,
-        mask,
-        usable,
-        blank,
-        scale,
-        config,
-    )
-
-
-def _null_variances(
-    layers: dict[str, Layer], matched: Image, kernel: MatchingKernel
-) -> dict[str, Image]:
-    """Variances without what is only in the science image: its counts come from the template."""
-    science, template = layers["science"], layers["template"]
-    if kernel.convolved == "template":
-        static = matched
-    else:
-        ratio = np.float32(kernel.sum_at([kernel.shape[1] / 2], [kernel.shape[0] / 2])[0])
-        static = (template.image - background_plane(kernel)) / ratio
-    model = np.empty(science.shape, np.float32)
-    _model_variance(static, science.sky, science.noise, float(science.slope), model)
-    return {"science": model, "template": template.variance}
-
-
-@compiled
-def _model_variance(static: Image, sky: Image, noise: Image, slope: float, out: Image) -> None:
-    """Bilinear sky variance plus the photon noise of the static scene."""
-    ny, nx = static.shape
-    ty, tx = sky.shape
-    for y in range(ny):
-        v = min(max((y + 0.5) * ty / ny - 0.5, 0.0), ty - 1.0)
-        j = min(int(v), max(ty - 2, 0))
-        j1 = min(j + 1, ty - 1)
-        t = v - j
-        for x in range(nx):
-            u = min(max((x + 0.5) * tx / nx - 0.5, 0.0), tx - 1.0)
-            i = min(int(u), max(tx - 2, 0))
-            i1 = min(i + 1, tx - 1)
-            s = u - i
-            power, level = 0.0, 0.0
-            for a, b, w in (
-                (j, i, (1 - t) * (1 - s)),
-                (j, i1, (1 - t) * s),
-                (j1, i, t * (1 - s)),
-                (j1, i1, t * s),
-            ):
-                power += w * noise[a, b] * noise[a, b]
-                level += w * sky[a, b]
-            out[y, x] = power + slope * max(static[y, x] - level, 0.0)
-
-
-def _to_science(
-    image: Image, variance: Image, kernel: MatchingKernel
-) -> tuple[Image, Image, Image | None]:
-    """Bring the sign and the scale of the science image back if it was convolved."""
-    if kernel.convolved == "template":
-        return image, variance, None
-    ny, nx = kernel.shape
-    y, x = np.mgrid[:ny, :nx]
-    ratio = kernel.sum_at(x.ravel(), y.ravel()).reshape(ny, nx).astype(np.float32)
-    return -image / ratio, variance / ratio**2, ratio
-
-
-def _blank(layer: Layer, static: Image) -> npt.NDArray[np.bool_]:
-    """Pixels where the static scene is below the noise."""
-    ny, nx = layer.shape
-    ty, tx = layer.sky.shape
-    rows = np.minimum(np.arange(ny) * ty // ny, ty - 1)
-    columns = np.minimum(np.arange(nx) * tx // nx, tx - 1)
-    limit = (layer.sky + layer.noise)[rows][:, columns]
-    return np.asarray(static < limit)
-
-
-def _package(
-    science: Exposure,
-    template: Exposure,
-    layers: dict[str, Layer],
-    fit: Fit,
-    filters: Filters,
-    image: Image,
-    null_variance: Image,
-    null: dict[str, Image],
-    mask: Mask,
-    usable: npt.NDArray[np.bool_],
-    blank: npt.NDArray[np.bool_],
-    scale: Image | None,
-    config: Config,
-) -> Difference:
-    assert science.psf is not None
-    kernel = fit.kernel
     psf = filters.psf(science.psf, kernel)
-    significance = score(image, null_variance, usable, psf, config.tile)
-    # The science image's own counts, transients included, add to the quoted variance only.
-    own = layers["science"].variance - null["science"]
-    factor = filters.target if kernel.convolved == "template" else filters.spread.sum((1, 2))
-    gain = np.float32(np.median(factor))
-    variance = null_variance + gain * own / (scale**2 if scale is not None else np.float32(1.0))
-    variance = np.maximum(variance, 0.25 * null_variance)
+    image, null_variance, variance = planes.whiten(filters, layers, mask, kernel, config)
+    significance = score(image, null_variance, planes.usable, psf, config.tile)
+    blank = planes.blank(layers["template"])
     metrics = measure(image, variance, significance, mask, blank, fit)
-    missing = (mask & bits("NO_DATA")) != 0
-    for plane in (image, variance, null_variance, significance):
-        plane[missing] = np.nan
+    significance[(mask & bits("NO_DATA")) != 0] = np.nan
     exposure = science.replace(
         image=image,
         variance=variance,
@@ -239,14 +126,104 @@ def _package(
     return Difference(exposure, significance, null_variance, _absolute(kernel, layers), metrics)
 
 
+@dataclass(slots=True, eq=False)
+class _Planes:
+    """Full-size intermediate images; few, because memory is what a laptop lacks."""
+
+    residual: Image  # target minus matched source, zero where unusable
+    raw: Image  # the same at the unusable pixels, one after the other
+    model: Image  # variance of the science image without what only it contains
+    usable: npt.NDArray[np.uint8]
+
+    @classmethod
+    def match(
+        cls,
+        layers: dict[str, Layer],
+        kernel: MatchingKernel,
+        usable: npt.NDArray[np.uint8],
+        config: Config,
+    ) -> _Planes:
+        """Convolve the source and subtract it from the target."""
+        source, target = _roles(kernel)
+        science = layers["science"]
+        matched = convolve(layers[source].image, kernel, config.tile)
+        model = np.empty_like(matched)
+        raw = np.empty(usable.size - np.count_nonzero(usable), np.float32)
+        residual(
+            layers[target].image,
+            matched,
+            _quadratic(kernel.background),
+            usable,
+            science.sky,
+            science.noise**2,
+            float(science.slope),
+            target == "science",
+            _ratio(kernel),
+            model,
+            raw,
+        )
+        return cls(matched, raw, model, usable)
+
+    def whiten(
+        self,
+        filters: Filters,
+        layers: dict[str, Layer],
+        mask: Mask,
+        kernel: MatchingKernel,
+        config: Config,
+    ) -> tuple[Image, Image, Image]:
+        """Decorrelate; return image, source-free variance and variance in science units."""
+        source, target = _roles(kernel)
+        null = {"science": self.model, "template": layers["template"].variance}
+        image, null_variance = apply(
+            filters, self.residual, null[source], null[target], config.tile
+        )
+        matched = kernel.convolved == "science"
+        gain = filters.spread.sum((1, 2)) if matched else filters.target
+        scale = -_ratio_terms(kernel) if matched else np.array([1.0])
+        finish(
+            image,
+            null_variance,
+            self.model,
+            layers["science"].variance,
+            self.raw,
+            self.usable,
+            mask,
+            bits("NO_DATA"),
+            float(np.median(gain)),
+            _quadratic(scale),
+        )
+        return image, null_variance, self.model
+
+    def blank(self, layer: Layer) -> npt.NDArray[np.uint8]:
+        """Usable pixels where the template shows nothing."""
+        limit = layer.sky + layer.noise
+        return below(layer.image, limit.astype(np.float32), self.usable)
+
+
+def _roles(kernel: MatchingKernel) -> tuple[str, str]:
+    """Name the convolved image and the one it has to match."""
+    return ("template", "science") if kernel.convolved == "template" else ("science", "template")
+
+
+def _ratio_terms(kernel: MatchingKernel) -> FloatArray:
+    return np.asarray(kernel.basis.sum((1, 2)) @ kernel.coefficients)
+
+
+def _ratio(kernel: MatchingKernel) -> float:
+    """Kernel sum in the middle of the image."""
+    return float(kernel.sum_at([kernel.shape[1] / 2], [kernel.shape[0] / 2])[0])
+
+
+def _quadratic(terms: FloatArray) -> FloatArray:
+    """Pad the terms of a polynomial to those of a quadratic."""
+    return np.pad(np.asarray(terms, float), (0, 6 - len(terms)))
+
+
 def _absolute(kernel: MatchingKernel, layers: dict[str, Layer]) -> MatchingKernel:
     """Turn the background between levelled images into that between the images as given."""
-    source = kernel.convolved
-    target = "science" if source == "template" else "template"
-    ratio = kernel.basis.sum((1, 2)) @ kernel.coefficients
-    background = np.zeros(max(len(kernel.background), len(np.trim_zeros(ratio, "b"))))
-    background[: len(kernel.background)] = kernel.background
-    n = min(len(background), len(ratio))
-    background[:n] -= ratio[:n] * layers[source].level
+    source, target = _roles(kernel)
+    background = _quadratic(kernel.background)
+    background -= layers[source].level * _quadratic(_ratio_terms(kernel))
     background[0] += layers[target].level
     return replace(kernel, background=background)
