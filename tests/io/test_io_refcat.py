@@ -1,0 +1,110 @@
+"""Reference catalogues of every kind end as the same table."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from astropy.table import Table
+
+from pipeline import io
+from pipeline.errors import FileFormatError
+from pipeline.schema import REFCAT
+
+RA, DEC = np.array([150.0, 359.9999, 0.25]), np.array([-2.0, 0.0, 45.5])
+
+
+def _save(path, columns):
+    if path.suffix == ".fits":
+        Table(columns).write(path)
+    elif path.suffix == ".csv":
+        pyarrow.csv.write_csv(pa.table(columns), path)
+    else:
+        pq.write_table(pa.table(columns), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["parquet", "fits", "csv"])
+def test_the_least_is_enough(tmp_path, kind):
+    path = _save(tmp_path / f"r.{kind}", {"ra": RA, "dec": DEC, "gMag": [18.0, 20.0, np.nan]})
+    table = io.read_refcat(path)
+    assert table.schema.equals(REFCAT.arrow_schema)
+    np.testing.assert_allclose(table["ra"].to_numpy(), RA)
+    flux = table["gFlux"].to_pylist()
+    np.testing.assert_allclose(flux[:2], 10 ** (0.4 * (31.4 - np.array([18.0, 20.0]))), rtol=1e-6)
+    assert flux[2] is None
+    assert table["pmRa"].null_count == 3
+    assert table["objectId"].to_pylist() == [0, 1, 2]
+
+
+def test_gaia_names(tmp_path):
+    columns = {
+        "source_id": np.array([5, 6, 7]) + 2**60, "ra": RA, "dec": DEC, "pmra": [1.0, 2.0, 3.0],
+        "ra_error": [0.1, 0.2, 0.3], "ref_epoch": [2016.0] * 3, "rFlux": [1e5, 2e5, 3e5],
+    }  # fmt: skip
+    table = io.read_refcat(_save(tmp_path / "gaia.fits", columns))
+    assert table["objectId"].to_pylist() == [2**60 + k for k in (5, 6, 7)]
+    assert table["epochMjdTai"][0].as_py() == 51544.5 + 16 * 365.25
+    assert table["pmRa"].to_pylist() == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize(("version", "flux"), [(1, 5e4), (None, 5e-5)])
+def test_rubin_shards_of_both_versions(tmp_path, version, flux):
+    shard = Table(
+        {
+            "id": np.arange(3) + 10, "coord_ra": np.radians(RA), "coord_dec": np.radians(DEC),
+            "coord_raErr": np.full(3, 5.0 / 206264806.24709636), "g_flux": np.full(3, flux),
+            "g_fluxErr": np.full(3, flux / 100), "epoch": np.full(3, 57000.5),
+        }
+    )  # fmt: skip
+    if version:
+        shard.meta["HIERARCH REFCAT_FORMAT_VERSION"] = version
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for name in ("131072.fits", "131073.fits"):
+        shard.write(folder / name)
+    table = io.read_refcat(folder)
+    assert len(table) == 6
+    np.testing.assert_allclose(table["ra"].to_numpy()[:3], RA)
+    np.testing.assert_allclose(table["gFlux"].to_numpy(), 5e4, rtol=1e-6)
+    np.testing.assert_allclose(table["raErr"].to_numpy(), 5.0, rtol=1e-6)
+    assert table["epochMjdTai"][0].as_py() == 57000.5
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"dec": DEC, "gFlux": DEC}, r"r\.csv ra: missing column; expected ra and dec"),
+        ({"ra": RA, "dec": DEC, "x": DEC}, "no flux in any band"),
+        ({"ra": RA, "dec": RA, "gFlux": DEC}, "row 0 has ra 150, dec 150; expected degrees"),
+    ],
+)
+def test_what_lacks_is_said_in_one_line(tmp_path, columns, words):
+    with pytest.raises(FileFormatError, match=words) as caught:
+        io.read_refcat(_save(tmp_path / "r.csv", columns))
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_files(tmp_path):
+    (tmp_path / "r.parquet").write_text("no")
+    (tmp_path / "r.txt").write_text("no")
+    for name, words in (
+        ("r.parquet", "not Parquet"),
+        ("r.txt", "unknown kind"),
+        ("r.csv", "no such file"),
+    ):
+        with pytest.raises(FileFormatError, match=words):
+            io.read_refcat(tmp_path / name)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileFormatError, match="no catalogue here"):
+        io.read_refcat(tmp_path / "empty")
+
+
+def test_parquet_keeps_units_and_is_atomic(tmp_path):
+    table = REFCAT.to_arrow({"objectId": [1], "ra": [2.0], "dec": [3.0]})
+    for name in ("a.parquet", "b.parquet"):
+        io.write_parquet(tmp_path / name, table)
+    back = io.read_parquet(tmp_path / "a.parquet")
+    assert back.schema.equals(REFCAT.arrow_schema, check_metadata=True)
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.parquet", "b.parquet"]
