@@ -25,6 +25,7 @@ from pipeline.subtract.masks import EXCLUDED, propagate
 from pipeline.subtract.metrics import measure
 from pipeline.subtract.pixels import below, finish, residual
 from pipeline.subtract.planes import Layer, prepare
+from pipeline.subtract.saturated import restore
 from pipeline.subtract.score import score
 from pipeline.subtract.stamps import Stamps, find
 
@@ -100,7 +101,9 @@ def _difference(
     mask = propagate(masks, kernel, config.dilation_share, config.tile)
     usable = ((mask & EXCLUDED) == 0) & ~layers["science"].bad
     assert science.psf is not None
-    planes = _Planes.match(layers, kernel, usable.view(np.uint8), config)
+    source = science if kernel.convolved == "science" else template
+    saturated = source.has("SAT", "BLEED")
+    planes = _Planes.match(layers, kernel, usable.view(np.uint8), saturated, config)
     filters = design(
         kernel,
         {name: layer.noise**2 for name, layer in layers.items()},
@@ -141,12 +144,14 @@ class _Planes:
         layers: dict[str, Layer],
         kernel: MatchingKernel,
         usable: npt.NDArray[np.uint8],
+        saturated: npt.NDArray[np.bool_],
         config: Config,
     ) -> _Planes:
         """Convolve the source and subtract it from the target."""
         source, target = _roles(kernel)
         science = layers["science"]
         matched = convolve(layers[source].image, kernel, config.tile)
+        restore(matched, layers[source], layers[target], saturated, kernel)
         model = np.empty_like(matched)
         raw = np.empty(usable.size - np.count_nonzero(usable), np.float32)
         residual(

@@ -1,0 +1,160 @@
+"""Saturated pixels of the convolved image as unknowns.
+
+A clipped core leaves a halo as wide as the kernel in the difference.  The true values of its
+pixels are what makes the difference vanish in the unsaturated surroundings: a small linear least
+squares problem per core, solved with the kernel that is known already.  The core itself stays
+masked.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.compiled import compiled
+from pipeline.exposure import FloatArray, Image, MatchingKernel, polynomial_terms
+from pipeline.subtract.planes import Layer
+
+__all__ = ["restore"]
+
+_MOST = 500
+"""Pixels of the largest core that is solved."""
+
+_RIDGE = 1e-5
+_GAP = 2
+
+
+def restore(
+    matched: Image,
+    source: Layer,
+    target: Layer,
+    saturated: npt.NDArray[np.bool_],
+    kernel: MatchingKernel,
+) -> int:
+    """Solve for the saturated cores of the convolved image and correct its convolution.
+
+    Parameters
+    ----------
+    matched : ndarray, (ny, nx)
+        κ ⊗ source, changed in place.
+    source, target : Layer
+        The convolved image and the one it has to match.
+    saturated : ndarray of bool, (ny, nx)
+        Saturated pixels of the source.
+    kernel : MatchingKernel
+        The kernel, background relative to the levels of the layers.
+
+    Returns
+    -------
+    int
+        Number of cores solved.
+    """
+    y, x = np.nonzero(saturated)
+    if not len(y):
+        return 0
+    label = _groups(np.full(saturated.shape, -1, np.int32), y, x, _GAP)
+    solved = 0
+    for k in range(int(label.max()) + 1):
+        members = label == k
+        if members.sum() <= _MOST:
+            solved += _restore_core(matched, source, target, y[members], x[members], kernel)
+    return solved
+
+
+@compiled
+def _groups(
+    index: npt.NDArray[np.int32],
+    ys: npt.NDArray[np.int64],
+    xs: npt.NDArray[np.int64],
+    gap: int,
+) -> npt.NDArray[np.int64]:
+    """Label connected groups of pixels; `index` comes filled with -1."""
+    ny, nx = index.shape
+    for k in range(len(ys)):
+        index[ys[k], xs[k]] = k
+    label = np.full(len(ys), -1, np.int64)
+    stack = np.empty(len(ys), np.int64)
+    count = 0
+    for start in range(len(ys)):
+        if label[start] >= 0:
+            continue
+        label[start] = count
+        stack[0], depth = start, 1
+        while depth > 0:
+            depth -= 1
+            k = stack[depth]
+            for v in range(max(0, ys[k] - gap), min(ny, ys[k] + gap + 1)):
+                for u in range(max(0, xs[k] - gap), min(nx, xs[k] + gap + 1)):
+                    m = index[v, u]
+                    if m >= 0 and label[m] < 0:
+                        label[m] = count
+                        stack[depth] = m
+                        depth += 1
+        count += 1
+    return label
+
+
+def _restore_core(
+    matched: Image,
+    source: Layer,
+    target: Layer,
+    y: npt.NDArray[np.int64],
+    x: npt.NDArray[np.int64],
+    kernel: MatchingKernel,
+) -> int:
+    """Solve one core; zero if its surroundings say nothing."""
+    half = kernel.basis.shape[-1] // 2
+    ny, nx = matched.shape
+    rows = slice(max(0, int(y.min()) - half), min(ny, int(y.max()) + half + 1))
+    columns = slice(max(0, int(x.min()) - half), min(nx, int(x.max()) + half + 1))
+    good = ~(target.bad[rows, columns] | source.bad[rows, columns])
+    v, u = np.nonzero(good)
+    v, u = v + rows.start, u + columns.start
+    if len(v) < 3 * len(y):
+        return 0
+    response = _response(kernel.at(float(x.mean()), float(y.mean())), v, u, y, x)
+    level = polynomial_terms(x.mean(), y.mean(), kernel.shape, 2)[0, : len(kernel.background)]
+    residual = target.image[v, u] - matched[v, u] - float(level @ kernel.background)
+    weight = 1.0 / (
+        target.variance[v, u] + kernel.sum_at(x.mean(), y.mean()) ** 2 * source.variance[v, u]
+    )
+    matrix = (response * weight[:, None]).T @ response
+    matrix[np.diag_indices_from(matrix)] += _RIDGE * np.trace(matrix) / len(matrix)
+    values = np.linalg.solve(matrix, response.T @ (weight * residual))
+    source.image[y, x] += values.astype(np.float32)
+    _add(matched, kernel.at(float(x.mean()), float(y.mean())), y, x, values)
+    return 1
+
+
+def _response(
+    kernel: FloatArray,
+    v: npt.NDArray[np.int64],
+    u: npt.NDArray[np.int64],
+    y: npt.NDArray[np.int64],
+    x: npt.NDArray[np.int64],
+) -> FloatArray:
+    """Kernel that carries core pixels (y, x) to their surroundings (v, u)."""
+    half = kernel.shape[0] // 2
+    dy, dx = v[:, None] - y + half, u[:, None] - x + half
+    inside = (dy >= 0) & (dy <= 2 * half) & (dx >= 0) & (dx <= 2 * half)
+    return np.where(inside, kernel[np.clip(dy, 0, 2 * half), np.clip(dx, 0, 2 * half)], 0.0)
+
+
+def _add(
+    matched: Image,
+    kernel: FloatArray,
+    y: npt.NDArray[np.int64],
+    x: npt.NDArray[np.int64],
+    values: FloatArray,
+) -> None:
+    ny, nx = matched.shape
+    half = kernel.shape[0] // 2
+    for v, u, value in zip(y.tolist(), x.tolist(), values, strict=True):
+        y0, y1, x0, x1 = (
+            max(0, v - half),
+            min(ny, v + half + 1),
+            max(0, u - half),
+            min(nx, u + half + 1),
+        )
+        patch = kernel[y0 - v + half : y1 - v + half, x0 - u + half : x1 - u + half]
+        matched[y0:y1, x0:x1] += (value * patch).astype(np.float32)
