@@ -17,6 +17,7 @@ so that a shifted stamp and its two derivatives cost one separable pass of a few
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -84,6 +85,10 @@ class ForcedFlux:
     no_good_pixels: npt.NDArray[np.bool_]
 
     MIN_GOOD = 0.1
+
+    def take(self, keep: npt.NDArray[Any]) -> ForcedFlux:
+        """Return the entries of a Boolean or integer index."""
+        return ForcedFlux(**{name: getattr(self, name)[keep] for name in self.__slots__})
 
     @property
     def flag(self) -> npt.NDArray[np.bool_]:

@@ -1,0 +1,62 @@
+"""Configuration of detection and measurement."""
+
+from __future__ import annotations
+
+from pipeline.config import StageConfig, param
+
+__all__ = ["Config"]
+
+
+class Config(StageConfig):
+    """How sources are found, measured and classified."""
+
+    threshold: float = param(5.0, "Least |score| of a source.", gt=0)
+    ledger: float = param(3.0, "Least |score| of a peak that enters the ledger.", gt=0)
+    veto: tuple[str, ...] = param(
+        ("BAD", "SAT", "NO_DATA", "EDGE", "UNMASKEDNAN", "BLEED", "EDGEBLEED", "SAT_TEMPLATE"),
+        "Mask planes that stop a peak when set at its pixel.",
+    )
+    unusable: tuple[str, ...] = param(
+        (
+            "BAD",
+            "SAT",
+            "CR",
+            "NO_DATA",
+            "UNMASKEDNAN",
+            "BLEED",
+            "EDGEBLEED",
+            "UNLISTED",
+            "SAT_TEMPLATE",
+        ),
+        "Mask planes whose pixels are left out of every fit.",
+    )
+    min_good: float = param(
+        0.4, "Least part of Σ P² on usable pixels for a peak to become a source.", ge=0, le=1
+    )
+    prominence: float = param(
+        3.0, "Least height of a second peak above the saddle to a higher one.", ge=0
+    )
+    prominence_fraction: float = param(
+        0.05, "The same as a part of the footprint's highest score.", ge=0
+    )
+    fit_radius: float = param(8.0, "Radius of the pixels in PSF fits.", unit="pixel", gt=2)
+    max_shift: float = param(2.0, "Farthest a fitted position may move.", unit="pixel", gt=0)
+    aperture_radius: float = param(12.0, "Radius of the aperture.", unit="pixel", gt=0)
+    trail_gain: float = param(12.0, "Least Δχ² against a point for a source to be trailed.", gt=0)
+    dipole_range: float = param(
+        3.0, "Farthest opposite peak that suggests a dipole.", unit="FWHM", gt=0
+    )
+    dipole_balance: float = param(
+        0.65, "Largest part of a dipole's flux in one lobe.", gt=0.5, le=1
+    )
+    dipole_gain: float = param(20.0, "Least Δχ² of a dipole against a point.", gt=0)
+    sub_threshold: float = param(
+        4.0, "Least |score| of the sub-threshold peaks that are measured.", gt=0
+    )
+    sub_random: int = param(30, "Most sub-threshold peaks drawn at random.", ge=0)
+    sub_near: int = param(100, "Most sub-threshold peaks kept near each list of places.", ge=0)
+    sub_radius: float = param(2.0, "How near to a place.", unit="arcsec", gt=0)
+    sky_sources: int = param(20, "Empty places measured as sky sources.", ge=0)
+    reliability_cut: float = param(
+        0.5, "Reliability below which the ledger records the cut (and no alert is sent).", ge=0
+    )

@@ -1,0 +1,145 @@
+"""Dipoles: pairs of a positive and a negative lobe left by a shift between two images."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from pipeline.diasource.config import Config
+from pipeline.diasource.fits import fit_dipoles
+from pipeline.diasource.measure import Columns, Scene, covariance_columns
+from pipeline.diasource.rows import Targets
+from pipeline.diasource.select import Peaks
+from pipeline.diasource.sky import propagate, segment
+
+__all__ = ["find_partners", "fit_pairs", "weaker_lobes"]
+
+_FAINTEST_PARTNER = 0.25
+_UNRESOLVED = 0.5
+_NAMES = (
+    "dipoleMeanFlux", "dipoleFluxDiff", "dipoleRa", "dipoleDec", "dipoleLength", "dipoleAngle",
+)  # fmt: skip
+
+
+def find_partners(
+    targets: Targets, peaks: Peaks, width: float, config: Config
+) -> npt.NDArray[np.int64]:
+    """Strongest peak of the other sign near each detection, ``(n,)``, -1 for none.
+
+    It must lie within ``dipole_range`` FWHM (`width`, pixel) and reach a quarter of the score.
+    """
+    partner = np.full(len(targets.at), -1, np.int64)
+    rows = np.flatnonzero((targets.selection == 0) & ~targets.is_parent)
+    if len(rows) == 0:
+        return partner
+    tree = cKDTree(np.column_stack([peaks.x, peaks.y]))
+    near = tree.query_ball_point(targets.at[rows], config.dipole_range * width)
+    for row, found in zip(rows, near, strict=True):
+        other = np.sort(np.array(found, np.int64))
+        opposite = peaks.score[other] * targets.score[row] < 0
+        strong = np.abs(peaks.score[other]) >= _FAINTEST_PARTNER * abs(targets.score[row])
+        other = other[opposite & strong]
+        if len(other):
+            partner[row] = other[np.argmax(np.abs(peaks.score[other]))]
+    return partner
+
+
+def fit_pairs(
+    scene: Scene, targets: Targets, peaks: Peaks, partner: npt.NDArray[np.int64]
+) -> Columns:
+    """Fit a dipole to every detection that has a partner.
+
+    Returns
+    -------
+    dict
+        The ``dipole…`` columns for all targets, missing where no dipole was fitted.
+    """
+    rows = np.flatnonzero(partner >= 0)
+    here = scene.points.theta[rows]
+    there = np.column_stack([peaks.x[partner[rows]], peaks.y[partner[rows]]]).astype(float)
+    positive = (targets.score[rows] > 0)[:, None]
+    plus = np.where(positive, here[:, 1:], there)
+    minus = np.where(positive, there, here[:, 1:])
+    fits = fit_dipoles(scene.planes, scene.psf, plus, minus, here, scene.config.fit_radius)
+    frame = scene.frame.take(rows)
+    shift = (frame.jacobian @ (fits.theta[:, 2:4] - here[:, 1:])[..., None])[..., 0]
+    length, bearing, turn = segment(frame, fits.theta[:, 4], fits.theta[:, 5])
+    transform = np.zeros((len(rows), 6, 6))
+    transform[:, 0, 0] = transform[:, 1, 1] = 1.0
+    transform[:, 2:4, 2:4] = frame.jacobian
+    transform[:, 4:, 4:] = turn
+    cov = propagate(transform, fits.cov)
+    diagonal = np.diagonal(cov, axis1=1, axis2=2)
+    errors = np.sqrt(np.where(diagonal > 0, diagonal, np.nan))
+    values = (
+        fits.theta[:, 0], fits.theta[:, 1],
+        frame.ra + shift[:, 0] / np.cos(np.radians(frame.dec)), frame.dec + shift[:, 1],
+        length, bearing,
+    )  # fmt: skip
+    measured = dict(zip(_NAMES, values, strict=True))
+    measured |= {f"{name}Err": errors[:, k] for k, name in enumerate(_NAMES)}
+    measured |= covariance_columns(_NAMES, cov)
+    measured |= {"dipoleChi2": fits.chi2, "dipoleLnL": fits.ln_likelihood}
+    # a lobe of the wrong sign is no dipole, whatever its χ²
+    sound = fits.converged & (fits.theta[:, 0] > 0) & np.isfinite(errors).all(axis=1)
+    measured = {k: np.where(sound, v, np.nan) for k, v in measured.items()}
+    n = len(targets.at)
+    columns: Columns = {name: _spread(v, rows, n) for name, v in measured.items()}
+    separation = np.hypot(*fits.theta[:, 4:].T)
+    flags = {
+        "isDipole": sound
+        & _is_dipole(scene.config, fits.theta, fits.gain, separation, scene.width),
+        "dipole_flag": ~sound,
+        "dipole_flag_unresolved": separation < _UNRESOLVED * scene.width,
+        "dipoleFitAttempted": np.ones(len(rows), bool),
+    }
+    columns |= {name: _spread(v, rows, n, False) for name, v in flags.items()}
+    return columns | {"dipoleNdata": _spread(fits.ndata, rows, n, 0)}
+
+
+def _is_dipole(
+    config: Config,
+    theta: npt.NDArray[np.float64],
+    gain: npt.NDArray[np.float64],
+    separation: npt.NDArray[np.float64],
+    width: float,
+) -> npt.NDArray[np.bool_]:
+    largest_lobe = 0.5 + np.abs(theta[:, 1]) / (4.0 * np.maximum(theta[:, 0], 1e-300))
+    balanced = largest_lobe <= config.dipole_balance
+    near = separation < config.dipole_range * width
+    return np.asarray(balanced & near & (gain > config.dipole_gain))
+
+
+def _spread(
+    values: npt.NDArray[np.generic],
+    rows: npt.NDArray[np.intp],
+    n: int,
+    missing: float | bool = float("nan"),
+) -> npt.NDArray[np.generic]:
+    out = np.full(n, missing, values.dtype if missing == missing else float)
+    out[rows] = values
+    return out
+
+
+def weaker_lobes(
+    columns: Columns, targets: Targets, peaks: Peaks, partner: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """Rows that are the weaker lobe of a dipole found from the stronger one.
+
+    One dipole is one source: the weaker lobe is recorded in the ledger as ``dipoleLobe``, with
+    the scores of both lobes.
+    """
+    row_of = {int(p): k for k, p in enumerate(targets.peak) if p >= 0}
+    lobes = np.zeros(len(targets.at), bool)
+    for k in np.flatnonzero(columns["isDipole"]):
+        other = row_of.get(int(partner[k]), -1)
+        alone = other >= 0 and targets.parent[other] < 0 and targets.selection[other] == 0
+        if lobes[k] or not alone or abs(targets.score[other]) > abs(targets.score[k]):
+            continue
+        lobes[other] = True
+        peaks.stop(
+            targets.peak[[other]], "dipoleLobe", abs(targets.score[other]),
+            float(abs(targets.score[k])),
+        )  # fmt: skip
+    return lobes

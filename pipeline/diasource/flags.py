@@ -1,0 +1,92 @@
+"""What the mask says about each source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.exposure import Mask, bits
+
+__all__ = ["box_pixels", "pixel_flags", "square_side"]
+
+Ints = npt.NDArray[np.int32]
+
+_FOOTPRINT: Mapping[str, tuple[str, ...]] = {
+    "bad": ("BAD", "UNLISTED"),
+    "cr": ("CR",),
+    "edge": ("EDGE",),
+    "nodata": ("NO_DATA", "UNMASKEDNAN"),
+    "interpolated": ("INTRP",),
+    "saturated": ("SAT",),
+    "suspect": ("SUSPECT",),
+    "streak": ("STREAK",),
+    "injected": ("INJECTED",),
+    "injected_template": ("INJECTED_TEMPLATE",),
+    "bleed": ("BLEED", "EDGEBLEED"),
+    "crosstalk": ("CROSSTALK",),
+    "unlisted": ("UNLISTED",),
+    "saturated_template": ("SAT_TEMPLATE",),
+    "inexactPsf": ("INEXACT_PSF",),
+}
+_CENTER: Mapping[str, tuple[str, ...]] = {
+    "cr": ("CR",),
+    "nodata": ("NO_DATA", "UNMASKEDNAN"),
+    "interpolated": ("INTRP",),
+    "saturated": ("SAT",),
+    "suspect": ("SUSPECT",),
+    "streak": ("STREAK",),
+    "injected": ("INJECTED", "INJECTED_CORE"),
+    "injected_template": ("INJECTED_TEMPLATE",),
+    "saturated_template": ("SAT_TEMPLATE",),
+}
+
+
+def box_pixels(shape: tuple[int, int], x: int, y: int, half: int) -> Ints:
+    """Flat indices of the part of a square box that lies on the image."""
+    rows = np.arange(max(0, y - half), min(shape[0], y + half + 1))
+    columns = np.arange(max(0, x - half), min(shape[1], x + half + 1))
+    return (rows[:, None] * shape[1] + columns).ravel().astype(np.int32)
+
+
+def square_side(shape: tuple[int, int], pixels: Ints) -> int:
+    """Side of the smallest upright square that holds the pixels."""
+    y, x = np.divmod(pixels, shape[1])
+    return int(max(np.ptp(x), np.ptp(y))) + 1
+
+
+def pixel_flags(
+    mask: Mask, footprints: Sequence[Ints], x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
+) -> dict[str, npt.NDArray[np.bool_]]:
+    """Summarise the mask in each footprint and in the 3×3 pixels round each centre.
+
+    Parameters
+    ----------
+    mask : ndarray, (ny, nx)
+        Mask planes.
+    footprints : sequence of ndarray
+        Flat indices of each source's pixels.
+    x, y : ndarray, (n,), pixel
+        Centres.
+
+    Returns
+    -------
+    dict
+        The ``pixelFlags…`` columns.
+    """
+    flat = mask.ravel()
+    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
+    whole = np.array([_union(flat[pixels]) for pixels in footprints], np.uint32)
+    core = np.array(
+        [_union(flat[box_pixels(mask.shape, i, j, 1)]) for i, j in zip(column, row, strict=True)],
+        np.uint32,
+    )
+    flags = {f"pixelFlags_{k}": (whole & bits(*planes)) != 0 for k, planes in _FOOTPRINT.items()}
+    flags |= {f"pixelFlags_{k}Center": (core & bits(*planes)) != 0 for k, planes in _CENTER.items()}
+    outside = (column < 0) | (row < 0) | (column >= mask.shape[1]) | (row >= mask.shape[0])
+    return flags | {"pixelFlags_offimage": outside, "pixelFlags": outside}
+
+
+def _union(values: Mask) -> np.uint32:
+    return np.uint32(np.bitwise_or.reduce(values)) if values.size else np.uint32(0)

@@ -1,0 +1,375 @@
+"""All measurements of a list of sources, as columns of `pipeline.schema.DIA_SOURCE`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtr
+
+from pipeline.diasource.aperture import aperture_flux
+from pipeline.diasource.config import Config
+from pipeline.diasource.features import STAMP_FEATURES, stamp_features
+from pipeline.diasource.fits import Fits, fit_points, fit_trails
+from pipeline.diasource.moments import measure_moments
+from pipeline.diasource.planes import Planes
+from pipeline.diasource.sky import Frame, propagate, segment
+from pipeline.exposure import Exposure, FloatArray
+from pipeline.psfphot import ForcedFlux, SplinePsf, forced_flux
+
+__all__ = [
+    "Columns",
+    "Scene",
+    "covariance_columns",
+    "feature_columns",
+    "forced_columns",
+    "moment_columns",
+    "science_columns",
+    "start_points",
+    "trail_columns",
+]
+
+Columns = dict[str, npt.NDArray[Any]]
+
+_PHI0 = 1.0 / np.sqrt(2.0 * np.pi)
+_SIZE_MARGIN = 0.10
+_SIZE_FLOOR = 0.03
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scene:
+    """Sources of one difference image and what is needed to measure them.
+
+    Attributes
+    ----------
+    planes, apart : Planes
+        Pixels of the difference; the same without the children of blends.
+    psf : SplinePsf
+        PSF of the difference.
+    width : float, pixel
+        Its FWHM.
+    points : Fits
+        Point-source fits.
+    child : ndarray, (n,), bool
+        Sources that were taken out of `apart`.
+    frame : Frame
+        The sky at the fitted positions.
+    config : Config
+        Configuration.
+    """
+
+    planes: Planes
+    apart: Planes
+    psf: SplinePsf
+    width: float
+    points: Fits
+    child: npt.NDArray[np.bool_]
+    frame: Frame
+    config: Config
+
+    def take(self, keep: npt.NDArray[np.bool_]) -> Scene:
+        """Return the scene with some of the sources only."""
+        return replace(
+            self,
+            points=self.points.take(keep),
+            child=self.child[keep],
+            frame=self.frame.take(keep),
+        )
+
+    @property
+    def added(self) -> FloatArray:
+        """Flux to put back into the pixels, ``(n,)``: that of children, 0 for others."""
+        return np.asarray(np.where(self.child, np.nan_to_num(self.points.theta[:, 0]), 0.0))
+
+    def groups(self) -> Iterator[tuple[Planes, npt.NDArray[np.intp]]]:
+        """Pixels with the sources to measure on them, at most 64 at a time."""
+        for planes, chosen in ((self.planes, ~self.child), (self.apart, self.child)):
+            index = np.flatnonzero(chosen)
+            for start in range(0, max(len(index), 1), 64):
+                yield planes, index[start : start + 64]
+
+    def local(
+        self, index: npt.NDArray[np.intp]
+    ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """PSF coefficients, flux and position from the middle pixel, and middle pixels."""
+        theta = self.points.theta[index]
+        middle = np.rint(theta[:, 1:])
+        own = np.ascontiguousarray(theta - np.column_stack([np.zeros(len(index)), middle]))
+        x, y = np.ascontiguousarray(middle[:, 0]), np.ascontiguousarray(middle[:, 1])
+        return self.psf.coefficients(x, y), own, x, y
+
+
+def start_points(
+    planes: Planes,
+    psf: SplinePsf,
+    at: FloatArray,
+    children: npt.NDArray[np.intp],
+    fixed: npt.NDArray[np.bool_],
+    config: Config,
+) -> tuple[Fits, Planes, ForcedFlux]:
+    """Fit point sources at peaks; where that fails, or where `fixed`, keep the forced flux.
+
+    Returns
+    -------
+    fits : Fits
+        Point-source fits, with peak positions and forced fluxes where they failed.
+    apart : Planes
+        Pixels without the children.
+    forced : ForcedFlux
+        Fluxes at the peaks.
+    """
+    forced = forced_flux(
+        planes.image, planes.variance, planes.null, planes.mask, psf, at[:, 0], at[:, 1],
+        bad=planes.bad, radius=config.fit_radius,
+    )  # fmt: skip
+    flux = np.nan_to_num(forced.flux)
+    fits, apart = fit_points(planes, psf, at, flux, config.fit_radius, config.max_shift, children)
+    lost = np.flatnonzero(fixed | ~np.isfinite(fits.cov[:, 0, 0]))
+    theta, cov = fits.theta.copy(), fits.cov.copy()
+    theta[lost] = np.column_stack([forced.flux, at])[lost]
+    cov[lost] = np.nan
+    cov[lost, 0, 0] = forced.flux_err[lost] ** 2
+    return replace(fits, theta=theta, cov=cov, converged=fits.converged & ~fixed), apart, forced
+
+
+def covariance_columns(names: tuple[str, ...], cov: FloatArray) -> Columns:
+    """Name the off-diagonal terms ``a_b_Cov`` in the order of the parameters."""
+    return {
+        f"{a}_{b}_Cov": cov[:, i, j]
+        for i, a in enumerate(names)
+        for j, b in enumerate(names)
+        if i < j
+    }
+
+
+def _sigma(cov: FloatArray, k: int) -> FloatArray:
+    return np.asarray(np.sqrt(np.where(cov[:, k, k] > 0, cov[:, k, k], np.nan)))
+
+
+def point_columns(scene: Scene, forced: ForcedFlux) -> Columns:
+    """PSF flux with its position, likelihood and χ², and the aperture flux."""
+    fits, frame = scene.points, scene.frame
+    transform = np.zeros((len(fits.theta), 3, 3))
+    transform[:, 0, 0] = 1.0
+    transform[:, 1:, 1:] = frame.jacobian
+    sky = propagate(transform, fits.cov)
+    xerr, yerr = _sigma(fits.cov, 1), _sigma(fits.cov, 2)
+    free = fits.converged
+    return {
+        "x": fits.theta[:, 1], "y": fits.theta[:, 2], "xErr": xerr, "yErr": yerr,
+        "x_y_Cov": fits.cov[:, 1, 2],
+        "ra": frame.ra, "dec": frame.dec,
+        "raErr": _sigma(sky, 1), "decErr": _sigma(sky, 2), "ra_dec_Cov": sky[:, 1, 2],
+        "centroid_flag": ~free,
+        "psfFlux": fits.theta[:, 0], "psfFluxErr": _sigma(fits.cov, 0),
+        "psfLnL": fits.ln_likelihood, "psfChi2": fits.chi2, "psfNdata": fits.ndata,
+        "psfRa": np.where(free, frame.ra, np.nan), "psfDec": np.where(free, frame.dec, np.nan),
+        "psfRaErr": np.where(free, _sigma(sky, 1), np.nan),
+        "psfDecErr": np.where(free, _sigma(sky, 2), np.nan),
+        **{
+            name: np.where(free, values, np.nan)
+            for name, values in covariance_columns(("psfFlux", "psfRa", "psfDec"), sky).items()
+        },
+        "psfFlux_flag": ~np.isfinite(fits.theta[:, 0]) | forced.flag,
+        "psfFlux_flag_edge": forced.edge,
+        "psfFlux_flag_noGoodPixels": forced.no_good_pixels,
+        "psfFlux_flag_excursion": ~free & np.isfinite(fits.cov[:, 1, 1]),
+        **_aperture(scene),
+    }  # fmt: skip
+
+
+def _aperture(scene: Scene) -> Columns:
+    out = np.full((len(scene.child), 4), np.nan)
+    for planes, index in scene.groups():
+        coef, own, x, y = scene.local(index)
+        rows = np.empty((len(index), 4))
+        aperture_flux(
+            planes, coef, scene.psf.order, own, x, y, scene.added[index],
+            float(scene.config.aperture_radius), rows,
+        )  # fmt: skip
+        out[index] = rows
+    truncated = out[:, 3] > 0
+    return {
+        "apFlux": out[:, 0],
+        "apFluxErr": np.sqrt(out[:, 1]),
+        "apFlux_flag": truncated | (out[:, 2] < 0.5),
+        "apFlux_flag_apertureTruncated": truncated,
+    }
+
+
+def forced_columns(scene: Scene, science: Exposure, template: Exposure) -> Columns:
+    """PSF fluxes on visit image and template at the centroid, and the template's brightness."""
+    x, y = scene.points.theta[:, 1], scene.points.theta[:, 2]
+    there = {}
+    for name, exposure in (("science", science), ("template", template)):
+        if exposure.psf is None:
+            raise ValueError(f"the {name} exposure has no PSF")
+        there[name] = forced_flux(
+            exposure.image, exposure.variance, None, exposure.mask, exposure.psf, x, y,
+            bad=scene.planes.bad, radius=scene.config.fit_radius,
+            correlation=exposure.noise_correlation,
+        )  # fmt: skip
+    on_science, on_template = there["science"], there["template"]
+    area = scene.frame.scale**2
+    return {
+        "scienceFlux": on_science.flux, "scienceFluxErr": on_science.flux_err,
+        "templateFlux": on_template.flux, "templateFluxErr": on_template.flux_err,
+        "forced_PsfFlux_flag": on_science.flag | on_template.flag,
+        "forced_PsfFlux_flag_edge": on_science.edge | on_template.edge,
+        "forced_PsfFlux_flag_noGoodPixels": on_science.no_good_pixels | on_template.no_good_pixels,
+        "templateBackground": on_template.mean / area,
+        "templateBackgroundErr": on_template.mean_err / area,
+    }  # fmt: skip
+
+
+def science_columns(scene: Scene, science: Exposure) -> Columns:
+    """Centroid on the visit image, where the source stands out there."""
+    assert science.psf is not None
+    planes = Planes.of(science.image, science.variance, None, science.mask, scene.planes.bad)
+    psf = SplinePsf.of(science.psf)
+    at = scene.points.theta[:, 1:]
+    start = forced_flux(
+        planes.image, planes.variance, None, planes.mask, psf, at[:, 0], at[:, 1], bad=planes.bad
+    ).flux
+    radius, reach = scene.config.fit_radius, scene.config.max_shift
+    nobody = np.empty(0, np.intp)
+    fits, _ = fit_points(planes, psf, at, np.nan_to_num(start), radius, reach, nobody)
+    good = fits.converged & (fits.theta[:, 0] > 5.0 * fits.errors[:, 0])
+    shift = (scene.frame.jacobian @ (fits.theta[:, 1:] - at)[..., None])[..., 0]
+    cov = propagate(scene.frame.jacobian, fits.cov[:, 1:, 1:])
+    columns = {
+        "scienceRa": scene.frame.ra + shift[:, 0] / np.cos(np.radians(scene.frame.dec)),
+        "scienceDec": scene.frame.dec + shift[:, 1],
+        "scienceRaErr": _sigma(cov, 0),
+        "scienceDecErr": _sigma(cov, 1),
+        "scienceRa_scienceDec_Cov": cov[:, 0, 1],
+    }
+    return {name: np.where(good, values, np.nan) for name, values in columns.items()}
+
+
+def moment_columns(scene: Scene) -> Columns:
+    """Adaptive moments with errors and covariances, those of the PSF, and the extendedness."""
+    n = len(scene.child)
+    out = np.full((n, 15), np.nan)
+    snr = np.abs(scene.points.theta[:, 0]) / scene.points.errors[:, 0]
+    radius = int(np.ceil(max(12.0, 3.0 * scene.width)))
+    for planes, index in scene.groups():
+        coef, own, x, y = scene.local(index)
+        rows = np.empty((len(index), 15))
+        measure_moments(
+            planes, coef, scene.psf.order, own, x, y, radius, scene.added[index],
+            np.nan_to_num(snr[index]), rows,
+        )  # fmt: skip
+        out[index] = rows
+    area = scene.frame.scale**2
+    xx, xy, yy = out[:, :3].T * area
+    var = out[:, 6:12].T * area**2
+    state, covered = out[:, 13], out[:, 14]
+    columns = {
+        "ixx": xx, "ixy": xy, "iyy": yy,
+        "ixxPSF": out[:, 3] * area, "ixyPSF": out[:, 4] * area, "iyyPSF": out[:, 5] * area,
+        "ixxErr": np.sqrt(var[0]), "ixyErr": np.sqrt(var[3]), "iyyErr": np.sqrt(var[5]),
+        "ixx_ixy_Cov": var[1], "ixx_iyy_Cov": var[2], "iyy_ixy_Cov": var[4],
+        "shape_flag": state != 0, "shape_flag_no_pixels": ~(covered >= 0.3),
+        "shape_flag_not_contained": state == 3, "shape_flag_oneStep": out[:, 12] > 0,
+    }  # fmt: skip
+    return columns | _extendedness(columns)
+
+
+def _extendedness(c: Columns) -> Columns:
+    """Probability that the size T = ixx + iyy exceeds the PSF's by more than a tenth.
+
+    A normal error with a floor of 3 % of the PSF's size; ½ says that the data cannot tell.
+    """
+    psf = c["ixxPSF"] + c["iyyPSF"]
+    excess = (c["ixx"] + c["iyy"]) / psf - 1.0
+    sigma = np.sqrt(c["ixxErr"] ** 2 + c["iyyErr"] ** 2 + 2.0 * c["ixx_iyy_Cov"]) / psf
+    total = np.hypot(sigma, _SIZE_FLOOR)
+    z = (excess - _SIZE_MARGIN) / total
+    slope = _PHI0 * np.exp(-0.5 * z**2) / total
+    return {"extendedness": ndtr(z), "extendednessErr": slope * sigma}
+
+
+def trail_columns(scene: Scene, moments: Columns) -> Columns:
+    """Trailed-source model: flux, position, length and bearing with their covariance."""
+    fits = _trails(scene, moments)
+    theta = fits.theta
+    frame = scene.frame
+    shift = theta[:, 1:3] - scene.points.theta[:, 1:3]
+    east, north = (frame.jacobian @ shift[..., None])[..., 0].T
+    length, bearing, turn = segment(frame, theta[:, 3], theta[:, 4])
+    transform = np.zeros((len(theta), 5, 5))
+    transform[:, 0, 0] = 1.0
+    transform[:, 1:3, 1:3] = frame.jacobian
+    transform[:, 3:, 3:] = turn
+    sky = propagate(transform, fits.cov)
+    names = ("trailFlux", "trailRa", "trailDec", "trailLength", "trailAngle")
+    edge = _reaches_edge(scene.planes, theta)
+    values = {
+        "trailFlux": theta[:, 0],
+        "trailRa": frame.ra + east / np.cos(np.radians(frame.dec)),
+        "trailDec": frame.dec + north,
+        "trailLength": length,
+        "trailAngle": (bearing + 90.0) % 180.0 - 90.0,
+    }
+    errors = {f"{name}Err": _sigma(sky, k) for k, name in enumerate(names)}
+    good = fits.converged
+    clean = {
+        k: np.where(good, v, np.nan)
+        for k, v in (values | errors | covariance_columns(names, sky)).items()
+    }
+    is_trailed = good & (fits.gain > scene.config.trail_gain)
+    return clean | {
+        "trailChi2": np.where(good, fits.chi2, np.nan),
+        "trailLnL": np.where(good, fits.ln_likelihood, np.nan),
+        "trailNdata": fits.ndata,
+        "trailAlgorithm": np.full(len(theta), 3, np.int32),
+        "trail_flag": ~good,
+        "trail_flag_edge": edge,
+        "isTrailed": is_trailed,
+        "trail_flag_short": ~is_trailed,
+    }
+
+
+def _trails(scene: Scene, moments: Columns) -> Fits:
+    """Start at the length that the excess of the second moments suggests."""
+    area = scene.frame.scale**2
+    xx, xy, yy = ((moments[k] - moments[k + "PSF"]) / area for k in ("ixx", "ixy", "iyy"))
+    angle = 0.5 * np.arctan2(2.0 * xy, xx - yy)
+    major = 0.5 * (xx + yy) + 0.5 * np.hypot(xx - yy, 2.0 * xy)
+    length = np.sqrt(12.0 * np.clip(np.nan_to_num(major), 0.0, None))
+    angle = np.nan_to_num(angle)
+    extent = np.column_stack([length * np.cos(angle), length * np.sin(angle)])
+    parts: list[tuple[npt.NDArray[np.intp], Fits]] = []
+    for planes, index in scene.groups():
+        points = np.nan_to_num(scene.points.theta[index])
+        added = scene.added[index]
+        fits = fit_trails(planes, scene.psf, points, added, extent[index], scene.width)
+        parts.append((index, fits))
+    order = np.argsort(np.concatenate([index for index, _ in parts]), kind="stable")
+    return Fits(
+        **{n: np.concatenate([getattr(f, n) for _, f in parts])[order] for n in Fits.__slots__}
+    )
+
+
+def _reaches_edge(planes: Planes, theta: FloatArray) -> npt.NDArray[np.bool_]:
+    ny, nx = planes.image.shape
+    x = theta[:, 1, None] + np.array([-0.5, 0.5]) * theta[:, 3, None]
+    y = theta[:, 2, None] + np.array([-0.5, 0.5]) * theta[:, 4, None]
+    return np.asarray(((x < 0) | (y < 0) | (x > nx - 1) | (y > ny - 1)).any(axis=1))
+
+
+def feature_columns(scene: Scene) -> Columns:
+    """Features of the pixels for the classifier."""
+    out = np.full((len(scene.child), len(STAMP_FEATURES)), np.nan)
+    for planes, index in scene.groups():
+        coef, own, x, y = scene.local(index)
+        rows = np.empty((len(index), len(STAMP_FEATURES)))
+        stamp_features(
+            planes, coef, scene.psf.order, own, x, y, scene.added[index], float(scene.width), rows
+        )
+        out[index] = rows
+    return dict(zip(STAMP_FEATURES, out.T, strict=True))

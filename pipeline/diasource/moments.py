@@ -1,0 +1,242 @@
+"""Adaptive second moments with errors that hold at every signal-to-noise ratio.
+
+The moments M are those of the elliptical Gaussian weight that matches the source (Bernstein &
+Jarvis 2002, AJ 123, 583): with u = pixel − centre and W = exp(−½ uᵀ M⁻¹ u) they solve
+
+    G₁ = Σ W D u = 0   and   G₂ = Σ W D (u uᵀ − M/2) = 0.
+
+G is linear in the pixels, so its covariance follows from their variance, and the errors of the
+solution are those of an estimating equation, J⁻¹ Cov(G) J⁻ᵀ with the full derivative J = ∂G/∂θ;
+a Gauss–Newton covariance would take the PSF for a Gaussian.
+
+Faint sources take *one* step from the moments of the PSF, M = M_psf − J⁻¹ G with J from the PSF
+times the flux: it always exists and stays nearly Gaussian.  Bright or clearly extended ones are
+iterated.  Both signs of flux are treated alike.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.compiled import compiled
+from pipeline.diasource.models import cut, invert
+from pipeline.diasource.planes import Planes
+from pipeline.exposure import FloatArray
+from pipeline.psfphot import psf_box
+
+__all__ = ["measure_moments"]
+
+
+@compiled
+def _equations(
+    d: FloatArray, v: FloatArray, theta: FloatArray, g: FloatArray, jac: FloatArray, c: FloatArray
+) -> None:
+    """Fill G, its derivative and its covariance at θ = (x, y, Mxx, Mxy, Myy)."""
+    n = d.shape[0]
+    r = n // 2
+    mxx, mxy, myy = theta[2], theta[3], theta[4]
+    det = mxx * myy - mxy * mxy
+    qxx, qxy, qyy = myy / det, -mxy / det, mxx / det
+    g[:] = 0.0
+    jac[:] = 0.0
+    c[:] = 0.0
+    q, s = np.empty(5), np.empty(5)
+    for j in range(n):
+        for i in range(n):
+            ux, uy = i - r - theta[0], j - r - theta[1]
+            ax, ay = qxx * ux + qxy * uy, qxy * ux + qyy * uy
+            exponent = ux * ax + uy * ay
+            if exponent > 36.0:
+                continue
+            w = np.exp(-0.5 * exponent)
+            q[0], q[1] = ux, uy
+            q[2], q[3], q[4] = ux * ux - 0.5 * mxx, ux * uy - 0.5 * mxy, uy * uy - 0.5 * myy
+            s[0], s[1] = ax, ay  # ∂ ln W / ∂θ
+            s[2], s[3], s[4] = 0.5 * ax * ax, ax * ay, 0.5 * ay * ay
+            wd, wv = w * d[j, i], w * w * v[j, i]
+            for a in range(5):
+                g[a] += wd * q[a]
+                for b in range(5):
+                    jac[a, b] += wd * q[a] * s[b]
+                    c[a, b] += wv * q[a] * q[b]
+            jac[0, 0] -= wd
+            jac[1, 1] -= wd
+            jac[2, 0] -= 2.0 * wd * ux
+            jac[3, 0] -= wd * uy
+            jac[3, 1] -= wd * ux
+            jac[4, 1] -= 2.0 * wd * uy
+            for a in range(2, 5):
+                jac[a, a] -= 0.5 * wd
+
+
+@compiled
+def _solve(jac: FloatArray, g: FloatArray, step: FloatArray, inverse: FloatArray) -> bool:
+    """Solve J step = −G by way of the inverse, with pivots from the normal matrix."""
+    k = g.shape[0]
+    normal, half = np.zeros((k, k)), np.empty((k, k))
+    for a in range(k):
+        for b in range(k):
+            for e in range(k):
+                normal[a, b] += jac[e, a] * jac[e, b]
+    if not invert(normal, half):
+        return False
+    for a in range(k):
+        step[a] = 0.0
+        for b in range(k):
+            inverse[a, b] = 0.0
+            for e in range(k):
+                inverse[a, b] += half[a, e] * jac[b, e]
+            step[a] -= inverse[a, b] * g[b]
+    return True
+
+
+@compiled
+def _spread(inverse: FloatArray, c: FloatArray, cov: FloatArray) -> None:
+    """J⁻¹ C J⁻ᵀ of the three moments."""
+    for a in range(3):
+        for b in range(3):
+            total = 0.0
+            for p in range(5):
+                for q in range(5):
+                    total += inverse[a + 2, p] * c[p, q] * inverse[b + 2, q]
+            cov[a, b] = total
+
+
+@compiled
+def _iterate(d: FloatArray, v: FloatArray, theta: FloatArray, largest: float) -> bool:
+    """Newton's method on G = 0, steps limited to half of the moments' size."""
+    g, jac, c = np.empty(5), np.empty((5, 5)), np.empty((5, 5))
+    step, inverse = np.empty(5), np.empty((5, 5))
+    x0, y0 = theta[0], theta[1]
+    for _ in range(40):
+        _equations(d, v, theta, g, jac, c)
+        if not _solve(jac, g, step, inverse):
+            return False
+        size = theta[2] + theta[4]
+        worst = abs(step[2]) + 2.0 * abs(step[3]) + abs(step[4])
+        shift = np.hypot(step[0], step[1])
+        factor = min(1.0, 0.5 * size / max(worst, 1e-30), 1.0 / max(shift, 1e-30))
+        for a in range(5):
+            theta[a] += factor * step[a]
+        if theta[2] <= 0.0 or theta[4] <= 0.0 or theta[2] * theta[4] <= 1.02 * theta[3] ** 2:
+            return False
+        if theta[2] + theta[4] > largest or np.hypot(theta[0] - x0, theta[1] - y0) > 4.0:
+            return False
+        if worst < 1e-7 * size and shift < 1e-6:
+            return True
+    return False
+
+
+@compiled
+def measure_moments(
+    planes: Planes,
+    coef: FloatArray,
+    order: int,
+    own: FloatArray,
+    ix: FloatArray,
+    iy: FloatArray,
+    radius: int,
+    added: FloatArray,
+    snr: FloatArray,
+    out: FloatArray,
+) -> None:
+    """Moments of sources, of the PSF under them, and their covariance.
+
+    Parameters
+    ----------
+    planes : Planes
+        Pixels.
+    coef, order : ndarray (n, side, side) and int
+        The PSF.
+    own : ndarray, (n, 3)
+        Fitted PSF flux and position (from the middle pixel).
+    ix, iy : ndarray, (n,)
+        Middle pixels.
+    radius : int, pixel
+        Half the side of the box.
+    added : ndarray, (n,)
+        PSF flux to add at the fitted position (sources taken out of the image before).
+    snr : ndarray, (n,)
+        PSF flux over its error; decides whether to iterate.
+    out : ndarray, (n, 15)
+        Mxx, Mxy, Myy; the same of the PSF; their covariance (6: xx-xx, xx-xy, xx-yy, xy-xy,
+        xy-yy, yy-yy); whether one step (1) or iterated (0); state (0 good, 1 failed, 2 no
+        pixels, 3 centre ran away); usable part of the PSF.
+    """
+    n = 2 * radius + 1
+    d, w, v = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
+    p, px, py = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
+    zero = np.zeros((n, n))
+    g, jac, c = np.empty(5), np.empty((5, 5)), np.empty((5, 5))
+    noisy = np.empty((5, 5))
+    step, inverse, cov = np.empty(5), np.empty((5, 5)), np.empty((3, 3))
+    theta, start = np.empty(5), np.empty(5)
+    for k in range(ix.shape[0]):
+        out[k] = np.nan
+        out[k, 12], out[k, 13] = 1.0, 2.0
+        flux = own[k, 0]
+        if not np.isfinite(flux) or flux == 0.0:
+            continue
+        used = cut(planes, int(ix[k]), int(iy[k]), float(radius), d, w, v)
+        psf_box(coef[k], own[k, 1], own[k, 2], order, p, px, py)
+        total, good = 0.0, 0.0
+        for j in range(n):
+            for i in range(n):
+                total += p[j, i] ** 2
+                if w[j, i] > 0.0:
+                    good += p[j, i] ** 2
+                    d[j, i] += added[k] * p[j, i]
+                else:  # the model stands in for what is missing
+                    d[j, i], v[j, i] = flux * p[j, i], 0.0
+        out[k, 14] = good / total
+        if used == 0 or good < 0.3 * total:
+            continue
+        out[k, 13] = 1.0
+        start[0], start[1] = own[k, 1], own[k, 2]
+        start[2], start[3], start[4] = _second(p, own[k, 1], own[k, 2])
+        if not _iterate(p, zero, start, 4.0 * radius * radius):
+            continue
+        out[k, 3], out[k, 4], out[k, 5] = start[2], start[3], start[4]
+        # G of the PSF vanishes here; that of the data over J of the PSF is the step
+        _equations(p, v, start, g, jac, c)
+        _equations(d, v, start, g, noisy, c)
+        if not _solve(flux * jac, g, step, inverse):
+            continue
+        for a in range(5):
+            theta[a] = start[a] + step[a]
+        _spread(inverse, c, cov)
+        _store(out[k], theta, cov)
+        out[k, 13] = 0.0
+        ratio = (theta[2] + theta[4]) / (start[2] + start[4])
+        sigma = np.sqrt(max(cov[0, 0] + 2.0 * cov[0, 2] + cov[2, 2], 0.0)) / (start[2] + start[4])
+        if snr[k] >= 20.0 or ratio > 1.3 + 3.0 * sigma:
+            theta[:] = start
+            if not _iterate(d, v, theta, float(radius * radius)):
+                out[k, 13] = 0.0 if snr[k] < 50.0 else 1.0
+                continue
+            _equations(d, v, theta, g, jac, c)
+            if _solve(jac, g, step, inverse):
+                _spread(inverse, c, cov)
+                _store(out[k], theta, cov)
+                out[k, 12] = 0.0
+                if np.hypot(theta[0] - own[k, 1], theta[1] - own[k, 2]) > 3.0:
+                    out[k, 13] = 3.0
+
+
+@compiled
+def _store(row: FloatArray, theta: FloatArray, cov: FloatArray) -> None:
+    row[0], row[1], row[2] = theta[2], theta[3], theta[4]
+    row[6], row[7], row[8] = cov[0, 0], cov[0, 1], cov[0, 2]
+    row[9], row[10], row[11] = cov[1, 1], cov[1, 2], cov[2, 2]
+
+
+@compiled
+def _second(p: FloatArray, x: float, y: float) -> tuple[float, float, float]:
+    """Gaussian with the stamp's noise-equivalent area, where Newton's method starts."""
+    total, square = 0.0, 0.0
+    for j in range(p.shape[0]):
+        for i in range(p.shape[1]):
+            total += p[j, i]
+            square += p[j, i] ** 2
+    variance = total * total / square / (4.0 * np.pi)
+    return variance, 0.0, variance

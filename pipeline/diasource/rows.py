@@ -1,0 +1,234 @@
+"""What becomes a row: the list of targets, their identities, and the ledger of candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from astropy.wcs import WCS
+
+from pipeline import ids
+from pipeline.diasource.config import Config
+from pipeline.diasource.detect import Footprints, Ints
+from pipeline.diasource.flags import box_pixels, pixel_flags, square_side
+from pipeline.diasource.reliability import model
+from pipeline.diasource.select import SELECTION_BITS, Peaks, sample, sky_places
+from pipeline.diasource.sky import Frame
+from pipeline.exposure import Difference, FloatArray, Mask, bits
+from pipeline.schema import CANDIDATE
+
+__all__ = ["Targets", "footprint_columns", "identity_columns", "ledger"]
+
+Columns = dict[str, npt.NDArray[Any]]
+
+_SMALL_BOX = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Targets:
+    """What is measured, in the order of the rows.
+
+    Attributes
+    ----------
+    at : ndarray, (n, 2), pixel
+        Where measuring starts.
+    score : ndarray, (n,)
+        Score there, with its sign.
+    peak, footprint, parent : ndarray, (n,), int64
+        Index of the peak, of the footprint and of the parent's row; -1 for none.
+    is_parent : ndarray, (n,), bool
+        Blends that were split.
+    selection : ndarray, (n,), int32
+        `SELECTION_BITS`, 0 for detections.
+    weight : ndarray, (n,)
+        Peaks that a row stands for.
+    """
+
+    at: FloatArray
+    score: FloatArray
+    peak: npt.NDArray[np.int64]
+    footprint: npt.NDArray[np.int64]
+    parent: npt.NDArray[np.int64]
+    is_parent: npt.NDArray[np.bool_]
+    selection: npt.NDArray[np.int32]
+    weight: FloatArray
+
+    @classmethod
+    def choose(
+        cls,
+        difference: Difference,
+        peaks: Peaks,
+        footprints: Footprints,
+        near: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]],
+        config: Config,
+    ) -> Targets:
+        """List detections with their parents, sub-threshold peaks and sky sources."""
+        exposure = difference.exposure
+        assert exposure.wcs is not None
+        seed = ids.pack(exposure.info.visit, exposure.info.detector)
+        places = {
+            name: _pixels_of(exposure.wcs, np.atleast_1d(ra), np.atleast_1d(dec))
+            for name, (ra, dec) in near.items()
+        }
+        middle = np.array([[exposure.shape[1] / 2.0], [exposure.shape[0] / 2.0]])
+        scale = float(Frame.at(exposure.wcs, *middle).scale[0])
+        faint = sample(peaks, places, config.sub_radius / scale, config, seed)
+        unusable = bits(*config.unusable) | bits(*config.veto)
+        empty = sky_places(difference.score, exposure.mask, unusable, config.sky_sources, seed)
+        return _join(_detections(peaks, footprints), _below(peaks, *faint), _sky(difference, empty))
+
+    @property
+    def is_sky(self) -> npt.NDArray[np.bool_]:
+        """Rows that stand for nothing but the sky."""
+        return np.asarray((self.selection & SELECTION_BITS["sky"]) != 0)
+
+    def usable(self, good: FloatArray, peaks: Peaks, config: Config) -> npt.NDArray[np.bool_]:
+        """Rows with enough usable pixels; the others are recorded as ``goodFraction``.
+
+        Parents stay as long as two of their children do.
+        """
+        keep = (good >= config.min_good) | self.is_sky | self.is_parent
+        lost = np.flatnonzero(~keep)
+        peaks.stop(self.peak[lost], "goodFraction", np.nan_to_num(good[lost]), config.min_good)
+        children = np.bincount(self.parent[keep & (self.parent >= 0)], minlength=len(keep))
+        return np.asarray(keep & (~self.is_parent | (children >= 2)))
+
+    def take(self, keep: npt.NDArray[np.bool_]) -> Targets:
+        """Return the rows to keep; a child whose parent goes becomes a source of its own."""
+        order = np.where(keep, np.cumsum(keep) - 1, -1)
+        parent = np.where(self.parent >= 0, order[self.parent], -1)[keep]
+        values = {name: getattr(self, name)[keep] for name in self.__slots__}
+        return Targets(**(values | {"parent": parent}))
+
+
+def _pixels_of(wcs: WCS, ra: FloatArray, dec: FloatArray) -> FloatArray:
+    return np.column_stack(wcs.all_world2pix(ra, dec, 0, quiet=True))
+
+
+def _join(*parts: list[tuple[Any, ...]]) -> Targets:
+    rows = [row for part in parts for row in part]
+    columns = list(zip(*rows, strict=True)) or [()] * 8
+    at, score, peak, footprint, parent, is_parent, selection, weight = columns
+    return Targets(
+        np.array(at, float).reshape(-1, 2),
+        np.array(score, float),
+        np.array(peak, np.int64),
+        np.array(footprint, np.int64),
+        np.array(parent, np.int64),
+        np.array(is_parent, bool),
+        np.array(selection, np.int32),
+        np.array(weight, float),
+    )
+
+
+def _detections(peaks: Peaks, footprints: Footprints) -> list[tuple[Any, ...]]:
+    accepted = np.flatnonzero(peaks.rule == "")
+    label = footprints.label[accepted]
+    crowd = np.bincount(label, minlength=len(footprints.start))
+    rows: list[tuple[Any, ...]] = []
+    parents: dict[int, int] = {}
+    for k, owner in zip(accepted.tolist(), label.tolist(), strict=True):
+        at, score = (peaks.x[k], peaks.y[k]), peaks.score[k]
+        if crowd[owner] > 1 and owner not in parents:
+            parents[owner] = len(rows)
+            rows.append((at, score, -1, owner, -1, True, 0, 1.0))
+        rows.append((at, score, k, owner, parents.get(owner, -1), False, 0, 1.0))
+    return rows
+
+
+def _below(
+    peaks: Peaks, index: npt.NDArray[np.intp], selection: Ints, weight: FloatArray
+) -> list[tuple[Any, ...]]:
+    return [
+        ((peaks.x[k], peaks.y[k]), peaks.score[k], k, -1, -1, False, s, w)
+        for k, s, w in zip(index, selection, weight, strict=True)
+    ]
+
+
+def _sky(difference: Difference, places: FloatArray) -> list[tuple[Any, ...]]:
+    return [
+        ((x, y), difference.score[int(y + 0.5), int(x + 0.5)], -1, -1, -1, False, 16, 1.0)
+        for x, y in places
+    ]
+
+
+def footprint_columns(
+    mask: Mask, targets: Targets, footprints: Footprints, columns: Columns
+) -> Columns:
+    """Pixel flags and the size of the footprint.
+
+    The footprint of a child is the part of the blend nearer to it than to its siblings; that of
+    a row without one is a box of 5×5 pixels.
+    """
+    pixels = [_pixels(mask, targets, footprints, k) for k in range(len(targets.at))]
+    sides = np.array([square_side(mask.shape, p) for p in pixels], np.int32)
+    return pixel_flags(mask, pixels, columns["x"], columns["y"]) | {"bboxSize": sides}
+
+
+def _pixels(mask: Mask, targets: Targets, footprints: Footprints, k: int) -> Ints:
+    x, y = targets.at[k]
+    if targets.footprint[k] < 0:
+        return box_pixels(mask.shape, round(x), round(y), _SMALL_BOX)
+    pixels = footprints.of(int(targets.footprint[k]))
+    if targets.parent[k] < 0:
+        return pixels
+    row, column = np.divmod(pixels, mask.shape[1])
+    siblings = np.flatnonzero(targets.parent == targets.parent[k])
+    distance = np.hypot(
+        column[:, None] - targets.at[siblings, 0], row[:, None] - targets.at[siblings, 1]
+    )
+    return np.asarray(pixels[siblings[distance.argmin(axis=1)] == k])
+
+
+def identity_columns(
+    difference: Difference, targets: Targets, peaks: Peaks, now_mjd_tai: float
+) -> dict[str, Any]:
+    """Return identifiers, epoch, selection and what is the same for a whole image."""
+    info, provenance = difference.exposure.info, difference.exposure.provenance
+    n = len(targets.at)
+    number = np.array([ids.pack(info.visit, info.detector, k + 1) for k in range(n)], np.int64)
+    with_peak = targets.peak >= 0
+    peaks.source[targets.peak[with_peak]] = number[with_peak]
+    unit = f"{info.visit}_{info.detector:02d}"
+    parent = [int(number[p]) if p >= 0 else None for p in targets.parent]
+    return {
+        "diaSourceId": number, "parentDiaSourceId": parent,
+        "visit": np.full(n, info.visit), "detector": np.full(n, info.detector),
+        "differenceImageId": [unit] * n,
+        "scienceImageId": [str(provenance.get("SCIID", unit))] * n,
+        "templateId": [provenance.get("TMPLID")] * n,
+        "midpointMjdTai": np.full(n, info.midpoint_mjd_tai),
+        "exposureTime": np.full(n, info.exptime), "band": [info.band] * n,
+        "timeProcessedMjdTai": np.full(n, now_mjd_tai),
+        "snr": np.abs(targets.score), "isNegative": targets.score < 0,
+        "isDeblendParent": targets.is_parent, "isSubThreshold": targets.selection != 0,
+        "selectionBits": targets.selection, "selectionWeight": targets.weight,
+        "reliabilityVersion": [model()["version"]] * n,
+    }  # fmt: skip
+
+
+def ledger(peaks: Peaks, visit: int, detector: int) -> pa.Table:
+    """Return the ledger as rows of `pipeline.schema.CANDIDATE`."""
+    n = len(peaks.x)
+    if n == 0:
+        return CANDIDATE.empty()
+    above = (peaks.rule == "") | (peaks.rule == "reliability")
+    return CANDIDATE.to_arrow(
+        {
+            "candidateId": [ids.pack(visit, detector, k + 1) for k in range(n)],
+            "visit": np.full(n, visit),
+            "detector": np.full(n, detector),
+            "x": peaks.x,
+            "y": peaks.y,
+            "snr": peaks.score,
+            "rule": [rule or None for rule in peaks.rule.tolist()],
+            "value": peaks.value,
+            "bound": peaks.bound,
+            "accepted": above,
+            "diaSourceId": [s if s >= 0 else None for s in peaks.source.tolist()],
+        }
+    )

@@ -1,0 +1,205 @@
+"""From a difference image to its sources."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline.diasource.config import Config
+from pipeline.diasource.detect import Footprints, find_peaks, flood
+from pipeline.diasource.dipoles import find_partners, fit_pairs, weaker_lobes
+from pipeline.diasource.measure import (
+    Columns,
+    Scene,
+    feature_columns,
+    forced_columns,
+    moment_columns,
+    point_columns,
+    science_columns,
+    start_points,
+    trail_columns,
+)
+from pipeline.diasource.planes import Planes
+from pipeline.diasource.reliability import predict
+from pipeline.diasource.rows import Targets, footprint_columns, identity_columns, ledger
+from pipeline.diasource.select import Peaks, judge
+from pipeline.diasource.sky import Frame
+from pipeline.errors import MeasurementError
+from pipeline.exposure import Difference, Exposure, Image, Mask, bits
+from pipeline.psfphot import SplinePsf, fwhm
+from pipeline.schema import DIA_SOURCE
+
+__all__ = ["VERSION", "Result", "run"]
+
+VERSION = 1
+"""Raised when the same input and configuration give different rows."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """Sources of one difference image.
+
+    Attributes
+    ----------
+    sources : pyarrow.Table
+        Rows of `pipeline.schema.DIA_SOURCE`: detections by falling |score| (parents before their
+        children), then sub-threshold peaks, then sky sources.
+    candidates : pyarrow.Table
+        Rows of `pipeline.schema.CANDIDATE`: every peak and the rule that stopped it.
+    mask : ndarray, (ny, nx)
+        Mask of the difference with DETECTED and DETECTED_NEGATIVE set.
+    metrics : mapping
+        Numbers by name.
+    """
+
+    sources: pa.Table
+    candidates: pa.Table
+    mask: Mask
+    metrics: Mapping[str, float]
+
+
+def run(
+    difference: Difference,
+    science: Exposure,
+    template: Exposure,
+    config: Config | None = None,
+    *,
+    near: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]] | None = None,
+    now_mjd_tai: float = 0.0,
+) -> Result:
+    """Detect, measure and classify the sources of a difference image.
+
+    Parameters
+    ----------
+    difference : Difference
+        Difference, score and source-free variance.
+    science : Exposure
+        The visit image.
+    template : Exposure
+        The template on the pixels of the visit image.
+    config : Config, optional
+        Configuration.
+    near : mapping of str to (ra, dec), deg, optional
+        Places near which sub-threshold peaks are kept, by the name of their list: ``object``,
+        ``ephemeris``, ``user``.
+    now_mjd_tai : float, d
+        Written as the time of processing.
+
+    Returns
+    -------
+    Result
+        Sources, ledger of candidates, mask and metrics.
+
+    Raises
+    ------
+    MeasurementError
+        If the difference has no PSF, no WCS, or no usable score anywhere.
+    """
+    config = config or Config()
+    exposure = difference.exposure
+    if exposure.psf is None or exposure.wcs is None:
+        raise MeasurementError("difference without PSF or WCS", visit=exposure.info.visit)
+    if not np.isfinite(difference.score).any():
+        raise MeasurementError("score image without a usable pixel", visit=exposure.info.visit)
+    score = np.ascontiguousarray(difference.score, np.float32)
+    x, y = find_peaks(score, config.ledger)
+    footprints = flood(score, x, y, config.threshold)
+    peaks = Peaks.of(score, x, y)
+    judge(peaks, footprints, exposure.mask, config)
+    mask = _detected(exposure.mask, score, footprints)
+    targets = Targets.choose(difference, peaks, footprints, near or {}, config)
+    columns, targets = _measure(difference, science, template, targets, peaks, config)
+    columns |= footprint_columns(mask, targets, footprints, columns)
+    columns |= identity_columns(difference, targets, peaks, now_mjd_tai)
+    low = np.flatnonzero((targets.peak >= 0) & (columns["reliability"] < config.reliability_cut))
+    peaks.stop(
+        targets.peak[low], "reliability", columns["reliability"][low], config.reliability_cut
+    )
+    return Result(
+        sources=DIA_SOURCE.to_arrow(columns) if len(targets.at) else DIA_SOURCE.empty(),
+        candidates=ledger(peaks, exposure.info.visit, exposure.info.detector),
+        mask=mask,
+        metrics=_metrics(peaks, columns, targets),
+    )
+
+
+def _detected(mask: Mask, score: Image, footprints: Footprints) -> Mask:
+    """Set the detection planes, and nothing else, afresh."""
+    out: Mask = mask & ~bits("DETECTED", "DETECTED_NEGATIVE")
+    values = score.ravel()[footprints.pixels]
+    flat = out.reshape(-1)
+    flat[footprints.pixels[values > 0]] |= bits("DETECTED")
+    flat[footprints.pixels[values < 0]] |= bits("DETECTED_NEGATIVE")
+    return out
+
+
+def _measure(
+    difference: Difference,
+    science: Exposure,
+    template: Exposure,
+    targets: Targets,
+    peaks: Peaks,
+    config: Config,
+) -> tuple[Columns, Targets]:
+    """Measure the targets; those that turn out not to be sources are dropped on the way."""
+    exposure = difference.exposure
+    assert exposure.psf is not None
+    assert exposure.wcs is not None
+    planes = Planes.of(
+        exposure.image, exposure.variance, difference.null_variance, exposure.mask,
+        bits(*config.unusable),
+    )  # fmt: skip
+    psf = SplinePsf.of(exposure.psf)
+    width = float(fwhm(exposure.psf.at(exposure.shape[1] / 2, exposure.shape[0] / 2)))
+    points, apart, forced = start_points(
+        planes, psf, targets.at, np.flatnonzero(targets.parent >= 0), targets.is_sky, config
+    )
+    keep = targets.usable(points.good, peaks, config)
+    targets, points, forced = targets.take(keep), points.take(keep), forced.take(keep)
+    partner = find_partners(targets, peaks, width, config)
+    frame = Frame.at(exposure.wcs, points.theta[:, 1], points.theta[:, 2])
+    scene = Scene(planes, apart, psf, width, points, targets.parent >= 0, frame, config)
+    dipoles = fit_pairs(scene, targets, peaks, partner)
+    lobes = weaker_lobes(dipoles, targets, peaks, partner)
+    keep = ~lobes
+    scene, targets, forced = scene.take(keep), targets.take(keep), forced.take(keep)
+    moments = moment_columns(scene)
+    columns = point_columns(scene, forced) | moments
+    columns |= forced_columns(scene, science, template) | science_columns(scene, science)
+    columns |= trail_columns(scene, moments)
+    columns |= {name: values[keep] for name, values in dipoles.items()}
+    columns["shape_flag_parent_source"] = targets.is_parent
+    columns["reliability"] = predict(_features(scene, targets, columns))
+    return columns, targets
+
+
+def _features(scene: Scene, targets: Targets, columns: Columns) -> Columns:
+    """Features of the pixels and of the measurements."""
+    size = (columns["ixx"] + columns["iyy"]) / (columns["ixxPSF"] + columns["iyyPSF"])
+    return feature_columns(scene) | {
+        "offset": np.hypot(*(scene.points.theta[:, 1:] - targets.at).T) / scene.width,
+        "logSize": np.log(np.clip(size, 0.05, 20.0)),
+    }
+
+
+def _metrics(peaks: Peaks, columns: Columns, targets: Targets) -> dict[str, float]:
+    detected = targets.selection == 0
+    pull = (columns["psfFlux"] / columns["psfFluxErr"])[targets.is_sky]
+    numbers: dict[str, Any] = {
+        "nCandidates": len(peaks.x),
+        "nSources": np.count_nonzero(detected & ~targets.is_parent),
+        "nNegative": np.count_nonzero(detected & ~targets.is_parent & (targets.score < 0)),
+        "nParents": np.count_nonzero(targets.is_parent),
+        "nDipoles": np.count_nonzero(columns["isDipole"]),
+        "nTrailed": np.count_nonzero(columns["isTrailed"] & detected),
+        "nSubThreshold": np.count_nonzero(~detected),
+        "nUnreliable": np.count_nonzero(peaks.rule == "reliability"),
+        "skyPullMean": np.mean(pull) if pull.size else np.nan,
+        "skyPullStd": np.std(pull) if pull.size else np.nan,
+    }
+    return {name: float(value) for name, value in numbers.items()}

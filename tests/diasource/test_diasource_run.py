@@ -1,0 +1,153 @@
+"""The stage as a whole: rows, ledger and mask against the truth."""
+
+import numpy as np
+import pytest
+
+from pipeline import diasource, ids
+from pipeline.errors import MeasurementError
+from pipeline.exposure import bits
+from pipeline.schema import CANDIDATE, DIA_SOURCE
+
+DEFINED = {  # columns that have a value in every detection of an isolated star
+    "ra", "dec", "raErr", "decErr", "ra_dec_Cov", "x", "y", "xErr", "yErr", "x_y_Cov", "snr",
+    "psfFlux", "psfFluxErr", "psfLnL", "psfChi2", "psfNdata", "apFlux", "apFluxErr",
+    "scienceFlux", "scienceFluxErr", "templateFlux", "templateFluxErr", "ixx", "iyy", "ixy",
+    "ixxErr", "iyyErr", "ixyErr", "ixxPSF", "extendedness", "reliability", "reliabilityVersion",
+    "templateBackground", "templateBackgroundErr", "midpointMjdTai", "bboxSize", "isNegative",
+}  # fmt: skip
+
+
+def detections(table):
+    return table.filter((table["selectionBits"].to_numpy() == 0).tolist())
+
+
+def test_every_star_is_found_with_its_sign(lab, field):
+    _, at, flux, result = field
+    found, rows = lab.match(result.sources, at)
+    assert len(found) == len(at)
+    assert detections(result.sources).num_rows == len(at)
+    negative = result.sources["isNegative"].to_numpy(zero_copy_only=False)[rows]
+    np.testing.assert_array_equal(negative, flux < 0)
+
+
+def test_tables_have_the_declared_columns(field):
+    result = field[3]
+    assert result.sources.schema.equals(DIA_SOURCE.arrow_schema)
+    assert result.candidates.schema.equals(CANDIDATE.arrow_schema)
+
+
+def test_defined_columns_are_filled(field):
+    table = detections(field[3].sources)
+    assert {n for n in DEFINED if table[n].null_count} == set()
+
+
+def test_positions_and_fluxes_agree_with_the_truth(lab, field):
+    _, at, flux, result = field
+    i, k = lab.match(result.sources, at)
+    t = result.sources
+    for name, error, truth in (
+        ("x", "xErr", at[:, 0]),
+        ("y", "yErr", at[:, 1]),
+        ("psfFlux", "psfFluxErr", flux),
+        ("apFlux", "apFluxErr", flux),
+        ("scienceFlux", "scienceFluxErr", flux),
+    ):
+        pull = (t[name].to_numpy()[k] - truth[i]) / t[error].to_numpy()[k]
+        assert 0.85 < pull.std() < 1.18, name
+        assert abs(np.mean(pull * np.sign(flux[i]))) < 0.35, name
+
+
+def test_sky_positions_are_those_of_the_wcs(lab, field):
+    scene, _, _, result = field
+    t = detections(result.sources)
+    ra, dec = scene.difference.exposure.wcs.all_pix2world(t["x"].to_numpy(), t["y"].to_numpy(), 0)
+    np.testing.assert_allclose(t["ra"].to_numpy(), ra, atol=1e-7)
+    np.testing.assert_allclose(t["dec"].to_numpy(), dec, atol=1e-7)
+    # the rotation is 0.3 rad, x and y are equally uncertain
+    np.testing.assert_allclose(
+        t["raErr"].to_numpy() * 3600, t["xErr"].to_numpy() * lab.SCALE, rtol=0.02
+    )
+
+
+def test_snr_is_the_score_at_the_peak(field):
+    scene, _, _, result = field
+    t = detections(result.sources)
+    assert np.all(t["snr"].to_numpy() > 5)
+    ledger = result.candidates
+    accepted = ledger.filter(ledger["accepted"])
+    score = scene.difference.score
+    x, y = (accepted[c].to_numpy().astype(int) for c in "xy")
+    np.testing.assert_array_equal(accepted["snr"].to_numpy(), score[y, x])
+    by_id = dict(zip(accepted["diaSourceId"].to_pylist(), accepted["snr"].to_pylist(), strict=True))
+    for number, snr in zip(t["diaSourceId"].to_pylist(), t["snr"].to_pylist(), strict=True):
+        assert snr == pytest.approx(abs(by_id[number]))
+
+
+def test_ids_are_packed_and_in_order_of_significance(field):
+    t = field[3].sources
+    numbers = t["diaSourceId"].to_pylist()
+    assert numbers == [ids.pack(1, 1, k + 1) for k in range(len(numbers))]
+    snr = detections(t)["snr"].to_numpy()
+    assert np.all(np.diff(snr) <= 0)
+
+
+def test_ledger_explains_every_peak(field):
+    scene, _, _, result = field
+    ledger = result.candidates.to_pylist()
+    assert all(abs(row["snr"]) > 3 for row in ledger)
+    for row in ledger:
+        assert row["accepted"] == (row["rule"] in (None, "reliability"))
+        if row["rule"] == "threshold":
+            assert row["value"] == pytest.approx(abs(row["snr"]))
+            assert row["value"] <= row["bound"] == 5
+        if row["accepted"]:
+            assert row["diaSourceId"] is not None
+    score = scene.difference.score
+    inner = np.abs(score[1:-1, 1:-1]) > 3
+    assert len(ledger) < inner.sum()
+
+
+def test_sub_threshold_rows_carry_weights_that_add_up(field):
+    _, _, _, result = field
+    t, ledger = result.sources, result.candidates
+    drawn = t["selectionBits"].to_numpy() == 1
+    size = np.abs(ledger["snr"].to_numpy())
+    population = np.count_nonzero((size > 4) & (size <= 5))
+    assert t["selectionWeight"].to_numpy()[drawn].sum() == pytest.approx(population)
+    assert all(t["isSubThreshold"].to_numpy(zero_copy_only=False)[drawn])
+
+
+def test_detection_planes_follow_the_sign(field):
+    scene, at, flux, result = field
+    x, y = np.rint(at).astype(int).T
+    here = result.mask[y, x]
+    assert np.all(here[flux > 0] & bits("DETECTED"))
+    assert np.all(here[flux < 0] & bits("DETECTED_NEGATIVE"))
+    assert not np.any(here[flux > 0] & bits("DETECTED_NEGATIVE"))
+    assert not np.any(scene.difference.exposure.mask)
+
+
+def test_same_input_same_rows(field):
+    scene, _, _, result = field
+    again = diasource.run(scene.difference, scene.science, scene.template)
+    assert again.sources.equals(result.sources)
+    assert again.candidates.equals(result.candidates)
+
+
+def test_nothing_there_gives_empty_tables(lab):
+    rng = np.random.default_rng(0)
+    image = np.zeros((64, 64))
+    scene = lab.scene(image, np.full((64, 64), lab.SKY), lab.Star(), rng)
+    config = diasource.Config(sky_sources=0)
+    result = diasource.run(scene.difference, scene.science, scene.template, config)
+    assert result.sources.num_rows == result.candidates.num_rows == 0
+    assert result.sources.schema.equals(DIA_SOURCE.arrow_schema)
+
+
+def test_a_score_without_pixels_is_an_error(lab, field):
+    from dataclasses import replace
+
+    scene = field[0]
+    dead = replace(scene.difference, score=np.full_like(scene.difference.score, np.nan))
+    with pytest.raises(MeasurementError, match="usable"):
+        diasource.run(dead, scene.science, scene.template)
