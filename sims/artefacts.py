@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from pipeline.camera import Box, Detector
 from pipeline.compiled import compiled
-from pipeline.exposure import FloatArray
+from pipeline.exposure import FloatArray, Image
 from sims.streams import stream
 
-__all__ = ["ARTEFACTS", "Defects", "Map", "bleed", "cosmic_rays", "defects", "mark"]
+__all__ = ["ARTEFACTS", "Defects", "Map", "bit", "bleed", "cosmic_rays", "defects"]
 
 Map = npt.NDArray[np.uint32]
 
@@ -39,14 +39,14 @@ _PACKET = 12.0  # electrons that diffuse together
 _DIFFUSION_PX = 0.45  # at the far side of the silicon
 
 
-def mark(artefacts: Map, where: npt.NDArray[np.bool_], name: str) -> None:
-    """Set one bit of an artefact map where a condition holds."""
-    artefacts[where] |= np.uint32(1 << list(ARTEFACTS).index(name))
+def bit(name: str) -> int:
+    """Return the bit of an artefact."""
+    return 1 << list(ARTEFACTS).index(name)
 
 
 def cosmic_rays(
     rng: np.random.Generator, shape: tuple[int, int], seconds: float, rate: float = _RATE
-) -> FloatArray:
+) -> Image:
     """Charge left by cosmic rays.
 
     Muons cross the thick silicon on straight lines, steep ones leaving long tracks; electrons from
@@ -75,7 +75,7 @@ def cosmic_rays(
         x, y, depth, charge = _worm(rng) if rng.random() < 0.35 else _muon(rng)
         x0, y0 = rng.uniform(-0.5, shape[1] - 0.5), rng.uniform(-0.5, shape[0] - 0.5)
         _deposit(rng, image, x + x0, y + y0, depth, charge)
-    return np.asarray(image, float)
+    return image
 
 
 def _muon(rng: np.random.Generator) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
@@ -101,18 +101,37 @@ def _worm(rng: np.random.Generator) -> tuple[FloatArray, FloatArray, FloatArray,
 
 def _deposit(
     rng: np.random.Generator,
-    image: npt.NDArray[np.float32],
+    image: Image,
     x: FloatArray,
     y: FloatArray,
     depth: FloatArray,
     charge: FloatArray,
 ) -> None:
-    packets = np.maximum(np.rint(charge / _PACKET).astype(int), 1)
-    spread = np.repeat(_DIFFUSION_PX * np.sqrt(depth), packets)
-    px = np.rint(np.repeat(x, packets) + spread * rng.standard_normal(len(spread))).astype(int)
-    py = np.rint(np.repeat(y, packets) + spread * rng.standard_normal(len(spread))).astype(int)
-    inside = (px >= 0) & (px < image.shape[1]) & (py >= 0) & (py < image.shape[0])
-    np.add.at(image, (py[inside], px[inside]), np.repeat(charge / packets, packets)[inside])
+    packets = np.maximum(np.rint(charge / _PACKET), 1.0).astype(np.int64)
+    scatter = rng.standard_normal((2, int(packets.sum())))
+    _drop(image, x, y, _DIFFUSION_PX * np.sqrt(depth), charge, packets, scatter)
+
+
+@compiled
+def _drop(
+    image: Image,
+    x: FloatArray,
+    y: FloatArray,
+    spread: FloatArray,
+    charge: FloatArray,
+    packets: npt.NDArray[np.int64],
+    scatter: FloatArray,
+) -> None:
+    ny, nx = image.shape
+    k = 0
+    for i in range(len(x)):
+        part = np.float32(charge[i] / packets[i])
+        for _ in range(packets[i]):
+            px = int(np.floor(x[i] + spread[i] * scatter[0, k] + 0.5))
+            py = int(np.floor(y[i] + spread[i] * scatter[1, k] + 0.5))
+            k += 1
+            if 0 <= px < nx and 0 <= py < ny:
+                image[py, px] += part
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,8 +148,8 @@ class Defects:
         Their bits.
     """
 
-    response: npt.NDArray[np.float32]
-    charge: npt.NDArray[np.float32]
+    response: Image
+    charge: Image
     artefacts: Map
 
 
@@ -170,12 +189,11 @@ def _listed(rng: np.random.Generator, out: Defects, box: Box) -> None:
     else:  # the glowing edges and large blemishes: a mild loss, not the same everywhere
         out.response[where] *= rng.uniform(0.85, 0.97)
         hot = False
-    bit = np.uint32(1 << list(ARTEFACTS).index("HOT" if hot else "DEAD"))
-    out.artefacts[where] |= bit | np.uint32(1 << list(ARTEFACTS).index("DEFECT"))
+    out.artefacts[where] |= np.uint32(bit("HOT" if hot else "DEAD") | bit("DEFECT"))
 
 
 def _unlisted(rng: np.random.Generator, out: Defects, *, hot: bool) -> None:
-    ny, nx = out.response.shape
+    ny, _nx = out.response.shape
     good = np.flatnonzero((out.artefacts == 0).mean(axis=0) > 0.9)
     column = int(rng.choice(good))
     start = int(rng.integers(0, ny // 2))
@@ -184,31 +202,37 @@ def _unlisted(rng: np.random.Generator, out: Defects, *, hot: bool) -> None:
         out.charge[rows, column] = 10.0 ** rng.uniform(0.0, 1.3)
     else:
         out.response[rows, column] = rng.uniform(0.1, 0.75)
-    out.artefacts[rows, column] |= np.uint32(1 << list(ARTEFACTS).index("UNLISTED"))
+    out.artefacts[rows, column] |= np.uint32(bit("UNLISTED"))
 
 
 @compiled
 def bleed(
-    charge: npt.NDArray[np.float32],
-    full_well: npt.NDArray[np.float32],
+    charge: Image,
+    full_well: Image,
     artefacts: Map,
     bleed_bit: int,
     saturated_bit: int,
-) -> None:
+) -> FloatArray:
     """Let charge beyond the full well spill up and down its column, half each way.
 
     Parameters
     ----------
     charge : ndarray, (ny, nx), float32, electron
-        Changed in place; its sum is kept, but for what runs over the ends of the columns.
+        Changed in place.
     full_well : ndarray, (nx,), float32, electron
         Capacity of the pixels of each column.
     artefacts : ndarray, (ny, nx), uint32
         Gets the two bits.
     bleed_bit, saturated_bit : int
         The bits.
+
+    Returns
+    -------
+    ndarray, (2, nx), electron
+        Charge that ran over the first and over the last row; with it the sum is kept.
     """
     ny, nx = charge.shape
+    over = np.zeros((2, nx))
     for x in range(nx):
         well = full_well[x]
         for y in range(ny):
@@ -217,9 +241,9 @@ def bleed(
                 continue
             charge[y, x] = well
             artefacts[y, x] |= np.uint32(saturated_bit)
-            for way in (-1, 1):
+            for way in range(2):
                 left = np.float32(0.5) * excess
-                j = y + way
+                j = y + 2 * way - 1
                 while left > 0.0 and 0 <= j < ny:
                     room = well - charge[j, x]
                     # A pixel that is over-full itself takes nothing now and spills later.
@@ -230,4 +254,6 @@ def bleed(
                         artefacts[j, x] |= np.uint32(bleed_bit)
                         if taken == room:
                             artefacts[j, x] |= np.uint32(saturated_bit)
-                    j += way
+                    j += 2 * way - 1
+                over[way, x] += left
+    return over

@@ -10,7 +10,7 @@ import numpy as np
 
 import pipeline.camera
 from pipeline.camera import Camera, Detector
-from pipeline.exposure import Image
+from pipeline.exposure import FloatArray, Image
 from pipeline.io import atomic_path
 from pipeline.io.hdus import array_hdu, cards, primary_hdu
 from sims.electronics import Pedestal
@@ -119,7 +119,7 @@ def true_flat(seed: int, band: str, camera: Camera, detector: Detector) -> Image
     return np.asarray(flat / flat.mean(), np.float32)
 
 
-def _dust(rng: np.random.Generator, flat: Image) -> None:
+def _dust(rng: np.random.Generator, flat: FloatArray) -> None:
     ny, nx = flat.shape
     cx, cy, size = rng.uniform(0, nx), rng.uniform(0, ny), rng.uniform(8.0, 40.0)
     x0, x1 = max(0, int(cx - 2 * size)), min(nx, int(cx + 2 * size))

@@ -70,7 +70,7 @@ def simulate(
     tell = progress or (lambda label, done, total: None)
     _write_plan(plan)
     calibration.write_camera(plan.root / "calib" / "camera", plan.profile.camera, seed)
-    with _pool(jobs) as pool:
+    with _Pool(jobs) as pool:
         tasks = [partial(_make_catalogues, plan)]
         tasks += [partial(_make_calibrations, plan, d) for d in plan.detectors]
         tasks += [partial(_make_unit, plan, v, d) for d in plan.detectors for v in plan.visits]
@@ -133,7 +133,7 @@ def _subset(what: str, all_: list[int], wanted: Iterable[int] | None) -> tuple[i
     return tuple(n for n in all_ if n in chosen)
 
 
-class _pool:
+class _Pool:
     """A pool of fresh processes, or none for a single job."""
 
     def __init__(self, jobs: int) -> None:

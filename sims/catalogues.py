@@ -31,7 +31,7 @@ _POINTS = ("star", "rr_lyrae", "eclipsing", "long_period", "agn")
 
 @lru_cache(maxsize=2)
 def _all_sources(profile: Profile, seed: int) -> npt.NDArray[Any]:
-    """Sources in all cells that any detector sees."""
+    """Return the sources in all cells that any detector sees."""
     camera = Camera.load(profile.camera)
     cells: set[int] = set()
     # Visits of one field differ by arcseconds: the first is enough.

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.exposure import NJY_ZERO_POINT
-from sims.geometry import Pointing
+from pipeline.exposure import NJY_ZERO_POINT, FloatArray
+from sims.geometry import DetectorGeometry, Pointing
 from sims.optics import PsfField
 from sims.schedule import Visit, horizon
 from sims.streams import stream
+from sims.waves import Waves
 
 __all__ = ["MEAN_GAIN", "REFERENCE_COLOUR", "Conditions", "airmass_of"]
 
@@ -26,6 +27,8 @@ _SKY = {"u": 0.3, "g": 1.0, "r": 1.9, "i": 3.2, "z": 5.0, "y": 4.5}  # relative 
 # Differential chromatic refraction within a band, arcsec per magnitude of g - i and unit tan z.
 _DCR = {"u": 0.060, "g": 0.040, "r": 0.012, "i": 0.005, "z": 0.003, "y": 0.002}
 _POINTING_ERROR = 2.5  # arcsec
+_GRADIENT = 1.0e-4  # per mm, two percent over the focal plane
+_PATCHINESS = 0.08  # relative transmission per magnitude of mean extinction
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,8 +45,12 @@ class Conditions:
         Delivered width of the PSF, the pixel's own response not included.
     sky : float, electron / pixel
         Sky collected over the exposure.
+    gradient : tuple of float, 1 / mm
+        Relative gradient of the sky over the focal plane.
     cloud : float, mag
-        Extinction by thin clouds.
+        Mean extinction by thin clouds.
+    clouds : Waves
+        Relative change of their transmission over the focal plane.
     electrons_per_njy : float
         Electrons collected from a source of 1 nJy over the exposure.
     pointing, believed : Pointing
@@ -60,7 +67,9 @@ class Conditions:
     airmass: float
     seeing: float
     sky: float
+    gradient: tuple[float, float]
     cloud: float
+    clouds: Waves
     electrons_per_njy: float
     pointing: Pointing
     believed: Pointing
@@ -104,6 +113,7 @@ class Conditions:
             - _EXTINCTION[visit.band] * (airmass - 1.0)
             - dim
         )
+        slope = rng.normal(0.0, _GRADIENT, 2)
         error = rng.normal(0.0, _POINTING_ERROR, 2) / 3600.0
         pointing = Pointing(visit.ra, visit.dec, float(rng.normal(0.0, 0.004)))
         believed = Pointing(
@@ -114,7 +124,9 @@ class Conditions:
             airmass=airmass,
             seeing=width,
             sky=float(sky_adu * MEAN_GAIN),
+            gradient=(float(slope[0]), float(slope[1])),
             cloud=dim,
+            clouds=Waves.draw(rng, _PATCHINESS * dim, (100.0, 400.0)),
             electrons_per_njy=float(10.0 ** (0.4 * (zero_point - NJY_ZERO_POINT))),
             pointing=pointing,
             believed=believed,
@@ -122,6 +134,13 @@ class Conditions:
             zenith_angle=zenith,
             refraction=_DCR[visit.band] / np.tan(np.radians(altitude)),
         )
+
+    def sky_at(self, geometry: DetectorGeometry) -> FloatArray:
+        """Sky of a detector as a plane: level at the first pixel and steps along x and y."""
+        x, y = np.array([0.0, 1.0, 0.0]), np.array([0.0, 0.0, 1.0])
+        x_mm, y_mm = geometry.to_plane(x, y)
+        level = self.sky * (1.0 + self.gradient[0] * x_mm + self.gradient[1] * y_mm)
+        return np.array([level[0], level[1] - level[0], level[2] - level[0]])
 
 
 def airmass_of(altitude: float) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +11,27 @@ import numpy.typing as npt
 from pipeline.camera import Amplifier, Detector, Section
 from pipeline.compiled import compiled
 from pipeline.exposure import FloatArray, Image
-from sims.artefacts import ARTEFACTS, Map
+from sims.artefacts import Map, bit
 from sims.streams import stream
 
-__all__ = ["Pedestal", "counts", "full_well", "linearised", "measured", "read_out", "regions"]
+__all__ = [
+    "Pedestal",
+    "Spill",
+    "full_well",
+    "linearised",
+    "measured",
+    "read_out",
+    "regions",
+    "spill",
+    "to_counts",
+]
 
 _OVER_SATURATION = 1.03  # full well over the published saturation level
 _GHOST = 3.0  # ADU from which a ghost is marked, half a sigma of a dark g sky
 _OU_ROWS = 150.0
+_SPILL_ROWS = 48  # rows at most that a bleed into the serial register corrupts
+_REGISTER_WELLS = 40.0  # capacity of the register in full wells of a pixel
+_DEFERRED = 0.4  # fraction of the spilled level that is still there in the overscan
 
 
 def _calibrated(amp: Amplifier) -> tuple[FloatArray, FloatArray]:
@@ -29,49 +42,40 @@ def _calibrated(amp: Amplifier) -> tuple[FloatArray, FloatArray]:
     return amp.linearity_nodes[: last + 1], amp.linearity[: last + 1]
 
 
-def linearised(amp: Amplifier, adu: npt.ArrayLike) -> FloatArray:
+def linearised(amp: Amplifier, adu: float | FloatArray) -> FloatArray:
     """Linear counts (ADU) of measured ones; the table is continued by its last value."""
     nodes, correction = _calibrated(amp)
-    return np.asarray(adu, float) + np.interp(adu, nodes, correction)
+    return np.asarray(adu + np.interp(adu, nodes, correction))
 
 
-def measured(amp: Amplifier, adu: npt.ArrayLike) -> FloatArray:
+def measured(amp: Amplifier, adu: float | FloatArray) -> FloatArray:
     """Measured counts (ADU) of linear ones: the exact inverse of `linearised`."""
     nodes, correction = _calibrated(amp)
-    linear = np.asarray(adu, float)
-    return linear - np.interp(linear, nodes + correction, correction)
+    return np.asarray(adu - np.interp(adu, nodes + correction, correction))
 
 
-def full_well(detector: Detector) -> Image:
-    """Capacity in electrons of the pixels of each trimmed column and row half, ``(ny, nx)``."""
-    out = np.empty(detector.shape, np.float32)
-    for amp in detector.amplifiers:
-        level = _OVER_SATURATION * amp.saturation
-        out[amp.trimmed.slices] = amp.gain * linearised(amp, level)
-    return out
+def full_well(amp: Amplifier) -> float:
+    """Return the capacity of a channel's pixels in electrons."""
+    return float(amp.gain * linearised(amp, _OVER_SATURATION * amp.saturation))
 
 
-def counts(detector: Detector, charge: Image) -> Image:
-    """Measured counts of every trimmed pixel, ADU above the pedestal, without crosstalk."""
-    out = np.empty(detector.shape, np.float32)
+def to_counts(detector: Detector, charge: Image) -> None:
+    """Turn charge (electron) in place into measured counts (ADU) without pedestal or crosstalk."""
     for amp in detector.amplifiers:
         nodes, correction = _calibrated(amp)
         box = amp.trimmed
         _to_counts(
             charge,
-            out,
             np.array([box.x0, box.x1, box.y0, box.y1]),
             1.0 / amp.gain,
             nodes + correction,
             correction,
         )
-    return out
 
 
 @compiled
 def _to_counts(
     charge: Image,
-    out: Image,
     box: npt.NDArray[np.int64],
     per_electron: float,
     nodes: FloatArray,
@@ -95,7 +99,7 @@ def _to_counts(
                     i += 1
                 t = (linear - nodes[i]) / (nodes[i + 1] - nodes[i])
                 c = correction[i] + t * (correction[i + 1] - correction[i])
-            out[y, x] = np.float32(linear - c)
+            charge[y, x] = np.float32(linear - c)
 
 
 def regions(detector: Detector) -> list[Section]:
@@ -115,8 +119,49 @@ def _hull(a: Section, b: Section) -> Section:
 
 def _cuts(spans: list[tuple[int, int]], size: int) -> dict[tuple[int, int], tuple[int, int]]:
     ordered = sorted(set(spans))
-    edges = [0, *((a[1] + b[0]) // 2 for a, b in zip(ordered, ordered[1:], strict=False)), size]
+    edges = [0, *((a[1] + b[0]) // 2 for a, b in itertools.pairwise(ordered)), size]
     return {span: (edges[i], edges[i + 1]) for i, span in enumerate(ordered)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spill:
+    """Charge that bleeding columns left in the serial registers.
+
+    Attributes
+    ----------
+    image : ndarray, (n_amps, n_rows), ADU
+        Level on the pixels of the first rows that each channel reads.
+    overscan : ndarray, (n_amps, n_rows), ADU
+        Level that is still there when the overscan of those rows is read.
+    """
+
+    image: FloatArray
+    overscan: FloatArray
+
+
+def spill(detector: Detector, over: FloatArray) -> Spill:
+    """Spread charge that ran into the serial registers over the rows that are read first.
+
+    A register holds `_REGISTER_WELLS` full wells of a pixel; what does not fit waits and comes
+    out with the following rows.
+
+    Parameters
+    ----------
+    detector : Detector
+        The detector.
+    over : ndarray, (n_amps, nx), electron
+        Charge by column, zero outside a channel's columns.
+    """
+    image = np.zeros((len(detector.amplifiers), _SPILL_ROWS))
+    for i, amp in enumerate(detector.amplifiers):
+        charge = float(over[i].sum()) / amp.gain
+        if charge <= 0.0:
+            continue
+        width = amp.trimmed.x1 - amp.trimmed.x0
+        full = _REGISTER_WELLS * amp.saturation * np.exp(-np.arange(_SPILL_ROWS) / 12.0)
+        share = np.minimum(full, np.maximum(charge - np.cumsum(full) + full, 0.0))
+        image[i] = share / width
+    return Spill(image, _DEFERRED * image)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,8 +217,10 @@ def _structure(seed: int, detector: Detector) -> Image:
 def read_out(
     rng: np.random.Generator,
     detector: Detector,
-    planes: Mapping[int, Image],
+    planes: npt.NDArray[np.float32],
+    numbers: list[int],
     pedestal: Pedestal,
+    spilled: Spill,
     artefacts: Map,
 ) -> npt.NDArray[np.uint16]:
     """Read a detector out.
@@ -184,23 +231,25 @@ def read_out(
         Read noise.
     detector : Detector
         The detector.
-    planes : mapping of int to ndarray, (ny, nx), ADU
-        `counts` of the detector and of those that leak into it; absent ones leak nothing.
+    planes : ndarray, (n, ny, nx), float32, ADU
+        Measured counts of the detector, first, and of those that leak into it.
+    numbers : list of int
+        Their CCD numbers.
     pedestal : Pedestal
         What is there without light.
+    spilled : Spill
+        Charge in the serial registers.
     artefacts : ndarray, (ny, nx), uint32
-        Gets the bit of crosstalk ghosts.
+        Gets the bits of crosstalk ghosts and of rows with spilled charge.
 
     Returns
     -------
     ndarray, raw_shape, uint16, ADU
         The raw frame.
     """
-    numbers = [detector.number, *sorted(set(planes) - {detector.number})]
-    stack = np.stack([planes[n] for n in numbers])
     noise = rng.standard_normal(detector.raw_shape, dtype=np.float32)
     raw = np.empty(detector.raw_shape, np.uint16)
-    bit = 1 << list(ARTEFACTS).index("CROSSTALK")
+    bits = np.array([bit("CROSSTALK"), bit("EDGEBLEED")], np.int64)
     for i, (amp, region) in enumerate(zip(detector.amplifiers, regions(detector), strict=True)):
         where, strength = _leaks(detector, amp, numbers)
         _digitise(
@@ -209,15 +258,18 @@ def read_out(
             np.float32(amp.read_noise / amp.gain),
             pedestal.rows[i],
             pedestal.structure,
-            stack,
+            planes,
             _box(region),
             _box(amp.data),
             _box(amp.trimmed),
+            _box(amp.overscan),
             np.array([amp.at_top, amp.at_right], np.int64),
             where,
             strength,
+            spilled.image[i],
+            spilled.overscan[i],
             artefacts,
-            bit,
+            bits,
         )
     return raw
 
@@ -265,15 +317,22 @@ def _digitise(
     region: npt.NDArray[np.int64],
     data: npt.NDArray[np.int64],
     trimmed: npt.NDArray[np.int64],
+    overscan: npt.NDArray[np.int64],
     corner: npt.NDArray[np.int64],
     where: npt.NDArray[np.int64],
     strength: FloatArray,
+    spilled: FloatArray,
+    deferred: FloatArray,
     artefacts: Map,
-    bit: int,
+    bits: npt.NDArray[np.int64],
 ) -> None:
     for y in range(region[2], region[3]):
+        read = data[3] - 1 - y if corner[0] else y - data[2]
+        flooded = 0 <= read < len(spilled) and spilled[read] > 0.0
         for x in range(region[0], region[1]):
             value = rows[y] + sigma * noise[y, x]
+            if flooded and overscan[0] <= x < overscan[1]:
+                value += deferred[read]
             if data[0] <= x < data[1] and data[2] <= y < data[3]:
                 dx, dy = x - data[0], y - data[2]
                 tx, ty = trimmed[0] + dx, trimmed[2] + dy
@@ -289,6 +348,9 @@ def _digitise(
                     sx = w[2] - 1 - dx if w[6] else w[1] + dx
                     ghost += _leak(stack[w[0], sy, sx], strength[k])
                 if abs(ghost) > _GHOST:
-                    artefacts[ty, tx] |= np.uint32(bit)
+                    artefacts[ty, tx] |= np.uint32(bits[0])
+                if flooded:
+                    artefacts[ty, tx] |= np.uint32(bits[1])
+                    value += spilled[read]
                 value += ghost
             raw[y, x] = np.uint16(min(max(np.floor(value + 0.5), 0.0), 65535.0))

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.exposure import FloatArray
 
@@ -75,7 +76,7 @@ def build_table(path: Path = _FILE) -> None:
 
 @lru_cache(maxsize=1)
 def transforms() -> FloatArray:
-    """Transforms, ``(n_indices, n_q)``, at multiples of `STEP`; unity at q = 0."""
+    """Return the transforms, ``(n_indices, n_q)``, at multiples of `STEP`; unity at q = 0."""
     from scipy.interpolate import CubicSpline
 
     with np.load(_FILE) as f:
@@ -92,7 +93,9 @@ def _profiles() -> tuple[FloatArray, FloatArray]:
         return f["radius"].astype(float), f["brightness"].astype(float)
 
 
-def reach(index: FloatArray, flux: FloatArray, radius: FloatArray, level: float) -> FloatArray:
+def reach(
+    index: npt.NDArray[np.int64], flux: FloatArray, radius: FloatArray, level: float
+) -> FloatArray:
     """Radius in pixels out to which galaxies are brighter than a level.
 
     Parameters

@@ -18,7 +18,7 @@ __all__ = ["DetectorGeometry", "Pointing", "tpv_cards", "unit_vectors"]
 
 
 def unit_vectors(ra: npt.ArrayLike, dec: npt.ArrayLike) -> FloatArray:
-    """Unit vectors, ``(n, 3)``, of positions in degrees."""
+    """Return unit vectors, ``(n, 3)``, of positions in degrees."""
     a, d = np.radians(np.atleast_1d(ra)), np.radians(np.atleast_1d(dec))
     return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)
 

@@ -47,7 +47,7 @@ _BAND_AMPLITUDE = np.array([1.2, 1.0, 0.75, 0.62, 0.55, 0.5])
 
 
 def fluxes(sources: npt.NDArray[Any], band: str, mjd: float) -> FloatArray:
-    """True fluxes of sources at one time.
+    """Evaluate the true fluxes of sources at one time.
 
     Parameters
     ----------

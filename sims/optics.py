@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from pipeline.exposure import FloatArray
 from sims.streams import stream
+from sims.waves import Waves
 
 __all__ = ["INSTRUMENT_FWHM", "PROFILE_STEP", "PsfField", "profile_table"]
 
@@ -28,7 +29,8 @@ _KOLMOGOROV_FWHM = 0.9758634299  # in units of λ / r0
 _FRIED = 0.5 * 6.8838771822938
 _GAUSS_FWHM = 2.3548200450309493
 _WING = 0.14231  # 2^p Γ(1 + p/2) / (π |Γ(-p/2)|), p = 5/3: the r^(-11/3) wing of exp(-a k^p)
-_MODES = 5
+_SIZE, _SHEAR = 0.030, 0.015
+_LENGTHS = (150.0, 400.0)  # mm
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,13 +43,15 @@ class PsfField:
         Width in the mean over the focal plane, the pixel's own response not included.
     pixel_scale : float, arcsec
         Size of a pixel.
-    waves : ndarray, (3, n_modes, 4)
-        For relative size and the two shears: amplitude, wave vector (rad / mm) and phase.
+    size, g1, g2 : Waves
+        Relative change of the size, and shear in pixel axes, over the focal plane.
     """
 
     fwhm: float
     pixel_scale: float
-    waves: FloatArray
+    size: Waves
+    g1: Waves
+    g2: Waves
 
     @classmethod
     def draw(
@@ -67,29 +71,14 @@ class PsfField:
             Whether it varies over the focal plane.
         """
         rng = stream(seed, visit, 0, "psf")
-        direction = rng.uniform(0, 2 * np.pi, (3, _MODES))
-        length = 2 * np.pi / rng.uniform(150.0, 400.0, (3, _MODES))
-        amplitude = np.array([0.030, 0.015, 0.015])[:, None] * rng.uniform(0.5, 1.0, (3, _MODES))
-        waves = np.stack(
-            [
-                amplitude * varying,
-                length * np.cos(direction),
-                length * np.sin(direction),
-                rng.uniform(0, 2 * np.pi, (3, _MODES)),
-            ],
-            axis=-1,
-        )
-        return cls(fwhm / pixel_scale, pixel_scale, waves)
+        waves = [Waves.draw(rng, a * varying, _LENGTHS) for a in (_SIZE, _SHEAR, _SHEAR)]
+        return cls(fwhm / pixel_scale, pixel_scale, *waves)
 
     def at(
         self, x_mm: npt.ArrayLike, y_mm: npt.ArrayLike
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Relative size and shears g1, g2 (pixel axes) at positions in the focal plane."""
-        x, y = np.asarray(x_mm, float)[..., None], np.asarray(y_mm, float)[..., None]
-        out = [
-            (w[:, 0] * np.sin(w[:, 1] * x + w[:, 2] * y + w[:, 3])).sum(axis=-1) for w in self.waves
-        ]
-        return 1.0 + out[0], out[1], out[2]
+        return 1.0 + self.size.at(x_mm, y_mm), self.g1.at(x_mm, y_mm), self.g2.at(x_mm, y_mm)
 
     @property
     def atmosphere_fwhm(self) -> float:
@@ -100,7 +89,8 @@ class PsfField:
     @property
     def wing(self) -> float:
         """Surface brightness of a unit source far out, times r^(11/3); pixel units."""
-        return _WING * _FRIED * (self.atmosphere_fwhm / _KOLMOGOROV_FWHM / (2 * np.pi)) ** (5 / 3)
+        wave = self.atmosphere_fwhm / _KOLMOGOROV_FWHM / (2 * np.pi)
+        return float(_WING * _FRIED * wave ** (5 / 3))
 
 
 def profile_table(psf: PsfField) -> FloatArray:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-import numpy as np
-
 from pipeline.camera import Camera
 from sims.conditions import Conditions
 from sims.schedule import Visit, hits2015
@@ -37,6 +35,8 @@ class Profile:
         Largest extinction by clouds.
     known_asteroids, unknown_asteroids, near_earth : float
         Bodies per detector and night: in the ephemerides, not in them, and fast ones.
+    trails : float
+        Satellites and aeroplanes per visit over the whole focal plane.
     unlisted_columns : int
         Bad columns per detector that are in no list.
     turbulence : float, arcsec
@@ -56,6 +56,7 @@ class Profile:
     known_asteroids: int = 3
     unknown_asteroids: int = 1
     near_earth: float = 0.15
+    trails: float = 0.8
     unlisted_columns: int = 4
     turbulence: float = 0.008
     description: str = ""
@@ -125,7 +126,7 @@ def _seven_visits() -> tuple[Visit, ...]:
 @lru_cache(maxsize=1)
 def profiles() -> dict[str, Profile]:
     """Return every profile by name."""
-    area = np.prod([512 * 0.2626 / 3600.0] * 2)
+    area = (512 * 0.2626 / 3600.0) ** 2
     found = [
         Profile(
             "tiny",
@@ -139,9 +140,10 @@ def profiles() -> dict[str, Profile]:
                 flares=4.0 / area,
                 variables=8.0 / area,
                 agn=4.0 / area,
-                star_limits=(14.0, 25.0),
+                star_limits=(13.5, 25.0),
             ),
             unlisted_columns=2,
+            trails=0.3,
             known_asteroids=2,
             description="two CCDs of 512 x 512 pixels, seven visits: a whole campaign in seconds",
         ),

@@ -200,7 +200,7 @@ def _data_length(header: fits.Header) -> int:
     axes = [header[f"NAXIS{i + 1}"] for i in range(header["NAXIS"])]
     size = math.prod(axes) if axes else 0
     size = abs(header["BITPIX"]) // 8 * header.get("GCOUNT", 1) * (header.get("PCOUNT", 0) + size)
-    return -(-size // _BLOCK) * _BLOCK
+    return int(-(-size // _BLOCK) * _BLOCK)
 
 
 def write_raw(

@@ -1,6 +1,6 @@
 """Noise-free images of many sources: one product in Fourier space per source and stamp.
 
-    I(k) = flux · G_n(|S_gal k| r_h) · P(|S_psf k| s) · sinc(k_x) sinc(k_y) · sinc(k·t) · exp(-i k·c)
+    I(k) = flux · G_n(|S_gal k| r_h) · P(|S_psf k| s) · sinc(k_x) sinc(k_y) sinc(k·t) · exp(-i k·c)
 
 G is the transform of a Sérsic profile, P that of the point spread function, t a trail, c the
 position.  Stamps are as large as the source is visible, at least `MIN_SIDE_STAR` pixels: what
@@ -138,7 +138,8 @@ def stamp_sides(light: Light, psf: PsfField, edge: float) -> npt.NDArray[np.int6
     wanted = 2.0 * half + trail
     least = np.where(galaxy, MIN_SIDE_GALAXY, MIN_SIDE_STAR)
     wanted = np.maximum(wanted, least + trail)
-    return np.asarray(SIDES)[np.minimum(np.searchsorted(SIDES, wanted), len(SIDES) - 1)]
+    row = np.minimum(np.searchsorted(SIDES, wanted), len(SIDES) - 1)
+    return np.asarray(np.array(SIDES)[row], np.int64)
 
 
 def _quadratic_forms(

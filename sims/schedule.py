@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import math
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,7 +24,7 @@ LONGITUDE = -70.81489
 """Longitude in degrees, east positive (the headers write it west positive)."""
 
 _TABLE = Path(__file__).parent / "data" / "hits2015.csv"
-_MJD_EPOCH = datetime(1858, 11, 17, tzinfo=timezone.utc)
+_MJD_EPOCH = datetime(1858, 11, 17, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Visit:
     @property
     def start_mjd_utc(self) -> float:
         """Start of the exposure, UTC, modified Julian date."""
-        when = datetime.fromisoformat(self.start).replace(tzinfo=timezone.utc)
+        when = datetime.fromisoformat(self.start).replace(tzinfo=UTC)
         return (when - _MJD_EPOCH) / timedelta(days=1)
 
     @property

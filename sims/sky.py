@@ -82,7 +82,7 @@ class Sky:
     variables: float = 400.0
     agn: float = 250.0
     visible: tuple[float, ...] = ()
-    star_limits: tuple[float, float] = (12.0, 25.0)
+    star_limits: tuple[float, float] = (11.0, 25.0)
     galaxy_limits: tuple[float, float] = (16.0, 25.0)
 
     def cell(self, number: int) -> npt.NDArray[Any]:
@@ -90,7 +90,7 @@ class Sky:
         return _cell(self, number)
 
     def sources(self, cells: tuple[int, ...]) -> npt.NDArray[Any]:
-        """Sources of several cells in the order of their numbers."""
+        """Return the sources of several cells in the order of their numbers."""
         return np.concatenate([np.empty(0, SOURCE), *(self.cell(c) for c in sorted(cells))])
 
 
@@ -173,7 +173,9 @@ def _new(kind: str, n: int) -> npt.NDArray[Any]:
     return rows
 
 
-def _power_law(rng: Any, n: int, limits: tuple[float, float], slope: float) -> FloatArray:
+def _power_law(
+    rng: np.random.Generator, n: int, limits: tuple[float, float], slope: float
+) -> FloatArray:
     """Magnitudes with counts growing as 10^(slope m)."""
     lo, hi = (10.0 ** (slope * (m - limits[1])) for m in limits)
     return np.asarray(limits[1] + np.log10(lo + (hi - lo) * rng.random(n)) / slope)
@@ -192,9 +194,10 @@ def _set_flux(rows: npt.NDArray[Any], g: FloatArray, gr: FloatArray) -> None:
         rows["flux"][:, b] = _njy(g + offset)
 
 
-def _star_colours(rng: Any, g: FloatArray) -> FloatArray:
+def _star_colours(rng: np.random.Generator, g: FloatArray) -> FloatArray:
     red = rng.random(len(g)) < np.clip(0.15 + 0.1 * (g - 16.0), 0.15, 0.7)
-    return np.where(red, rng.normal(1.35, 0.1, len(g)), rng.normal(0.5, 0.15, len(g)))
+    colour = np.where(red, rng.normal(1.35, 0.1, len(g)), rng.normal(0.5, 0.15, len(g)))
+    return np.asarray(colour)
 
 
 def _stars(cell: _Cell) -> npt.NDArray[Any]:
@@ -223,12 +226,6 @@ def _galaxies(cell: _Cell) -> npt.NDArray[Any]:
     return rows
 
 
-def _host(rng: Any, galaxies: npt.NDArray[Any], n: int) -> npt.NDArray[np.int64]:
-    # Brighter than g = 24 and likelier the brighter: stellar mass makes supernovae.
-    weight = np.sqrt(galaxies["flux"][:, 1]) * (galaxies["flux"][:, 1] > 913.0)
-    return np.asarray(rng.choice(len(galaxies), n, p=weight / weight.sum()))
-
-
 def _supernovae(cell: _Cell, galaxies: npt.NDArray[Any]) -> npt.NDArray[Any]:
     rng, n = cell.draw("supernovae", cell.sky.supernovae if cell.sky.visible else 0.0)
     rows = _new("sn_ia", n if len(galaxies) > _ENOUGH_HOSTS else 0)
@@ -253,7 +250,7 @@ def _put_into_hosts(
         return
     weight = np.sqrt(galaxies["flux"][:, 1]) * (galaxies["flux"][:, 1] > _njy(np.array(24.0)))
     host = galaxies[rng.choice(len(galaxies), n, p=weight / weight.sum())]
-    away = host["radius"] * rng.gamma(2.0, 0.5 * spread, n) if spread else np.zeros(n)
+    away: FloatArray = host["radius"] * rng.gamma(2.0, 0.5 * spread, n) if spread else np.zeros(n)
     angle = rng.uniform(0, 2 * np.pi, n)
     rows["hostId"] = host["truthId"]
     rows["dec"] = host["dec"] + away * np.cos(angle) / 3600.0

@@ -6,10 +6,10 @@ a distance, a velocity.  From then on gravity decides.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-import erfa
+import erfa  # type: ignore[import-untyped]
 import numpy as np
 import numpy.typing as npt
 
@@ -185,13 +185,13 @@ def draw_orbit(
     else:
         radius = float(rng.uniform(2.1, 3.2))
         along = float(eye @ line)
-        distance = -along + np.sqrt(along**2 - eye @ eye + radius**2)
+        distance = -along + float(np.sqrt(along**2 - eye @ eye + radius**2))
         body = eye + distance * line
         velocity = _belt_velocity(rng, body)
     delay = distance / _LIGHT
     orbit = _from_state(ident, body, velocity, mjd - delay, known=known, neo=neo)
     seen = apparent(orbit, mjd)
-    return Orbits(*(getattr(orbit, n) for n in Orbits.__slots__[:-1]), h=orbit.h + v_mag - seen.v)
+    return replace(orbit, h=orbit.h + v_mag - seen.v)
 
 
 def _belt_velocity(rng: np.random.Generator, body: FloatArray) -> FloatArray:
