@@ -30,3 +30,9 @@ def decam_instcal() -> Path:
 def kb13475() -> Path:
     """Sixteen frames of a crowded field in the Galactic bulge."""
     return _real("kb13475")
+
+
+@pytest.fixture(scope="session")
+def rubin_alerts() -> Path:
+    """Seven alerts of LSSTCam as a broker passed them on in 2026."""
+    return _real("rubin_alerts")

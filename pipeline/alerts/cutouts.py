@@ -23,7 +23,8 @@ from pipeline.psfphot import SplinePsf, psf_box
 __all__ = ["Cutter", "local_wcs", "psf_images"]
 
 _BLOCK = 2880
-_VARIABLE = ("CRVAL1", "CRVAL2", "CD1_1", "CD1_2", "CD2_1", "CD2_2", "LTV1", "LTV2")
+_VARIABLE = ("CRVAL1", "CRVAL2", "CD1_1", "CD1_2", "CD2_1", "CD2_2", "ROTPA")
+_COUNTS = ("DIASRCID", "CUTMINX", "CUTMINY")
 _UNITS = {"nJy": ("nJy", "nJy2"), "electron": ("electron", "electron2"), "adu": ("adu", "adu2")}
 
 
@@ -86,7 +87,8 @@ class Cutter:
         for k in range(len(ids)):
             n = int(side[k])
             left, low = int(column[k]) - n // 2, int(row[k]) - n // 2
-            values = (*sky[k], *matrix[k].ravel(), float(-left), float(-low))
+            turn = np.degrees(np.arctan2(matrix[k, 0, 1], matrix[k, 1, 1]))
+            values = (*sky[k], *matrix[k].ravel(), turn)
             files.append(self._file(int(ids[k]), n, left, low, values, psf[k]))
         return files
 
@@ -106,8 +108,9 @@ class Cutter:
         for name, value in zip(_VARIABLE, values, strict=True):
             at = layout.values[name]
             header[at : at + 20] = b"%20.13E" % value
-        at = layout.values["DIASRCID"]
-        header[at : at + 20] = b"%20d" % number
+        for name, count in zip(_COUNTS, (number, left, low), strict=True):
+            at = layout.values[name]
+            header[at : at + 20] = b"%20d" % count
         exposure, mask_fill = self._exposure, bits("NO_DATA")
         planes = (
             _window(exposure.image, left, low, side, np.float32(np.nan)).astype(">f4"),
@@ -131,7 +134,7 @@ class Cutter:
             len(head) + hdu.data.nbytes + len(pad)
             for head, hdu, pad in zip(headers, hdus, pads, strict=True)
         )
-        names = (*_VARIABLE, "DIASRCID")
+        names = (*_VARIABLE, *_COUNTS)
         values = {name: headers[0].index(f"{name:<8}= ".encode()) + 10 for name in names}
         return _Layout(headers, values, pads)
 
@@ -159,7 +162,10 @@ class Cutter:
         for name in _VARIABLE:
             header[name] = 0.0
         header["RADESYS"] = "ICRS"
+        header.comments["ROTPA"] = "[deg] position angle of the columns"
         header["DIASRCID"] = 0
+        header["CUTMINX"] = (0, "column of the first pixel in the image")
+        header["CUTMINY"] = (0, "row of the first pixel in the image")
         header["VISIT"], header["DETECTOR"] = info.visit, info.detector
         header["BAND"] = info.band
         header["EXPTIME"] = (info.exptime, "s")

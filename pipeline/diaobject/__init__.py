@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from pipeline.diaobject.config import Config
 from pipeline.diaobject.force import force
+from pipeline.diaobject.neighbours import nearest_objects
 from pipeline.diaobject.run import Result, run
 from pipeline.diaobject.summary import summarise, with_forced
 
-__all__ = ["VERSION", "Config", "Result", "force", "run", "summarise", "with_forced"]
+__all__ = [
+    "VERSION",
+    "Config",
+    "Result",
+    "force",
+    "nearest_objects",
+    "run",
+    "summarise",
+    "with_forced",
+]
 
 VERSION: int = 1

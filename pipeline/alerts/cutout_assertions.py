@@ -1,0 +1,163 @@
+"""Assertions on the cut-outs of a packet."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from pipeline.alerts.check import Finding, View, assertion, finite
+
+__all__: list[str] = []
+
+_NAMES = ("cutoutDifference", "cutoutScience", "cutoutTemplate")
+_BLOCK = 2880
+_MIN_SIDE, _MAX_SIDE = 30, 102
+
+
+def _files(view: View) -> dict[str, dict[str, fits.ImageHDU]]:
+    """HDUs by name of every cut-out that opens; decoded once per packet."""
+    if "cutouts" not in view.cache:
+        decoded = {n: _decode(view.packet[n]) for n in _NAMES if view.packet.get(n)}
+        view.cache["cutouts"] = {name: hdus for name, hdus in decoded.items() if hdus}
+    files: dict[str, dict[str, fits.ImageHDU]] = view.cache["cutouts"]
+    return files
+
+
+def _decode(raw: bytes) -> dict[str, fits.ImageHDU]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            hdus = fits.open(BytesIO(raw))
+            return {("PRIMARY" if k == 0 else hdu.name): hdu for k, hdu in enumerate(hdus)}
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _image(hdus: dict[str, fits.ImageHDU], name: str = "PRIMARY") -> npt.NDArray[Any] | None:
+    data = hdus[name].data if name in hdus else None
+    return np.asarray(data, float) if data is not None and data.ndim == 2 else None
+
+
+@assertion("cutouts-present")
+def _present(view: View) -> Iterator[Finding]:
+    for name in _NAMES:
+        yield Finding(bool(view.packet.get(name)), 1.0, f"{name} is absent")
+
+
+@assertion("cutouts-decode")
+def _decodes(view: View) -> Iterator[Finding]:
+    """Require FITS files whose primary HDU is a square image of 30 to 102 pixels."""
+    for name in _NAMES:
+        if view.packet.get(name):
+            hdus = _files(view).get(name, {})
+            image = _image(hdus) if hdus else None
+            shape = None if image is None else image.shape
+            square = shape is not None and shape[0] == shape[1]
+            fits_in = square and shape is not None and _MIN_SIDE <= shape[0] <= _MAX_SIDE
+            yield Finding(bool(fits_in), 1.0, f"{name}: shape {shape}")
+
+
+@assertion("cutouts-one-block-header")
+def _one_block(view: View) -> Iterator[Finding]:
+    """One consumer reads exactly 2880 bytes of header and takes the pixels from there on."""
+    for name in _files(view):
+        raw = view.packet[name]
+        ends = [k for k in range(0, _BLOCK, 80) if raw[k : k + 8] == b"END     "]
+        bitpix = b"BITPIX  =                  -32" in raw[:_BLOCK]
+        yield Finding(bool(ends) and bitpix, 1.0, f"{name}: header longer than one block")
+
+
+@assertion("cutouts-wcs")
+def _wcs(view: View) -> Iterator[Finding]:
+    """Require celestial coordinates that put the source within two pixels of the middle."""
+    for name, hdus in _files(view).items():
+        header = hdus["PRIMARY"].header
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            wcs = WCS(header)
+        if not wcs.has_celestial or not finite(view.source, "ra", "dec"):
+            yield Finding(
+                False, 99.0, f"{name}: no celestial coordinates (CTYPE {list(wcs.wcs.ctype)})"
+            )
+            continue
+        x, y = wcs.all_world2pix(view.source["ra"], view.source["dec"], 0)
+        middle = (np.array([header["NAXIS1"], header["NAXIS2"]]) - 1) / 2
+        off = float(np.hypot(x - middle[0], y - middle[1]))
+        yield Finding(off < 2.0, off, f"{name}: source {off:.2f} px from the middle")
+
+
+@assertion("cutouts-variance")
+def _variance(view: View) -> Iterator[Finding]:
+    for name, hdus in _files(view).items():
+        image, plane = _image(hdus), _image(hdus, "UNCERT")
+        holds = image is not None and plane is not None and plane.shape == image.shape
+        holds = holds and plane is not None and bool(np.nanmedian(plane) > 0)
+        yield Finding(holds, 1.0, f"{name}: no variance plane")
+
+
+@assertion("cutouts-mask")
+def _mask(view: View) -> Iterator[Finding]:
+    for name, hdus in _files(view).items():
+        mask = hdus.get("MASK")
+        holds = mask is not None and mask.data is not None and mask.data.dtype.kind in "iu"
+        yield Finding(holds, 1.0, f"{name}: no mask plane")
+
+
+@assertion("cutouts-psf")
+def _psf(view: View) -> Iterator[Finding]:
+    """Require a point spread function of unit sum."""
+    for name, hdus in _files(view).items():
+        stamp = _image(hdus, "PSFIMAGE")
+        total = float("nan") if stamp is None else float(stamp.sum())
+        yield Finding(abs(total - 1) < 0.01, abs(total - 1), f"{name}: PSF sums to {total:.4f}")
+
+
+@assertion("cutouts-same-sky")
+def _orientation(view: View) -> Iterator[Finding]:
+    """Compare science and difference, which share their noise, as they are, turned and mirrored."""
+    files = _files(view)
+    science = _image(files.get("cutoutScience", {}))
+    difference = _image(files.get("cutoutDifference", {}))
+    if science is None or difference is None or science.shape != difference.shape:
+        return
+    scores = {turn: _correlation(science, turned) for turn, turned in _turns(difference).items()}
+    own = scores.pop("as it is")
+    best = max(scores, key=lambda turn: scores[turn])
+    # a featureless or noiseless cut-out cannot be told apart from its mirror image
+    if max(own, scores[best]) > 4 / np.sqrt(difference.size):
+        detail = f"correlation {own:.3f} as it is, {scores[best]:.3f} {best}"
+        yield Finding(own >= scores[best], scores[best] - own, detail)
+
+
+def _turns(image: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+    named = {"as it is": image, "turned by 180°": image[::-1, ::-1]}
+    named |= {"mirrored in x": image[:, ::-1], "mirrored in y": image[::-1]}
+    named |= {"transposed": image.T, "turned by 90°": np.rot90(image)}
+    return named | {"turned by 270°": np.rot90(image, 3), "anti-transposed": image[::-1, ::-1].T}
+
+
+def _correlation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
+    """Rank-like correlation of the pixels outside of the core, extremes clipped."""
+    ny, nx = a.shape
+    v, u = np.mgrid[:ny, :nx]
+    outside = np.hypot(u - (nx - 1) / 2, v - (ny - 1) / 2) > 6
+    good = outside & np.isfinite(a) & np.isfinite(b)
+    if good.sum() < 100:
+        return 0.0
+    x, y = (_clipped(image[good]) for image in (a, b))
+    spread = float(np.std(x) * np.std(y))
+    return float(np.mean(x * y) / spread) if spread > 0 else 0.0
+
+
+def _clipped(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    middle = np.median(values)
+    sigma = 1.4826 * np.median(np.abs(values - middle)) or 1.0
+    clipped = np.clip(values - middle, -3 * sigma, 3 * sigma)
+    return np.asarray(clipped - clipped.mean())
