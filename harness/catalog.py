@@ -63,7 +63,9 @@ def _colour_view() -> str:
                 f"AS {a}_{b}_{kind}ColourErr"
             )
     body = ",\n  ".join(columns)
-    return f"CREATE OR REPLACE VIEW diaobject_colour AS\nSELECT diaObjectId,\n  {body}\nFROM DiaObject"
+    return (
+        f"CREATE OR REPLACE VIEW diaobject_colour AS\nSELECT diaObjectId,\n  {body}\nFROM DiaObject"
+    )
 
 
 class Catalog:
@@ -148,6 +150,23 @@ class Catalog:
         self.delete(table, **where)
         self.insert(table, rows)
 
+    def delete_keys(self, table: str, rows: pa.Table, key: str) -> None:
+        """Delete the rows whose key occurs in ``rows``."""
+        self._connection.register(_BATCH, rows.select([key]))
+        try:
+            self._run(f'DELETE FROM "{table}" WHERE "{key}" IN (SELECT "{key}" FROM "{_BATCH}")')
+        finally:
+            self._connection.unregister(_BATCH)
+
+    def replace_keys(self, table: str, rows: pa.Table, key: str) -> None:
+        """Put rows in the place of those with the same key."""
+        self.delete_keys(table, rows, key)
+        self.insert(table, rows)
+
+    def insert_rows(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Append rows given as mappings."""
+        self.insert(table, TABLES[table].from_rows(rows))
+
     def record(self, table: str, row: Mapping[str, Any], **where: Any) -> None:
         """Replace one row, given as a mapping."""
         self.replace(table, TABLES[table].from_rows([row]), **where)
@@ -168,6 +187,21 @@ class Catalog:
             The result.
         """
         return self._connection.sql(sql, params=list(parameters) or None).to_arrow_table()
+
+    def table(self, name: str, condition: str = "true", parameters: Sequence[Any] = ()) -> pa.Table:
+        """Return rows of a table with the schema it is declared with.
+
+        Parameters
+        ----------
+        name : str
+            Table.
+        condition : str
+            What follows WHERE; may hold ORDER BY.
+        parameters : sequence
+            Values of its ``?``.
+        """
+        schema = TABLES[name].arrow_schema
+        return self.query(f'SELECT * FROM "{name}" WHERE {condition}', parameters).cast(schema)
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Run a query and return its rows as dictionaries."""

@@ -22,13 +22,14 @@ __all__ = [
     "BLOCKED",
     "DONE",
     "FAILED",
-        "SKIPPED",
+    "SKIPPED",
     "STAGES",
     "Outcome",
     "StageRecord",
     "blocked",
     "cause_of",
     "measuring",
+    "now_mjd_tai",
 ]
 
 DONE, FAILED, BLOCKED, SKIPPED = "done", "failed", "blocked", "skipped"
@@ -165,11 +166,16 @@ class Measure:
         return {name: getattr(self, name) for name in names}
 
 
+def now_mjd_tai() -> float:
+    """Return the present as MJD TAI."""
+    return mjd_utc_to_tai(time.time() / 86400.0 + _UNIX_EPOCH_MJD)
+
+
 @contextmanager
 def measuring() -> Iterator[Measure]:
     """Measure wall time, CPU time and peak memory of a block."""
     measure = Measure()
-    measure.started_mjd_tai = mjd_utc_to_tai(time.time() / 86400.0 + _UNIX_EPOCH_MJD)
+    measure.started_mjd_tai = now_mjd_tai()
     _reset_peak()
     wall, cpu = time.perf_counter(), time.process_time()
     try:

@@ -19,9 +19,15 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from harness.workspace import atomic
-from pipeline import alerts, calibrate, diaobject, diasource, isr, subtract, template
+from pipeline.alerts import Config as Alerts
+from pipeline.calibrate import Config as Calibrate
 from pipeline.config import StageConfig, config_hash, param
+from pipeline.diaobject import Config as DiaObject
+from pipeline.diasource import Config as DiaSource
 from pipeline.errors import ConfigError
+from pipeline.isr import Config as Isr
+from pipeline.subtract import Config as Subtract
+from pipeline.template import Config as Template
 
 __all__ = [
     "Campaign",
@@ -48,7 +54,6 @@ class Campaign(StageConfig):
     overlap: float = param(
         0.2, "least shared fraction of the smaller frame for two frames to be one field", gt=0, le=1
     )
-    history_days: float = param(365.0, "history seen by association and alerts", unit="d", gt=0)
 
 
 class Execution(StageConfig):
@@ -80,13 +85,13 @@ class Settings(StageConfig):
     campaign: Campaign = param(Campaign(), "the campaign")
     execution: Execution = param(Execution(), "processes")
     report: Report = param(Report(), "people and words of the report")
-    isr: isr.Config = param(isr.Config(), "instrument signature removal")
-    calibrate: calibrate.Config = param(calibrate.Config(), "background, PSF, WCS, zero point")
-    template: template.Config = param(template.Config(), "template coadds")
-    subtract: subtract.Config = param(subtract.Config(), "PSF matching and subtraction")
-    diasource: diasource.Config = param(diasource.Config(), "detection and measurement")
-    diaobject: diaobject.Config = param(diaobject.Config(), "association and features")
-    alerts: alerts.Config = param(alerts.Config(), "alert packets")
+    isr: Isr = param(Isr(), "instrument signature removal")
+    calibrate: Calibrate = param(Calibrate(), "background, PSF, WCS, zero point")
+    template: Template = param(Template(), "template coadds")
+    subtract: Subtract = param(Subtract(), "PSF matching and subtraction")
+    diasource: DiaSource = param(DiaSource(), "detection and measurement")
+    diaobject: DiaObject = param(DiaObject(), "association and features")
+    alerts: Alerts = param(Alerts(), "alert packets")
 
     @classmethod
     def load(cls, path: Path, overrides: Sequence[str] = ()) -> Settings:

@@ -18,7 +18,9 @@ def init(
     ] = "",
     camera: Annotated[
         str | None,
-        typer.Option(help="Camera of real exposures: decam, generic or a TOML file.", show_default="decam"),
+        typer.Option(
+            help="Camera of real exposures: decam, generic or a TOML file.", show_default="decam"
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the simulation.")] = 42,
     name: Annotated[

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.catalog import Catalog
 from harness.execute.keys import ConfigMemory, difference_of
-from harness.execute.orders import DifferenceOrder, ForcedOrder, Order
+from harness.execute.orders import AlertOrder, DifferenceOrder, ForcedOrder, Order
 from harness.hashes import Hashes
 from harness.ledger import BLOCKED, DONE, FAILED, Outcome, StageRecord
 from harness.settings import Settings
@@ -60,9 +60,7 @@ class Book:
         Recorded with every unit.
     """
 
-    def __init__(
-        self, space: Workspace, settings: Settings, catalog: Catalog, run_id: str
-    ) -> None:
+    def __init__(self, space: Workspace, settings: Settings, catalog: Catalog, run_id: str) -> None:
         self.space, self.settings, self.catalog, self.run_id = space, settings, catalog, run_id
         self.hashes = Hashes(space.logs / "hashes.json")
         self.memory = ConfigMemory(space)
@@ -138,8 +136,12 @@ class Book:
     def put(self, records: Iterable[StageRecord]) -> None:
         """Record units that were not performed by a worker."""
         with self.catalog.transaction():
-            for record in records:
-                self._put(record)
+            self.put_within(records)
+
+    def put_within(self, records: Iterable[StageRecord]) -> None:
+        """Record units inside a transaction that is open already."""
+        for record in records:
+            self._put(record)
 
     def forget(self, stage: str) -> None:
         """Delete every unit of a stage."""
@@ -168,6 +170,8 @@ class Book:
             name = "candidate"
         elif isinstance(order, ForcedOrder):
             name = "DiaForcedSource"
+        elif isinstance(order, AlertOrder):
+            name = "alert"
         else:
             return
         path = self.space.staging(name, *order.unit)

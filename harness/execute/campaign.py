@@ -106,10 +106,12 @@ class Campaign:
         self.logbook, self.selection, self.cards, self.retry = logbook, selection, cards, retry
         self.space, self.settings = book.space, book.settings
         self.summary = Summary()
+        self._promised: set[tuple[int, int, str | None]] = set()  # by a plan that is not performed
         campaign = self.settings.campaign
         self.camera = Camera.load(self.space.camera(campaign.camera))
         frames, self.skipped = load_frames(self.space, self.camera)
-        self.frames = {f.unit: f for f in _selected(frames, selection)}
+        self.frames = {f.unit: f for f in frames}
+        self.chosen = _selected(frames, selection)
 
     def run(self) -> Summary:
         """Do what is to be done.
@@ -126,7 +128,8 @@ class Campaign:
         self._differences(plans)
         association = Association(self.book, self.frames, plans, self.cards)
         self._associate(association)
-        self._phase("forced", association.forced_orders())
+        if self._phase("forced", association.forced_orders()):
+            association.refresh_forced_means()
         self._phase("alerts", association.alert_orders())
         return self.summary
 
@@ -141,28 +144,34 @@ class Campaign:
         self.book.memory.keep(self.settings)
 
     def _visit_images(self) -> None:
-        frames = list(self.frames.values())
         references: dict[Unit, Unit] = {}
         if not self.space.refcat.is_file():
-            references = reference_frames(frames, self.settings.campaign.overlap)
-        first = [f for f in frames if f.unit not in references]
+            references = reference_frames(
+                list(self.frames.values()), self.settings.campaign.overlap
+            )
+        wanted = [f for f in self.frames.values() if f.unit in self.chosen]
+        anchors = {references[f.unit] for f in wanted if f.unit in references}
+        wanted += [self.frames[unit] for unit in sorted(anchors - self.chosen)]
+        first = [f for f in wanted if f.unit not in references]
         self._phase("visit image", [self._image_order(f, None) for f in first])
-        rest = [f for f in frames if f.unit in references]
-        usable = [f for f in rest if self._done(references[f.unit], "calibrate")]
-        self._block(rest, usable, "isr", "reference frame failed")
-        orders = [self._image_order(f, references[f.unit]) for f in usable]
-        if orders:
-            self._phase("aligned", orders)
+        rest = [f for f in wanted if f.unit in references]
+        if rest:
+            usable = [f for f in rest if self._done(references[f.unit], "calibrate")]
+            orders = [self._image_order(f, references[f.unit]) for f in usable]
+            lost = [f.unit for f in rest if f not in usable]
+            self._phase("aligned image", orders, _blocked(lost, "isr", "its reference failed"))
 
     def _templates(self) -> list[TemplatePlan]:
-        good = [f for f in self.frames.values() if self._done(f.unit, "calibrate")]
+        """Plan all templates; make those of the chosen units."""
+        campaign = self.settings.campaign
         rows = self.book.catalog.rows("SELECT visit, detector, psfFwhm FROM visit_image")
         seeing = {(r["visit"], r["detector"]): r["psfFwhm"] or float("inf") for r in rows}
-        campaign = self.settings.campaign
+        good = [f for f in self.frames.values() if self._done(f.unit, "calibrate")]
         good = assign_roles(good, campaign, seeing)
         self.frames |= {f.unit: f for f in good}
         plans = plan_templates(good, campaign, seeing)
-        self._phase("template", [self._template_order(p) for p in plans])
+        wanted = [p for p in plans if self.chosen.intersection(p.serves)]
+        self._phase("template", [self._template_order(p) for p in wanted])
         return plans
 
     def _differences(self, plans: Sequence[TemplatePlan]) -> None:
@@ -173,8 +182,8 @@ class Campaign:
             plan = planned.get(frame.unit)
             trouble = self._difference_trouble(frame, plan)
             if trouble or plan is None:
-                records.append(StageRecord(*frame.unit, "subtract", BLOCKED, "BLOCKED", trouble))
-                records.append(StageRecord(*frame.unit, "diasource", BLOCKED, "BLOCKED", "subtract"))
+                records += _blocked([frame.unit], "subtract", trouble)
+                records += _blocked([frame.unit], "diasource", "subtract")
             else:
                 orders.append(self._difference_order(frame, plan))
         self._phase("difference", orders, records)
@@ -190,17 +199,18 @@ class Campaign:
 
     def _associate(self, association: Association) -> None:
         visits = association.pending()
-        self._start("association", len(visits))
+        if self.executor is not None:
+            association.reset({v for v, _ in visits})
+            visits = association.pending()  # an emptied catalogue is filled from the first visit on
+        self._start("association", len(association.visits))
+        for _ in range(len(association.visits) - len(visits)):
+            self._count("association", CACHED)
         for visit, reason in visits:
             self._note_reason("association", visit, -1, None, reason)
             if self.executor is None:
                 self._count("association", TODO)
-                continue
-            records = association.associate(visit)
-            self._finish_unit("association", records)
-        cached = len(association.visits) - len(visits)
-        if cached:
-            self._counts("association")[CACHED] += cached
+            else:
+                self._finish_unit("association", association.associate(visit))
         self.display.finish()
 
     # -- orders ------------------------------------------------------------------------------
@@ -211,7 +221,7 @@ class Campaign:
     def _image_order(self, frame: Frame, reference: Unit | None) -> VisitImageOrder:
         of, space = self.book.hashes.of, self.space
         raw = of(frame.path)
-        path = space.visit_image(*reference) if reference else None
+        path = space.staging("calibrate", *reference) if reference else None
         detrended = combine([raw, str(frame.detector), *self._calibration_hashes(frame)])
         calibrated = combine([detrended, of(space.refcat), of(path) if path else ""])
         return VisitImageOrder(
@@ -244,9 +254,7 @@ class Campaign:
         return TemplateOrder(
             visit=0,
             detector=frame.detector,
-            keys=(
-                stage_key(self.settings, "template", combine(i.sha256 for i in inputs)),
-            ),
+            keys=(stage_key(self.settings, "template", combine(i.sha256 for i in inputs)),),
             products=(self.space.template(plan.name),),
             template_id=plan.name,
             field_name=frame.field_name,
@@ -275,7 +283,6 @@ class Campaign:
             template_name=plan.name,
             template_sha256=template,
             science_sha256=science,
-            template_units=plan.inputs,
             **self._common(),
         )
 
@@ -283,8 +290,11 @@ class Campaign:
 
     def _phase(
         self, label: str, orders: Sequence[Order], troubled: Sequence[StageRecord] = ()
-    ) -> None:
-        """Perform what must be, count what need not be, record what cannot be."""
+    ) -> int:
+        """Perform what must be, count what need not be, record what cannot be.
+
+        Returns the number of orders performed.
+        """
         standings = [(order, self.book.standing(order, retry=self.retry)) for order in orders]
         todo = [order for order, standing in standings if standing.status == TODO]
         self._start(label, len(orders) + len({(t.visit, t.detector) for t in troubled}))
@@ -297,9 +307,11 @@ class Campaign:
         self._record_troubled(label, troubled)
         if self.executor is None:
             self._counts(label)[TODO] += len(todo)
+            self._promised |= {(*o.unit, o.template_id) for o in todo}
         else:
             self._perform(label, todo)
         self.display.finish()
+        return 0 if self.executor is None else len(todo)
 
     def _perform(self, label: str, todo: Sequence[Order]) -> None:
         assert self.executor is not None
@@ -319,13 +331,6 @@ class Campaign:
         self.summary.troubles += records
         for _ in {(r.visit, r.detector) for r in records}:
             self._count(label, BLOCKED)
-
-    def _block(
-        self, wanted: Sequence[Frame], usable: Sequence[Frame], stage: str, why: str
-    ) -> None:
-        lost = [f for f in wanted if f not in usable]
-        records = [StageRecord(*f.unit, stage, BLOCKED, "BLOCKED", why, attempts=0) for f in lost]
-        self._record_troubled("visit image", records)
 
     def _finish_unit(self, label: str, records: Sequence[StageRecord]) -> None:
         troubles = [r for r in records if r.status != DONE]
@@ -354,22 +359,27 @@ class Campaign:
         self.summary.reasons.append((label, visit, detector, template, reason))
 
     def _science(self) -> list[Frame]:
-        """Frames to subtract a template from, in the order of time."""
-        return [f for f in self.frames.values() if f.role != TEMPLATE]
+        """Chosen frames to subtract a template from, in the order of time."""
+        return [f for f in self.frames.values() if f.unit in self.chosen and f.role != TEMPLATE]
 
     def _done(self, unit: Unit, stage: str) -> bool:
-        return self.book.status(*unit, stage) == DONE
+        return self.book.status(*unit, stage) == DONE or (*unit, None) in self._promised
 
     def _template_done(self, plan: TemplatePlan) -> bool:
         detector = self.frames[plan.serves[0]].detector
-        return self.book.status(0, detector, "template", plan.name) == DONE
+        done = self.book.status(0, detector, "template", plan.name) == DONE
+        return done or (0, detector, plan.name) in self._promised
 
 
-def _selected(frames: Sequence[Frame], selection: Selection) -> list[Frame]:
-    """Science frames of the selection, and every template frame they may need."""
+def _selected(frames: Sequence[Frame], selection: Selection) -> frozenset[Unit]:
+    """Science units of the selection, and every template unit that they may need."""
     detectors = {f.detector for f in frames if selection.keeps(f)}
-    return [
-        f
+    return frozenset(
+        f.unit
         for f in frames
         if selection.keeps(f) or (f.role == TEMPLATE and f.detector in detectors)
-    ]
+    )
+
+
+def _blocked(units: Sequence[Unit], stage: str, why: str) -> list[StageRecord]:
+    return [StageRecord(*u, stage, BLOCKED, "BLOCKED", why, attempts=0) for u in units]

@@ -53,7 +53,9 @@ def load_frames(space: Workspace, camera: Camera) -> tuple[list[Frame], list[Sta
     """
     if not space.exposures.is_file():
         raise ConfigError(
-            "has no exposures", path=space.root, hint="run `nightjar sim` or `nightjar ingest` first"
+            "has no exposures",
+            path=space.root,
+            hint="run `nightjar sim` or `nightjar ingest` first",
         )
     visits = {row["visit"]: row for row in io.read_parquet(space.exposures).to_pylist()}
     if space.frames.is_file():

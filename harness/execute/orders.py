@@ -97,7 +97,8 @@ class VisitImageOrder(Order):
     input_sha256 : str
         Of its file.
     reference : Path, optional
-        Visit image of the same field to align to where there is no reference catalogue.
+        Sources of another visit image of the field, to align to where there is no reference
+        catalogue.
     """
 
     frame: Frame
@@ -140,14 +141,11 @@ class DifferenceOrder(Order):
     ----------
     template_name, template_sha256, science_sha256 : str
         Which template, and what the two files held.
-    template_units : tuple of Unit
-        What the template was made of.
     """
 
     template_name: str
     template_sha256: str
     science_sha256: str
-    template_units: tuple[Unit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
+from astropy.wcs.utils import proj_plane_pixel_area
 
 from harness.ledger import Outcome
 from pipeline.exposure import NJY_ZERO_POINT, Difference, Exposure, bits
+from pipeline.psfphot import fwhm
 from pipeline.schema import DIFFERENCE_IMAGE, TEMPLATE, VISIT_IMAGE, Table
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def visit_image(
         "midpointMjdTai": image.info.midpoint_mjd_tai,
         "exposureTime": image.info.exptime,
         "airmass": image.info.airmass,
-        **_sky(image),
+        "unit": image.unit,
         **_file(order, outcome),
         "notes": "; ".join(notes) or None,
     }
@@ -57,37 +58,56 @@ def visit_image(
 def template(
     order: TemplateOrder,
     image: Exposure,
-    inputs: pa.Table,
+    inputs: Sequence[Exposure],
+    members: Sequence[Mapping[str, Any]],
     notes: Sequence[str],
     outcome: Outcome,
 ) -> Rows:
-    """Row of ``template``, the rows of its inputs and its metrics."""
+    """Row of ``template`` and the rows of the inputs that were used."""
     name = order.template_id or ""
-    times = [t for t in inputs.to_pydict().get("midpointMjdTai", []) if t is not None]
+    infos = {(e.info.visit, e.info.detector): e.info for e in inputs}
+    hashes = {(i.visit, i.detector): i.sha256 for i in order.inputs}
+    units = [(int(m["visit"]), int(m["detector"])) for m in members]
+    times = [infos[unit].midpoint_mjd_tai for unit in units]
     row: Row = {
         "templateId": name,
         "field": order.field_name,
         "band": order.band,
         "detector": order.detector,
-        "nInputs": inputs.num_rows,
-        "firstMjdTai": min(times, default=None),
-        "lastMjdTai": max(times, default=None),
+        "nInputs": len(members),
+        "firstMjdTai": min(times),
+        "lastMjdTai": max(times),
         "fractionNoData": float(np.mean(image.has("NO_DATA"))),
+        "noiseCorrelation": _neighbour_correlation(image),
         **_sky(image),
         **_file(order, outcome),
         "notes": "; ".join(notes) or None,
     }
-    hashes = {(i.visit, i.detector): i.sha256 for i in order.inputs}
-    members: list[Mapping[str, Any]] = [
+    used: list[Mapping[str, Any]] = [
         {
-            **member,
             "templateId": name,
-            "visitImageId": f"{member['visit']}_{member['detector']:02d}",
-            "sha256": hashes[member["visit"], member["detector"]],
+            "visit": unit[0],
+            "detector": unit[1],
+            "visitImageId": f"{unit[0]}_{unit[1]:02d}",
+            "weight": member["weight"],
+            "psfFwhm": member["fwhm"],
+            "midpointMjdTai": mjd,
+            "fractionRejected": member["clippedFraction"],
+            "sha256": hashes[unit],
         }
-        for member in inputs.to_pylist()
+        for unit, member, mjd in zip(units, members, times, strict=True)
     ]
-    return {**_split(TEMPLATE, row, {}, order, "template"), "template_input": members}
+    return {**_split(TEMPLATE, row, {}, order, "template"), "template_input": used}
+
+
+def _neighbour_correlation(image: Exposure) -> float | None:
+    """Mean autocovariance at one pixel along a row over that at none."""
+    cubes = image.noise_correlation
+    if cubes is None:
+        return None
+    middle = cubes.shape[-1] // 2
+    centre = cubes[..., middle, middle]
+    return float(np.nanmean(cubes[..., middle, middle + 1] / np.where(centre > 0, centre, np.nan)))
 
 
 def difference(
@@ -117,21 +137,19 @@ def difference(
         "nKernelStamps": int(used.sum()),
         "nKernelStampsRejected": int((~used).sum()),
         "kernelChi2": float(np.median(stamps[used, 2])) if used.any() else None,
-        "skyNoise": _noise(image),
         "fractionMasked": float(np.mean((image.mask & _UNUSABLE) != 0)),
         **_kernel_sum(result),
-        **{k: v for k, v in _sky(image).items() if k in ("psfFwhm", "depth5")},
+        **_sky(image),
         **_file(order, outcome),
     }
     return _split(DIFFERENCE_IMAGE, row, {**result.metrics, **metrics}, order, "subtract")
 
 
-def _split(
-    table: Table, row: Row, numbers: Mapping[str, Any], order: Order, stage: str
-) -> Rows:
+def _split(table: Table, row: Row, numbers: Mapping[str, Any], order: Order, stage: str) -> Rows:
     """Put numbers that are columns into the row, and all of them among the metrics."""
     clean = {k: _number(v) for k, v in numbers.items()}
-    row = {**row, **{k: v for k, v in clean.items() if k in table and v is not None}}
+    row = {k: v for k, v in row.items() if k in table}
+    row |= {k: v for k, v in clean.items() if k in table and v is not None}
     further = {k: v for k, v in clean.items() if k not in table}
     if further:
         row["metrics"] = json.dumps(further, sort_keys=True)
@@ -181,39 +199,23 @@ def _file(order: Order, outcome: Outcome) -> Row:
 
 
 def _sky(image: Exposure) -> Row:
-    """Corners, scale, PSF width and depth."""
+    """Corners, scale, PSF width, noise and depth of an image."""
     ny, nx = image.shape
-    row: Row = {"xSize": nx, "ySize": ny, "unit": image.unit}
-    scale = math.nan
+    row: Row = {"xSize": nx, "ySize": ny, "unit": image.unit, "skyNoise": _noise(image)}
     if image.wcs is not None:
         x = [(nx - 1) / 2, 0, 0, nx - 1, nx - 1]
         y = [(ny - 1) / 2, 0, ny - 1, ny - 1, 0]
         ra, dec = image.wcs.all_pix2world(x, y, 0)
         for prefix, a, d in zip(("", "llc", "ulc", "urc", "lrc"), ra, dec, strict=True):
             row |= {f"{prefix}ra": float(a), f"{prefix}dec": float(d)}
-        scale = _pixel_scale(image, x[0], y[0])
-        row["pixelScale"] = scale
+        row["pixelScale"] = 3600.0 * float(np.sqrt(proj_plane_pixel_area(image.wcs)))
     if image.psf is not None:
         stamp = image.psf.at((nx - 1) / 2, (ny - 1) / 2)
-        row["psfFwhm"] = _fwhm(stamp) * scale
-        noise = _noise(image)
-        row["skyNoise"] = noise
-        limit = 5.0 * noise / math.sqrt(float(np.sum(stamp**2)))
+        row["psfFwhm"] = float(fwhm(stamp)) * row.get("pixelScale", math.nan)
+        limit = 5.0 * row["skyNoise"] / math.sqrt(float(np.sum(stamp**2)))
         if image.unit == "nJy" and limit > 0:
             row["depth5"] = NJY_ZERO_POINT - 2.5 * math.log10(limit)
-    return {k: v for k, v in row.items() if k in VISIT_IMAGE}
-
-
-def _pixel_scale(image: Exposure, x: float, y: float) -> float:
-    from astropy.wcs.utils import proj_plane_pixel_scales
-
-    del x, y
-    return float(np.sqrt(np.prod(proj_plane_pixel_scales(image.wcs)))) * 3600.0
-
-
-def _fwhm(stamp: Any) -> float:
-    """Width at half maximum in pixels of a circle with the area above half of the peak."""
-    return 2.0 * math.sqrt(float(np.sum(stamp >= 0.5 * stamp.max())) / math.pi)
+    return row
 
 
 def _noise(image: Exposure) -> float:
@@ -231,7 +233,3 @@ def _kernel_sum(result: Difference) -> Row:
     sums = result.kernel.sum_at(x.ravel(), y.ravel())
     middle = float(result.kernel.sum_at([(nx - 1) / 2], [(ny - 1) / 2])[0])
     return {"kernelSum": middle, "kernelSumRms": float(np.std(sums))}
-
-
-def _join(words: Iterable[str]) -> str | None:
-    return "; ".join(words) or None

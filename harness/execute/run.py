@@ -18,6 +18,7 @@ from harness.execute.book import Book
 from harness.execute.campaign import Campaign, Summary
 from harness.execute.pool import open_executor
 from harness.hashes import combine
+from harness.ledger import now_mjd_tai
 from harness.log import Logbook
 from harness.plan import Selection
 from harness.progress import open_progress
@@ -147,7 +148,7 @@ def _run_row(campaign: Campaign, settings: Settings) -> dict[str, Any]:
     return {
         "runId": campaign.cards["RUNID"],
         "command": " ".join(["nightjar", *sys.argv[1:]]),
-        "startedMjdTai": first or _now(),
+        "startedMjdTai": first or now_mjd_tai(),
         "status": "running",
         "softwareVersion": software,
         "commitId": software.partition("+g")[2] or None,
@@ -165,7 +166,7 @@ def _ending(summary: Summary, status: str, code: int) -> dict[str, Any]:
         for name, n in counts.items():
             total[name] = total.get(name, 0) + n
     return {
-        "endedMjdTai": _now(),
+        "endedMjdTai": now_mjd_tai(),
         "status": status,
         "exitCode": code,
         "nUnits": sum(total.values()),
@@ -196,10 +197,6 @@ def _mjd(text: str | None, *, end: bool) -> float:
         ) from None
     day = 1.0 if end and len(text) <= 10 else 0.0
     return mjd_utc_to_tai(moment.timestamp() / 86400.0 + _UNIX_EPOCH_MJD + day)
-
-
-def _now() -> float:
-    return mjd_utc_to_tai(time.time() / 86400.0 + _UNIX_EPOCH_MJD)
 
 
 def _stamp() -> str:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from harness.execute import rows
@@ -36,6 +37,7 @@ from harness.ledger import (
     blocked,
     cause_of,
     measuring,
+    now_mjd_tai,
 )
 from harness.log import Collector, collecting
 from pipeline import alerts, calibrate, diaobject, diasource, io, isr, subtract, template
@@ -133,20 +135,31 @@ def _visit_image(order: VisitImageOrder, outcome: Outcome) -> Iterator[Notes]:
     camera = Camera.load(order.space.camera(order.settings.campaign.camera))
     exposure, metrics, notes = _detrended(order, camera)
     yield notes
-    settings = order.settings.calibrate
-    catalogue = _table(order.space.refcat)
-    result = calibrate.run(
-        exposure, catalogue, settings, psf_fwhm_min=camera.psf_fwhm_min
-    )
+    result = _calibrated(order, exposure, camera)
     cards = {"SCIID": _name(*order.unit), "SCIHASH": order.input_sha256, **cards_of(order)}
     image = result.visit_image.replace(provenance=cards)
     path = order.space.visit_image(*order.unit)
     io.write_exposure(path, image)
     _wrote(outcome, path)
     io.write_parquet(order.space.staging("calibrate", *order.unit), result.sources)
-    summary = {**metrics, **result.summary}
+    summary = {**metrics, **{k: v for k, v in result.summary.items() if k != "notes"}}
     outcome.rows |= rows.visit_image(order, image, summary, [*notes, *result.notes], outcome)
     yield result.notes
+
+
+def _calibrated(order: VisitImageOrder, exposure: Exposure, camera: Camera) -> calibrate.Result:
+    config = order.settings.calibrate
+    detector = camera.detectors.get(order.detector)
+    result = calibrate.run(
+        exposure,
+        _table(order.space.refcat),
+        config,
+        psf_fwhm_min=camera.psf_fwhm_min,
+        amplifiers=[amp.trimmed for amp in detector.amplifiers] if detector else (),
+    )
+    if order.reference is None:
+        return result
+    return calibrate.align(result, io.read_parquet(order.reference), config)
 
 
 def _detrended(
@@ -179,13 +192,14 @@ def _template(order: TemplateOrder, outcome: Outcome) -> Iterator[Notes]:
     inputs = [io.read_exposure(i.path) for i in order.inputs]
     wcs, shape = template.patch(inputs, order.settings.template)
     result = template.run(inputs, wcs, shape, order.settings.template)
-    names = [_name(i.visit, i.detector) for i in order.inputs]
+    members = [row for row in result.inputs.to_pylist() if row["used"]]
+    names = [_name(row["visit"], row["detector"]) for row in members]
     cards = {**_inputs_cards(order.template_id or "", names), **cards_of(order)}
     image = result.template.replace(provenance=cards)
     path = order.products[0]
     io.write_exposure(path, image)
     _wrote(outcome, path)
-    outcome.rows |= rows.template(order, image, result.inputs, result.notes, outcome)
+    outcome.rows |= rows.template(order, image, inputs, members, result.notes, outcome)
     yield result.notes
 
 
@@ -198,20 +212,25 @@ def _difference(order: DifferenceOrder, outcome: Outcome) -> Iterator[Notes]:
     settings = order.settings
     science = io.read_exposure(order.space.visit_image(*order.unit))
     warped = _warped(order, science)
+    inputs = {k: v for k, v in warped.provenance.items() if k.startswith(("TMPLI", "NTMPL"))}
     difference = subtract.run(science, warped, settings.subtract)
-    _write_difference(order, difference, outcome, {})
+    _write_difference(order, difference, outcome, {}, inputs)
     yield ()
-    result = diasource.run(difference, science, warped, settings.diasource)
+    result = diasource.run(
+        difference, science, warped, settings.diasource, now_mjd_tai=now_mjd_tai()
+    )
     marked = _with_mask(difference, result.mask)
-    _write_difference(order, marked, outcome, result.metrics)
+    _write_difference(order, marked, outcome, result.metrics, inputs)
     io.write_parquet(order.space.staging("DiaSource", *order.unit), result.sources)
     io.write_parquet(order.space.staging("candidate", *order.unit), result.candidates)
     yield ()
 
 
 def _warped(order: DifferenceOrder | AlertOrder, science: Exposure) -> Exposure:
+    """Template on the pixels of a science image, with the template's own provenance."""
     coadd = io.read_exposure(order.space.template(order.template_name))
-    return template.warp(coadd, science.wcs, science.shape, order.settings.template)
+    warped = template.warp(coadd, science.wcs, science.shape, order.settings.template)
+    return warped.replace(provenance=coadd.provenance)
 
 
 def _with_mask(difference: Difference, mask: Any) -> Difference:
@@ -229,12 +248,13 @@ def _write_difference(
     difference: Difference,
     outcome: Outcome,
     metrics: Mapping[str, float],
+    inputs: Mapping[str, Any],
 ) -> None:
     cards = {
         "SCIID": _name(*order.unit),
         "SCIHASH": order.science_sha256,
         "TMPLHASH": order.template_sha256,
-        **_inputs_cards(order.template_name, [_name(*u) for u in order.template_units]),
+        **inputs,
         "KRNLHDU": "KERNEL",
         **cards_of(order),
     }
@@ -257,7 +277,13 @@ def _write_difference(
 def _forced(order: ForcedOrder, outcome: Outcome) -> Iterator[Notes]:
     difference = io.read_difference(order.space.difference(*order.unit))
     science = io.read_exposure(order.space.visit_image(*order.unit))
-    table = diaobject.force(order.objects, difference, science, order.settings.diaobject)
+    table = diaobject.force(
+        order.objects,
+        difference,
+        science,
+        order.settings.diaobject,
+        processed_mjd_tai=now_mjd_tai(),
+    )
     io.write_parquet(order.products[0], table)
     yield ()
 
@@ -265,12 +291,27 @@ def _forced(order: ForcedOrder, outcome: Outcome) -> Iterator[Notes]:
 def _alerts(order: AlertOrder, outcome: Outcome) -> Iterator[Notes]:
     difference = io.read_difference(order.space.difference(*order.unit))
     science = io.read_exposure(order.space.visit_image(*order.unit))
-    packets = alerts.run(
-        order.tables, difference, science, _warped(order, science), order.settings.alerts
+    tables = dict(order.tables)
+    surroundings = alerts.Surroundings(
+        ss_sources=tables.pop("ss_sources", None),
+        ss_history=tables.pop("ss_history", None),
+        matches=tables.pop("matches", None),
+        software=order.cards.get("SOFTVER"),
+        run=order.cards.get("RUNID"),
+    )
+    result = alerts.run(
+        **tables,
+        difference=difference,
+        science=science,
+        template=_warped(order, science),
+        config=order.settings.alerts,
+        surroundings=surroundings,
+        processed_mjd_tai=now_mjd_tai(),
     )
     path = order.space.alerts(*order.unit)
-    alerts.write(path, packets)
+    alerts.write(path, result.packets)
     _wrote(outcome, path)
+    io.write_parquet(order.space.staging("alert", *order.unit), result.ledger)
     yield ()
 
 
@@ -292,7 +333,10 @@ def _read_table(path: Path, _stamp: int) -> pa.Table:
 
 
 def _calibration(path: Path) -> Any:
-    return io.read_exposure(path).image if path.is_file() else None
+    if not path.is_file():
+        return None
+    with io.open_fits(path, expected="a calibration frame") as hdus:
+        return np.ascontiguousarray(hdus["IMAGE"].data, np.float32)
 
 
 _TASKS: dict[type[Order], Task] = {

@@ -1,0 +1,70 @@
+"""``nightjar ingest``: register exposures taken by a real telescope."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import DryRun, Json, WorkspacePath, emit
+
+__all__ = ["ingest"]
+
+
+def ingest(
+    workspace: WorkspacePath,
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FILES...", help="FITS files, or folders of them.", show_default=False
+        ),
+    ],
+    camera: Annotated[
+        str | None,
+        typer.Option(help="decam, generic or a TOML file.", show_default="the workspace's"),
+    ] = None,
+    refcat: Annotated[
+        Path | None, typer.Option(help="Reference catalogue of stars: Parquet, FITS or CSV.")
+    ] = None,
+    objects: Annotated[
+        Path | None, typer.Option(help="Deep catalogue of stars and galaxies to match with.")
+    ] = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Register FILES in WORKSPACE: raw DECam frames, calibrated DECam images, or plain FITS images.
+
+    The files stay where they are.  Of a calibrated DECam exposure give the image (ooi); its
+    weight (oow) and quality (ood) files are found beside it.  Nothing is registered unless every
+    file is good; what is wrong is said in one line per file.
+    """
+    from harness.ingest import ingest_files
+    from harness.workspace import Workspace
+
+    space = Workspace.open(workspace)
+    result = ingest_files(
+        space, files, camera=camera, refcat=refcat, objects=objects, dry_run=dry_run
+    )
+    for line in result.problems:
+        typer.echo(f"nightjar: {line}", err=True)
+    if as_json:
+        emit(
+            {
+                "visits": result.visits,
+                "frames": result.frames,
+                "known": result.known,
+                "ignored": result.ignored,
+                "problems": result.problems,
+            }
+        )
+    elif not result.problems:
+        verb = "would register" if dry_run else "registered"
+        typer.echo(
+            f"{verb} {result.frames} frames of {result.visits} visits"
+            f" ({result.known} known already); next: nightjar run {workspace}"
+        )
+    if result.problems:
+        if not as_json:
+            typer.echo("nightjar: nothing registered", err=True)
+        raise typer.Exit(2)

@@ -1,0 +1,342 @@
+"""Registering frames from real telescopes: look at every file first, then write two small tables.
+
+The files themselves stay where they are.  Every file is opened, its keywords read and its pixels
+looked at; what is wrong with one is one line, and unless all are good nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.execute.frames import frames_table
+from harness.hashes import file_hash
+from harness.settings import Settings
+from harness.workspace import Workspace, translate_os_errors
+from pipeline import io
+from pipeline.camera import Camera
+from pipeline.errors import ConfigError, FileFormatError, InputError
+from pipeline.exposure import Exposure, VisitInfo
+from pipeline.schema import EXPOSURE
+from pipeline.timescales import tai_minus_utc
+
+__all__ = ["IngestResult", "ingest_files"]
+
+_SUFFIXES = (".fits", ".fits.fz", ".fit", ".fits.gz", ".fts")
+_COMPANIONS = ("wtmap", "dqmask", "image1")
+
+
+@dataclass(slots=True)
+class IngestResult:
+    """What was registered.
+
+    Attributes
+    ----------
+    visits, frames, known, ignored : int
+        New visits and frames, frames that were registered before, companion files.
+    problems : list of str
+        One line per bad file; nothing is registered if there is any.
+    """
+
+    visits: int = 0
+    frames: int = 0
+    known: int = 0
+    ignored: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """One frame that a file holds."""
+
+    info: VisitInfo
+    kind: str
+    path: Path
+    sha256: str
+    corners: tuple[float, ...]
+
+    @property
+    def unit(self) -> tuple[int, int]:
+        return self.info.visit, self.info.detector
+
+
+def ingest_files(
+    space: Workspace,
+    files: Sequence[Path],
+    *,
+    camera: str | None = None,
+    refcat: Path | None = None,
+    objects: Path | None = None,
+    dry_run: bool = False,
+) -> IngestResult:
+    """Register files in a workspace.
+
+    Parameters
+    ----------
+    space : Workspace
+        Where to.
+    files : sequence of Path
+        FITS files or folders of them.
+    camera : str, optional
+        Camera of the files, if not the workspace's.
+    refcat, objects : Path, optional
+        Catalogues to take along.
+    dry_run : bool
+        Whether only to look.
+
+    Returns
+    -------
+    IngestResult
+        Counts and problems.
+
+    Raises
+    ------
+    InputError
+        If a folder, a catalogue or the workspace cannot be used.
+    """
+    settings = _settings(space, camera)
+    definition = Camera.load(space.camera(settings.campaign.camera))
+    registry = _Registry(space)
+    result = IngestResult()
+    catalogues = _catalogues(space, refcat, objects)
+    found: list[_Candidate] = []
+    for path in _expanded(files):
+        try:
+            frames = _look(path, definition, registry)
+        except InputError as err:
+            result.problems.append(str(err))
+            continue
+        result.ignored += not frames
+        found += frames
+    fresh = registry.check(found, result)
+    if not result.problems and not dry_run:
+        with translate_os_errors(space.root):
+            space.require_writable()
+            settings.save(space.config)
+            for target, table in catalogues:
+                io.write_parquet(target, table)
+            registry.write(fresh, definition.name)
+    return result
+
+
+def _settings(space: Workspace, camera: str | None) -> Settings:
+    settings = Settings.load(space.config)
+    if settings.campaign.profile:
+        raise ConfigError(
+            "is a simulated campaign",
+            path=space.root,
+            hint="make another workspace without --profile",
+        )
+    if camera is None or camera == settings.campaign.camera:
+        return settings
+    if space.frames.is_file():
+        raise ConfigError(
+            f"holds frames of camera {settings.campaign.camera}", path=space.root,
+            hint="one workspace holds one camera",
+        )  # fmt: skip
+    campaign = settings.campaign.model_copy(update={"camera": camera})
+    return settings.model_copy(update={"campaign": campaign})
+
+
+def _catalogues(
+    space: Workspace, refcat: Path | None, objects: Path | None
+) -> list[tuple[Path, Any]]:
+    tables = []
+    if refcat is not None:
+        tables.append((space.refcat, io.read_refcat(refcat)))
+    if objects is not None:
+        tables.append((space.objects, io.read_parquet(objects)))
+    return tables
+
+
+def _expanded(files: Iterable[Path]) -> list[Path]:
+    paths: list[Path] = []
+    for path in files:
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.name.lower().endswith(_SUFFIXES))
+            if not inside:
+                raise FileFormatError("holds no FITS files", path=path)
+            paths += inside
+        else:
+            paths.append(path)
+    return list(dict.fromkeys(p.absolute() for p in paths))
+
+
+def _look(path: Path, camera: Camera, registry: _Registry) -> list[_Candidate]:
+    """Return the frames of a file; none for a companion of another file."""
+    if camera.name == "generic":
+        return _single(path, lambda: io.read_generic(path, registry.next_visit()), "generic")
+    with io.open_fits(path) as hdus:
+        header = hdus[0].header
+        product = str(header.get("PRODTYPE", "")).strip().lower()
+        calibrated = str(header.get("PROCTYPE", "")).strip().lower() == "instcal"
+    if calibrated and product in _COMPANIONS:
+        return []
+    if calibrated:
+        return _single(path, lambda: io.read_instcal(path), "instcal")
+    return _raw(path, camera)
+
+
+def _single(path: Path, read: Callable[[], Exposure], kind: str) -> list[_Candidate]:
+    exposure = read()
+    _check_pixels(exposure, path)
+    return [_Candidate(exposure.info, kind, path, file_hash(path), _corners(exposure, path))]
+
+
+def _check_pixels(exposure: Exposure, path: Path) -> None:
+    if not np.isfinite(exposure.image).any():
+        raise FileFormatError(
+            "every pixel is NaN", path=path, expected="an image", hint="leave this file out"
+        )
+
+
+def _raw(path: Path, camera: Camera) -> list[_Candidate]:
+    contents = io.survey_raw(path, camera)
+    sha256 = file_hash(path)
+    frames = []
+    for number in contents.detectors:
+        raw = io.read_raw(path, camera, number)
+        corners = _header_corners(raw.header, raw.data.shape)
+        frames.append(_Candidate(raw.info, "raw", path, sha256, corners))
+    return frames
+
+
+def _header_corners(header: Any, shape: tuple[int, ...]) -> tuple[float, ...]:
+    from pipeline import wcs as world
+
+    coordinates = world.from_header(header)
+    return () if coordinates is None else _sky_corners(coordinates, shape)
+
+
+def _corners(exposure: Exposure, path: Path) -> tuple[float, ...]:
+    if exposure.wcs is None:
+        raise FileFormatError(
+            "has no world coordinates", path=path, key="CTYPE1", expected="a WCS",
+            hint="solve its astrometry first",
+        )  # fmt: skip
+    return _sky_corners(exposure.wcs, exposure.shape)
+
+
+def _sky_corners(coordinates: Any, shape: tuple[int, ...]) -> tuple[float, ...]:
+    ny, nx = shape
+    ra, dec = coordinates.all_pix2world([0, nx - 1, nx - 1, 0], [0, 0, ny - 1, ny - 1], 0)
+    return tuple(float(v) for pair in zip(ra, dec, strict=True) for v in pair)
+
+
+class _Registry:
+    """The frames and visits that a workspace has, and those that are to come."""
+
+    def __init__(self, space: Workspace) -> None:
+        self.space = space
+        self.members = _rows(space.frames)
+        self.visits = {row["visit"]: row for row in _rows(space.exposures)}
+        self._given = 0
+
+    def next_visit(self) -> int:
+        """Return a provisional number; `check` numbers in the order of time."""
+        self._given += 1
+        return max(self.visits, default=0) + self._given
+
+    def check(self, found: Sequence[_Candidate], result: IngestResult) -> list[_Candidate]:
+        """Sort out what is known, and complain of what occurs twice."""
+        known = {space_path(self.space, m["file"]): m for m in self.members}
+        fresh = [c for c in found if str(c.path) not in known]
+        result.known = len(found) - len(fresh)
+        fresh = _numbered(fresh, max(self.visits, default=0))
+        seen = {(m["visit"], m["detector"]): Path(m["file"]) for m in self.members}
+        starts = {(v["startMjdUtc"], v["band"]): v["file"] for v in self.visits.values()}
+        for frame in fresh:
+            twin = seen.get(frame.unit)
+            if frame.kind == "generic":
+                twin = starts.get((_start(frame.info), frame.info.band))
+                starts[_start(frame.info), frame.info.band] = frame.path
+            if twin is not None:
+                result.problems.append(_twice(frame, twin))
+            seen[frame.unit] = frame.path
+        result.frames = len(fresh)
+        result.visits = len({f.info.visit for f in fresh} - set(self.visits))
+        return fresh
+
+    def write(self, fresh: Sequence[_Candidate], camera: str) -> None:
+        """Write both tables; the frames first, since a frame without its visit is ignored."""
+        members = self.members + [
+            {
+                "visit": f.info.visit,
+                "detector": f.info.detector,
+                "kind": f.kind,
+                "file": str(f.path),
+                "sha256": f.sha256,
+                "corners": list(f.corners),
+            }
+            for f in fresh
+        ]
+        for frame in fresh:
+            self.visits[frame.info.visit] = self._visit_row(frame, members, camera)
+        io.write_parquet(self.space.frames, frames_table(members))
+        rows = [self.visits[v] for v in sorted(self.visits)]
+        io.write_parquet(self.space.exposures, EXPOSURE.from_rows(rows))
+
+    def _visit_row(
+        self, frame: _Candidate, members: Sequence[dict[str, Any]], camera: str
+    ) -> dict[str, Any]:
+        info = frame.info
+        numbers = sorted(m["detector"] for m in members if m["visit"] == info.visit)
+        return {
+            "visit": info.visit,
+            "band": info.band,
+            "field": info.field or None,
+            "exptime": info.exptime,
+            "startMjdUtc": _start(info),
+            "midpointMjdTai": info.midpoint_mjd_tai,
+            "ra": info.ra,
+            "dec": info.dec,
+            "airmass": info.airmass,
+            "role": "open",
+            "camera": camera,
+            "detectors": " ".join(str(n) for n in numbers),
+            "kind": frame.kind,
+            "file": str(frame.path),
+            "sha256": frame.sha256,
+        }
+
+
+def space_path(space: Workspace, stored: str) -> str:
+    """Return a stored path as it was given."""
+    return str(space.resolve(stored))
+
+
+def _numbered(frames: Sequence[_Candidate], last: int) -> list[_Candidate]:
+    """Number frames of cameras without exposure numbers in the order of time."""
+    from dataclasses import replace
+
+    generic = sorted(
+        (f for f in frames if f.kind == "generic"), key=lambda f: (f.info.midpoint_mjd_tai, f.path)
+    )
+    numbers = {f.path: last + i for i, f in enumerate(generic, start=1)}
+    return [
+        replace(f, info=replace(f.info, visit=numbers[f.path])) if f.kind == "generic" else f
+        for f in frames
+    ]
+
+
+def _twice(frame: _Candidate, twin: Path | str) -> str:
+    what = f"visit {frame.info.visit} detector {frame.info.detector}"
+    if frame.kind == "generic":
+        what = f"an exposure of the same start and band ({frame.info.band})"
+    return str(
+        FileFormatError(f"{what} is also in {twin}", path=frame.path, hint="give one of the two")
+    )
+
+
+def _start(info: VisitInfo) -> float:
+    start_tai = info.midpoint_mjd_tai - 0.5 * info.exptime / 86400.0
+    return start_tai - tai_minus_utc(start_tai) / 86400.0
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = io.read_parquet(path).to_pylist() if path.is_file() else []
+    return rows
