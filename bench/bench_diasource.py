@@ -3,7 +3,7 @@
 White noise of known variance, an exact PSF, sources of known truth with their own noise: what is
 left is the error of the measurements themselves.  Prints one JSON document per line.
 
-    python bench/bench_diasource.py [--n 2000] [--seed 1] [NAME ...]
+    python -m bench.bench_diasource science [forced positions …] [--n 2400] [--seed 1]
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 from astropy.wcs import WCS
+from scipy.ndimage import maximum_filter
 from scipy.signal import fftconvolve
+from scipy.spatial import cKDTree
 from scipy.special import erf
 
 from pipeline import diasource
@@ -30,6 +32,7 @@ from pipeline.exposure import (
     PhotoCalib,
     VisitInfo,
 )
+from pipeline.psfphot import forced_flux
 
 SKY = 100.0
 GAIN = 4.0
@@ -87,7 +90,9 @@ def wcs() -> WCS:
 
 def grid(shape: tuple[int, int], step: int, rng: np.random.Generator) -> FloatArray:
     """Well separated positions with random sub-pixel phases, ``(n, 2)``."""
-    ys, xs = np.mgrid[step // 2 : shape[0] - step // 2 : step, step // 2 : shape[1] - step // 2 : step]
+    ys, xs = np.mgrid[
+        step // 2 : shape[0] - step // 2 : step, step // 2 : shape[1] - step // 2 : step
+    ]
     at = np.column_stack([xs.ravel(), ys.ravel()]).astype(float)
     return at + rng.uniform(-0.5, 0.5, at.shape)
 
@@ -125,9 +130,12 @@ def difference(image: FloatArray, variance: FloatArray, star: Star, visit: int =
     """Wrap arrays into a difference with its matched-filter score."""
     p = star.psf().cube[0, 0]
     score = fftconvolve(image, p[::-1, ::-1], mode="same") / np.sqrt(SKY * (p**2).sum())
-    kernel = MatchingKernel(np.ones((1, 1, 1)), np.ones((1, 1)), 0, image.shape, np.zeros(1), 1.0, np.zeros((0, 4)))  # fmt: skip
+    one, none = np.ones((1, 1, 1)), np.zeros((0, 4))
+    kernel = MatchingKernel(one, one[0], 0, image.shape, np.zeros(1), 1.0, none)
     null = np.full(image.shape, SKY, np.float32)
-    return Difference(exposure(image, variance, star, visit), score.astype(np.float32), null, kernel)
+    return Difference(
+        exposure(image, variance, star, visit), score.astype(np.float32), null, kernel
+    )
 
 
 @dataclass(frozen=True)
@@ -164,34 +172,290 @@ def match(table: Any, at: FloatArray, radius: float = 3.0) -> tuple[Any, Any]:
     x, y = table["x"].to_numpy(), table["y"].to_numpy()
     usable = ~(table["isSubThreshold"].to_numpy() | table["isDeblendParent"].to_numpy())
     rows = np.flatnonzero(usable)
-    from scipy.spatial import cKDTree
-
     d, k = cKDTree(np.column_stack([x, y])[rows]).query(at)
     found = np.flatnonzero(d < radius)
     return found, rows[k[found]]
 
 
-def main() -> None:
-    """Run the named measurements."""
-    rng = np.random.default_rng(1)
+def emit(
+    name: str, value: float, unit: str, bound: str, holds: bool, n: int, goal: str = ""
+) -> None:
+    """Print one measurement."""
+    row = {
+        "name": name, "stage": "diasource", "value": float(value), "unit": unit, "bound": bound,
+        "goal": goal or None, "holds": bool(holds), "population": int(n),
+    }  # fmt: skip
+    print(json.dumps(row), flush=True)
+
+
+def judge_pull(name: str, pull: FloatArray) -> None:
+    """Print width and mean of pulls; the width must lie in 0.9 to 1.1, three errors included."""
+    pull = pull[np.isfinite(pull)]
+    n = len(pull)
+    core = pull[np.abs(pull - np.median(pull)) < 5]
+    width, error = core.std(), 1 / np.sqrt(2 * len(core))
+    holds = 0.9 <= width <= 1.1 and 3 * error < 0.1 and n - len(core) <= max(1, 0.002 * n)
+    emit(f"{name} pull width", width, "", "0.9 to 1.1", holds, n)
+    emit(f"{name} pull mean", core.mean(), "", "|mean| < 0.2", abs(core.mean()) < 0.2, n)
+
+
+Part = Callable[[int], FloatArray]
+Parts = Callable[[int, np.random.Generator], tuple[Part, FloatArray]]
+
+
+def widening(star: Star, parts: FloatArray) -> float:
+    """Error of the flux of a Gaussian spread over parts, over that of a point."""
+    s2 = (star.width / 2.3548) ** 2
+    d2 = (parts[:, None, 0] - parts[:, 0]) ** 2 + (parts[:, None, 1] - parts[:, 1]) ** 2
+    return float(np.mean(np.exp(-d2 / (4 * s2))) ** -0.5)
+
+
+def trials(
+    n: int, low: float, high: float, seed: int, *, step: int = 48, star: Star | None = None,
+    signed: bool = False, parts: Parts | None = None,
+    size: int = 1024, trail: bool = False,
+) -> Iterator[tuple[Any, FloatArray, FloatArray, FloatArray, Scene]]:  # fmt: skip
+    """Yield (sources, positions, fluxes, truth of the shape, scene) of images until n sources."""
+    star = star or Star()
+    rng = np.random.default_rng(seed)
+    done = 0
+    while done < n:
+        image, variance = blank((size, size), rng)
+        at = grid(image.shape, step, rng)[: n - done]
+        flux = log_uniform(low, high, len(at), rng) * star.sigma_flux()
+        if signed:
+            flux *= np.where(rng.random(len(at)) < 0.5, -1, 1)
+        shape, truth = (None, np.zeros((len(at), 0))) if parts is None else parts(len(at), rng)
+        if trail:
+            assert shape is not None
+            flux *= [widening(star, shape(k)) for k in range(len(at))]
+        add(image, variance, star, at, flux, rng, shape)
+        world = scene(image, variance, star, rng)
+        sources = diasource.run(world.difference, world.science, world.template).sources
+        done += len(at)
+        yield sources, at, flux, truth, world
+
+
+def column(table: Any, name: str, rows: Any) -> FloatArray:
+    """A column as numbers, NULL as NaN."""
+    return table[name].to_numpy()[rows].astype(float)
+
+
+def forced(n: int, seed: int) -> None:
+    """Fluxes forced at true positions, SNR 3 to 500, cubic and quintic splines."""
+    for label, star in (
+        ("", Star()),
+        (" (Moffat)", Star(4.0, "moffat")),
+        (" (FWHM 3 px)", Star(3.0)),
+    ):
+        pulls = []
+        for _, at, flux, _, world in trials(n, 3, 500, seed, star=star, signed=True):
+            e = world.difference.exposure
+            got = forced_flux(
+                e.image, e.variance, world.difference.null_variance, e.mask, e.psf, *at.T
+            )
+            pulls.append((got.flux - flux) / got.flux_err)
+        judge_pull(f"forced flux SNR 3-500{label}", np.concatenate(pulls))
+
+
+def positions(n: int, seed: int) -> None:
+    """Fitted positions, SNR 10 to 100, and fluxes there."""
+    pulls = {"x": [], "y": [], "raErr": []}
+    flux_pull = []
+    for t, at, flux, _, world in trials(n, 10, 100, seed, signed=True):
+        i, k = match(t, at)
+        for axis, name in enumerate("xy"):
+            pulls[name].append((column(t, name, k) - at[i, axis]) / column(t, f"{name}Err", k))
+        ra, _ = world.difference.exposure.wcs.all_pix2world(*at[i].T, 0)
+        east = (column(t, "ra", k) - ra) * np.cos(np.radians(column(t, "dec", k)))
+        pulls["raErr"].append(east / column(t, "raErr", k))
+        error = column(t, "psfFluxErr", k)
+        flux_pull.append((np.abs(column(t, "psfFlux", k)) - np.abs(flux[i])) / error)
+    for name, values in pulls.items():
+        judge_pull(f"position {name} SNR 10-100", np.concatenate(values))
+    judge_pull("flux at fitted position SNR 10-100", np.concatenate(flux_pull))
+
+
+def moments(n: int, seed: int) -> None:
+    """Adaptive moments, SNR 7 to 50 and 50 to 1000."""
+    for low, high in ((7, 50), (50, 1000)):
+        pulls = {name: [] for name in ("ixx", "iyy", "ixy")}
+        failed = total = 0
+        for t, at, _, _, _ in trials(n, low, high, seed, signed=True):
+            _, k = match(t, at)
+            failed += int(column(t, "shape_flag", k).sum())
+            total += len(k)
+            for name, values in pulls.items():
+                excess = column(t, name, k) - column(t, f"{name}PSF", k)
+                values.append(excess / column(t, f"{name}Err", k))
+        for name, values in pulls.items():
+            judge_pull(f"moment {name} SNR {low}-{high}", np.concatenate(values))
+        emit(
+            f"moments failed SNR {low}-{high}",
+            failed / total,
+            "",
+            "< 0.01",
+            failed < 0.01 * total,
+            total,
+        )
+
+
+def trails(n: int, seed: int) -> None:
+    """Trails, flux SNR 10 to 50 as a trail, length 2 to 5 FWHM."""
     star = Star()
-    image, variance = blank((1024, 1024), rng)
-    at = grid(image.shape, 48, rng)
-    snr = log_uniform(7, 500, len(at), rng)
-    sign = np.where(rng.random(len(at)) < 0.3, -1, 1)
-    add(image, variance, star, at, sign * snr * star.sigma_flux(), rng)
-    s = scene(image, variance, star, rng)
-    for _ in range(2):
-        t = time.process_time()
-        r = diasource.run(s.difference, s.science, s.template)
-        print("cpu", time.process_time() - t, r.sources.num_rows, r.metrics)
-    t = r.sources.to_pandas() if False else {c: r.sources[c] for c in r.sources.column_names}
-    i, k = match(r.sources, at)
-    print(len(at), len(i))
-    import pyarrow.compute as pc
-    for c in r.sources.column_names:
-        col = r.sources[c]
-        print(c, col.null_count, col[:2].to_pylist() if len(col) else "")
+
+    def parts(m: int, rng: np.random.Generator) -> tuple[Part, FloatArray]:
+        length, angle = rng.uniform(2, 5, m) * star.width, rng.uniform(0, np.pi, m)
+        truth = np.column_stack([length, angle])
+
+        def shape(k: int) -> FloatArray:
+            t = (np.arange(80) + 0.5) / 80 - 0.5
+            x, y = t * length[k] * np.cos(angle[k]), t * length[k] * np.sin(angle[k])
+            return np.column_stack([x, y, np.full(80, 1 / 80)])
+
+        return shape, truth
+
+    pulls: dict[str, list[FloatArray]] = {k: [] for k in ("length", "angle", "flux", "ra", "dec")}
+    flagged = total = 0
+    for t, at, flux, truth, world in trials(n, 10, 50, seed, step=96, parts=parts, trail=True):
+        i, k = match(t, at, 12.0)
+        snr = column(t, "trailFlux", k) / column(t, "trailFluxErr", k)
+        good = np.isfinite(snr)
+        flagged, total = flagged + int((~good).sum()), total + len(k)
+        east, north = np.cos(truth[i, 1]), np.sin(truth[i, 1])
+        cd = world.difference.exposure.wcs.wcs.cd
+        bearing = np.degrees(
+            np.arctan2(cd[0, 0] * east + cd[0, 1] * north, cd[1, 0] * east + cd[1, 1] * north)
+        )
+        turn = (column(t, "trailAngle", k) - bearing + 90) % 180 - 90
+        pulls["angle"].append(turn / column(t, "trailAngleErr", k))
+        pulls["length"].append(
+            (column(t, "trailLength", k) - truth[i, 0] * SCALE) / column(t, "trailLengthErr", k)
+        )
+        pulls["flux"].append((column(t, "trailFlux", k) - flux[i]) / column(t, "trailFluxErr", k))
+        ra, dec = world.difference.exposure.wcs.all_pix2world(*at[i].T, 0)
+        pulls["ra"].append(
+            (column(t, "trailRa", k) - ra) * np.cos(np.radians(dec)) / column(t, "trailRaErr", k)
+        )
+        pulls["dec"].append((column(t, "trailDec", k) - dec) / column(t, "trailDecErr", k))
+    for name, values in pulls.items():
+        judge_pull(f"trail {name} SNR 10-50", np.concatenate(values))
+    emit("trails without a fit", flagged / total, "", "< 0.02", flagged < 0.02 * total, total)
+
+
+def dipoles(n: int, seed: int) -> None:
+    """Dipoles, SNR of a lobe 20 to 100, separation 0.5 to 2 FWHM."""
+    star = Star()
+
+    def parts(m: int, rng: np.random.Generator) -> tuple[Part, FloatArray]:
+        length, angle = rng.uniform(0.5, 2, m) * star.width, rng.uniform(0, 2 * np.pi, m)
+
+        def shape(k: int) -> FloatArray:
+            x, y = length[k] * np.cos(angle[k]) / 2, length[k] * np.sin(angle[k]) / 2
+            return np.array([[x, y, 1.0], [-x, -y, -1.0]])
+
+        return shape, np.column_stack([length, angle])
+
+    names = ("moment", "length", "angle", "flux", "fluxDiff", "ra", "dec")
+    pulls: dict[str, list[FloatArray]] = {k: [] for k in names}
+    fitted = total = found = 0
+    for t, at, flux, truth, world in trials(n, 20, 100, seed, step=64, parts=parts):
+        i, k = match(t, at, 10.0)
+        total, found = total + len(at), found + len(i)
+        mean, length = column(t, "dipoleMeanFlux", k), column(t, "dipoleLength", k)
+        mean_err, length_err = column(t, "dipoleMeanFluxErr", k), column(t, "dipoleLengthErr", k)
+        cov = column(t, "dipoleMeanFlux_dipoleLength_Cov", k)
+        fitted += int(np.isfinite(mean).sum())
+        true_length = truth[i, 0] * SCALE
+        pulls["flux"].append((mean - flux[i]) / mean_err)
+        pulls["length"].append((length - true_length) / length_err)
+        product = np.sqrt(
+            (mean * length_err) ** 2 + (length * mean_err) ** 2 + 2 * mean * length * cov
+        )
+        pulls["moment"].append((mean * length - flux[i] * true_length) / product)
+        pulls["fluxDiff"].append(column(t, "dipoleFluxDiff", k) / column(t, "dipoleFluxDiffErr", k))
+        c, s = np.cos(truth[i, 1]), np.sin(truth[i, 1])
+        cd = world.difference.exposure.wcs.wcs.cd
+        bearing = np.degrees(np.arctan2(cd[0, 0] * c + cd[0, 1] * s, cd[1, 0] * c + cd[1, 1] * s))
+        turn = (column(t, "dipoleAngle", k) - bearing + 180) % 360 - 180
+        pulls["angle"].append(turn / column(t, "dipoleAngleErr", k))
+        ra, dec = world.difference.exposure.wcs.all_pix2world(*at[i].T, 0)
+        pulls["ra"].append(
+            (column(t, "dipoleRa", k) - ra) * np.cos(np.radians(dec)) / column(t, "dipoleRaErr", k)
+        )
+        pulls["dec"].append((column(t, "dipoleDec", k) - dec) / column(t, "dipoleDecErr", k))
+    for name, values in pulls.items():
+        judge_pull(f"dipole {name} SNR 20-100", np.concatenate(values))
+    emit("dipoles detected and fitted", fitted / total, "", "> 0.98", fitted > 0.98 * total, total)
+
+
+def noise_peaks(n: int, seed: int) -> None:
+    """Peaks above 4 of pure noise against an independent count of smoothed noise."""
+    rng = np.random.default_rng(seed)
+    star = Star()
+    size, seen, expected, images = 1024, 0, 0, 0
+    p = star.psf().cube[0, 0]
+    while min(seen, expected) < n:
+        image, variance = blank((size, size), rng)
+        world = scene(image, variance, star, rng)
+        config = diasource.Config(threshold=4.0, sky_sources=0, sub_random=0)
+        ledger = diasource.run(world.difference, world.science, world.template, config).candidates
+        inside = ledger.filter((np.abs(ledger["snr"].to_numpy()) > 4).tolist())
+        x, y = inside["x"].to_numpy(), inside["y"].to_numpy()
+        seen += int(((x > 16) & (y > 16) & (x < size - 17) & (y < size - 17)).sum())
+        other = fftconvolve(rng.normal(size=(size, size)), p, mode="same") / np.sqrt((p**2).sum())
+        for field in (other, -other):
+            peak = (maximum_filter(field, 3) == field) & (field > 4)
+            expected += int(peak[17:-17, 17:-17].sum())
+        images += 1
+    ratio, error = seen / expected, np.sqrt(1 / seen + 1 / expected) * seen / expected
+    emit(
+        "noise peaks above 4 over Monte Carlo",
+        ratio,
+        "",
+        "1 within 3 errors",
+        abs(ratio - 1) < 3 * error,
+        seen,
+    )
+
+
+def speed(n: int, seed: int) -> None:
+    """CPU seconds of detection on a CCD and of measurement per source."""
+    from pipeline.diasource.detect import find_peaks, flood
+
+    rng = np.random.default_rng(seed)
+    star = Star()
+    image, variance = blank((4096, 2048), rng)
+    at = grid(image.shape, 90, rng)
+    add(image, variance, star, at, log_uniform(6, 200, len(at), rng) * star.sigma_flux(), rng)
+    world = scene(image, variance, star, rng)
+    diasource.run(world.difference, world.science, world.template)
+    begin = time.process_time()
+    x, y = find_peaks(world.difference.score, 3.0)
+    flood(world.difference.score, x, y, 5.0)
+    detection = time.process_time() - begin
+    begin = time.process_time()
+    rows = diasource.run(world.difference, world.science, world.template).sources.num_rows
+    total = time.process_time() - begin
+    emit("detection on 2048x4096", detection, "s", "<= 0.3", detection <= 0.3, len(x))
+    each = (total - detection) / rows * 1e3
+    emit("measurement per source", each, "ms", "<= 3", each <= 3, rows)
+
+
+SCIENCE = (forced, positions, moments, trails, dipoles, noise_peaks)
+
+
+def main() -> None:
+    """Run the measurements of a kind, or those named."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kind", choices=("speed", "science"))
+    parser.add_argument("names", nargs="*", help="names of functions, all by default")
+    parser.add_argument("--n", type=int, default=2400)
+    parser.add_argument("--seed", type=int, default=20150217)
+    a = parser.parse_args()
+    for task in (speed,) if a.kind == "speed" else SCIENCE:
+        if not a.names or task.__name__ in a.names:
+            task(400 if task is noise_peaks else a.n, a.seed)
 
 
 if __name__ == "__main__":
