@@ -93,9 +93,9 @@ def predict(ephemeris: pa.Table, mjd_tai: float, config: Config) -> Prediction:
     groups = Groups.of(ids[order])
     time = time[order] - mjd_tai
     before = groups.sum(time <= 0).astype(np.int64)
-    low = groups.starts + before - 1
     enclosed = (before > 0) & (before < groups.count)
-    enclosed[enclosed] &= (time[low + 1] - time[low])[enclosed] * 24.0 <= config.ephemeris_max_gap
+    low = (groups.starts + before - 1)[enclosed]
+    enclosed[enclosed] = (time[low + 1] - time[low]) * 24.0 <= config.ephemeris_max_gap
     rows, weights, slopes = _nodes(groups, time, before, np.flatnonzero(enclosed))
     rows = order[rows]
 

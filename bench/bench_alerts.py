@@ -1,0 +1,172 @@
+"""Speed of association, summaries and alerts, on one core, as JSON lines.
+
+Each line: name, stage, value, unit, bound, goal, holds, population.  Times are processor time.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from astropy.wcs import WCS
+
+from pipeline import alerts, diaobject
+from pipeline.diaobject.matching import Sky, match
+from pipeline.diaobject.sphere import displaced
+from pipeline.exposure import Difference, Exposure, GridPsf, MatchingKernel, VisitInfo
+from pipeline.schema import DIA_FORCED_SOURCE, DIA_SOURCE
+
+T0 = 57071.25
+
+
+def seconds(function: Callable[[], Any], repeat: int = 3) -> tuple[float, Any]:
+    """Least processor time of a few calls, the first one to compile not counted."""
+    result = function()
+    costs = []
+    for _ in range(repeat):
+        start = time.process_time()
+        result = function()
+        costs.append(time.process_time() - start)
+    return min(costs), result
+
+
+def report(
+    name: str, stage: str, value: float, unit: str, bound: float, goal: float, population: str
+) -> None:
+    line = {
+        "name": name, "stage": stage, "value": round(float(value), 4), "unit": unit, "bound": bound,
+        "goal": goal, "holds": bool(value <= bound), "population": population,
+    }  # fmt: skip
+    print(json.dumps(line), flush=True)
+
+
+def sky(ids: Any, ra: Any, dec: Any, sigma: float) -> Sky:
+    return Sky(ids, ra, dec, np.broadcast_to(sigma**2 * np.eye(2), (len(ids), 2, 2)))
+
+
+def bench_association() -> None:
+    rng = np.random.default_rng(1)
+    n_objects, n_sources = 500_000, 30_000
+    east, north = rng.uniform(-3600, 3600, (2, n_objects))
+    ra, dec = displaced(np.full(n_objects, 150.0), np.full(n_objects, -6.0), east, north)
+    seen = rng.choice(n_objects, n_sources, replace=False)
+    found = displaced(ra[seen], dec[seen], *rng.normal(0, 0.1, (2, n_sources)))
+    objects = sky(np.arange(n_objects), ra, dec, 0.05)
+    sources = sky(np.arange(n_sources), *found, 0.1)
+    config = diaobject.Config()
+    cost, (i, j) = seconds(lambda: match(sources, objects, config))
+    report("match_sources", "diaobject", cost, "s", 0.5, 0.3, "5e5 objects, 3e4 sources")
+    wrong = 1.0 - np.mean(seen[i] == j) * len(i) / n_sources
+    report("match_errors", "diaobject", wrong, "", 0.002, 0.001, "3e4 sources")
+
+
+def table_of_sources(n: int, visits: int, rng: np.random.Generator) -> pa.Table:
+    """Rows of n objects in several visits, all fields that matter filled."""
+    rows = n * visits
+    visit = np.repeat(np.arange(visits), n)
+    ids = (np.int64(400_000) + visit) * 100 + 25 << 25 | (np.arange(rows) % n + 1)
+    flux = rng.normal(900, 100, rows)
+    filled: dict[str, Any] = {
+        c.name: rng.normal(0, 1, rows).astype(np.float32)
+        for c in DIA_SOURCE.columns if c.dtype == "f32"
+    }  # fmt: skip
+    filled |= {c.name: np.zeros(rows, bool) for c in DIA_SOURCE.columns if c.dtype == "bool"}
+    ra, dec = displaced(np.full(n, 150.0), np.full(n, -6.0), *rng.uniform(-500, 500, (2, n)))
+    filled |= {
+        "diaSourceId": ids, "visit": 400_000 + visit, "ra": np.tile(ra, visits),
+        "dec": np.tile(dec, visits), "psfFlux": flux, "psfFluxErr": np.full(rows, 40.0),
+        "apFlux": flux, "apFluxErr": np.full(rows, 60.0), "midpointMjdTai": T0 - visits + visit,
+        "diaObjectId": ids[np.arange(rows) % n], "scienceFlux": flux,
+        "scienceFluxErr": np.full(rows, 50.0), "raErr": np.full(rows, 3e-5),
+        "decErr": np.full(rows, 3e-5), "ra_dec_Cov": np.zeros(rows),
+        "x": np.tile(rng.uniform(40, 2000, n), visits),
+        "y": np.tile(rng.uniform(40, 4000, n), visits),
+        "reliability": np.full(rows, 0.9), "scienceRa": np.full(rows, np.nan),
+        "scienceDec": np.full(rows, np.nan),
+    }  # fmt: skip
+    return DIA_SOURCE.to_arrow(
+        filled, detector=25, band="g", psfNdata=100, trailNdata=100, dipoleNdata=100, bboxSize=25,
+        timeProcessedMjdTai=T0, reliabilityVersion="1",
+    )  # fmt: skip
+
+
+def bench_summaries() -> None:
+    sources = table_of_sources(30_000, 20, np.random.default_rng(2))
+    config = diaobject.Config()
+    cost, _ = seconds(lambda: diaobject.summarise(sources, None, T0, config), 2)
+    report("summarise_objects", "diaobject", cost, "s", 10.0, 5.0, "3e4 objects of 20 epochs")
+
+
+def bench_alerts() -> None:
+    rng = np.random.default_rng(3)
+    n, depth, shape = 1000, 21, (4096, 2048)
+    everything = table_of_sources(n, depth, rng)
+    sources = everything.slice(n * (depth - 1))
+    history = everything.slice(0, n * (depth - 1))
+    objects = diaobject.summarise(everything, None, T0, diaobject.Config())
+    columns = {
+        name: history.column(name)
+        for name in ("diaObjectId", "ra", "dec", "visit", "detector", "psfFlux", "psfFluxErr",
+                     "midpointMjdTai", "scienceFlux", "scienceFluxErr", "band")
+    }  # fmt: skip
+    columns["diaForcedSourceId"] = history.column("diaSourceId")
+    forced = DIA_FORCED_SOURCE.to_arrow(columns, timeProcessedMjdTai=T0)
+    images = [exposure(rng, shape) for _ in range(3)]
+    kernel = MatchingKernel(
+        np.ones((1, 1, 1)), np.ones((1, 1)), 0, shape, np.zeros(1), 1.0, np.zeros((0, 4))
+    )
+    difference = Difference(images[0], images[0].image, images[0].variance, kernel)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "alerts.avro"
+
+        def make() -> Path:
+            made = alerts.run(
+                sources, objects, history, forced, difference, images[1], images[2],
+                processed_mjd_tai=T0,
+            )  # fmt: skip
+            return alerts.write(path, made.packets)
+
+        cost, _ = seconds(make)
+        size = path.stat().st_size / n / 1000
+        start = time.process_time()
+        count = sum(1 for _ in alerts.read(path))
+        reading = time.process_time() - start
+        few = alerts.write(Path(folder) / "few.avro", alerts.run(
+            sources.slice(0, 100), objects, history, forced, difference, images[1], images[2],
+            processed_mjd_tai=T0).packets)  # fmt: skip
+        checking, _ = seconds(lambda: alerts.check(few), 2)
+    population = f"{count} alerts, 20 sources and 20 forced fluxes of history each"
+    report("make_alerts", "alerts", cost, "s", 3.0, 2.0, population)
+    report("packet_size", "alerts", size, "kB", 300.0, 200.0, population)
+    report("read_alerts", "alerts", reading, "s", 15.0, 10.0, population)
+    report("check_alerts", "alerts", checking * 10, "s", 60.0, 20.0, "100 alerts, times ten")
+
+
+def exposure(rng: np.random.Generator, shape: tuple[int, int]) -> Exposure:
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix = ["RA---TAN", "DEC--TAN"], [150, -6], [1024, 2048]
+    wcs.wcs.cd = np.array([[0.0, 0.263], [-0.263, 0.0]]) / 3600
+    u = np.arange(41) - 20
+    stamp = np.exp(-0.5 * (u[:, None] ** 2 + u**2) / 1.9**2)
+    psf = GridPsf((stamp / stamp.sum())[None, None], np.zeros(1), np.zeros(1))
+    image = rng.standard_normal(shape, np.float32)
+    return Exposure(
+        image, np.ones(shape, np.float32), np.zeros(shape, np.uint32),
+        VisitInfo(400_020, 25, "g", 86.0, T0), wcs, psf, unit="nJy",
+    )  # fmt: skip
+
+
+def main() -> None:
+    bench_association()
+    bench_summaries()
+    bench_alerts()
+
+
+if __name__ == "__main__":
+    main()
