@@ -10,7 +10,7 @@ import numpy as np
 
 import pipeline.camera
 from pipeline.camera import Camera, Detector
-from pipeline.exposure import FloatArray, Image
+from pipeline.exposure import Image
 from pipeline.io import atomic_path
 from pipeline.io.hdus import array_hdu, cards, primary_hdu
 from sims.electronics import Pedestal
@@ -22,6 +22,7 @@ __all__ = ["believed_camera", "true_flat", "write_bias", "write_camera", "write_
 _GAIN_ERROR = 0.002
 _READ_NOISE_ERROR = 0.01
 _LINEARITY_ERROR = 0.01
+_ROWS = 256
 _BIAS_FRAMES, _FLAT_FRAMES, _FLAT_ELECTRONS = 25, 20, 80_000.0
 _Row = dict[str, str]
 
@@ -109,17 +110,23 @@ def true_flat(seed: int, band: str, camera: Camera, detector: Detector) -> Image
     """
     ny, nx = detector.shape
     rng = stream(seed, 0, detector.number, f"flat {band}")
-    gx, gy = np.meshgrid(np.arange(nx), np.arange(ny))
-    x_mm, y_mm = DetectorGeometry(camera, detector).to_plane(gx, gy)
-    radius = np.hypot(x_mm, y_mm) / 225.0
-    flat = 1.0 - 0.06 * radius**2 - 0.08 * radius**6
+    flat = np.empty((ny, nx), np.float32)
+    geometry = DetectorGeometry(camera, detector)
+    for y in range(0, ny, _ROWS):
+        rows = np.arange(y, min(y + _ROWS, ny))[:, None]
+        x_mm, y_mm = geometry.to_plane(np.arange(nx)[None, :], rows)
+        square = (x_mm**2 + y_mm**2) / 225.0**2
+        flat[rows[:, 0]] = 1.0 - 0.06 * square - 0.08 * square**3
     for _ in range(1 + int(rng.poisson(1.5e-6 * nx * ny))):
         _dust(rng, flat)
-    flat *= 1.0 + 0.005 * rng.standard_normal((ny, nx), dtype=np.float32)
-    return np.asarray(flat / flat.mean(), np.float32)
+    for y in range(0, ny, _ROWS):
+        part = flat[y : y + _ROWS]
+        part *= 1.0 + np.float32(0.005) * rng.standard_normal(part.shape, dtype=np.float32)
+    flat /= np.float32(flat.mean(dtype=float))
+    return flat
 
 
-def _dust(rng: np.random.Generator, flat: FloatArray) -> None:
+def _dust(rng: np.random.Generator, flat: Image) -> None:
     ny, nx = flat.shape
     cx, cy, size = rng.uniform(0, nx), rng.uniform(0, ny), rng.uniform(8.0, 40.0)
     x0, x1 = max(0, int(cx - 2 * size)), min(nx, int(cx + 2 * size))
@@ -151,9 +158,11 @@ def write_flat(path: Path, seed: int, band: str, camera: Camera, believed: Detec
     flat = true_flat(seed, band, camera, detector)
     for amp in detector.amplifiers:
         flat[amp.trimmed.slices] *= believed.amplifier(amp.name).gain / amp.gain
-    noise = 1.0 / np.sqrt(_FLAT_FRAMES * _FLAT_ELECTRONS)
-    flat *= 1.0 + np.float32(noise) * rng.standard_normal(flat.shape, dtype=np.float32)
-    flat /= flat.mean(dtype=float)
+    noise = np.float32(1.0 / np.sqrt(_FLAT_FRAMES * _FLAT_ELECTRONS))
+    for y in range(0, len(flat), _ROWS):
+        part = flat[y : y + _ROWS]
+        part *= 1.0 + noise * rng.standard_normal(part.shape, dtype=np.float32)
+    flat /= np.float32(flat.mean(dtype=float))
     _write_image(path, flat, detector, "flat", "", _FLAT_FRAMES)
 
 

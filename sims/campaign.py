@@ -68,10 +68,10 @@ def simulate(
     """
     plan = _Plan.make(Path(root), profile, seed, visits, detectors)
     tell = progress or (lambda label, done, total: None)
-    _write_plan(plan)
+    fresh = _write_plan(plan)
     calibration.write_camera(plan.root / "calib" / "camera", plan.profile.camera, seed)
     with _Pool(jobs) as pool:
-        tasks = [partial(_make_catalogues, plan)]
+        tasks = [partial(_make_catalogues, plan)] if fresh else []
         tasks += [partial(_make_calibrations, plan, d) for d in plan.detectors]
         tasks += [partial(_make_unit, plan, v, d) for d in plan.detectors for v in plan.visits]
         _run(pool, tasks, tell, "simulate")
@@ -262,7 +262,8 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _write_plan(plan: _Plan) -> None:
+def _write_plan(plan: _Plan) -> bool:
+    """Write the pinned list of frames; return whether there was another or none before."""
     profile = plan.profile
     document = {
         "profile": profile.name,
@@ -275,8 +276,13 @@ def _write_plan(plan: _Plan) -> None:
             for v in profile.visits
         ],
     }
-    with atomic_path(plan.root / "raw" / "plan.json") as path:
-        path.write_text(json.dumps(document, indent=1) + "\n")
+    target, text = plan.root / "raw" / "plan.json", json.dumps(document, indent=1) + "\n"
+    catalogues_exist = (plan.root / "ephemerides" / "ephemerides.parquet").is_file()
+    if catalogues_exist and target.is_file() and target.read_text() == text:
+        return False
+    with atomic_path(target) as path:
+        path.write_text(text)
+    return True
 
 
 def _write_exposures(plan: _Plan) -> None:

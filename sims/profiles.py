@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from pipeline.camera import Camera
 from sims.conditions import Conditions
-from sims.schedule import Visit, hits2015
+from sims.schedule import Visit, hits2015, season2014
 from sims.sky import Sky
 
 __all__ = ["Profile", "Unit", "expected", "profiles"]
@@ -114,8 +114,11 @@ def expected(profile: str) -> tuple[Unit, ...]:
 
 
 _FIELD = "Blind15A_40"
+_FIELDS = ("Blind15A_26", "Blind15A_40", "Blind15A_42")
 _TEMPLATES = (410985, 411035, 411069)
 _SCIENCE = (411420, 411772, 412568, 419802)
+_CI_G = (411269, 411420, 411721, 411822, 412074, 412321, 412568, 413649, 415378, 419802)
+_CI_R = (411722, 412322, 413599, 419394)
 
 
 def _seven_visits() -> tuple[Visit, ...]:
@@ -123,37 +126,97 @@ def _seven_visits() -> tuple[Visit, ...]:
     return template + hits2015(_FIELD, "g", numbers=_SCIENCE)
 
 
+def _ci_visits() -> tuple[Visit, ...]:
+    science = hits2015(_FIELD, "g", numbers=_CI_G) + hits2015(_FIELD, "r", numbers=_CI_R)
+    return _in_time(season2014(_FIELD, "g", 3) + season2014(_FIELD, "r", 3) + science)
+
+
+def _hits_visits() -> tuple[Visit, ...]:
+    visits = [season2014(f, "g", 5) + hits2015(f, "g") for f in _FIELDS]
+    return _in_time(sum(visits, ()))
+
+
+def _in_time(visits: tuple[Visit, ...]) -> tuple[Visit, ...]:
+    return tuple(sorted(visits, key=lambda v: v.start_mjd_utc))
+
+
 @lru_cache(maxsize=1)
 def profiles() -> dict[str, Profile]:
     """Return every profile by name."""
-    area = (512 * 0.2626 / 3600.0) ** 2
-    found = [
-        Profile(
-            "tiny",
-            "testcam",
-            (1, 2),
-            _seven_visits(),
-            Sky(
-                0,
-                stars=110.0 / area,
-                supernovae=14.0 / area,
-                flares=4.0 / area,
-                variables=8.0 / area,
-                agn=4.0 / area,
-                star_limits=(13.5, 25.0),
-            ),
-            unlisted_columns=2,
-            trails=0.3,
-            known_asteroids=2,
-            description="two CCDs of 512 x 512 pixels, seven visits: a whole campaign in seconds",
-        ),
-        Profile(
-            "mini",
-            "decam",
-            (10, 56),
-            _seven_visits(),
-            Sky(0),
-            description="two full-size DECam CCDs, three template and four science visits",
-        ),
-    ]
+    found = [_tiny(), _mini(), _ci(), _hits(), _sixteen()]
     return {p.name: p for p in found}
+
+
+def _small_sky(area: float) -> Sky:
+    """Return a sky dense enough for detectors of 512 × 512 pixels of `area` square degrees."""
+    return Sky(
+        0,
+        stars=110.0 / area,
+        supernovae=14.0 / area,
+        flares=4.0 / area,
+        variables=8.0 / area,
+        agn=4.0 / area,
+        star_limits=(13.5, 25.0),
+    )
+
+
+def _tiny() -> Profile:
+    return Profile(
+        "tiny",
+        "testcam",
+        (1, 2),
+        _seven_visits(),
+        _small_sky((512 * 0.2626 / 3600.0) ** 2),
+        unlisted_columns=2,
+        known_asteroids=2,
+        trails=0.3,
+        description="two CCDs of 512 x 512 pixels, seven visits: a whole campaign in seconds",
+    )
+
+
+def _mini() -> Profile:
+    return Profile(
+        "mini",
+        "decam",
+        (10, 56),
+        _seven_visits(),
+        Sky(0),
+        description="two full-size DECam CCDs, three template and four science visits",
+    )
+
+
+def _ci() -> Profile:
+    return Profile(
+        "ci",
+        "decam",
+        (25, 26, 27, 56),
+        _ci_visits(),
+        Sky(0),
+        description="one field, ten g and four r epochs, three neighbouring CCDs and one far away",
+    )
+
+
+def _hits() -> Profile:
+    return Profile(
+        "hits",
+        "decam",
+        (*range(3, 61), 62),
+        _hits_visits(),
+        Sky(0),
+        description="the 84 visits and 59 CCDs of LDM-533, with templates from a season before",
+    )
+
+
+def _sixteen() -> Profile:
+    return Profile(
+        "sixteen",
+        "lsstlike",
+        (1,),
+        _seven_visits(),
+        _small_sky((512 * 0.2 / 3600.0) ** 2),
+        template_seeing=(0.65, 0.75),
+        science_seeing=(0.70, 0.95),
+        unlisted_columns=2,
+        trails=0.3,
+        description="one CCD with sixteen amplifiers: nothing is DECam-shaped by accident",
+    )

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import csv
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
 from pipeline.timescales import midpoint_mjd_tai
 
-__all__ = ["LATITUDE", "LONGITUDE", "Visit", "hits2015", "horizon"]
+__all__ = ["LATITUDE", "LONGITUDE", "Visit", "hits2015", "horizon", "season2014"]
 
 LATITUDE = -30.16606
 """Geodetic latitude of the telescope in degrees."""
@@ -114,6 +114,38 @@ def hits2015(
     if missing := set(numbers) - set(found):
         raise ValueError(f"{field} {band} has no visits {sorted(missing)}")
     return tuple(found[n] for n in numbers)
+
+
+def season2014(field: str, band: str, n: int) -> tuple[Visit, ...]:
+    """Template visits of a field in an invented season a year before.
+
+    The pixels of the 2014 templates are not at hand; these visits have the field's pointing,
+    plausible dates in March 2014 near the meridian, and numbers below those of 2015.
+
+    Parameters
+    ----------
+    field, band : str
+        Field and band of HiTS 2015.
+    n : int
+        Number of visits, at most 20.
+    """
+    first = hits2015(field, band)[0]
+    base = 280000 + 100 * int(field.rpartition("_")[2]) + 20 * "gr".index(band)
+    return tuple(_template(first, base + k, k) for k in range(n))
+
+
+def _template(first: Visit, number: int, k: int) -> Visit:
+    # The right ascension tells when the field is highest: about 05:20 UTC for 155° on March 1.
+    hours = (
+        5.3
+        + 0.04 * (first.band == "r")
+        + (first.ra - 155.0) / 15.0
+        - 0.0657 * 2 * k
+        + 0.25 * (k % 3 - 1)
+    )
+    start = datetime(2014, 3, 1, tzinfo=UTC) + timedelta(days=2 * k, hours=hours)
+    text = start.isoformat(timespec="milliseconds")[:-6]
+    return replace(first, number=number, start=text, role="template")
 
 
 def horizon(visit: Visit) -> tuple[float, float, float]:
