@@ -74,6 +74,8 @@ x                | f64  | pixel   | pos.cartesian.x;instr.det   | 0097 | true co
 y                | f64  | pixel   | pos.cartesian.y;instr.det   | 0097 | true row
 kind             | str  |         | meta.code.class             | 0097 | for example point, trail, dipole or negative
 flux             | f64  | nJy     | phot.flux;em.opt            | 0097 | true flux on the difference
+trailLength      | f64  | arcsec  | phys.angSize                | 0097 | length of its trail
+trailAngle       | f64  | deg     | pos.posAng                  | 0097 | bearing of the trail, north through east
 trueSnr          | f64  |         | stat.snr                    | 0097 | true flux over the noise of the source-free difference here
 hostId           | i64  |         | meta.id.assoc               | 0097 | galaxy it was placed on
 hostSurfaceBrightness | f64 | nJy.arcsec**-2 | phot.flux.sb     | 0097 | surface brightness beneath it
