@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from pipeline.compiled import compiled
 from pipeline.config import StageConfig, param
-from pipeline.exposure import Image, Mask, bits
+from pipeline.exposure import FloatArray, Image, Mask, bits
 from pipeline.fill import fill_holes
 
 __all__ = ["Config", "CosmicRays", "find"]
@@ -36,7 +36,7 @@ class Config(StageConfig):
     )
     margin: float = param(3.0, "significance of being sharper than a star", unit="sigma", ge=0)
     faintest: float = param(4.0, "pixels below this are never tested", unit="sigma", gt=0)
-    grow_threshold: float = param(3.0, "the same for neighbours of found pixels", unit="sigma")
+    grow_threshold: float = param(2.5, "the same for neighbours of found pixels", unit="sigma")
     rounds: int = param(6, "rounds of testing neighbours of found pixels", ge=0)
     dilate: int = param(1, "widening of the final mask", unit="pixel", ge=0)
     reach: int = param(8, "how far to look for clean pixels to fill from", unit="pixel", ge=1)
@@ -108,9 +108,9 @@ def find(
     bad = ((mask & _UNTESTABLE) != 0) | ~np.isfinite(flux)
     state = bad.astype(np.uint8)
     noise = np.array(variance, np.float32, order="C")  # changed where pixels are replaced
-    near, far = _star_ratios(psf_fwhm_pixel, config.sharpness)
-    seeds = _seeds(flux, noise, state, near, far, config.faintest, config.threshold, config.margin)
-    _grow(flux, noise, state, seeds, near, far, config.grow_threshold, config.rounds)
+    ratios = _star_ratios(psf_fwhm_pixel, config.sharpness)
+    seeds = _seeds(flux, noise, state, ratios, config.faintest, config.threshold, config.margin)
+    _grow(flux, noise, state, seeds, ratios, config.grow_threshold, config.rounds)
     found = state == _HIT
     flagged = _dilated(found, config.dilate)
     clean, clean_variance = np.array(image, np.float32), np.array(variance, np.float32)
@@ -122,10 +122,10 @@ def find(
 _BAD, _HIT = 1, 2  # states of a pixel; 0 is clean
 
 
-def _star_ratios(fwhm: float, sharpness: float) -> tuple[float, float]:
-    """Neighbour-to-peak ratios of a Gaussian at distances 1 and √2, times a safety factor."""
-    sigma2 = (fwhm / 2.3548) ** 2
-    return sharpness * float(np.exp(-0.5 / sigma2)), sharpness * float(np.exp(-1.0 / sigma2))
+def _star_ratios(fwhm: float, sharpness: float) -> FloatArray:
+    """Neighbour-to-peak ratios of a Gaussian at distances 1, √2, 2 and 2√2, with a margin."""
+    squared = np.array([1.0, 2.0, 4.0, 8.0])
+    return np.asarray(sharpness * np.exp(-0.5 * squared / (fwhm / 2.3548) ** 2))
 
 
 def _dilated(found: npt.NDArray[np.bool_], pixels: int) -> npt.NDArray[np.bool_]:
@@ -149,8 +149,7 @@ def _sharp(
     state: Any,
     y: int,
     x: int,
-    near: float,
-    far: float,
+    ratios: Any,
     threshold: float,
     margin: float,
 ) -> bool:
@@ -161,18 +160,20 @@ def _sharp(
     for direction in range(4):
         dx = 0 if direction == 1 else 1
         dy = 0 if direction == 0 else (-1 if direction == 3 else 1)
-        i, j, k, m = y + dy, x + dx, y - dy, x - dx
-        if i < 0 or k < 0 or i >= ny or k >= ny or m < 0 or j >= nx:
-            continue
-        if state[i, j] == 1 or state[k, m] == 1:
-            continue
-        mean = 0.5 * (np.float64(flux[i, j]) + np.float64(flux[k, m]))
-        v_mean = 0.25 * (np.float64(noise[i, j]) + np.float64(noise[k, m]))
-        if a - mean <= threshold * np.sqrt(v + v_mean):
-            continue
-        r = near if direction < 2 else far
-        if r * a - mean > margin * np.sqrt(r * r * v + v_mean):
-            return True
+        for step in range(1, 3):
+            i, j, k, m = y + step * dy, x + step * dx, y - step * dy, x - step * dx
+            if i < 0 or k < 0 or i >= ny or k >= ny or m < 0 or j >= nx:
+                break
+            if state[i, j] == 1 or state[k, m] == 1:
+                continue  # beside a bad column the next pair must do
+            mean = 0.5 * (np.float64(flux[i, j]) + np.float64(flux[k, m]))
+            v_mean = 0.25 * (np.float64(noise[i, j]) + np.float64(noise[k, m]))
+            r = ratios[2 * (step - 1) + (1 if direction > 1 else 0)]
+            if a - mean > threshold * np.sqrt(v + v_mean) and r * a - mean > margin * np.sqrt(
+                r * r * v + v_mean
+            ):
+                return True
+            break
     return False
 
 
@@ -181,8 +182,7 @@ def _seeds(
     flux: Any,
     noise: Any,
     state: Any,
-    near: float,
-    far: float,
+    ratios: Any,
     faintest: float,
     threshold: float,
     margin: float,
@@ -197,7 +197,7 @@ def _seeds(
             a = flux[y, x]
             if a <= 0 or a * a <= limit * noise[y, x] or state[y, x] != 0:
                 continue
-            if _sharp(flux, noise, state, y, x, near, far, threshold, margin):
+            if _sharp(flux, noise, state, y, x, ratios, threshold, margin):
                 if count == places.size:
                     more = np.empty(2 * count, np.int64)
                     more[:count] = places
@@ -213,8 +213,7 @@ def _grow(
     noise: Any,
     state: Any,
     seeds: Any,
-    near: float,
-    far: float,
+    ratios: Any,
     threshold: float,
     rounds: int,
 ) -> None:
@@ -235,7 +234,7 @@ def _grow(
                     a = flux[y, x]
                     if state[y, x] != 0 or a <= threshold * np.sqrt(noise[y, x]):
                         continue
-                    if _sharp(flux, noise, state, y, x, near, far, threshold, 0.0):
+                    if _sharp(flux, noise, state, y, x, ratios, threshold, 0.0):
                         state[y, x] = 2
                         fresh[count] = y * nx + x
                         count += 1

@@ -27,6 +27,7 @@ __all__ = [
 
 _MAG = 2.5 / np.log(10.0)
 _CLIP = 3.0
+_GAUSS_MEDIAN = 0.674490  # half of a Gaussian lies within this many standard deviations
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,17 +222,25 @@ def _clipped_scale(
 
 
 def _intrinsic(residual: FloatArray, variance: FloatArray) -> float:
-    """Scatter s with Σ r²/(v + s²) = n − 1, by bisection; 0 if the noise explains it all."""
-    n = len(residual)
-    if n < 3 or np.sum(residual**2 / variance) <= n - 1:
+    """Scatter s that puts half the residuals within 0.6745 sqrt(v + s²); 0 if none is needed.
+
+    The median does not see the few blends and variables that a sum of squares would take for
+    scatter of all stars.
+    """
+    if len(residual) < 3:
         return 0.0
-    low, high = 0.0, float(np.sqrt(np.mean(residual**2))) * 2.0
+    shrink = (len(residual) - 1) / len(residual)
+    half = _GAUSS_MEDIAN * shrink**0.5
+
+    def excess(s: float) -> float:
+        return float(np.median(np.abs(residual) / np.sqrt(variance + s * s))) - half
+
+    low, high = 0.0, float(np.abs(residual).max()) / half
+    if excess(low) <= 0.0:
+        return 0.0
     for _ in range(40):
         middle = 0.5 * (low + high)
-        if np.sum(residual**2 / (variance + middle**2)) > n - 1:
-            low = middle
-        else:
-            high = middle
+        low, high = (middle, high) if excess(middle) > 0.0 else (low, middle)
     return high
 
 

@@ -84,6 +84,12 @@ class PsfStars:
             self.use[keep],
         )
 
+    def plus(self, psf: PolynomialPsf, flux: FloatArray) -> PsfStars:
+        """Put a model of each star, with the flux given, back into stamps it was taken from."""
+        model = psf.stamps(self.x, self.y).reshape(len(self), -1)
+        stamps = self.stamps + model * (flux / self.flux)[:, None]
+        return PsfStars(self.x, self.y, stamps, self.variance, self.flux, self.use)
+
     def inner(self) -> PsfStars:
         """Return the stars with their pixels within `Psf.FLUX_RADIUS` only."""
         return PsfStars(

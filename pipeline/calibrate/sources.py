@@ -11,9 +11,10 @@ from astropy.wcs import WCS
 
 from pipeline.calibrate.detect import Detections
 from pipeline.calibrate.measure import Moments, aperture_flux
+from pipeline.calibrate.neighbours import Separated
 from pipeline.exposure import Exposure, FloatArray, Image, Mask, Psf, VisitInfo, bits
 from pipeline.ids import pack
-from pipeline.psfphot import forced_flux
+from pipeline.psfphot import SplinePsf, forced_flux
 
 __all__ = ["Photometry", "photometry", "source_table"]
 
@@ -80,38 +81,44 @@ class Photometry:
             return np.where(snr > 0, 1.15 * sigma / snr, np.nan)
 
 
-def photometry(exposure: Exposure, noise: Image, psf: Psf, moments: Moments) -> Photometry:
-    """Measure PSF and aperture fluxes at the windowed centroids.
+def photometry(
+    exposure: Exposure, noise: Image, apart: Separated, centred: npt.NDArray[np.bool_]
+) -> Photometry:
+    """Measure PSF and aperture fluxes of all sources.
+
+    A flux is that of the model plus what the residual still holds at the place, so that neighbours
+    which were fitted do not count.
 
     Parameters
     ----------
     exposure : Exposure
-        Without sky.
+        Without sky, with its PSF.
     noise : ndarray, (ny, nx)
         Source-free variance.
-    psf : Psf
-        Its point spread function.
-    moments : Moments
-        Positions.
+    apart : Separated
+        Positions, and the model of the sources that were fitted together.
+    centred : ndarray of bool, (n,)
+        Whether a source has a centroid.
 
     Returns
     -------
     Photometry
     """
-    fluxes = forced_flux(
-        exposure.image, exposure.variance, noise, exposure.mask, psf, moments.x, moments.y
-    )
-    blank = forced_flux(exposure.image, noise, noise, exposure.mask, psf, moments.x, moments.y)
+    assert exposure.psf is not None
+    spline, x, y = SplinePsf.of(exposure.psf), apart.x, apart.y
+    mask = exposure.mask
+    rest = forced_flux(apart.residual, exposure.variance, noise, mask, spline, x, y)
+    blank = forced_flux(apart.residual, noise, noise, mask, spline, x, y)
     return Photometry(
-        moments.x,
-        moments.y,
-        fluxes.flux,
-        fluxes.flux_err,
+        x,
+        y,
+        rest.flux + apart.flux,
+        rest.flux_err,
         blank.flux_err,
-        fluxes.chi2,
-        fluxes.ndata,
-        aperture_flux(exposure.image, moments.x, moments.y, Psf.FLUX_RADIUS),
-        fluxes.flag | ~moments.ok | (fluxes.good < 0.9),
+        rest.chi2,
+        rest.ndata,
+        aperture_flux(apart.residual, x, y, Psf.FLUX_RADIUS) + apart.flux,
+        rest.flag | ~centred | (rest.good < 0.9),
     )
 
 
@@ -156,14 +163,14 @@ def source_table(
     """
     n = len(detections)
     nothing = np.full(n, np.nan)
-    ra, dec = (nothing, nothing) if wcs is None else wcs.all_pix2world(moments.x, moments.y, 0)
+    ra, dec = (nothing, nothing) if wcs is None else wcs.all_pix2world(fluxes.x, fluxes.y, 0)
     first = pack(info.visit, info.detector)
     values = {
         "sourceId": first + np.arange(n, dtype=np.int64),
         "visit": np.full(n, info.visit),
         "detector": np.full(n, info.detector),
-        "x": moments.x,
-        "y": moments.y,
+        "x": fluxes.x,
+        "y": fluxes.y,
         "xErr": fluxes.centroid_err(sigma),
         "ra": ra,
         "dec": dec,

@@ -14,6 +14,7 @@ from pipeline.calibrate.astrometry import Astrometry, fit_astrometry, image_cent
 from pipeline.calibrate.config import Config
 from pipeline.calibrate.detect import Detections, detect, footprint_mask
 from pipeline.calibrate.measure import Moments, aperture_flux, windowed_moments
+from pipeline.calibrate.neighbours import Separated, entangled, separate
 from pipeline.calibrate.noise import noise_ratio, rescaled
 from pipeline.calibrate.photometry import (
     ApertureCorrection,
@@ -35,6 +36,7 @@ from pipeline.exposure import (
     FloatArray,
     Image,
     PhotoCalib,
+    Psf,
     bits,
 )
 from pipeline.psfphot import smooth_variance
@@ -51,7 +53,7 @@ _DEAD = bits("BAD", "SAT", "NO_DATA", "BLEED", "UNMASKEDNAN", "EDGEBLEED")
 _NOT_FOR_PSF = bits("BAD", "SAT", "NO_DATA", "CR", "BLEED", "UNMASKEDNAN", "EDGEBLEED", "UNLISTED")
 _SHARPEST = 0.8
 _ASTROMETRY_SNR = 10.0
-_PHOTOMETRY_SNR = 20.0
+_ENOUGH_STANDARDS = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +96,8 @@ class _Sources:
     detections: Detections
     moments: Moments
     size: float
+    disturbed: FloatArray  # neighbours' light in the core
+    blended: npt.NDArray[np.bool_]  # worth fitting together with its neighbours
 
 
 def run(
@@ -143,7 +147,9 @@ def run(
     found = _find_sources(work)
     fit, stars = _model_psf(work, found)
     _check_noise(work, amplifiers)
-    fluxes = photometry(work.exposure, found.noise, fit.psf, found.moments)
+    fluxes = photometry(
+        work.exposure, found.noise, _separated(work.exposure, found, fit.psf, 3), found.moments.ok
+    )
     _correct_aperture(work, fluxes, stars)
     reference = _references(work, refcat)
     matched = _tie_to_sky(work, found, fluxes, reference)
@@ -193,7 +199,12 @@ def _sharpest_star(work: _Work, psf_fwhm_min: float) -> float:
     if psf_fwhm_min > 0 and wcs is not None:
         return psf_fwhm_min / 3600.0 / float(np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix))))
     seen = _find_sources(replace(work, row={}, notes=[]))
-    return _SHARPEST * _FWHM * seen.size
+    moments = seen.moments
+    half = 0.5 * (moments.xx + moments.yy)
+    spread = np.hypot(0.5 * (moments.xx - moments.yy), moments.xy)
+    star = moments.ok & (np.abs(moments.size / seen.size - 1.0) < 0.25) & (half > spread)
+    narrow = np.sqrt(np.median((half - spread)[star])) if star.any() else seen.size
+    return _SHARPEST * _FWHM * float(narrow)
 
 
 def _find_sources(work: _Work) -> _Sources:
@@ -210,7 +221,10 @@ def _find_sources(work: _Work) -> _Sources:
         sigma = float(np.clip(size, *_SIGMA_RANGE))
     work.exposure = exposure.replace(mask=exposure.mask | footprint_mask(detections))
     work.row["nSources"] = len(detections)
-    return _Sources(noise, detections, moments, size if np.isfinite(size) else sigma)
+    size = size if np.isfinite(size) else sigma
+    at = moments.x, moments.y, detections.snr
+    blended = entangled(*at, size) & moments.ok
+    return _Sources(noise, detections, moments, size, contamination(*at, size, 20.0), blended)
 
 
 def _typical_size(moments: Moments, snr: FloatArray, snr_min: float) -> float:
@@ -226,11 +240,10 @@ def _typical_size(moments: Moments, snr: FloatArray, snr_min: float) -> float:
 def _model_psf(work: _Work, found: _Sources) -> tuple[PsfFit, npt.NDArray[np.int64]]:
     """Select stars and fit the PSF; return the fit and which sources it used."""
     exposure, config, moments = work.exposure, work.config, found.moments
-    disturbed = contamination(moments.x, moments.y, found.detections.snr, found.size, 20.0)
     sample = select_stars(
         moments,
         found.detections.snr,
-        disturbed,
+        found.disturbed,
         exposure.shape,
         saturation=exposure.info.saturation,
         snr_min=config.psf_snr,
@@ -239,21 +252,32 @@ def _model_psf(work: _Work, found: _Sources) -> tuple[PsfFit, npt.NDArray[np.int
     )
     x, y = moments.x[sample.index], moments.y[sample.index]
     core = aperture_flux(exposure.image, x, y, 3.0 * found.size)
-    index = sample.index[core > 0]
+    index, core = sample.index[core > 0], core[core > 0]
     bad = (exposure.mask & _NOT_FOR_PSF) != 0
-    stars = cut_stamps(
-        exposure.image, bad, found.noise, moments.x[index], moments.y[index], core[core > 0]
-    )
-    fit = fit_psf(stars, exposure.shape, max_order=config.psf_order, min_stars=config.min_psf_stars)
-    if fit.psf.order < config.psf_order:
-        work.notes.append(
-            f"PSF of order {fit.psf.order} instead of {config.psf_order}: {fit.n_stars} stars"
-        )
+    stars = cut_stamps(exposure.image, bad, found.noise, moments.x[index], moments.y[index], core)
+    order, least = config.psf_order, config.min_psf_stars
+    fit = fit_psf(stars, exposure.shape, max_order=order, min_stars=least)
+    if found.blended[index].any():
+        # A second fit, on stars that the first one has freed from their neighbours.
+        apart = _separated(exposure, found, fit.psf, sweeps=2)
+        at = apart.x[index], apart.y[index]
+        stars = cut_stamps(apart.residual, bad, found.noise, *at, core)
+        stars = stars.plus(fit.psf, apart.flux[index])
+        fit = fit_psf(stars, exposure.shape, max_order=order, min_stars=least)
+    if fit.psf.order < order:
+        work.notes.append(f"PSF of order {fit.psf.order} instead of {order}: {fit.n_stars} stars")
     work.exposure = exposure.replace(psf=fit.psf)
     work.row.update(psf_shape(fit.psf, exposure.shape))
     work.row.update(psfOrder=fit.psf.order, nPsfStars=fit.n_stars)
     work.row.update(held_out(stars, fit, exposure.shape))
     return fit, index[fit.kept]
+
+
+def _separated(exposure: Exposure, found: _Sources, psf: Psf, sweeps: int) -> Separated:
+    return separate(
+        exposure.image, found.noise, exposure.mask, psf, found.moments.x, found.moments.y,
+        found.blended, sweeps=sweeps,
+    )  # fmt: skip
 
 
 def _check_noise(work: _Work, amplifiers: Sequence[Section]) -> None:
@@ -345,9 +369,7 @@ def _tie_to_flux(
     if reference is not None and matched is not None:
         standards = natural_fluxes(reference, info.band, config.photometric_system)
         if np.isfinite(standards[matched.reference]).any():
-            i, j = matched.detection, matched.reference
-            bright = fluxes.flux[i] > _PHOTOMETRY_SNR * fluxes.flux_err[i]
-            i, j = (i[bright], j[bright]) if bright.any() else (i, j)
+            i, j = _standards(found, fluxes, matched)
             return fit_zero_point(
                 fluxes.flux[i], fluxes.sky_err[i] ** 2, standards[j], reference.flux_err[j],
                 min_stars=config.min_photometry_stars, max_scatter=config.max_zero_point_scatter,
@@ -360,6 +382,25 @@ def _tie_to_flux(
         return ZeroPoint(njy, header.zero_point, header.zero_point_err, header.scatter, 0)
     work.notes.append("no zero point: fluxes stay in electrons")
     return None
+
+
+def _standards(
+    found: _Sources, fluxes: Photometry, matched: Astrometry
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Pick matched stars that are bright and alone, as far as enough of them remain.
+
+    Faint stars stand on the light of undetected galaxies, which the sky does not contain.
+    """
+    i, j = matched.detection, matched.reference
+    snr = fluxes.flux[i] / fluxes.flux_err[i]
+    choices = [
+        (snr > least) & (found.disturbed[i] < most)
+        for least, most in ((50.0, 0.01), (20.0, 0.01), (20.0, 0.03))
+    ]
+    for good in choices:
+        if int(good.sum()) >= _ENOUGH_STANDARDS:
+            return i[good], j[good]
+    return i, j
 
 
 def _finish(

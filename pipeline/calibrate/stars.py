@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pipeline.calibrate.measure import Moments
 from pipeline.exposure import FloatArray, bits, polynomial_terms
 
-__all__ = ["StarSample", "contamination", "select_stars", "star_size"]
+__all__ = ["StarSample", "contamination", "pairs_within", "select_stars", "star_size"]
 
 _UNUSABLE = bits("SAT", "BLEED", "BAD", "NO_DATA", "CR", "EDGEBLEED", "UNLISTED", "SUSPECT")
 _SHORTEST = 0.35
@@ -82,19 +82,40 @@ def contamination(
         Σ_j f_j / f_i of the neighbours, each weighted by a Moffat profile (β = 3) two widths
         nearer than it is.
     """
+    i, j, reach = pairs_within(x, y, size, radius)
+    total = np.zeros(len(x))
+    np.add.at(total, i, reach * flux[j] / flux[i])
+    np.add.at(total, j, reach * flux[i] / flux[j])
+    return total
+
+
+def pairs_within(
+    x: FloatArray, y: FloatArray, size: float, radius: float
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], FloatArray]:
+    """List pairs of sources and how far the light of one reaches into the core of the other.
+
+    Parameters
+    ----------
+    x, y : ndarray, (n,), pixel
+        Positions.
+    size : float, pixel
+        Gaussian width of a star.
+    radius : float, pixel
+        Largest distance.
+
+    Returns
+    -------
+    tuple of ndarray
+        First and second partner, and a Moffat profile (β = 3, unit peak) at two widths less than
+        their distance.
+    """
     from scipy.spatial import cKDTree
 
     at = np.stack([x, y], axis=1)
     pairs = cKDTree(at).query_pairs(radius, output_type="ndarray")
-    total = np.zeros(len(x))
-    if len(pairs) == 0:
-        return total
-    i, j = pairs[:, 0], pairs[:, 1]
+    i, j = pairs[:, 0].astype(np.int64), pairs[:, 1].astype(np.int64)
     nearest = np.maximum(np.hypot(*(at[i] - at[j]).T) - 2.0 * size, 0.0)
-    reach = (1.0 + (nearest / (2.0 * size)) ** 2) ** -3.0
-    np.add.at(total, i, reach * flux[j] / flux[i])
-    np.add.at(total, j, reach * flux[i] / flux[j])
-    return total
+    return i, j, (1.0 + (nearest / (2.0 * size)) ** 2) ** -3.0
 
 
 def select_stars(
