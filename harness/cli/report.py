@@ -1,0 +1,58 @@
+"""``nightjar report``: render a report again, or compare two."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import Json, emit
+
+__all__ = ["report"]
+
+report = typer.Typer(no_args_is_help=True, help="Render a report again, or compare two.")
+
+
+@report.command("render")
+def render(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="WORKSPACE|FOLDER",
+            help="A workspace (its newest report) or the folder of a report.",
+        ),
+    ],
+) -> None:
+    """Make every rendering anew from report.json; the same bytes each time."""
+    from harness.report.write import render_all
+
+    folder = _folder(source)
+    render_all(folder)
+    typer.echo(f"report: {folder / 'report.html'}")
+
+
+@report.command("diff")
+def diff(
+    before: Annotated[
+        Path, typer.Argument(metavar="A", help="Workspace, report folder or report.json.")
+    ],
+    after: Annotated[Path, typer.Argument(metavar="B", help="The same, later.")],
+    as_json: Json = False,
+) -> None:
+    """Say which verdicts flipped, which values moved and which criteria changed from A to B."""
+    from harness.report.diff import diff_reports, render_diff
+    from harness.report.write import load_report
+
+    a, b = (load_report(p if p.suffix == ".json" else _folder(p)) for p in (before, after))
+    found = diff_reports(a, b)
+    if as_json:
+        emit(found)
+    else:
+        sys.stdout.write(render_diff(found))
+
+
+def _folder(path: Path) -> Path:
+    latest = path / "reports" / "latest"
+    return latest if latest.is_dir() else path

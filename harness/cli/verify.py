@@ -1,0 +1,163 @@
+"""``nightjar verify``: judge a campaign and write its report."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli.options import Jobs, Json, Quiet, emit
+
+if TYPE_CHECKING:
+    from harness.verify.nodes import SpecError
+
+__all__ = ["verify"]
+
+
+def verify(
+    workspace: Annotated[
+        Path | None,
+        typer.Argument(metavar="WORKSPACE", help="Folder of the campaign.", show_default=False),
+    ] = None,
+    check: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--check",
+            metavar="PATH",
+            help="Judge only this case, case/item or case/item/check; writes no report.",
+        ),
+    ] = None,
+    testcases: Annotated[
+        Path | None,
+        typer.Option("--testcases", help="Folder of case files.", show_default="those of Nightjar"),
+    ] = None,
+    evidence: Annotated[
+        Path, typer.Option("--evidence", help="Folder with the records of tests and containers.")
+    ] = Path("campaigns/evidence"),
+    replay: Annotated[
+        str | None,
+        typer.Option(
+            "--replay", metavar="NAME", help="Derive the verdicts of a published report: dmtr-53."
+        ),
+    ] = None,
+    lint: Annotated[
+        bool, typer.Option("--lint", help="Only read the case files and report every mistake.")
+    ] = False,
+    strict_waivers: Annotated[
+        bool, typer.Option("--strict-waivers", help="Exit 5 when a waiver is stale or expired.")
+    ] = False,
+    jobs: Jobs = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Judge the campaign in WORKSPACE against the test cases and write the report.
+
+    Exit codes: 0 all pass or waived, 1 some fail, 2 malformed case file, 3 partial only,
+    4 incomplete, 5 stale or expired waiver under --strict-waivers.  Absent evidence (unit tests,
+    container) reads "not run" and does not change the exit code.
+    """
+    from harness.verify.loader import TESTCASES, load_spec
+    from harness.verify.nodes import SpecError
+
+    folder = testcases or TESTCASES
+    try:
+        if replay is not None:
+            _replay(replay, folder, as_json)
+        elif lint:
+            spec = load_spec(folder)
+            count = sum(1 for _ in spec.checks())
+            known = (
+                f"{len(spec.cases)} cases, {count} checks, {len(spec.requirements)} requirements"
+            )
+            typer.echo(f"{known}: no mistakes")
+        elif workspace is None:
+            raise typer.BadParameter("a WORKSPACE is needed", param_hint="WORKSPACE")
+        else:
+            _judge(workspace, folder, evidence, check or (), jobs, quiet, as_json, strict_waivers)
+    except SpecError as err:
+        _refuse(err)
+
+
+def _refuse(err: SpecError) -> None:
+    for problem in err.problems:
+        sys.stderr.write(f"{problem}\n")
+    raise typer.Exit(2)
+
+
+def _judge(
+    workspace: Path,
+    testcases: Path,
+    evidence: Path,
+    only: Any,
+    jobs: int | None,
+    quiet: bool,
+    as_json: bool,
+    strict: bool,
+) -> None:
+    import os
+
+    from rich.console import Console
+
+    from harness.report.console import print_summary
+    from harness.report.judge import judge_workspace
+
+    shown = not quiet and not as_json and sys.stderr.isatty()
+    done = judge_workspace(
+        workspace,
+        testcases=testcases,
+        evidence=evidence,
+        only=only,
+        jobs=jobs or len(os.sched_getaffinity(0)),
+        progress=_show_progress if shown else None,
+    )
+    if shown:
+        sys.stderr.write("\r\x1b[K")
+    if as_json:
+        emit(done.report)
+    else:
+        width = None if sys.stdout.isatty() else 160
+        print_summary(done.report, Console(width=width, soft_wrap=False))
+        if done.path is not None:
+            latest = done.path.parent.parent / "latest" / done.path.name
+            typer.echo(f"report: {latest}")
+    states = {
+        c.waiver["state"] for r in done.results for i in r.items for c in i.checks if c.waiver
+    }
+    code = int(done.report["exit_code"])
+    if strict and states & {"stale", "expired"} and code in (0, 3):
+        code = 5
+    if code:
+        raise typer.Exit(code)
+
+
+def _show_progress(path: str) -> None:
+    sys.stderr.write(f"\r\x1b[K{path}")
+
+
+def _replay(name: str, folder: Path, as_json: bool) -> None:
+    from harness.cli.options import show_table
+    from harness.verify.replay import replay
+
+    result = replay(name, folder)
+    if as_json:
+        emit(result)
+        return
+    editions = [("release", result["cases"]), *((d["name"], d["cases"]) for d in result["drafts"])]
+    for title, cases in editions:
+        typer.echo(f"{result['document']}: {title}")
+        show_table(
+            [
+                {
+                    "case": c["id"],
+                    "published": c["published"],
+                    "derived": c["derived"],
+                    "": "" if c["published"] == c["derived"] else "differs",
+                    "accepted": "; ".join(c["deviations"]),
+                }
+                for c in cases
+            ]
+        )
+    if any(c["published"] != c["derived"] for _, cases in editions for c in cases):
+        raise typer.Exit(1)

@@ -1,0 +1,81 @@
+"""The report as one HTML file: no network, prints cleanly, the same bytes every time."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from harness.report.svg import render_figure
+from harness.report.text import label, number, quantity, shape
+
+__all__ = ["render_html"]
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render_html(report: dict[str, Any], folder: Path) -> str:
+    """Render a report.
+
+    Parameters
+    ----------
+    report : dict
+        The report.
+    folder : path-like
+        Holds ``evidence/`` with the images that the report names; they are set inline.
+
+    Returns
+    -------
+    str
+        A complete document.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "label": label,
+        "shape": shape,
+        "number": number,
+        "quantity": quantity,
+        "figure": lambda f: Markup(render_figure(f)),
+        "inline": lambda image: _inline(folder, image),
+        "pretty": lambda value: json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True),
+    }
+    digest = hashlib.sha256(json.dumps(report, sort_keys=True).encode()).hexdigest()
+    style = Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8"))
+    return environment.get_template("report.html.j2").render(
+        r=report,
+        style=style,
+        digest=digest,
+        matrices=_tables(report, "attribute matrix"),
+        audits=_tables(report, "log audit"),
+    )
+
+
+def _inline(folder: Path, image: dict[str, str]) -> str:
+    path = folder / image["path"]
+    if not path.is_file():
+        return ""
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def _tables(report: dict[str, Any], title: str) -> list[dict[str, Any]]:
+    """Collect evidence tables whose title ends with some words, each once."""
+    found = {
+        e["title"]: e
+        for case in report["cases"]
+        for item in case["items"]
+        for check in item["checks"]
+        for e in check["evidence"]
+        if e["kind"] == "table" and e["title"].endswith(title)
+    }
+    return [found[t] for t in sorted(found)]

@@ -1,0 +1,237 @@
+"""What the checks of one campaign see: its files, its catalogue, its expected units, its people."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from harness.execute.frames import load_frames
+from harness.hashes import file_hash
+from harness.verify.loader import TESTCASES
+from harness.workspace import Workspace
+from pipeline.camera import Camera
+from pipeline.errors import InputError
+
+__all__ = ["Context", "Unit"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Unit:
+    """One expected unit of work: a detector of a visit.
+
+    Attributes
+    ----------
+    visit, detector : int
+        Which.
+    band, field, role : str
+        Filter, field and whether it is a ``template`` or a ``science`` visit.
+    """
+
+    visit: int
+    detector: int
+    band: str = ""
+    field: str = ""
+    role: str = "science"
+
+    @property
+    def key(self) -> dict[str, int]:
+        """The unit as a subject."""
+        return {"visit": self.visit, "detector": self.detector}
+
+
+@dataclass
+class Context:
+    """One campaign under judgement.
+
+    Attributes
+    ----------
+    space : Workspace
+        Its folder.
+    testcases : Path
+        The folder of the specification, where stored expectations and answers lie.
+    evidence_folder : Path, optional
+        Records of earlier commands (unit tests, container); ``campaigns/evidence`` by default.
+    jobs : int
+        Processes for the measurement of images.
+    now : datetime
+        The time of the judgement, for waivers that expire.
+    store : Path, optional
+        Folder for failing rows and other evidence; nothing is kept when None.
+    memory : dict
+        Whatever checks compute once and share.
+    """
+
+    space: Workspace
+    testcases: Path = TESTCASES
+    evidence_folder: Path = Path("campaigns/evidence")
+    jobs: int = 2
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    store: Path | None = None
+    memory: dict[Any, Any] = field(default_factory=dict)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The parsed ``nightjar.toml``."""
+        try:
+            return tomllib.loads(self.space.config.read_text(encoding="utf-8"))
+        except (OSError, tomllib.TOMLDecodeError) as err:
+            raise InputError(f"cannot be read: {err}", path=self.space.config) from err
+
+    @property
+    def profile(self) -> str:
+        """Name of the simulation profile, empty for real frames."""
+        return str(self.settings.get("campaign", {}).get("profile", ""))
+
+    @property
+    def camera_name(self) -> str:
+        """Name of the camera."""
+        return str(self.settings.get("campaign", {}).get("camera", "decam"))
+
+    @cached_property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The catalogue, read-only, with the truth and the catalogues beside it as views.
+
+        Raises
+        ------
+        InputError
+            If there is none yet.
+        """
+        if not self.space.catalog.is_file():
+            raise InputError(
+                "there is no catalogue", path=self.space.catalog, hint="run the pipeline first"
+            )
+        connection = duckdb.connect(str(self.space.catalog), read_only=True)
+        for name, path in self._outside.items():
+            if path.is_file():
+                source = str(path).replace("'", "''")
+                connection.execute(
+                    f"create temp view {name} as select * from read_parquet('{source}')"
+                )
+        promised = [[getattr(u, n) for u in self.units] for n in ("visit", "detector", "role")]
+        table = pa.table(promised, names=["visit", "detector", "role"])
+        connection.register("promised", table)
+        return connection
+
+    @property
+    def _outside(self) -> dict[str, Path]:
+        """Tables that lie beside the catalogue, and the names under which SQL checks see them."""
+        root = self.space.root
+        return {
+            "truth_object": root / "truth" / "objects.parquet",
+            "truth_visit": root / "truth" / "visits.parquet",
+            "refcat": self.space.refcat,
+            "object": self.space.objects,
+        }
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> pa.Table:
+        """Run SQL on the catalogue and return all rows."""
+        return self.connection.sql(sql, params=list(parameters) or None).to_arrow_table()
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """Return the rows of a query as dictionaries."""
+        return list(self.query(sql, parameters).to_pylist())
+
+    def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a query as tuples."""
+        rows: list[tuple[Any, ...]]
+        rows = self.connection.execute(sql, list(parameters) or None).fetchall()
+        return rows
+
+    def scalar(self, sql: str) -> Any:
+        """Return the first value of the first row, None when there is none."""
+        rows = self.fetch(sql)
+        return rows[0][0] if rows else None
+
+    @cached_property
+    def columns(self) -> dict[str, list[str]]:
+        """Columns of every table and view of the catalogue."""
+        rows = self.fetch(
+            "select table_name, column_name from information_schema.columns "
+            "order by ordinal_position"
+        )
+        tables: dict[str, list[str]] = {}
+        for table, column in rows:
+            tables.setdefault(table, []).append(column)
+        return tables
+
+    @cached_property
+    def units(self) -> tuple[Unit, ...]:
+        """Every unit the campaign promised, from its pinned list of frames."""
+        camera = Camera.load(self.space.camera(self.camera_name))
+        frames, _ = load_frames(self.space, camera)
+        return tuple(
+            sorted(Unit(f.visit, f.detector, f.band, f.field_name, f.role) for f in frames)
+        )
+
+    def expected(self, product: str) -> tuple[Unit, ...]:
+        """Units for which a product is promised: differences only of science visits."""
+        if product == "visit_image":
+            return self.units
+        return tuple(u for u in self.units if (u.visit, u.detector) not in self._set_aside)
+
+    @cached_property
+    def _set_aside(self) -> frozenset[tuple[int, int]]:
+        """Frames that serve as template inputs only.
+
+        Simulated exposures say so; of real ones it is known only which were set aside: inputs
+        of a template that were never to be subtracted.
+        """
+        declared = {(u.visit, u.detector) for u in self.units if u.role == "template"}
+        if all(u.role != "open" for u in self.units) or "template_input" not in self.columns:
+            return frozenset(declared)
+        rows = self.fetch(
+            "select visit, detector from template_input except "
+            "select visit, detector from unit where stage = 'subtract'"
+        )
+        return frozenset(declared | {(int(v), int(d)) for v, d in rows})
+
+    def product(self, product: str, unit: Unit) -> Path:
+        """Where a unit's product lies."""
+        places = {
+            "visit_image": self.space.visit_image,
+            "difference": self.space.difference,
+            "alerts": self.space.alerts,
+        }
+        if product.startswith("staging/"):
+            return self.space.staging(product.removeprefix("staging/"), unit.visit, unit.detector)
+        return places[product](unit.visit, unit.detector)
+
+    def sha256(self, path: Path) -> str:
+        """SHA-256 of a file, computed once per state of the file."""
+        stat = path.stat()
+        known: dict[Any, str] = self.memory.setdefault("sha256", {})
+        key = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        if key not in known:
+            known[key] = file_hash(path)
+        return known[key]
+
+    @cached_property
+    def causes(self) -> dict[tuple[int, int], dict[str, str]]:
+        """Cause and message of every failed or skipped unit, by visit and detector."""
+        rows = self.rows(
+            "select visit, detector, stage, status, cause, message from unit "
+            "where status <> 'done' order by visit, detector"
+        )
+        return {(int(r["visit"]), int(r["detector"])): r for r in rows}
+
+    @cached_property
+    def evidence(self) -> dict[str, dict[str, Any]]:
+        """Records of earlier commands by their kind."""
+        found = {}
+        for path in sorted(self.evidence_folder.glob("*.json")):
+            try:
+                record = json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                continue
+            if isinstance(record, dict) and "kind" in record:
+                found[str(record["kind"])] = record
+        return found

@@ -1,0 +1,279 @@
+"""What became of the transients whose truth is known: completeness, biases, pulls, purity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import optimize, special
+
+from harness.verify.measurement import Evidence
+from harness.verify.metrics import Sample
+from harness.verify.robust import mad_std, median_error
+from harness.verify.sampling import Request, measure_images
+
+if TYPE_CHECKING:
+    from harness.verify.context import Context
+
+__all__ = ["QUANTITIES", "Quantity", "Transients", "completeness_figure", "transients", "wilson"]
+
+_POSITION = 0.5  # arcsec, the bound of "the right position"
+
+
+@dataclass(frozen=True, slots=True)
+class Transients:
+    """True transients with what the catalogue made of them.
+
+    Attributes
+    ----------
+    rows : tuple of dict
+        One per transient and visit: truth, match, ``alerted`` and, where it is not, ``lost``.
+    sources : tuple of dict
+        Detections above threshold with their SNR and whether they are true sources, in the same
+        range of signal to noise.
+    everything : tuple of dict
+        The same without limits.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    sources: tuple[dict[str, Any], ...] = ()
+    everything: tuple[dict[str, Any], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def between(self, low: float, high: float) -> Transients:
+        """Unmasked ones in a range of true (sources: measured) signal to noise."""
+        rows = (r for r in self.rows if not r["masked"] and low <= r["trueSnr"] < high)
+        sources = tuple(s for s in self.everything if low <= s["snr"] < high)
+        return Transients(tuple(rows), sources, self.everything)
+
+    def matched(self) -> list[dict[str, Any]]:
+        """Those with a detection within half an arcsecond that are no trails."""
+        return [r for r in self.rows if r["distance"] < _POSITION and not r["trailLength"]]
+
+
+def transients(context: Context) -> Transients:
+    """Collect the transients of all units and look up their alerts.
+
+    Parameters
+    ----------
+    context : Context
+        A campaign with truth.
+    """
+    request = Request.of("transients", {})
+    batch = context.memory.get("requests", set()) | {request}
+    outcomes = measure_images(context, batch)[request]
+    broken = next((o for o in outcomes.values() if isinstance(o, str)), None)
+    if broken:
+        raise RuntimeError(broken)
+    rows = [dict(r) for s in outcomes.values() if isinstance(s, Sample) for r in s.rows]
+    alerts = {
+        r["diaSourceId"]: r for r in context.rows("select diaSourceId, emitted, reason from alert")
+    }
+    for row in rows:
+        alert = alerts.get(row["diaSourceId"])
+        row["alerted"] = bool(alert and alert["emitted"] and row["distance"] < _POSITION)
+        row["lost"] = _cause(row, alert)
+    detections = tuple(_detections(context, rows))
+    owners = {d["diaSourceId"]: d["diaObjectId"] or d["ssObjectId"] for d in detections}
+    for row in rows:
+        row["owner"] = owners.get(row["diaSourceId"])
+    return Transients(tuple(rows), detections, detections)
+
+
+def _cause(row: dict[str, Any], alert: dict[str, Any] | None) -> str:
+    if row["alerted"]:
+        return ""
+    if row["masked"]:
+        return "masked"
+    if row["diaSourceId"] is None:
+        return "not detected"
+    if row["distance"] >= _POSITION:
+        return "wrong position"
+    return str((alert or {}).get("reason") or "no alert")
+
+
+def _detections(context: Context, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    real = {r["diaSourceId"] for r in rows if r["diaSourceId"] is not None}
+    found = context.rows(
+        "select s.diaSourceId, abs(s.snr) as snr, s.isNegative, s.reliability, s.diaObjectId, "
+        "s.ssObjectId, coalesce(a.emitted, false) as emitted "
+        "from DiaSource s left join alert a using (diaSourceId) where not s.isSubThreshold"
+    )
+    return [{**f, "real": f["diaSourceId"] in real} for f in found]
+
+
+def wilson(successes: int, n: int, z: float = 1.0) -> tuple[float, float]:
+    """Interval of a fraction after Wilson (1927).
+
+    Parameters
+    ----------
+    successes, n : int
+        Successes of trials.
+    z : float
+        Half width in standard deviations.
+
+    Returns
+    -------
+    tuple of float
+        Lower and upper end, inside 0 to 1.
+    """
+    if n == 0:
+        return 0.0, 1.0
+    p, z2 = successes / n, z * z
+    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = z / (1 + z2 / n) * np.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    return max(float(middle - half), 0.0), min(float(middle + half), 1.0)
+
+
+Found = tuple[float, float | None, int]
+
+
+def _fraction(flags: list[bool]) -> Found:
+    n, k = len(flags), sum(flags)
+    low, high = wilson(k, n)
+    return (k / n if n else float("nan")), 0.5 * (high - low), n
+
+
+def _pulls(sample: Transients) -> np.ndarray[Any, Any]:
+    rows = [r for r in sample.matched() if r["flux_measured"] is not None]
+    return np.array([(r["flux_measured"] - r["flux"]) / r["flux_err"] for r in rows])
+
+
+def _pull_width(sample: Transients) -> Found:
+    pulls = _pulls(sample)
+    width = mad_std(pulls) if len(pulls) > 2 else float("nan")
+    return width, 1.17 * width / np.sqrt(max(len(pulls), 1)), len(pulls)
+
+
+def _pull_mean(sample: Transients) -> Found:
+    pulls = _pulls(sample)
+    return (
+        (float(np.median(pulls)) if len(pulls) else float("nan")),
+        median_error(pulls),
+        len(pulls),
+    )
+
+
+def _pull_small(sample: Transients) -> Found:
+    return _fraction([bool(abs(p) < 5.0) for p in _pulls(sample)])
+
+
+def _position_pull(sample: Transients) -> Found:
+    rows = [r for r in sample.matched() if r["east_err"] > 0 and r["north_err"] > 0]
+    pulls = np.array(
+        [v for r in rows for v in (r["east"] / r["east_err"], r["north"] / r["north_err"])]
+    )
+    width = mad_std(pulls) if len(pulls) > 2 else float("nan")
+    return width, 1.17 * width / np.sqrt(max(len(pulls), 1)), len(pulls)
+
+
+def _position_rms(sample: Transients) -> Found:
+    offsets = np.array([v for r in sample.matched() for v in (r["east"], r["north"])]) * 1000.0
+    rms = mad_std(offsets) if len(offsets) > 2 else float("nan")
+    return rms, 1.17 * rms / np.sqrt(max(len(offsets), 1)), len(offsets)
+
+
+def _flux_bias(sample: Transients) -> Found:
+    errors = np.array([100.0 * (r["flux_measured"] / r["flux"] - 1.0) for r in sample.matched()])
+    return (
+        (float(np.median(errors)) if len(errors) else float("nan")),
+        median_error(errors),
+        len(errors),
+    )
+
+
+def _snr50(sample: Transients) -> Found:
+    """SNR at which half are detected, by the likelihood of Φ((snr − m) / w); error by curvature."""
+    snr = np.array([r["trueSnr"] for r in sample.rows])
+    hit = np.array([r["distance"] < 1.0 for r in sample.rows])
+
+    def minus_log_likelihood(p: np.ndarray[Any, Any]) -> float:
+        q = np.clip(special.ndtr((snr - p[0]) / np.exp(p[1])), 1e-4, 1 - 1e-4)
+        return float(-np.sum(np.where(hit, np.log(q), np.log1p(-q))))
+
+    best = optimize.minimize(minus_log_likelihood, np.array([5.0, 0.0]), method="Nelder-Mead")
+    step = np.array([0.05, 0.0])
+    curvature = (
+        minus_log_likelihood(best.x + step) - 2 * best.fun + minus_log_likelihood(best.x - step)
+    ) / step[0] ** 2
+    return float(best.x[0]), float(1 / np.sqrt(max(curvature, 1e-6))), len(snr)
+
+
+def _purity(sample: Transients) -> Found:
+    return _fraction([bool(s["real"]) for s in sample.sources if s["emitted"]])
+
+
+def _reliability_contrast(sample: Transients) -> Found:
+    true = [r["reliability"] for r in sample.matched()]
+    false = [
+        s["reliability"]
+        for s in sample.everything
+        if not s["real"] and s["reliability"] is not None
+    ]
+    if not true or not false:
+        return float("nan"), None, 0
+    return float(np.median(true) - np.median(false)), None, len(true) + len(false)
+
+
+def _one_object(sample: Transients) -> Found:
+    """Objects that the detections of one stationary transient fell to: one is right."""
+    owners: dict[int, list[int | None]] = {}
+    for row in sample.matched():
+        owners.setdefault(row["truthId"], []).append(row["owner"])
+    several = [o for o in owners.values() if len(o) > 1]
+    return _fraction([len(set(o)) == 1 for o in several])
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A number about a sample of transients: its unit, and how value, error and n are found."""
+
+    unit: str
+    function: Callable[[Transients], Found]
+
+
+QUANTITIES: dict[str, Quantity] = {
+    "detected": Quantity("", lambda s: _fraction([r["distance"] < _POSITION for r in s.rows])),
+    "alerted": Quantity("", lambda s: _fraction([bool(r["alerted"]) for r in s.rows])),
+    "position": Quantity("mas", _position_rms),
+    "position_pull_width": Quantity("", _position_pull),
+    "flux_pull": Quantity("", _pull_small),
+    "flux_pull_width": Quantity("", _pull_width),
+    "flux_pull_mean": Quantity("", _pull_mean),
+    "flux_bias": Quantity("%", _flux_bias),
+    "snr50": Quantity("", _snr50),
+    "purity": Quantity("", _purity),
+    "reliability_contrast": Quantity("", _reliability_contrast),
+    "one_object": Quantity("", _one_object),
+}
+"""Every quantity a `curve` check may ask for."""
+
+_EDGES = (3.0, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0, 14.0, 20.0, 40.0, 100.0, 1000.0)
+
+
+def completeness_figure(sample: Transients) -> Evidence:
+    """Describe the completeness curve: detected and alerted fractions in bins of true SNR."""
+    series: dict[str, list[list[float]]] = {"detected": [], "alerted": []}
+    for low, high in pairwise(_EDGES):
+        rows = sample.between(low, high).rows
+        for name, flags in (
+            ("detected", [r["distance"] < _POSITION for r in rows]),
+            ("alerted", [bool(r["alerted"]) for r in rows]),
+        ):
+            if flags:
+                ends = wilson(sum(flags), len(flags))
+                series[name].append(
+                    [float(np.sqrt(low * high)), sum(flags) / len(flags), *ends, len(flags)]
+                )
+    figure = {
+        "type": "curve",
+        "x": {"label": "true signal to noise", "log": True, "range": [3, 1000]},
+        "y": {"label": "fraction recovered", "range": [0, 1]},
+        "series": [{"name": n, "points": p} for n, p in series.items()],
+    }
+    return Evidence("completeness of true transients in unmasked pixels", "figure", figure)

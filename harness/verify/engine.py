@@ -1,0 +1,268 @@
+"""Judging a campaign: run every check, apply the algebra, return the report as plain data."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.verify.bounds import Bound, judge
+from harness.verify.conditions import CONDITIONS
+from harness.verify.context import Context
+from harness.verify.loader import Spec
+from harness.verify.measurement import Measurement, NotApplicable, NotRun
+from harness.verify.model import Case, Check, Item, Waiver
+from harness.verify.verdict import Verdict, worst
+from harness.verify.waivers import apply_waiver
+
+__all__ = ["CaseResult", "CheckResult", "ItemResult", "judge_cases", "judge_check"]
+
+_log = logging.getLogger(__name__)
+_BLOCKING = frozenset({Verdict.NOT_RUN, Verdict.FAIL, Verdict.ERROR})
+_SHOWN_SUBJECTS = 50
+
+
+@dataclass
+class CheckResult:
+    """Verdict of one check with everything behind it.
+
+    Attributes
+    ----------
+    path : str
+        ``case/item/check``.
+    verdict : Verdict
+        The check's own.
+    counts : bool
+        Whether it takes part in the verdict of the item; informative checks and unanswered
+        inspections whose proxy passed do not.
+    absent : bool
+        Whether it reads `NOT_RUN` because evidence from elsewhere is absent; such a verdict
+        stays out of the exit status.
+    measurement : Measurement, optional
+        What was measured, None when nothing could be.
+    reason : str
+        One sentence.
+    waiver : dict, optional
+        Which waiver applied, and how.
+    seconds : float
+        Wall time of the measurement.
+    """
+
+    path: str
+    check: Check
+    verdict: Verdict
+    counts: bool = True
+    absent: bool = False
+    measurement: Measurement | None = None
+    population: int | None = None
+    reason: str = ""
+    waiver: dict[str, str] | None = None
+    seconds: float = 0.0
+
+
+@dataclass
+class ItemResult:
+    """Verdict of one line of the report."""
+
+    item: Item
+    checks: list[CheckResult]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of the checks that count."""
+        return _combine(self.checks)
+
+
+@dataclass
+class CaseResult:
+    """Verdict of one test case."""
+
+    case: Case
+    items: list[ItemResult] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of the items."""
+        return worst(i.verdict for i in self.items)
+
+    @property
+    def judged(self) -> Verdict:
+        """The worst with absent evidence left out: what the exit status is made of."""
+        checks = [c for i in self.items for c in i.checks if c.counts and not c.absent]
+        return max((c.verdict for c in checks), default=Verdict.NOT_APPLICABLE)
+
+
+def _combine(checks: Sequence[CheckResult]) -> Verdict:
+    counted = [c.verdict for c in checks if c.counts]
+    if counted:
+        return worst(counted)
+    return Verdict.NOT_APPLICABLE if checks else Verdict.NOT_RUN
+
+
+def judge_cases(
+    spec: Spec,
+    context: Context,
+    *,
+    only: Iterable[str] = (),
+    progress: Callable[[str], None] | None = None,
+) -> list[CaseResult]:
+    """Judge a campaign by a specification.
+
+    Parameters
+    ----------
+    spec : Spec
+        What is demanded.
+    context : Context
+        The campaign.
+    only : iterable of str
+        Paths ``case``, ``case/item`` or ``case/item/check`` to judge; all when empty.
+    progress : callable, optional
+        Called with the path of each check before it runs.
+
+    Returns
+    -------
+    list of CaseResult
+        In the order of the identifiers.
+    """
+    waivers = {w.check: w for w in spec.waivers}
+    wanted = tuple(only)
+    results: list[CaseResult] = []
+    for case in spec.cases:
+        result = CaseResult(case)
+        results.append(result)
+        for item in case.items:
+            blocked = _blocked(case, item, results)
+            checks = []
+            for check in item.checks:
+                path = f"{case.id}/{item.id}/{check.id}"
+                if wanted and not any(path == w or path.startswith(f"{w}/") for w in wanted):
+                    continue
+                if progress is not None:
+                    progress(path)
+                checks.append(judge_check(path, check, context, waivers.get(path), blocked))
+            if checks:
+                result.items.append(ItemResult(item, checks))
+    settle_inspections(results)
+    return [r for r in results if r.items]
+
+
+def _blocked(case: Case, item: Item, results: Sequence[CaseResult]) -> str:
+    """Return the first dependency that did not hold, empty when all did."""
+    known = {r.case.id: r.verdict for r in results if r.case is not case}
+    known |= {f"{r.case.id}/{i.item.id}": i.verdict for r in results for i in r.items}
+    for target in case.depends_on:
+        if target in known and known[target] in _BLOCKING:
+            return target
+    return ""
+
+
+def judge_check(
+    path: str, check: Check, context: Context, waiver: Waiver | None = None, blocked: str = ""
+) -> CheckResult:
+    """Run one check.
+
+    Parameters
+    ----------
+    path : str
+        ``case/item/check``.
+    check : Check
+        What is measured and the bound.
+    context : Context
+        The campaign.
+    waiver : Waiver, optional
+        An accepted failure of this check.
+    blocked : str
+        The dependency that failed, empty if none.
+
+    Returns
+    -------
+    CheckResult
+        An exception inside the check becomes the verdict `ERROR`, never a crash.
+    """
+    if blocked:
+        return CheckResult(path, check, Verdict.NOT_RUN, reason=f"blocked by {blocked}")
+    start = time.perf_counter()
+    try:
+        result = _measured(path, check, context)
+    except NotApplicable as rule:
+        result = CheckResult(path, check, Verdict.NOT_APPLICABLE, reason=str(rule))
+    except NotRun as err:
+        result = CheckResult(
+            path, check, Verdict.NOT_RUN, reason=str(err), population=err.population
+        )
+        result.absent = check.subject.name in ("command", "inspect", "review")
+    except Exception as err:  # a check that breaks is an error of the check, not of the campaign
+        _log.debug("%s", path, exc_info=True)
+        reason = f"{type(err).__name__}: {' '.join(str(err).split())}"
+        result = CheckResult(path, check, Verdict.ERROR, reason=reason)
+    result.seconds = time.perf_counter() - start
+    result.counts = check.severity != "info"
+    _waive(result, waiver, context)
+    return result
+
+
+def _measured(path: str, check: Check, context: Context) -> CheckResult:
+    for word in check.when:
+        condition = CONDITIONS[word]
+        if not condition.holds(context):
+            raise NotApplicable(condition.otherwise)
+    got = check.subject.measure(context, check.limit)
+    result = CheckResult(path, check, Verdict.ERROR, measurement=got, population=got.population)
+    if got.population == 0:
+        if check.allow_empty:
+            result.verdict, result.reason = Verdict.NOT_APPLICABLE, check.allow_empty
+        else:
+            result.reason = "the population is empty: nothing was tested"
+        return result
+    result.verdict, result.reason = _judged(check, got)
+    return result
+
+
+def _judged(check: Check, got: Measurement) -> tuple[Verdict, str]:
+    partial = Bound.parse(check.partial) if check.partial else None
+    verdict, reason = judge(
+        got.value, check.limit, partial=partial, stderr=got.stderr, tolerance=check.tolerance
+    )
+    if verdict == Verdict.FAIL and check.severity == "should":
+        verdict = Verdict.PARTIAL
+    return verdict, "; ".join(text for text in (reason, got.note) if text)
+
+
+def _waive(result: CheckResult, waiver: Waiver | None, context: Context) -> None:
+    if waiver is None:
+        return
+    got = result.measurement
+    ruling = apply_waiver(
+        waiver,
+        result.verdict,
+        got.value if got else math.nan,
+        got.failing if got else (),
+        context.now.date(),
+    )
+    result.verdict = ruling.verdict
+    result.waiver = {"id": waiver.id, "state": ruling.state, "sentence": ruling.sentence}
+
+
+def settle_inspections(results: Sequence[CaseResult]) -> None:
+    """Leave unanswered inspections out of the verdict where their proxy passed.
+
+    The proxy is the quantitative check named by the inspection.  An unanswered inspection whose
+    proxy did not pass keeps its `NOT_RUN`.
+    """
+    every = {c.path: c for r in results for i in r.items for c in i.checks}
+    for result in every.values():
+        if result.check.subject.name != "inspect" or result.verdict != Verdict.NOT_RUN:
+            continue
+        proxies = [every.get(p) for p in result.check.subject.references()]
+        passed = [p for p in proxies if p and p.verdict in (Verdict.PASS, Verdict.DEVIATION)]
+        if proxies and len(passed) == len(proxies):
+            result.counts = False
+            result.reason += f"; its proxy {passed[0].path} passed"
+
+
+def shown_subjects(got: Measurement) -> list[dict[str, Any]]:
+    """Return the first failing subjects, for the report."""
+    return [dict(s) for s in got.failing[:_SHOWN_SUBJECTS]]

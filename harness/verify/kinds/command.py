@@ -1,0 +1,111 @@
+"""Checks of commands: run now, or recorded earlier by ``python -m harness.verify.evidence``."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shlex
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from harness.verify.evidence import current_commit
+from harness.verify.kinds import Kind
+from harness.verify.measurement import Evidence, Measurement, NotRun
+
+if TYPE_CHECKING:
+    from harness.verify.bounds import Bound
+    from harness.verify.context import Context
+
+__all__ = ["Command"]
+
+_TAIL = 4000
+
+
+class Command(Kind):
+    """A command's exit status and output, run now (`run`) or recorded earlier (`recorded`).
+
+    The value is the number of expectations that were not met, or the recorded number `value`.
+    """
+
+    name: ClassVar[str] = "command"
+    default_bound: ClassVar[str] = "= 0 unmet"
+
+    run: str = ""
+    recorded: str = ""
+    value: str = ""
+    measured_in: str = "unmet"
+    population: str = ""
+    exit_status: int = 0
+    stdout: list[str] = Field(default=[])
+    timeout_s: float = 300.0
+
+    @property
+    def unit(self) -> str:
+        """``unmet`` expectations unless a recorded number with another unit is asked for."""
+        return self.measured_in
+
+    def measure(self, context: Context, bound: Bound) -> Measurement:
+        """Run the command or look its record up."""
+        return self._look_up(context) if self.recorded else self._run(context)
+
+    def _run(self, context: Context) -> Measurement:
+        words = shlex.split(self.run.format(**_places(context, self.run)))
+        if words[0] == "nightjar":
+            words[:1] = [sys.executable, "-m", "harness.cli.main"]
+        elif words[0] == "python":
+            words[0] = sys.executable
+        start = time.perf_counter()
+        done = subprocess.run(
+            words, capture_output=True, text=True, timeout=self.timeout_s, env={**os.environ}
+        )
+        seconds = time.perf_counter() - start
+        unmet = int(done.returncode != self.exit_status)
+        unmet += sum(re.search(p, done.stdout, re.MULTILINE) is None for p in self.stdout)
+        text = f"$ {self.run}\n{done.stdout[-_TAIL:]}{done.stderr[-_TAIL:]}"
+        note = f"exit status {done.returncode}" if unmet else ""
+        table = {"columns": ["wall time / s"], "rows": [[round(seconds, 2)]]}
+        return Measurement(
+            unmet,
+            1 + len(self.stdout),
+            evidence=(Evidence("output", "text", text), Evidence("cost", "table", table)),
+            note=note,
+        )
+
+    def _look_up(self, context: Context) -> Measurement:
+        record = context.evidence.get(self.recorded)
+        if record is None:
+            raise NotRun(f"no record of '{self.recorded}' in {context.evidence_folder}")
+        commit = current_commit()
+        if record.get("commit") != commit:
+            raise NotRun(
+                f"the record of '{self.recorded}' is of commit {record.get('commit')}, "
+                f"not of {commit}"
+            )
+        result = dict(record["result"])
+        value = float(result[self.value]) if self.value else float(result["exit_status"] != 0)
+        population = int(result[self.population]) if self.population else 1
+        return Measurement(value, population, evidence=(_table(record),))
+
+
+def _places(context: Context, run: str) -> dict[str, str]:
+    """Values of the placeholders: the workspace, and one difference drawn by a fixed seed."""
+    places = {"workspace": shlex.quote(str(context.space.root))}
+    if "{difference}" in run:
+        paths = [context.product("difference", u) for u in context.expected("difference")]
+        present = [p for p in paths if p.is_file()]
+        if not present:
+            raise NotRun("there is no difference to make again", 0)
+        places["difference"] = shlex.quote(str(random.Random(20180112).choice(present)))
+    return places
+
+
+def _table(record: dict[str, Any]) -> Evidence:
+    rows = [[k, str(v)] for k, v in sorted({**record, **record["result"]}.items()) if k != "result"]
+    return Evidence(
+        f"record of {record['kind']}", "table", {"columns": ["key", "value"], "rows": rows}
+    )

@@ -1,0 +1,85 @@
+"""Keywords that every product of a kind must carry."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from astropy.io import fits
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.verify.kinds import Kind
+from harness.verify.measurement import Measurement
+
+if TYPE_CHECKING:
+    from harness.verify.bounds import Bound
+    from harness.verify.context import Context
+
+__all__ = ["Header"]
+
+_TYPES: dict[str, type[Any]] = {"str": str, "int": int, "float": float, "bool": bool}
+
+
+class Card(BaseModel):
+    """What a keyword's value must be; each given property is demanded."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    type: Literal["str", "int", "float", "bool"] = "str"
+    matches: str = ""
+    hdu: str = ""
+    at_least: float | None = None
+
+    def fault(self, value: Any) -> str:
+        """Say what is wrong with a value."""
+        if value is None:
+            return "absent"
+        if not isinstance(value, _TYPES[self.type]) and not (
+            self.type == "float" and isinstance(value, int)
+        ):
+            return f"{value!r} is no {self.type}"
+        if self.matches and not re.fullmatch(self.matches, str(value)):
+            return f"{value!r} does not match {self.matches}"
+        if self.at_least is not None and not float(str(value)) >= self.at_least:
+            return f"{value!r} is below {self.at_least:g}"
+        return "" if str(value).strip() else "blank"
+
+
+class Header(Kind):
+    """Keywords of every product that are absent or wrong; HDUs that must exist."""
+
+    name: ClassVar[str] = "header"
+    default_bound: ClassVar[str] = "= 0 cards"
+
+    product: str
+    cards: dict[str, Card] = Field(default={})
+    hdus: list[str] = Field(default=[])
+
+    @property
+    def unit(self) -> str:
+        """``cards``."""
+        return "cards"
+
+    def measure(self, context: Context, bound: Bound) -> Measurement:
+        """Read the headers of every existing product."""
+        failing: list[dict[str, Any]] = []
+        places = [(u, context.product(self.product, u)) for u in context.expected(self.product)]
+        present = [(u, p) for u, p in places if p.is_file()]
+        for unit, path in present:
+            headers = _headers(path)
+            found = {**{n: self._fault(n, c, headers) for n, c in self.cards.items()}}
+            found |= {n: "" if n in headers else "no such HDU" for n in self.hdus}
+            failing += [{**unit.key, "card": n, "fault": f} for n, f in found.items() if f]
+        population = len(present) * (len(self.cards) + len(self.hdus))
+        return Measurement(len(failing), population, failing=tuple(failing))
+
+    def _fault(self, name: str, card: Card, headers: dict[str, fits.Header]) -> str:
+        header = headers.get(card.hdu or "PRIMARY")
+        if header is None:
+            return f"no HDU {card.hdu}"
+        return card.fault(header.get(name))
+
+
+def _headers(path: Any) -> dict[str, fits.Header]:
+    with fits.open(path, memmap=True) as hdus:
+        return {h.name or f"{i}": h.header.copy() for i, h in enumerate(hdus)}

@@ -1,0 +1,50 @@
+"""Verification by review: a document that exists and says what it has to."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from harness.verify.kinds import Kind
+from harness.verify.measurement import Evidence, Measurement, NotRun
+
+if TYPE_CHECKING:
+    from harness.verify.bounds import Bound
+    from harness.verify.context import Context
+
+__all__ = ["Review"]
+
+_ROOT = Path(__file__).resolve().parents[3]
+
+
+class Review(Kind):
+    """Statements that a document of the source tree must make and does not."""
+
+    name: ClassVar[str] = "review"
+    default_bound: ClassVar[str] = "= 0 statements"
+
+    document: str
+    states: list[str]
+
+    @property
+    def unit(self) -> str:
+        """``statements``."""
+        return "statements"
+
+    def measure(self, context: Context, bound: Bound) -> Measurement:
+        """Read the document."""
+        path = _ROOT / self.document
+        if not path.is_file():
+            raise NotRun(f"there is no {self.document} in this installation", len(self.states))
+        text = path.read_text(encoding="utf-8")
+        missing = [s for s in self.states if s not in text]
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        row = [[self.document, len(text.splitlines()), digest[:16]]]
+        table = Evidence("document", "table", {"columns": ["path", "lines", "sha256"], "rows": row})
+        return Measurement(
+            len(missing),
+            len(self.states),
+            failing=tuple({"statement": s} for s in missing),
+            evidence=(table,),
+        )

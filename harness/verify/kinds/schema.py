@@ -1,0 +1,136 @@
+"""Attribute matrices: what a requirement lists against what the table holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from harness.verify.attributes import Attribute, Need, load_matrices
+from harness.verify.kinds import Kind
+from harness.verify.measurement import Evidence, Measurement
+from pipeline.schema import TABLES
+
+if TYPE_CHECKING:
+    from harness.verify.bounds import Bound
+    from harness.verify.context import Context
+
+__all__ = ["Schema"]
+
+_FLOATING = ("FLOAT", "DOUBLE")
+
+
+class Schema(Kind):
+    """Attributes of a matrix in ``attributes.yaml`` that are not delivered.
+
+    An attribute is delivered when each of its columns exists with the declared unit, is filled in
+    the demanded fraction of the rows it applies to, holds no NaN, and is not one constant.
+    """
+
+    name: ClassVar[str] = "schema"
+    default_bound: ClassVar[str] = "= 0 attributes"
+
+    matrix: str
+    attributes: list[str] = Field(default=[])
+
+    @property
+    def unit(self) -> str:
+        """``attributes``."""
+        return "attributes"
+
+    def measure(self, context: Context, bound: Bound) -> Measurement:
+        """Fill the matrix."""
+        matrix = load_matrices(context.testcases)[self.matrix]
+        chosen = [a for a in matrix.attributes if not self.attributes or a.id in self.attributes]
+        rows: list[list[Any]] = []
+        failing: list[dict[str, Any]] = []
+        nulls = nans = 0
+        for attribute in chosen:
+            findings = [
+                _column(context, n.table or matrix.table, matrix.where, n)
+                for n in attribute.columns
+            ]
+            nulls += sum(f["nulls"] for f in findings)
+            nans += sum(f["nans"] for f in findings)
+            faults = [f"{f['column']}: {f['fault']}" for f in findings if f["fault"]]
+            rows.append(_row(attribute, findings, faults))
+            failing += [
+                {"attribute": attribute.id, "column": f.split(":")[0], "fault": f} for f in faults
+            ]
+        broken = sum(1 for r in rows if r[-1] != "PASS")
+        columns = [
+            "#",
+            "attribute",
+            "DMTR-53",
+            "columns",
+            "unit",
+            "populated",
+            "distinct",
+            "faults",
+            "verdict",
+        ]
+        table = Evidence(
+            f"{self.matrix} attribute matrix", "table", {"columns": columns, "rows": rows}
+        )
+        return Measurement(broken, len(chosen), None, nulls, nans, tuple(failing), (table,))
+
+
+def _row(attribute: Attribute, findings: list[dict[str, Any]], faults: list[str]) -> list[Any]:
+    units = " ".join(dict.fromkeys(f["unit"] or "1" for f in findings))
+    fractions = [f["populated"] for f in findings if f["populated"] is not None]
+    return [
+        attribute.id,
+        attribute.text,
+        attribute.dmtr53,
+        ", ".join(f["column"] for f in findings),
+        units,
+        round(min(fractions), 4) if fractions else None,
+        min((f["distinct"] for f in findings), default=None),
+        "; ".join(faults),
+        "FAIL" if faults else "PASS",
+    ]
+
+
+def _column(context: Context, table: str, where: str, need: Need) -> dict[str, Any]:
+    """Look at one column: present, unit, filled, NaN, distinct values."""
+    found: dict[str, Any] = {
+        "column": need.name,
+        "unit": "",
+        "populated": None,
+        "distinct": 0,
+        "nulls": 0,
+        "nans": 0,
+    }
+    if need.name not in context.columns.get(table, []):
+        return {**found, "fault": f"no such column in {table}"}
+    declared = TABLES[table].by_name.get(need.name) if table in TABLES else None
+    found["unit"] = declared.unit if declared else ""
+    rows = " and ".join(f"({w})" for w in (where if table == "DiaSource" else "", need.where) if w)
+    count, filled, nans, distinct = _count(context, table, need.name, rows)
+    found |= {"nulls": count - filled, "nans": nans, "distinct": distinct}
+    found["populated"] = filled / count if count else None
+    return {**found, "fault": _fault(need, found, count)}
+
+
+def _count(context: Context, table: str, column: str, rows: str) -> tuple[int, int, int, int]:
+    kind = context.scalar(f'select typeof("{column}") from "{table}" limit 1')
+    nan = f'count(*) filter (isnan("{column}"))' if kind in _FLOATING else "0"
+    row = context.fetch(
+        f'select count(*), count("{column}"), {nan}, count(distinct "{column}") from "{table}"'
+        + (f" where {rows}" if rows else "")
+    )[0]
+    return int(row[0]), int(row[1]), int(row[2]), int(row[3])
+
+
+def _fault(need: Need, found: dict[str, Any], count: int) -> str:
+    if need.unit is not None and found["unit"] != need.unit:
+        return f"unit {found['unit']!r} instead of {need.unit!r}"
+    if found["nans"]:
+        return f"{found['nans']} NaN values"
+    if count == 0:
+        return "" if need.may_be_empty else "no row it applies to"
+    if found["populated"] < need.populated:
+        return f"filled in {found['populated']:.1%} of {count}, {need.populated:.0%} demanded"
+    if found["distinct"] < 2 and not need.constant and need.populated > 0 and count > 1:
+        return "one constant value"
+    return ""

@@ -1,0 +1,141 @@
+"""Background: kept, invertible, flat on blank sky, and not eaten round bright objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from astropy.io import fits
+
+from harness.verify.metrics import Sample, metric
+from harness.verify.robust import mad_std, median_error
+from harness.verify.view import View
+
+__all__: list[str] = []
+
+
+@metric("blank_sky", unit="σ", product="visit_image", reads=("visit_image",), reduce="worst")
+def blank_sky(view: View) -> Sample:
+    """Median of the blank pixels in units of their noise: what the background left over."""
+    image = view.visit_image
+    blank = (image.mask == 0) & np.isfinite(image.image)
+    values = image.image[blank][::7].astype(float)
+    if len(values) < 1000:
+        return Sample(float("nan"), 0)
+    return Sample(
+        float(np.median(values)) / mad_std(values), len(values), 1.2533 / np.sqrt(len(values))
+    )
+
+
+@metric(
+    "background_identity",
+    unit="%",
+    product="visit_image",
+    reads=("visit_image", "raw"),
+    reduce="worst",
+)
+def background_identity(view: View, block: int = 64) -> Sample:
+    """Image + background against the raw frame reduced anew: median difference in % of the sky.
+
+    The raw frame is reduced by the plainest recipe: overscan, bias, gain, flat; medians of blocks
+    are insensitive to all that it leaves out.
+    """
+    image = view.visit_image
+    assert image.background is not None
+    assert image.photo_calib is not None
+    total = (image.image + image.background) / image.photo_calib.njy_per_electron
+    total = np.where(image.mask == 0, total, np.nan)
+    bias = _plane(view.space.bias(view.number))
+    flat = _plane(view.space.flat(image.info.band, view.number))
+    ratios = []
+    for amp in view.detector.amplifiers:
+        raw = view.raw.data[amp.data.slices].astype(float)
+        raw -= np.median(view.raw.data[amp.overscan.slices], axis=1, keepdims=True)
+        plain = (raw - bias[amp.trimmed.slices]) * amp.gain / flat[amp.trimmed.slices]
+        ratios.append(_block_ratios(total[amp.trimmed.slices], plain, block))
+    found = np.concatenate(ratios)
+    if len(found) < 4:
+        return Sample(float("nan"), 0)
+    return Sample(100.0 * abs(float(np.median(found)) - 1.0), len(found))
+
+
+def _plane(path: Path) -> np.ndarray:
+    with fits.open(path) as hdus:
+        return np.asarray(next(h.data for h in hdus if h.data is not None), float)
+
+
+def _block_ratios(total: np.ndarray, plain: np.ndarray, block: int) -> np.ndarray:
+    ny, nx = (n // block for n in total.shape)
+    if not ny or not nx:
+        return np.array([])
+    cut = (slice(0, ny * block), slice(0, nx * block))
+    plain = np.where(np.isfinite(total), plain, np.nan)
+    a, b = (
+        p[cut].reshape(ny, block, nx, block).swapaxes(1, 2).reshape(-1, block * block)
+        for p in (total, plain)
+    )
+    enough = np.isfinite(a).sum(axis=1) > block * block // 2
+    return np.asarray(np.nanmedian(a[enough], axis=1) / np.nanmedian(b[enough], axis=1))
+
+
+@metric(
+    "ring_deficit",
+    unit="σ",
+    product="visit_image",
+    reads=("visit_image", "refcat"),
+    reduce="pooled",
+)
+def ring_deficit(view: View, brightest: int = 30, inner: float = 3.0, outer: float = 5.0) -> Sample:
+    """Sky in rings round the brightest objects minus blank sky, in units of the pixel noise."""
+    image = view.visit_image
+    positions, radii = _bright_objects(view, brightest)
+    blank = (image.mask == 0) & np.isfinite(image.image)
+    sky = image.image[blank][::7].astype(float)
+    noise, level = mad_std(sky), float(np.median(sky))
+    rings = []
+    for (x, y), radius in zip(positions, radii, strict=True):
+        values = _ring(image.image, blank, x, y, inner * radius, outer * radius)
+        if len(values) > 100:
+            rings.append((np.median(values) - level) / noise)
+    if len(rings) < 5:
+        return Sample(float("nan"), 0)
+    found = np.array(rings)
+    return Sample(float(np.median(found)), len(found), median_error(found))
+
+
+def _bright_objects(view: View, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixel positions and radii of the brightest objects known from outside the images."""
+    image = view.visit_image
+    assert image.wcs is not None
+    path = view.space.objects if view.space.objects.is_file() else view.space.refcat
+    table = pq.read_table(path)
+    flux = table.column(f"{image.info.band}Flux").to_numpy(zero_copy_only=False)
+    ra, dec = (table.column(n).to_numpy(zero_copy_only=False) for n in ("ra", "dec"))
+    size = (
+        table.column("radius").to_numpy(zero_copy_only=False)
+        if "radius" in table.column_names
+        else 0
+    )
+    x, y = image.wcs.all_world2pix(ra, dec, 0, quiet=True)
+    ny, nx = image.shape
+    inside = (x > 30) & (x < nx - 31) & (y > 30) & (y < ny - 31) & np.isfinite(flux)
+    order = np.flatnonzero(inside)[np.argsort(-flux[inside], kind="stable")][:number]
+    # A star's wings reach to about 4″ above the noise; a galaxy's to its own radius besides.
+    radius = (4.0 + np.broadcast_to(size, flux.shape)[order]) / view.camera.pixel_scale
+    return np.stack([x[order], y[order]], axis=1), radius
+
+
+def _ring(
+    image: np.ndarray, blank: np.ndarray, x: float, y: float, inner: float, outer: float
+) -> np.ndarray:
+    half = int(np.ceil(outer))
+    rows = slice(max(round(y) - half, 0), round(y) + half + 1)
+    columns = slice(max(round(x) - half, 0), round(x) + half + 1)
+    yy, xx = np.mgrid[
+        rows.start : rows.start + image[rows, columns].shape[0],
+        columns.start : columns.start + image[rows, columns].shape[1],
+    ]
+    distance = np.hypot(xx - x, yy - y)
+    use = (distance >= inner) & (distance < outer) & blank[rows, columns]
+    return np.asarray(image[rows, columns][use], float)

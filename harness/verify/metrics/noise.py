@@ -1,0 +1,150 @@
+"""Noise: whether the variance plane tells the truth and the difference is white."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.verify.metrics import Sample, metric
+from harness.verify.robust import mad_std
+from harness.verify.view import View
+from pipeline.exposure import Exposure, bits
+
+__all__: list[str] = []
+
+_SOURCES = ("DETECTED", "DETECTED_NEGATIVE")
+_LAG = 3
+
+
+def _blank(exposure: Exposure) -> npt.NDArray[np.bool_]:
+    """Pixels with no mask bit at all and finite values."""
+    return np.asarray((exposure.mask == 0) & np.isfinite(exposure.image) & (exposure.variance > 0))
+
+
+def _pair_pulls(exposure: Exposure, blank: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Differences of pixels a few apart in a row over their error: sky and galaxies cancel."""
+    image, variance = exposure.image[::2], exposure.variance[::2]
+    good = blank[::2, :-_LAG] & blank[::2, _LAG:]
+    pulls = (image[:, :-_LAG] - image[:, _LAG:])[good].astype(float)
+    return np.asarray(pulls / np.sqrt((variance[:, :-_LAG] + variance[:, _LAG:])[good]))
+
+
+def _ratio(exposure: Exposure) -> Sample:
+    pulls = _pair_pulls(exposure, _blank(exposure))
+    if len(pulls) < 1000:
+        return Sample(float("nan"), 0)
+    # The MAD of n Gaussian values has a relative error of 1.17 / sqrt(n); half of the pairs
+    # share a pixel with another pair.
+    return Sample(mad_std(pulls), len(pulls), 1.6 * mad_std(pulls) / np.sqrt(len(pulls)))
+
+
+@metric("noise_ratio", unit="", product="visit_image", reads=("visit_image",), reduce="worst")
+def noise_ratio(view: View) -> Sample:
+    """Empirical noise of blank pixels over the noise the variance plane claims."""
+    return _ratio(view.visit_image)
+
+
+@metric("difference_noise", unit="", product="difference", reads=("difference",), reduce="mean")
+def difference_noise(view: View) -> Sample:
+    """Robust standard deviation of the difference over the square root of its variance."""
+    exposure = view.difference.exposure
+    blank = _blank(exposure)
+    pulls = (exposure.image[blank] / np.sqrt(exposure.variance[blank])).astype(float)
+    if len(pulls) < 1000:
+        return Sample(float("nan"), 0)
+    return Sample(mad_std(pulls), len(pulls), 1.17 * mad_std(pulls) / np.sqrt(len(pulls)))
+
+
+@metric("score_noise", unit="", product="difference", reads=("difference",), reduce="mean")
+def score_noise(view: View) -> Sample:
+    """Robust standard deviation of the score on blank sky; one by definition of σ_null."""
+    difference = view.difference
+    values = difference.score[_blank(difference.exposure)].astype(float)
+    values = values[np.isfinite(values)]
+    if len(values) < 1000:
+        return Sample(float("nan"), 0)
+    beam = 25.0  # pixels that share one independent value of the score
+    return Sample(mad_std(values), len(values), 1.17 * np.sqrt(beam / len(values)))
+
+
+@metric("noise_correlation", unit="", product="difference", reads=("difference",), reduce="mean")
+def noise_correlation(view: View, axis: int = 1, tiles: tuple[int, int] = (8, 4)) -> Sample:
+    """Correlation of neighbouring blank pixels of the difference, averaged over a grid of tiles."""
+    exposure = view.difference.exposure
+    pulls = exposure.image / np.sqrt(exposure.variance)
+    good = _blank(exposure) & (np.abs(pulls) < 5.0)
+    values = []
+    for rows in np.array_split(np.arange(exposure.shape[0]), tiles[0]):
+        for columns in np.array_split(np.arange(exposure.shape[1]), tiles[1]):
+            box = np.ix_(rows, columns)
+            values.append(_lag_one(pulls[box], good[box], axis))
+    known = np.array([v for v in values if np.isfinite(v)])
+    if not len(known):
+        return Sample(float("nan"), 0)
+    error = float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else None
+    return Sample(float(known.mean()), int(good.sum()), error)
+
+
+def _lag_one(pulls: npt.NDArray[Any], good: npt.NDArray[np.bool_], axis: int) -> float:
+    a = np.take(pulls, range(pulls.shape[axis] - 1), axis)
+    b = np.take(pulls, range(1, pulls.shape[axis]), axis)
+    both = np.take(good, range(pulls.shape[axis] - 1), axis)
+    both = both & np.take(good, range(1, pulls.shape[axis]), axis)
+    if both.sum() < 500:
+        return float("nan")
+    return float(np.corrcoef(a[both], b[both])[0, 1])
+
+
+@metric("amp_step", unit="%", product="visit_image", reads=("visit_image",), reduce="worst")
+def amp_step(view: View, width: int = 24) -> Sample:
+    """Step of the sky level across the boundary between amplifiers, in percent of the sky."""
+    image = view.visit_image
+    assert image.background is not None
+    sky = float(np.median(image.background))
+    middle = image.shape[1] // 2
+    blank = _blank(image)
+    strips = (slice(middle - width, middle), slice(middle, middle + width))
+    sides = [image.image[:, s][blank[:, s]].astype(float) for s in strips]
+    n = min(len(s) for s in sides)
+    if n < 500 or not sky > 0:
+        return Sample(float("nan"), 0)
+    error = np.sqrt(sum((1.2533 * mad_std(s)) ** 2 / len(s) for s in sides))
+    step = float(np.median(sides[1]) - np.median(sides[0]))
+    return Sample(100.0 * abs(step) / sky, n, 100.0 * float(error) / sky)
+
+
+@metric(
+    "crosstalk_residual", unit="σ", product="visit_image", reads=("visit_image",), reduce="pooled"
+)
+def crosstalk_residual(view: View, floor_adu: float = 3000.0) -> Sample:
+    """Ghost that a 40,000 ADU pixel leaves in the other amplifier, in units of the sky noise."""
+    image = view.visit_image
+    assert image.background is not None
+    assert image.photo_calib is not None
+    numerator = weight = 0.0
+    pixels = 0
+    counts = (image.image + image.background) / image.photo_calib.njy_per_electron
+    clipped = image.mask & bits("BAD", "NO_DATA", "CR", "BLEED", "SAT", "EDGE")
+    blank = (image.mask & ~bits("INTRP")) == 0
+    noise = np.sqrt(np.median(image.variance[blank])) if blank.any() else float("nan")
+    for victim in view.detector.amplifiers:
+        for source in view.detector.amplifiers:
+            if source.name == victim.name:
+                continue
+            signal = counts[source.trimmed.slices] / source.gain
+            bright = (signal > floor_adu) & (clipped[source.trimmed.slices] == 0)
+            flip = source.at_right != victim.at_right
+            ghost = image.image[victim.trimmed.slices]
+            calm = blank[victim.trimmed.slices]
+            if flip:
+                ghost, calm = ghost[:, ::-1], calm[:, ::-1]
+            use = bright & calm
+            s = signal[use].astype(float) / 40000.0
+            numerator += float(s @ ghost[use].astype(float))
+            weight += float(s @ s)
+            pixels += int(use.sum())
+    if pixels < 50:
+        return Sample(float("nan"), 0)
+    return Sample(numerator / weight / noise, pixels, 1.0 / np.sqrt(weight))

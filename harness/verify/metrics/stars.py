@@ -1,0 +1,257 @@
+"""PSF, astrometry and photometry at stars whose place and flux are known from outside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from harness.verify.metrics import Sample, metric
+from harness.verify.robust import mad_std, median_error
+from harness.verify.stamps import isolated, star_fits
+from harness.verify.view import View
+from pipeline.exposure import bits
+
+__all__: list[str] = []
+
+_UNUSABLE = (
+    "BAD",
+    "SAT",
+    "CR",
+    "EDGE",
+    "NO_DATA",
+    "BLEED",
+    "EDGEBLEED",
+    "UNLISTED",
+    "INTRP",
+    "UNMASKEDNAN",
+)
+_MMAG = 2500.0 / np.log(10.0)
+
+
+@metric("psf_norm", unit="", product="visit_image", reads=("visit_image",), reduce="worst")
+def psf_norm(view: View) -> Sample:
+    """Largest deviation of the PSF's flux within 12 pixels from one, corners included."""
+    image = view.visit_image
+    assert image.psf is not None
+    stamps, _ = _grid(image.psf, image.shape)
+    middle = stamps.shape[1] // 2
+    yy, xx = np.indices(stamps.shape[1:]) - middle
+    sums = stamps[:, np.hypot(xx, yy) <= image.psf.FLUX_RADIUS].sum(axis=1)
+    return Sample(float(np.abs(sums - 1.0).max()), len(sums), nans=int(np.isnan(stamps).sum()))
+
+
+@metric("psf_variation", unit="%", product="visit_image", reads=("visit_image",), reduce="worst")
+def psf_variation(view: View) -> Sample:
+    """Peak-to-peak variation of the PSF's central pixel over the detector, in percent."""
+    image = view.visit_image
+    assert image.psf is not None
+    stamps, _ = _grid(image.psf, image.shape)
+    peaks = stamps[:, stamps.shape[1] // 2, stamps.shape[2] // 2]
+    return Sample(float(100.0 * np.ptp(peaks) / peaks.mean()), len(peaks))
+
+
+def _grid(psf: Any, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    x, y = np.meshgrid(np.linspace(0, shape[1] - 1, 5), np.linspace(0, shape[0] - 1, 5))
+    positions = np.stack([x.ravel(), y.ravel()], axis=1)
+    return psf.stamps(positions[:, 0], positions[:, 1]), positions
+
+
+@metric(
+    "wcs_error", unit="mas", product="visit_image", reads=("visit_image", "truth"), reduce="worst"
+)
+def wcs_error(view: View) -> Sample:
+    """Distance of true sky positions from those the WCS gives to the true pixels, rms per axis."""
+    east, north, _ = _offsets(view)
+    if len(east) < 5:
+        return Sample(float("nan"), 0)
+    rms = float(np.sqrt(max((east**2).mean(), (north**2).mean())))
+    return Sample(rms, len(east))
+
+
+@metric(
+    "wcs_regions", unit="mas", product="visit_image", reads=("visit_image", "truth"), reduce="worst"
+)
+def wcs_regions(view: View) -> Sample:
+    """Largest mean offset of the WCS in nine regions of the detector."""
+    east, north, positions = _offsets(view)
+    ny, nx = view.visit_image.shape
+    cell = (positions[:, 0] * 3 // nx).astype(int) + 3 * (positions[:, 1] * 3 // ny).astype(int)
+    means = [
+        np.hypot(east[cell == c].mean(), north[cell == c].mean())
+        for c in range(9)
+        if (cell == c).sum() >= 3
+    ]
+    return Sample(float(max(means)) if means else float("nan"), len(east) if means else 0)
+
+
+def _offsets(view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """East and north errors of the WCS in mas at true star positions on the detector."""
+    image, truth = view.visit_image, view.truth
+    assert image.wcs is not None
+    ny, nx = image.shape
+    x, y = truth["x"].astype(float), truth["y"].astype(float)
+    use = (truth["kind"] == "star") & (x >= 0) & (x < nx) & (y >= 0) & (y < ny)
+    ra, dec = image.wcs.all_pix2world(x[use], y[use], 0)
+    east = (ra - truth["ra"][use]) * np.cos(np.radians(dec)) * 3.6e6
+    north = (dec - truth["dec"][use]) * 3.6e6
+    return east, north, np.stack([x[use], y[use]], axis=1)
+
+
+@metric(
+    "wcs_standards",
+    unit="mas",
+    product="visit_image",
+    reads=("visit_image", "refcat"),
+    reduce="worst",
+)
+def wcs_standards(view: View, snr_min: float = 100.0) -> Sample:
+    """Rms per axis of bright centroids about the reference catalogue, measured independently."""
+    stars = _standards(view, snr_min)
+    if len(stars["east"]) < 5:
+        return Sample(float("nan"), 0)
+    rms = max(mad_std(stars["east"]), mad_std(stars["north"]))
+    bias = max(abs(np.median(stars["east"])), abs(np.median(stars["north"])))
+    return Sample(float(np.hypot(rms, bias)), len(stars["east"]))
+
+
+def _standards(view: View, snr_min: float) -> dict[str, np.ndarray]:
+    image = view.visit_image
+    assert image.wcs is not None
+    x, y, _ = _catalogue(view)
+    east, north = [], []
+    for cx, cy in zip(x, y, strict=True):
+        column, row = round(cx), round(cy)
+        if not (8 <= column < image.shape[1] - 8 and 8 <= row < image.shape[0] - 8):
+            continue
+        box = (slice(row - 6, row + 7), slice(column - 6, column + 7))
+        if (image.mask[box] & bits(*_UNUSABLE)).any():
+            continue
+        noise = float(np.sqrt(np.median(image.variance[box])))
+        if image.image[box].max() < 0.1 * snr_min * noise * 3.0:
+            continue
+        dy, dx = _windowed(image.image[box].astype(float))
+        ra, dec = image.wcs.all_pix2world([column - 6 + dx], [row - 6 + dy], 0)
+        ra0, dec0 = image.wcs.all_pix2world([cx], [cy], 0)
+        east.append(float((ra[0] - ra0[0]) * np.cos(np.radians(dec0[0])) * 3.6e6))
+        north.append(float((dec[0] - dec0[0]) * 3.6e6))
+    return {"east": np.array(east), "north": np.array(north)}
+
+
+def _windowed(stamp: np.ndarray, sigma: float = 2.0) -> tuple[float, float]:
+    """Gaussian-windowed centroid, iterated to convergence."""
+    yy, xx = np.indices(stamp.shape, dtype=float)
+    cy = cx = (stamp.shape[0] - 1) / 2.0
+    for _ in range(20):
+        weight = np.exp(-0.5 * ((xx - cx) ** 2 + (yy - cy) ** 2) / sigma**2) * stamp
+        total = weight.sum()
+        step = 2.0 * (weight * (yy - cy)).sum() / total, 2.0 * (weight * (xx - cx)).sum() / total
+        cy, cx = cy + float(step[0]), cx + float(step[1])
+        if max(abs(step[0]), abs(step[1])) < 1e-4:
+            break
+    return cy, cx
+
+
+def _catalogue(view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Isolated reference stars at the epoch of the image: x, y in pixels and flux in nJy."""
+    image, stars = view.visit_image, view.refcat
+    assert image.wcs is not None
+    years = (image.info.midpoint_mjd_tai - stars["epochMjdTai"].astype(float)) / 365.25
+    dec = stars["dec"] + np.nan_to_num(stars["pmDec"].astype(float)) * years / 3.6e6
+    shift = np.nan_to_num(stars["pmRa"].astype(float)) * years / 3.6e6
+    ra = stars["ra"] + shift / np.cos(np.radians(dec))
+    flux = stars[f"{image.info.band}Flux"].astype(float)
+    ra_c, dec_c = image.wcs.all_pix2world([image.shape[1] / 2], [image.shape[0] / 2], 0)
+    near = np.hypot((ra - ra_c) * np.cos(np.radians(dec_c)), dec - dec_c) < 0.25
+    x, y = image.wcs.all_world2pix(ra[near], dec[near], 0, quiet=True)
+    positions = np.stack([x, y], axis=1)
+    inside = (x > 15) & (x < image.shape[1] - 16) & (y > 15) & (y < image.shape[0] - 16)
+    use = inside & isolated(positions, positions, 16.0) & (flux[near] > 0)
+    return x[use], y[use], flux[near][use]
+
+
+def _fits(view: View, snr_min: float, snr_max: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fitted over true flux, χ² and positions of stars in a range of signal to noise."""
+    image = view.visit_image
+    x, y, flux = _true_stars(view)
+    bad = (image.mask & bits(*_UNUSABLE)) != 0
+    noise = float(np.sqrt(np.median(image.variance)))
+    rough = flux / (noise * 8.0)
+    some = (rough > snr_min / 3) & (rough < 3 * snr_max)
+    positions = np.stack([x[some], y[some]], axis=1)
+    assert image.psf is not None
+    found = star_fits(image.image, image.variance, bad, image.psf, positions)
+    rows = [
+        (f.flux / t, f.chi2, p[0], p[1])
+        for f, t, p in zip(found, flux[some], positions, strict=True)
+        if f is not None and snr_min < f.flux / f.flux_err < snr_max
+    ]
+    table = np.array(rows).reshape(-1, 4)
+    return table[:, 0], table[:, 1], table[:, 2:]
+
+
+def _true_stars(view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Isolated simulated stars in this frame; reference stars where there is no truth."""
+    if not (view.space.root / "truth" / "visits.parquet").is_file():
+        return _catalogue(view)
+    truth = view.truth
+    x, y, flux = (truth[n].astype(float) for n in ("x", "y", "flux"))
+    ny, nx = view.visit_image.shape
+    rivals = flux > 0.02 * np.quantile(flux[flux > 0], 0.9)
+    everything = np.stack([x, y], axis=1)
+    inside = (x > 15) & (x < nx - 16) & (y > 15) & (y < ny - 16)
+    stars = (truth["kind"] == "star") & inside & (flux > 0)
+    stars &= isolated(everything, everything[rivals], 14.0)
+    return x[stars], y[stars], flux[stars]
+
+
+@metric(
+    "star_chi2",
+    unit="",
+    product="visit_image",
+    reads=("visit_image", "truth", "refcat"),
+    reduce="median",
+)
+def star_chi2(view: View, snr_min: float = 50.0, snr_max: float = 500.0) -> Sample:
+    """Median χ² per pixel of the PSF model at isolated stars, fitted anew."""
+    _, chi2, _ = _fits(view, snr_min, snr_max)
+    return Sample(float(np.median(chi2)), len(chi2)) if len(chi2) else Sample(float("nan"), 0)
+
+
+@metric(
+    "flux_error",
+    unit="mmag",
+    product="visit_image",
+    reads=("visit_image", "truth", "refcat"),
+    reduce="worst",
+)
+def flux_error(view: View, snr_min: float = 50.0, snr_max: float = 1000.0) -> Sample:
+    """Median error of the calibrated flux of stars against the truth: that of the zero point."""
+    ratio, _, _ = _fits(view, snr_min, snr_max)
+    if len(ratio) < 5:
+        return Sample(float("nan"), 0)
+    return Sample(
+        float(_MMAG * np.log(np.median(ratio))), len(ratio), float(_MMAG * median_error(ratio))
+    )
+
+
+@metric(
+    "flux_flatness",
+    unit="%",
+    product="visit_image",
+    reads=("visit_image", "truth", "refcat"),
+    reduce="worst",
+)
+def flux_flatness(view: View, snr_min: float = 100.0) -> Sample:
+    """Rms over the detector of a linear trend of the flux ratio of stars: PSF and flat together."""
+    ratio, _, positions = _fits(view, snr_min, 1e5)
+    if len(ratio) < 12:
+        return Sample(float("nan"), 0)
+    ny, nx = view.visit_image.shape
+    u, v = 2 * positions[:, 0] / nx - 1, 2 * positions[:, 1] / ny - 1
+    design = np.stack([np.ones_like(u), u, v], axis=1)
+    keep = np.abs(ratio - np.median(ratio)) < 4 * mad_std(ratio)
+    solution, *_ = np.linalg.lstsq(design[keep], ratio[keep], rcond=None)
+    rms = float(np.hypot(solution[1], solution[2]) / np.sqrt(3.0))
+    error = mad_std(ratio[keep] - design[keep] @ solution) / np.sqrt(keep.sum())
+    return Sample(100.0 * rms, int(keep.sum()), 100.0 * float(error))

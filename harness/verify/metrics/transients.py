@@ -1,0 +1,179 @@
+"""Transients of known truth on a difference: where, how bright, and what became of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from scipy.special import erf
+
+from harness.verify.metrics import Sample, metric
+from harness.verify.view import View
+
+__all__ = ["true_differences"]
+
+_FAINTEST = 3.0
+
+
+@metric(
+    "transients",
+    unit="",
+    product="difference",
+    reads=("difference", "truth", "template", "sources"),
+    reduce="pooled",
+)
+def transients(view: View) -> Sample:
+    """Fraction of unmasked true transients above SNR 10 that were detected within 0.5 arcsec."""
+    rows = true_differences(view)
+    _match(view, rows)
+    bright = [r for r in rows if r["trueSnr"] > 10 and not r["masked"]]
+    found = [r for r in bright if r["distance"] < 0.5]
+    value = len(found) / len(bright) if bright else float("nan")
+    return Sample(value, max(len(bright), 1) if rows else 0, rows=tuple(rows))
+
+
+def true_differences(view: View) -> list[dict[str, Any]]:
+    """Every source whose true flux in the visit exceeds that in the template.
+
+    The true difference flux is the flux in the visit minus the weighted flux in the template's
+    inputs, by the recorded weights; a source counted only where it is within two pixels of the
+    same place.  ``trueSnr`` is that flux over σ_null, the noise of the matched filter on the
+    source-free difference there, with the loss of a trail to a point filter included.
+
+    Parameters
+    ----------
+    view : View
+        A unit with a difference and truth.
+    """
+    truth = view.truth
+    reference = _template_flux(view)
+    ny, nx = view.difference.exposure.shape
+    rows = []
+    for i, truth_id in enumerate(truth["truthId"]):
+        x, y = float(truth["x"][i]), float(truth["y"][i])
+        if not (-0.5 <= x < nx - 0.5 and -0.5 <= y < ny - 0.5):
+            continue
+        before = reference.get(int(truth_id), (0.0, float("nan"), float("nan")))
+        moved = np.hypot(
+            (before[1] - truth["ra"][i]) * np.cos(np.radians(truth["dec"][i])),
+            before[2] - truth["dec"][i],
+        )
+        stationary = moved * 3600.0 < 2.0 * view.camera.pixel_scale
+        flux = float(truth["flux"][i]) - (before[0] if stationary else 0.0)
+        if flux <= 0:
+            continue
+        rows.append({"index": i, "x": x, "y": y, "flux": flux})
+    return _describe(view, rows)
+
+
+def _template_flux(view: View) -> dict[int, tuple[float, float, float]]:
+    """Weighted flux and mean position of every source in the inputs of the template."""
+    inputs = view.template_inputs
+    total = sum(weight for *_, weight in inputs)
+    table = pq.read_table(
+        view.space.root / "truth" / "visits.parquet",
+        columns=["truthId", "visit", "detector", "flux", "ra", "dec"],
+        filters=[("visit", "in", [v for v, *_ in inputs])],
+    )
+    columns = {n: table.column(n).to_numpy(zero_copy_only=False) for n in table.column_names}
+    weights = {(v, d): w / total for v, d, w in inputs}
+    sums: dict[int, list[float]] = {}
+    for truth_id, visit, detector, flux, ra, dec in zip(*columns.values(), strict=True):
+        weight = weights.get((int(visit), int(detector)), 0.0)
+        if weight:
+            entry = sums.setdefault(int(truth_id), [0.0, 0.0, 0.0, 0.0])
+            entry[0] += weight * float(flux)
+            entry[1] += weight * float(ra)
+            entry[2] += weight * float(dec)
+            entry[3] += weight
+    return {k: (f / w, ra / w, dec / w) for k, (f, ra, dec, w) in sums.items()}
+
+
+def _describe(view: View, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    difference, truth = view.difference, view.truth
+    mask, null = difference.exposure.mask, difference.null_variance
+    psf = difference.exposure.psf
+    assert psf is not None
+    area, sigma = (
+        _areas(psf.stamps([r["x"] for r in rows], [r["y"] for r in rows])) if rows else ((), ())
+    )
+    excluded = np.uint32(view.excluded_bits)
+    kept = []
+    for row, effective, width in zip(rows, area, sigma, strict=True):
+        i = row.pop("index")
+        column, line = round(row["x"]), round(row["y"])
+        box = (slice(max(line - 1, 0), line + 2), slice(max(column - 1, 0), column + 2))
+        noise = float(np.sqrt(effective * null[line, column]))
+        length = float(truth["trailLength"][i] or 0.0) if "trailLength" in truth else 0.0
+        length = 0.0 if np.isnan(length) else length / view.camera.pixel_scale
+        snr = row["flux"] * _trail_loss(length, width) / noise if noise > 0 else float("nan")
+        masked = bool((mask[box] & excluded).any()) or not np.isfinite(snr)
+        if not masked and snr < _FAINTEST:
+            continue
+        row |= {
+            "truthId": int(truth["truthId"][i]),
+            "kind": str(truth["kind"][i]),
+            "ra": float(truth["ra"][i]),
+            "dec": float(truth["dec"][i]),
+            "trueSnr": snr,
+            "trailLength": length if length > 0.5 * width else 0.0,
+            "masked": masked,
+            "visit": view.visit,
+            "detector": view.number,
+        }
+        kept.append(row)
+    return kept
+
+
+def _areas(stamps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Noise-equivalent area of each PSF in pixels, and the Gaussian width of the same area."""
+    area = 1.0 / (stamps**2).sum(axis=(1, 2))
+    return area, np.sqrt(area / (4.0 * np.pi))
+
+
+def _trail_loss(length: float, sigma: float) -> float:
+    """Response of a point filter to a trail, relative to a point of the same flux."""
+    if length <= 0:
+        return 1.0
+    return float(2.0 * sigma * np.sqrt(np.pi) / length * erf(length / (4.0 * sigma)))
+
+
+def _match(view: View, rows: list[dict[str, Any]], radius: float = 1.0) -> None:
+    """Add the nearest detection within a radius in arcsec to every row."""
+    sources = view.staged("DiaSource")
+    real = ~np.asarray(sources["isSubThreshold"]).astype(bool)
+    if "isDeblendParent" in sources:
+        parents = np.array([bool(p) for p in sources["isDeblendParent"]])
+        real &= ~parents
+    for row in rows:
+        row |= {
+            "diaSourceId": None,
+            "distance": float("inf"),
+            "flux_measured": None,
+            "flux_err": None,
+        }
+        if not real.any():
+            continue
+        east = (sources["ra"] - row["ra"]) * np.cos(np.radians(row["dec"])) * 3600.0
+        north = (sources["dec"] - row["dec"]) * 3600.0
+        distance = np.where(real, np.hypot(east, north), np.inf)
+        best = int(np.argmin(distance))
+        if distance[best] > max(radius, 0.6 * row["trailLength"] * view.camera.pixel_scale):
+            continue
+        row |= {
+            "diaSourceId": int(sources["diaSourceId"][best]),
+            "distance": float(distance[best]),
+            "east": float(east[best]),
+            "north": float(north[best]),
+            "east_err": _number(sources["raErr"][best]) * 3600.0,
+            "north_err": _number(sources["decErr"][best]) * 3600.0,
+            "flux_measured": _number(sources["psfFlux"][best]),
+            "flux_err": _number(sources["psfFluxErr"][best]),
+            "snr": _number(sources["snr"][best]),
+            "reliability": _number(sources["reliability"][best]),
+        }
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)

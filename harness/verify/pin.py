@@ -1,0 +1,89 @@
+"""Pinning the specification before a campaign runs, and what changed since.
+
+In 2017 two FAILED verdicts became Pass because the criteria were edited after the run.  Here the
+criteria are hashed before the first frame is processed, kept in the workspace, and every
+difference to what is judged later is listed in the report.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness.verify.loader import TESTCASES, Spec, load_spec
+from harness.workspace import Workspace, atomic
+
+__all__ = ["Change", "changes", "pin", "pinned"]
+
+_NAME = "specification.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A criterion that is not what it was.
+
+    Attributes
+    ----------
+    path : str
+        ``case/item/check``.
+    before, after : str
+        Its text in JSON, empty where it did not exist.
+    """
+
+    path: str
+    before: str
+    after: str
+
+
+def pin(space: Workspace, folder: Path = TESTCASES, *, late: bool = False) -> dict[str, Any]:
+    """Record the specification in a workspace unless one is recorded already.
+
+    Parameters
+    ----------
+    space : Workspace
+        The campaign.
+    folder : path-like
+        The case files.
+    late : bool
+        Whether the campaign has run already.
+
+    Returns
+    -------
+    dict
+        ``hash``, ``utc``, ``late`` and ``criteria``.
+    """
+    known = pinned(space)
+    if known is not None:
+        return known
+    spec = load_spec(folder)
+    record = {
+        "hash": spec.hash,
+        "utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "late": late,
+        "criteria": spec.criteria,
+    }
+    with atomic(space.root / _NAME) as partial:
+        partial.write_text(json.dumps(record, indent=1, sort_keys=True), encoding="utf-8")
+    return record
+
+
+def pinned(space: Workspace) -> dict[str, Any] | None:
+    """Return the recorded specification, None when there is none."""
+    path = space.root / _NAME
+    if not path.is_file():
+        return None
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def changes(before: Mapping[str, str], spec: Spec) -> list[Change]:
+    """List every criterion that was added, removed or altered."""
+    after = spec.criteria
+    return [
+        Change(path, before.get(path, ""), after.get(path, ""))
+        for path in sorted(before.keys() | after.keys())
+        if before.get(path) != after.get(path)
+    ]

@@ -1,0 +1,274 @@
+"""Measuring images: every metric of every unit once, each file read once, in a few processes."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.verify.conditions import CONDITIONS
+from harness.verify.measurement import Measurement
+from harness.verify.metrics import Metric, Reduction, Sample, load_metrics
+from harness.verify.view import TemplateRecord, View
+
+if TYPE_CHECKING:
+    from harness.verify.bounds import Bound
+    from harness.verify.context import Context, Unit
+
+__all__ = ["Request", "combine", "measure_images", "requests_of", "template_records"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Request:
+    """A metric with its arguments.
+
+    Attributes
+    ----------
+    metric : str
+        Its name.
+    arguments : str
+        Canonical JSON.
+    """
+
+    metric: str
+    arguments: str = "{}"
+
+    @classmethod
+    def of(cls, metric: str, arguments: Mapping[str, Any]) -> Request:
+        """Make a request."""
+        return cls(metric, json.dumps(dict(arguments), sort_keys=True))
+
+
+Outcome = Sample | str
+"""A sample, or the sentence that says what went wrong."""
+
+
+def requests_of(context: Context, checks: Iterable[Any]) -> set[Request]:
+    """Collect what checks that apply will ask for, so that every image is read once."""
+    asked: set[Request] = set()
+    for check in checks:
+        if all(CONDITIONS[word].holds(context) for word in check.when):
+            if check.subject.name == "image":
+                asked.add(Request.of(check.subject.metric, check.subject.args))
+            elif check.subject.name == "curve":
+                asked.add(Request.of("transients", {}))
+    return asked
+
+
+def measure_images(
+    context: Context, requests: Iterable[Request]
+) -> dict[Request, dict[tuple[int, int], Outcome]]:
+    """Measure metrics on all units that have the product.
+
+    Parameters
+    ----------
+    context : Context
+        The campaign; its memory keeps samples by the state of the files behind them, so that a
+        second judgement measures only what changed.
+    requests : iterable of Request
+        What to measure.
+
+    Returns
+    -------
+    mapping of Request to mapping of (visit, detector) to Sample or str
+        Units whose product is absent are left out: that is another check's finding.
+    """
+    metrics = load_metrics()
+    wanted = sorted(set(requests))
+    memory: dict[Any, Outcome] = context.memory.setdefault("samples", {})
+    templates = template_records(context)
+    results: dict[Request, dict[tuple[int, int], Outcome]] = {r: {} for r in wanted}
+    todo: dict[tuple[int, int], list[Request]] = defaultdict(list)
+    keys: dict[tuple[Request, tuple[int, int]], Any] = {}
+    for request in wanted:
+        found = metrics[request.metric]
+        for unit in context.expected(found.product):
+            place = (unit.visit, unit.detector)
+            if not context.product(found.product, unit).is_file():
+                continue
+            key = (
+                request,
+                place,
+                _state(context, found, unit, templates.get(place, TemplateRecord())),
+            )
+            keys[request, place] = key
+            if key in memory:
+                results[request][place] = memory[key]
+            else:
+                todo[place].append(request)
+    for place, samples in _run(context, todo, templates):
+        for request, outcome in samples.items():
+            results[request][place] = memory[keys[request, place]] = outcome
+    return results
+
+
+def template_records(context: Context) -> dict[tuple[int, int], TemplateRecord]:
+    """Template and its inputs of every difference."""
+    if "difference_image" not in context.columns:
+        return {}
+    inputs: dict[str, list[tuple[int, int, float]]] = defaultdict(list)
+    for name, visit, detector, weight in context.fetch(
+        "select templateId, visit, detector, weight from template_input order by all"
+    ):
+        inputs[name].append((int(visit), int(detector), float(weight)))
+    rows = context.fetch(
+        "select d.visit, d.detector, t.file, t.templateId from difference_image d "
+        "join template t on d.templateId = t.templateId"
+    )
+    return {(int(v), int(d)): TemplateRecord(str(f), tuple(inputs[t])) for v, d, f, t in rows}
+
+
+def _state(
+    context: Context, metric: Metric, unit: Unit, template: TemplateRecord
+) -> tuple[Any, ...]:
+    """Identify the content of the files a metric reads without reading them."""
+    space, root = context.space, context.space.root
+    name = f"{unit.visit}_{unit.detector:02d}"
+    files: dict[str, list[Path]] = {
+        "visit_image": [space.visit_image(unit.visit, unit.detector)],
+        "difference": [space.difference(unit.visit, unit.detector)],
+        "template": [root / template.file],
+        "raw": [root / "raw" / f"{unit.visit}.fits.fz"],
+        "artefacts": [root / "truth" / "artefacts" / f"{name}.fits"],
+        "truth": [root / "truth" / "visits.parquet"],
+        "refcat": [space.refcat],
+        "sources": [space.staging("DiaSource", unit.visit, unit.detector)],
+        "camera": [],
+    }
+    files["warped"] = files["template"] + files["visit_image"]
+    stamps = tuple(_stamp(p) for word in metric.reads for p in files[word])
+    return (*stamps, template.inputs if "template" in metric.reads else ())
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return (0, 0, 0)
+    return (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+def _run(
+    context: Context,
+    todo: Mapping[tuple[int, int], list[Request]],
+    templates: Mapping[tuple[int, int], TemplateRecord],
+) -> Iterable[tuple[tuple[int, int], dict[Request, Outcome]]]:
+    jobs = [
+        (
+            context.space.root,
+            place,
+            context.camera_name,
+            templates.get(place, TemplateRecord()),
+            requests,
+        )
+        for place, requests in sorted(todo.items())
+    ]
+    if context.jobs < 2 or len(jobs) < 2:
+        yield from map(_measure_unit, jobs)
+        return
+    spawn = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
+    with ProcessPoolExecutor(min(context.jobs, len(jobs)), mp_context=spawn) as pool:
+        yield from pool.map(_measure_unit, jobs)
+
+
+def _measure_unit(
+    job: tuple[Path, tuple[int, int], str, TemplateRecord, list[Request]],
+) -> tuple[tuple[int, int], dict[Request, Outcome]]:
+    root, place, camera, template, requests = job
+    metrics = load_metrics()
+    view = View(root, *place, camera, template)
+    samples: dict[Request, Outcome] = {}
+    for request in requests:
+        try:
+            arguments = json.loads(request.arguments)
+            samples[request] = metrics[request.metric].function(view, **arguments)
+        except Exception as err:  # told for this unit; the others are measured all the same
+            samples[request] = f"{type(err).__name__}: {' '.join(str(err).split())}"
+    return place, samples
+
+
+def combine(
+    outcomes: Mapping[tuple[int, int], Outcome], reduce: Reduction, bound: Bound
+) -> Measurement:
+    """Combine the samples of many units into one measurement.
+
+    Parameters
+    ----------
+    outcomes : mapping
+        Samples by unit.
+    reduce : str
+        See `Metric`.
+    bound : Bound
+        Decides what is worst, and which units fail.
+
+    Raises
+    ------
+    RuntimeError
+        If the metric broke on a unit.
+    """
+    broken = {k: v for k, v in outcomes.items() if isinstance(v, str)}
+    if broken:
+        place, sentence = next(iter(broken.items()))
+        raise RuntimeError(f"{place[0]}/{place[1]} and {len(broken) - 1} more: {sentence}")
+    samples = {k: v for k, v in outcomes.items() if isinstance(v, Sample) and v.n > 0}
+    if not samples:
+        return Measurement(float("nan"), 0)
+    values = np.array([s.value for s in samples.values()])
+    value, stderr = _reduced(list(samples.values()), values, reduce, bound)
+    failing = sorted(
+        (
+            {"visit": v, "detector": d, "value": s.value}
+            for (v, d), s in samples.items()
+            if not bound.holds(s.value)
+        ),
+        key=lambda f: -_excess(float(f["value"]), bound),
+    )
+    return Measurement(
+        value,
+        sum(s.n for s in samples.values()),
+        stderr,
+        nans=sum(s.nans for s in samples.values()) + int(np.isnan(values).sum()),
+        failing=tuple(failing),
+        note="; ".join(sorted({s.note for s in samples.values() if s.note})[:3]),
+    )
+
+
+def _excess(value: float, bound: Bound) -> float:
+    """How far a value lies from the middle of its bound: the worst has the largest."""
+    if np.isnan(value):
+        return float("inf")
+    if np.isfinite(bound.lo) and np.isfinite(bound.hi):
+        return abs(value - 0.5 * (bound.lo + bound.hi))
+    return value if np.isfinite(bound.hi) else -value
+
+
+def _reduced(
+    samples: list[Sample], values: np.ndarray[Any, Any], reduce: Reduction, bound: Bound
+) -> tuple[float, float | None]:
+    if reduce == "worst":
+        index = int(np.argmax([_excess(v, bound) for v in values]))
+        return float(values[index]), samples[index].stderr
+    if reduce == "sum":
+        return float(values.sum()), None
+    if reduce == "median":
+        return float(np.median(values)), None
+    weights = (
+        np.array([s.n for s in samples], float) if reduce == "pooled" else np.ones(len(values))
+    )
+    weights /= weights.sum()
+    errors = [s.stderr for s in samples]
+    known = [e for e in errors if e is not None]
+    stderr = (
+        float(np.sqrt(np.sum((weights * np.array(known)) ** 2)))
+        if len(known) == len(errors)
+        else None
+    )
+    return float(weights @ values), stderr

@@ -1,0 +1,172 @@
+"""Everything the metrics may want to know about one unit, read once and on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+from astropy.io import fits
+
+from harness.workspace import Workspace
+from pipeline import io
+from pipeline.camera import Camera, Detector
+from pipeline.exposure import Difference, Exposure, RawFrame
+
+__all__ = ["Artefacts", "TemplateRecord", "View"]
+
+_Columns = Mapping[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateRecord:
+    """What the catalogue says of a template.
+
+    Attributes
+    ----------
+    file : str
+        Relative to the workspace; empty where there is none.
+    inputs : tuple of (int, int, float)
+        Visit, detector and weight of each input.
+    """
+
+    file: str = ""
+    inputs: tuple[tuple[int, int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Artefacts:
+    """The true artefacts of one raw frame.
+
+    Attributes
+    ----------
+    bits : ndarray, (ny, nx), unsigned integers
+        Trimmed pixels, one bit per kind of artefact.
+    planes : mapping of str to int
+        Bit number by name, upper case.
+    """
+
+    bits: npt.NDArray[Any]
+    planes: Mapping[str, int]
+
+    def has(self, *names: str) -> npt.NDArray[np.bool_]:
+        """Return a boolean image, true where any of the artefacts lies; unknown names are empty."""
+        value = sum(1 << self.planes[n] for n in names if n in self.planes)
+        return np.asarray((self.bits & self.bits.dtype.type(value)) != 0)
+
+
+class View:
+    """One unit of a campaign.
+
+    Parameters
+    ----------
+    root : path-like
+        The workspace.
+    visit, detector : int
+        The unit.
+    camera_name : str
+        Name of the camera definition.
+    template : TemplateRecord
+        What the catalogue says of the template of the difference.
+    """
+
+    def __init__(
+        self, root: Path, visit: int, detector: int, camera_name: str, template: TemplateRecord
+    ) -> None:
+        self.space = Workspace(root)
+        self.visit, self.number = visit, detector
+        self._camera_name, self._record = camera_name, template
+
+    @property
+    def template_inputs(self) -> tuple[tuple[int, int, float], ...]:
+        """Visit, detector and weight of every input of the template."""
+        return self._record.inputs
+
+    @cached_property
+    def excluded_bits(self) -> int:
+        """Mask bits that exclude a pixel of the difference from detection: its card DETBAD."""
+        path = self.space.difference(self.visit, self.number)
+        return int(fits.getval(path, "DETBAD"))
+
+    @cached_property
+    def camera(self) -> Camera:
+        """The camera as the pipeline knows it."""
+        return Camera.load(self.space.camera(self._camera_name))
+
+    @property
+    def detector(self) -> Detector:
+        """The detector as the pipeline knows it."""
+        return self.camera.detector(self.number)
+
+    @property
+    def true_detector(self) -> Detector:
+        """The detector as the simulation made it: the bundled definition."""
+        return Camera.load(self._camera_name).detector(self.number)
+
+    @cached_property
+    def visit_image(self) -> Exposure:
+        """The visit image."""
+        return io.read_exposure(self.space.visit_image(self.visit, self.number))
+
+    @cached_property
+    def difference(self) -> Difference:
+        """The difference with kernel, score and null variance."""
+        return io.read_difference(self.space.difference(self.visit, self.number))
+
+    @cached_property
+    def template(self) -> Exposure:
+        """The template on its own patch of the sky."""
+        return io.read_exposure(self.space.root / self._record.file)
+
+    @cached_property
+    def warped(self) -> Exposure:
+        """The template on the pixels of the visit."""
+        from pipeline import template
+
+        science = self.visit_image
+        assert science.wcs is not None
+        return template.warp(self.template, science.wcs, science.shape, template.Config())
+
+    @cached_property
+    def raw(self) -> RawFrame:
+        """The raw frame."""
+        path = self.space.root / "raw" / f"{self.visit}.fits.fz"
+        return io.read_raw(path, self.camera, self.number)
+
+    @cached_property
+    def artefacts(self) -> Artefacts:
+        """The true artefacts of the raw frame."""
+        folder = self.space.root / "truth" / "artefacts"
+        with fits.open(folder / f"{self.visit}_{self.number:02d}.fits") as hdus:
+            hdu = next(h for h in hdus if h.data is not None)
+            cards = {**hdus[0].header, **hdu.header}
+            data = np.ascontiguousarray(hdu.data).astype(np.uint32)
+        planes = {k[3:].upper(): int(v) for k, v in cards.items() if k.startswith("MP_")}
+        return Artefacts(data, planes)
+
+    @cached_property
+    def truth(self) -> _Columns:
+        """True position and flux of every source in this frame: truth/visits with its object."""
+        folder = self.space.root / "truth"
+        wanted = [("visit", "=", self.visit), ("detector", "=", self.number)]
+        here = pq.read_table(folder / "visits.parquet", filters=wanted)
+        names = ["truthId", "kind"]
+        objects = pq.read_table(folder / "objects.parquet", columns=names)
+        joined = here.join(objects, "truthId") if "kind" not in here.column_names else here
+        return {n: joined.column(n).to_numpy(zero_copy_only=False) for n in joined.column_names}
+
+    @cached_property
+    def refcat(self) -> _Columns:
+        """The reference catalogue."""
+        table = pq.read_table(self.space.refcat)
+        return {n: table.column(n).to_numpy(zero_copy_only=False) for n in table.column_names}
+
+    def staged(self, name: str) -> _Columns:
+        """Rows of this unit in a staging table."""
+        table = pq.read_table(self.space.staging(name, self.visit, self.number))
+        return {n: table.column(n).to_numpy(zero_copy_only=False) for n in table.column_names}
