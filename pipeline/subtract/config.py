@@ -15,9 +15,9 @@ class Config(StageConfig):
     convolve: Literal["auto", "template", "science"] = param(
         "auto", "Which image is convolved; auto takes the sharper one"
     )
-    kernel_half: int = param(10, "Half width of the matching kernel", unit="pixel", ge=3, le=20)
+    kernel_half: int = param(14, "Half width of the matching kernel", unit="pixel", ge=3, le=20)
     sigmas: tuple[float, ...] = param(
-        (0.7, 1.5, 3.0), "Widths of the kernel's Gaussians", unit="pixel"
+        (0.7, 1.7, 4.0), "Widths of the kernel's Gaussians", unit="pixel"
     )
     degrees: tuple[int, ...] = param((4, 3, 2), "Degrees of the polynomials on the Gaussians")
     order: int = param(2, "Largest spatial degree of the kernel", ge=0, le=2)
@@ -31,7 +31,7 @@ class Config(StageConfig):
         256, "Mesh of the background left in the difference; 0 is none", unit="pixel", ge=0
     )
     max_stamps: int = param(220, "Stamps used at most", ge=3)
-    stamp_half: int = param(15, "Half width of the fitted part of a stamp", unit="pixel", ge=5)
+    stamp_half: int = param(16, "Half width of the fitted part of a stamp", unit="pixel", ge=5)
     stamp_cell: int = param(256, "Stamps are spread over cells of this size", unit="pixel", ge=32)
     stamp_snr: float = param(15.0, "Smallest peak signal to noise of a stamp", gt=0)
     clip_sigma: float = param(4.0, "Stamps fitting worse than this are dropped", gt=0)

@@ -1,0 +1,155 @@
+"""``nightjar subtract``: two images in, a difference out, no workspace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli.options import Json, emit
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from harness.standalone import Pair
+    from pipeline.exposure import Difference
+
+__all__ = ["subtract"]
+
+
+def subtract(
+    science: Annotated[
+        Path, typer.Argument(metavar="SCIENCE", help="The image in which things have changed.")
+    ],
+    template: Annotated[Path, typer.Argument(metavar="TEMPLATE", help="The same sky, earlier.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the files go.")
+    ] = Path(),
+    science_variance: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Variance of the science image.")
+    ] = None,
+    template_variance: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Variance of the template.")
+    ] = None,
+    science_mask: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Mask of the science image, 0 is good.")
+    ] = None,
+    template_mask: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Mask of the template, 0 is good.")
+    ] = None,
+    gain: Annotated[
+        float | None, typer.Option(min=0, help="Electrons per unit of the science image.")
+    ] = None,
+    template_gain: Annotated[
+        float | None, typer.Option(min=0, help="Electrons per unit of the template.")
+    ] = None,
+    saturation: Annotated[
+        float | None, typer.Option(help="Saturation level of the science image.")
+    ] = None,
+    template_saturation: Annotated[
+        float | None, typer.Option(help="Saturation level of the template.")
+    ] = None,
+    convolve: Annotated[
+        str, typer.Option(help="Image to convolve: auto, template or science.")
+    ] = "auto",
+    registered: Annotated[
+        bool, typer.Option("--registered", help="The images are on the same pixels already.")
+    ] = False,
+    psf_grid: Annotated[
+        bool, typer.Option("--psf-grid", help="Write psf_grid.fits, the PSF of the difference.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Subtract TEMPLATE from SCIENCE and detect what has changed.
+
+    Each image is one FITS file with extensions (IMAGE or SCI, VARIANCE or ERR, MASK or DQ), or a
+    plain image with its variance and mask in files of their own.  What is missing is estimated,
+    and the summary says so.  The template is resampled if its coordinates ask for it.
+
+    Writes difference.fits and detections.parquet to FOLDER.  The verdict on the template does
+    not change the exit code.
+    """
+    from harness.standalone import Planes, load_pair, summary_lines, verdict, write_psf_grid
+    from pipeline import io
+
+    first = Planes(science, science_variance, science_mask, gain, None, saturation)
+    second = Planes(
+        template, template_variance, template_mask, template_gain, None, template_saturation
+    )
+    pair = load_pair(first, second, registered=registered)
+    difference = _subtract(pair, convolve, registered)
+    sources = _detect(pair, difference)
+    output.mkdir(parents=True, exist_ok=True)
+    io.write_difference(output / "difference.fits", difference)
+    io.write_parquet(output / "detections.parquet", sources)
+    if psf_grid and difference.exposure.psf is not None:
+        psf = difference.exposure.psf
+        write_psf_grid(output / "psf_grid.fits", psf, difference.exposure.shape)
+    judgement = verdict(difference.metrics)
+    counts = _counts(sources)
+    if as_json:
+        document: dict[str, Any] = {
+            "metrics": {k: v if v == v else None for k, v in difference.metrics.items()},
+            "verdict": judgement.word,
+            "reasons": list(judgement.reasons),
+            "notes": list(pair.notes),
+            "detections": counts,
+        }
+        emit(document)
+        return
+    for line in summary_lines(difference.metrics, judgement, pair.notes, counts):
+        typer.echo(line)
+    typer.echo(f"written     {output / 'difference.fits'}, {output / 'detections.parquet'}")
+
+
+def _subtract(pair: Pair, convolve: str, registered: bool) -> Difference:
+    from pydantic import ValidationError
+
+    from harness.standalone import make
+    from pipeline import subtract as stage
+    from pipeline.errors import ConfigError
+
+    try:
+        config = stage.Config.model_validate({"convolve": convolve})
+    except ValidationError as err:
+        raise ConfigError(
+            f"{convolve!r}", key="--convolve", expected="auto, template or science"
+        ) from err
+    return make(pair, config, registered=registered)
+
+
+def _detect(pair: Pair, difference: Difference) -> pa.Table:
+    from pipeline import diasource
+
+    sources = diasource.run(difference, pair.science, pair.template).sources
+    unknown = [] if pair.has_wcs else [name for name in sources.column_names if _of_sky(name)]
+    if pair.science.info.midpoint_mjd_tai == 0.0:
+        unknown.append("midpointMjdTai")
+    return _without(sources, unknown)
+
+
+def _of_sky(name: str) -> bool:
+    """Tell columns that need sky coordinates."""
+    stem = name.lower()
+    return stem in ("ra", "dec") or stem.endswith(("ra", "dec", "raerr", "decerr", "_dec_cov"))
+
+
+def _without(table: pa.Table, names: list[str]) -> pa.Table:
+    """Empty columns about which nothing is known."""
+    import pyarrow as pa
+
+    for name in names:
+        k = table.column_names.index(name)
+        field = table.schema.field(k).with_nullable(True)
+        table = table.set_column(k, field, pa.nulls(len(table), field.type))
+    return table
+
+
+def _counts(sources: pa.Table) -> dict[str, int]:
+    """Count detections by sign."""
+    import pyarrow.compute as pc
+
+    found = sources.filter(pc.invert(pc.field("isSubThreshold")))
+    snr = found["snr"].to_numpy()
+    return {"positive": int((snr > 0).sum()), "negative": int((snr < 0).sum())}

@@ -1,0 +1,208 @@
+"""What an image does not come with: masks, variances, a PSF."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.standalone.read import Planes, Raw
+from pipeline.errors import PsfError
+from pipeline.exposure import MASK_PLANES, Exposure, Image, Mask, PolynomialPsf, bits
+
+__all__ = ["gain_of", "mask_of", "number", "psf_of", "saturation_of", "variance_of"]
+
+_BLOCK = 64
+
+
+def number(header: Mapping[str, Any], *keys: str) -> float | None:
+    """Return the first of several keywords that is a finite number."""
+    for key in keys:
+        value = header.get(key)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value):
+            return float(value)
+    return None
+
+
+def gain_of(planes: Planes, raw: Raw, notes: list[str]) -> float | None:
+    """Electrons per image unit, from the user or the header; None if neither knows."""
+    gain = planes.gain or number(raw.header, "GAIN", "EGAIN", "CCDGAIN")
+    if gain is None or gain <= 0:
+        notes.append("gain unknown: photon noise of sources is left out of the variance")
+        return None
+    return gain
+
+
+def saturation_of(planes: Planes, raw: Raw) -> float:
+    """Saturation level, image units; infinite if nobody knows."""
+    level = planes.saturation or number(raw.header, "SATURATE", "SATLEVEL", "SATURAT")
+    return float("inf") if level is None else level
+
+
+def mask_of(raw: Raw, saturation: float, notes: list[str]) -> Mask:
+    """Mask planes from a mask in any convention.
+
+    A file whose header declares ``MP_`` planes is read by their names.  Otherwise non-zero means
+    bad, and saturated where the pixels touch one above 0.98 of the saturation level.
+
+    Parameters
+    ----------
+    raw : Raw
+        Image and mask as found.
+    saturation : float
+        Saturation level.
+    notes : list of str
+        What was assumed is added here.
+
+    Returns
+    -------
+    ndarray, (ny, nx), uint32
+        Bits of `MASK_PLANES`.
+    """
+    hot = raw.image >= 0.98 * saturation
+    hole = ~np.isfinite(raw.image)
+    out = np.zeros(raw.image.shape, np.uint32)
+    declared = _declared(raw.mask_header)
+    if raw.mask is None:
+        notes.append("no mask: saturated and not-a-number pixels only")
+        out[hot] = bits("SAT")
+    elif declared:
+        for plane, bit in declared.items():
+            out[(raw.mask >> np.uint32(bit)) & np.uint32(1) > 0] |= bits(plane)
+    else:
+        notes.append("mask: non-zero taken as bad, saturated where the saturation level says so")
+        flagged = raw.mask != 0
+        core = _grow_into(hot & flagged, flagged)
+        out[flagged & ~core] = bits("BAD")
+        out[core | hot] |= bits("SAT")
+    out[hole] |= bits("NO_DATA", "UNMASKEDNAN") if raw.mask is None else bits("NO_DATA")
+    return out
+
+
+def _declared(header: Mapping[str, Any]) -> dict[str, int]:
+    """Our planes that a header declares, with their bit numbers."""
+    cards = {str(key)[3:]: value for key, value in header.items() if str(key).startswith("MP_")}
+    return {name: int(bit) for name, bit in cards.items() if name in MASK_PLANES}
+
+
+def _grow_into(
+    seed: npt.NDArray[np.bool_], allowed: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Grow saturated cores by two pixels into what is flagged around them."""
+    from scipy.ndimage import binary_dilation
+
+    if not seed.any():
+        return seed
+    square = np.ones((3, 3), bool)
+    return np.asarray(binary_dilation(seed, square, iterations=2, mask=allowed))
+
+
+def variance_of(
+    planes: Planes, raw: Raw, mask: Mask, gain: float | None, notes: list[str]
+) -> Image:
+    """Variance plane: as given, or the measured noise of the sky plus photon noise.
+
+    Parameters
+    ----------
+    planes, raw : Planes, Raw
+        The image.
+    mask : ndarray
+        Its mask.
+    gain : float, optional
+        Electrons per image unit.
+    notes : list of str
+        What was assumed is added here.
+
+    Returns
+    -------
+    ndarray, (ny, nx), image unit squared
+        The variance.
+    """
+    if raw.variance is not None:
+        broken = int(np.count_nonzero(~(raw.variance > 0) & (mask == 0)))
+        if broken:
+            notes.append(f"{broken} unmasked pixels without a positive variance: masked")
+            mask[~(raw.variance > 0)] |= bits("BAD")
+        return raw.variance
+    sky, noise = _sky(raw.image, mask != 0)
+    excess = np.maximum(np.nan_to_num(raw.image) - sky, 0.0)
+    notes.append(f"no variance: from the measured sky noise ({np.median(noise):.4g} per pixel)")
+    return np.asarray(noise**2 + (excess / gain if gain else 0.0), np.float32)
+
+
+def _sky(image: Image, bad: npt.NDArray[np.bool_]) -> tuple[Image, Image]:
+    """Median and noise of the darker half of blocks, bilinear between their centres."""
+    from scipy.ndimage import zoom
+
+    ny, nx = image.shape
+    tiles = max(2, ny // _BLOCK), max(2, nx // _BLOCK)
+    level, noise = np.full(tiles, np.nan), np.full(tiles, np.nan)
+    for j, rows in enumerate(np.array_split(np.arange(ny), tiles[0])):
+        for i, columns in enumerate(np.array_split(np.arange(nx), tiles[1])):
+            box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            values = image[box][~bad[box]]
+            if values.size > 100:
+                low, middle = np.percentile(values, [15.865, 50.0])
+                level[j, i], noise[j, i] = middle, middle - low
+    for plane in (level, noise):
+        plane[np.isnan(plane)] = np.nanmedian(plane)
+    factor = ny / tiles[0], nx / tiles[1]
+    wide = [zoom(p, factor, order=1, mode="nearest", grid_mode=True) for p in (level, noise)]
+    return np.asarray(wide[0], np.float32), np.asarray(wide[1], np.float32)
+
+
+def psf_of(exposure: Exposure, notes: list[str]) -> PolynomialPsf:
+    """Model the PSF from the stars of an image.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Background included or not.
+    notes : list of str
+        What was found is added here.
+
+    Returns
+    -------
+    PolynomialPsf
+        Its variation follows the number of stars.
+
+    Raises
+    ------
+    PsfError
+        If no star qualifies.
+    """
+    from pipeline.calibrate import background
+    from pipeline.calibrate.detect import detect
+    from pipeline.calibrate.measure import aperture_flux, windowed_moments
+    from pipeline.calibrate.psf import cut_stamps, fit_psf
+    from pipeline.calibrate.stars import contamination, select_stars, star_size
+    from pipeline.psfphot import BAD_PIXELS, smooth_variance
+
+    sky = background.model(exposure.image, exposure.variance, exposure.mask)
+    flat = exposure.replace(image=exposure.image - sky.image)
+    noise = smooth_variance(flat.variance, flat.mask)
+    sigma = 1.8
+    for _ in range(3):
+        found = detect(flat, noise, sigma=sigma)
+        moments = windowed_moments(flat.image, flat.mask, found.x, found.y, sigma)
+        size = star_size(moments.size[moments.ok & (found.snr > 20)])
+        if not np.isfinite(size) or 0.75 < size / sigma < 1.3:
+            break
+        sigma = float(np.clip(size, 0.8, 6.0))
+    size = size if np.isfinite(size) else sigma
+    disturbed = contamination(moments.x, moments.y, found.snr, size, 20.0)
+    sample = select_stars(
+        moments, found.snr, disturbed, flat.shape, saturation=flat.info.saturation
+    )
+    if not len(sample.index):
+        raise PsfError("no star fit for a model of the PSF", sources=len(found))
+    x, y = moments.x[sample.index], moments.y[sample.index]
+    flux = aperture_flux(flat.image, x, y, 3.0 * size)
+    keep = flux > 0
+    bad = (flat.mask & BAD_PIXELS) != 0
+    stars = cut_stamps(flat.image, bad, noise, x[keep], y[keep], flux[keep])
+    fit = fit_psf(stars, flat.shape)
+    notes.append(f"PSF of order {fit.psf.order} from {fit.n_stars} stars")
+    return fit.psf

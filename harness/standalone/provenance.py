@@ -1,0 +1,118 @@
+"""Where a stand-alone difference came from, and how to make it again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from harness.hashes import combine, file_hash
+from harness.software import software_version
+from harness.standalone.pair import Pair, load_pair
+from harness.standalone.read import Planes
+from pipeline import subtract
+from pipeline.config import config_hash
+from pipeline.errors import FileFormatError, InputError
+from pipeline.exposure import Difference
+
+__all__ = ["RECIPE", "make", "recreate"]
+
+RECIPE = "nightjar subtract"
+"""Value of the card RECIPE of products of the stand-alone subtraction."""
+
+
+def make(pair: Pair, config: subtract.Config, *, registered: bool) -> Difference:
+    """Subtract, and attach the provenance cards.
+
+    Parameters
+    ----------
+    pair : Pair
+        The images.
+    config : pipeline.subtract.Config
+        How.
+    registered : bool
+        The option of `load_pair`, to be recorded.
+
+    Returns
+    -------
+    Difference
+        With cards from which `recreate` can make it again.
+    """
+    difference = subtract.run(pair.science, pair.template, config)
+    options = {
+        "science": _absolute(pair.planes[0]),
+        "template": _absolute(pair.planes[1]),
+        "registered": registered,
+        "config": config.model_dump(mode="json"),
+        "hashes": {str(p.resolve()): file_hash(p) for files in pair.files for p in files},
+    }
+    cards: dict[str, str | int | float | bool] = {
+        "SCIID": pair.planes[0].path.name,
+        "SCIHASH": combine(file_hash(p) for p in pair.files[0]),
+        "TMPLID": pair.planes[1].path.name,
+        "TMPLHASH": combine(file_hash(p) for p in pair.files[1]),
+        **_inputs(pair),
+        "KRNLHDU": "KERNEL",
+        "STAGEVER": subtract.VERSION,
+        "CONFHASH": config_hash(config),
+        "SOFTVER": software_version(),
+        "RECIPE": RECIPE,
+        "OPTIONS": json.dumps(options, sort_keys=True),
+    }
+    return replace(difference, exposure=difference.exposure.replace(provenance=cards))
+
+
+def recreate(difference: Difference) -> Difference:
+    """Make a stand-alone difference again from its own provenance.
+
+    Parameters
+    ----------
+    difference : Difference
+        As read from its file.
+
+    Returns
+    -------
+    Difference
+        The same, pixel by pixel, if the software is the same.
+
+    Raises
+    ------
+    FileFormatError
+        If it was not made by the stand-alone subtraction.
+    InputError
+        If an input is gone or has changed; the message names it.
+    """
+    cards = difference.exposure.provenance
+    if cards.get("RECIPE") != RECIPE:
+        raise FileFormatError("not made by nightjar subtract", key="RECIPE", expected=RECIPE)
+    options = json.loads(str(cards["OPTIONS"]))
+    for name, known in options["hashes"].items():
+        path = Path(name)
+        if not path.is_file():
+            raise InputError("an input of this product is gone", path=path)
+        if file_hash(path) != known:
+            raise InputError("an input of this product has changed since", path=path)
+    registered = bool(options["registered"])
+    pair = load_pair(
+        _planes(options["science"]), _planes(options["template"]), registered=registered
+    )
+    return make(pair, subtract.Config.model_validate(options["config"]), registered=registered)
+
+
+def _inputs(pair: Pair) -> dict[str, str | int | float | bool]:
+    """Cards about the exposures in the template, as far as it tells."""
+    found = pair.template.provenance
+    kept = {k: v for k, v in found.items() if k == "NTMPLIN" or k.startswith("TMPLIN")}
+    return {"NTMPLIN": 0, **kept}
+
+
+def _absolute(planes: Planes) -> dict[str, Any]:
+    values = asdict(planes)
+    return {k: str(v.resolve()) if isinstance(v, Path) else v for k, v in values.items()}
+
+
+def _planes(values: dict[str, Any]) -> Planes:
+    names = ("path", "variance", "mask")
+    paths = {k: Path(values[k]) if values[k] is not None else None for k in names}
+    return Planes(**{**values, **paths})
