@@ -32,7 +32,7 @@ class Config(StageConfig):
     bin_side: int = param(4, "side of the bins in which sources are masked", unit="pixel", ge=1)
     smoothing: float = param(1.5, "Gaussian smoothing of the binned image", unit="bin", gt=0)
     threshold: float = param(2.0, "what stands out more is a source", unit="sigma", gt=0)
-    smallest: int = param(4, "fewer connected bins are noise", unit="bin", ge=1)
+    smallest: int = param(12, "fewer connected bins are noise", unit="bin", ge=1)
     growth: float = param(0.8, "widening of a source's mask per radius of the source", ge=0)
     margin: float = param(2.0, "least widening of a source's mask", unit="bin", ge=0)
     cell: int = param(256, "side of a cell of the mesh", unit="pixel", ge=16)

@@ -17,6 +17,9 @@ from pipeline.isr.config import Config
 __all__ = ["Levels", "measure"]
 
 
+_WIDE = 5  # half width of the window for gross errors, in units of the smoothing
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Levels:
     """Bias level of one amplifier.
@@ -99,13 +102,29 @@ def _clipped_means(strip: Any, clip: float) -> Any:
 def _corrupted(
     means: FloatArray, shares: FloatArray, noise: float, config: Config
 ) -> npt.NDArray[np.bool_]:
-    """Rows that depart from their neighbours, or whose overscan is mostly clipped."""
+    """Rows that depart from their neighbours, or whose overscan is mostly clipped.
+
+    A bleed into the serial register corrupts dozens of rows at the end that is read first, so a
+    wide window with a generous bound goes before the narrow one with the tight bound.
+    """
+    bad = shares < 0.5
+    for half, spare in ((_WIDE * config.overscan_smooth, noise), (config.overscan_smooth, 0.0)):
+        if bad.all():
+            break
+        index = np.arange(len(means))
+        filled = np.interp(index, index[~bad], means[~bad])
+        residual = means - _running_median(filled, half)
+        scatter = max(1.4826 * float(np.median(np.abs(residual))), 0.05 * noise)
+        bad |= np.abs(residual) > config.overscan_reject * scatter + spare
+    return bad if not bad.all() else np.zeros(len(means), bool)
+
+
+def _running_median(values: FloatArray, half: int) -> FloatArray:
     from scipy.ndimage import median_filter
 
-    residual = means - median_filter(means, 2 * config.overscan_smooth + 1, mode="nearest")
-    scatter = max(1.4826 * float(np.median(np.abs(residual))), 0.05 * noise)
-    bad = (np.abs(residual) > config.overscan_reject * scatter) | (shares < 0.5)
-    return bad if not bad.all() else np.zeros(len(means), bool)
+    # Repeating the last value, as other modes do, would give it half of the votes.
+    half = min(half, len(values) - 1)
+    return np.asarray(median_filter(values, 2 * half + 1, mode="mirror"))
 
 
 def _running_mean(means: FloatArray, good: npt.NDArray[np.bool_], half: int) -> FloatArray:
