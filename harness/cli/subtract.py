@@ -81,7 +81,7 @@ def subtract(
     difference = _subtract(pair, convolve, registered)
     sources = _detect(pair, difference)
     output.mkdir(parents=True, exist_ok=True)
-    io.write_difference(output / "difference.fits", difference)
+    io.write_difference(output / "difference.fits", difference, compress=False)
     io.write_parquet(output / "detections.parquet", sources)
     if psf_grid and difference.exposure.psf is not None:
         psf = difference.exposure.psf

@@ -250,7 +250,8 @@ def read_pixels(hdu: Any) -> npt.NDArray[Any]:
     if not header.get("ZIMAGE", False):
         if not hdu.is_image or hdu.data is None:
             raise FileFormatError("holds no image", hdu=hdu.name)
-        return np.asarray(hdu.data)
+        data = np.asarray(hdu.data)
+        return data.astype(data.dtype.newbyteorder("="), copy=False)
     if not _is_row_rice(header):
         raise FileFormatError("compressed in another way than RICE by rows", hdu=hdu.name)
     return _scaled(_rice_rows(hdu), header)

@@ -115,7 +115,7 @@ def write_exposure(path: str | Path, exposure: Exposure) -> None:
     _write(path, _exposure_hdus(exposure), exposure, "exposure")
 
 
-def write_difference(path: str | Path, difference: Difference) -> None:
+def write_difference(path: str | Path, difference: Difference, *, compress: bool = True) -> None:
     """Write a difference image with its score, null variance and matching kernel.
 
     Parameters
@@ -124,13 +124,15 @@ def write_difference(path: str | Path, difference: Difference) -> None:
         The file.
     difference : Difference
         Pixels are rounded as `write_exposure` does it, the score to 1/128.
+    compress : bool
+        False writes plain float32 images: nothing is rounded, four times the size.
 
     Raises
     ------
     FileFormatError
         If the file cannot be written.
     """
-    _write(path, _difference_hdus(difference), difference.exposure, "difference")
+    _write(path, _difference_hdus(difference, compress), difference.exposure, "difference")
 
 
 def _write(path: str | Path, hdus: Iterable[bytes], exposure: Exposure, product: str) -> None:
@@ -145,37 +147,54 @@ def _write(path: str | Path, hdus: Iterable[bytes], exposure: Exposure, product:
         f.writelines([primary, *extensions])
 
 
-def _exposure_hdus(exposure: Exposure) -> Iterator[bytes]:
-    exposure = quantised(exposure)
+def _exposure_hdus(exposure: Exposure, compress: bool = True) -> Iterator[bytes]:
+    exposure = quantised(exposure) if compress else exposure
     pixel_cards = fits.Header() if exposure.wcs is None else world.to_header(exposure.wcs)
-    yield _plane("IMAGE", exposure.image, exposure.unit, pixel_cards)
-    yield _plane("VARIANCE", exposure.variance, f"{exposure.unit}**2", pixel_cards)
+    yield _plane("IMAGE", exposure.image, exposure.unit, pixel_cards, compress=compress)
+    squared = f"{exposure.unit}**2"
+    yield _plane("VARIANCE", exposure.variance, squared, pixel_cards, compress=compress)
     planes = cards(
         (f"MP_{name}", bit, meaning) for bit, (name, meaning) in enumerate(MASK_PLANES.items())
     )
-    yield compressed_hdu("MASK", exposure.mask, _joined(pixel_cards, planes))
+    if compress:
+        yield compressed_hdu("MASK", exposure.mask, _joined(pixel_cards, planes))
+    else:
+        yield array_hdu("MASK", exposure.mask.view(np.int32), _joined(pixel_cards, planes))
     if exposure.background is not None:
-        yield _plane("BACKGROUND", exposure.background, exposure.unit, pixel_cards)
+        yield _plane(
+            "BACKGROUND", exposure.background, exposure.unit, pixel_cards, compress=compress
+        )
     if exposure.psf is not None:
         yield from _psf_hdus(exposure.psf)
     if exposure.noise_correlation is not None:
         yield array_hdu("NOISE_CORRELATION", exposure.noise_correlation)
 
 
-def _difference_hdus(difference: Difference) -> Iterator[bytes]:
+def _difference_hdus(difference: Difference, compress: bool) -> Iterator[bytes]:
     exposure = difference.exposure
-    yield from _exposure_hdus(exposure)
+    yield from _exposure_hdus(exposure, compress)
     score, null = difference.score, difference.null_variance
-    yield _plane("SCORE", score if shared_step(score) else to_grid(score, _SCORE_STEP), "")
-    if not shared_step(null):
+    if compress and not shared_step(score):
+        score = to_grid(score, _SCORE_STEP)
+    yield _plane("SCORE", score, "", compress=compress)
+    if compress and not shared_step(null):
         null = to_grid(null, grid_step(float(np.nanmedian(null[::16, ::16])), 1024.0))
-    yield _plane("NULL_VARIANCE", null, f"{exposure.unit}**2")
+    yield _plane("NULL_VARIANCE", null, f"{exposure.unit}**2", compress=compress)
     yield from _kernel_hdus(difference.kernel)
     yield _metrics_hdu(difference.metrics)
 
 
-def _plane(name: str, pixels: Image, unit: str, more: fits.Header | None = None) -> bytes:
+def _plane(
+    name: str,
+    pixels: Image,
+    unit: str,
+    more: fits.Header | None = None,
+    *,
+    compress: bool = True,
+) -> bytes:
     unit_card = cards([("BUNIT", unit, "unit of the pixels")] if unit else [])
+    if not compress:
+        return array_hdu(name, pixels, _joined(unit_card, more))
     return compressed_hdu(name, pixels, _joined(unit_card, more), shared_step(pixels) or 1.0)
 
 
