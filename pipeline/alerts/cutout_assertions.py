@@ -136,10 +136,11 @@ def _orientation(view: View) -> Iterator[Finding]:
     scores = {turn: _correlation(science, turned) for turn, turned in _turns(difference).items()}
     own = scores.pop("as it is")
     best = max(scores, key=lambda turn: scores[turn])
+    significant = 5.0 / np.sqrt(difference.size)
     # a featureless or noiseless cut-out cannot be told apart from its mirror image
-    if max(own, scores[best]) > 4 / np.sqrt(difference.size):
+    if max(own, scores[best]) > significant:
         detail = f"correlation {own:.3f} as it is, {scores[best]:.3f} {best}"
-        yield Finding(own >= scores[best], scores[best] - own, detail)
+        yield Finding(own >= scores[best] - significant, scores[best] - own, detail)
 
 
 def _turns(image: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
@@ -150,16 +151,24 @@ def _turns(image: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
 
 
 def _correlation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
-    """Rank-like correlation of the pixels outside of the core, extremes clipped."""
+    """Correlation of the pixel-to-pixel noise outside of the core."""
     ny, nx = a.shape
     v, u = np.mgrid[:ny, :nx]
-    outside = np.hypot(u - (nx - 1) / 2, v - (ny - 1) / 2) > 6
-    good = outside & np.isfinite(a) & np.isfinite(b)
+    x, y = _noise(a), _noise(b)
+    good = (np.hypot(u - (nx - 1) / 2, v - (ny - 1) / 2) > 6) & np.isfinite(x) & np.isfinite(y)
     if good.sum() < 100:
         return 0.0
-    x, y = (_clipped(image[good]) for image in (a, b))
+    x, y = _clipped(x[good]), _clipped(y[good])
     spread = float(np.std(x) * np.std(y))
     return float(np.mean(x * y) / spread) if spread > 0 else 0.0
+
+
+def _noise(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Each pixel minus the mean of its four neighbours: neither sky nor galaxies remain."""
+    rest = np.full(image.shape, np.nan)
+    ring = image[:-2, 1:-1] + image[2:, 1:-1] + image[1:-1, :-2] + image[1:-1, 2:]
+    rest[1:-1, 1:-1] = image[1:-1, 1:-1] - 0.25 * ring
+    return rest
 
 
 def _clipped(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from math import cos, hypot, isnan, radians, sqrt
+from math import cos, hypot, isnan, log, radians, sqrt
 from typing import Any
 
 from pipeline.alerts.check import Finding, Record, View, assertion, finite
@@ -16,13 +16,13 @@ _FIELDS = (
     "cutoutDifference", "cutoutScience", "cutoutTemplate",
 )  # fmt: skip
 _YEAR = 366.0
+_FLOORS = (0.0, 0.01)  # arcsec per visit added to quoted errors
 _FLOAT32 = 2e-6
 _IMPLIES = {
     "psfFlux_flag": ("psfFlux_flag_edge", "psfFlux_flag_noGoodPixels"),
     "apFlux_flag": ("apFlux_flag_apertureTruncated",),
     "forced_PsfFlux_flag": ("forced_PsfFlux_flag_edge", "forced_PsfFlux_flag_noGoodPixels"),
     "shape_flag": ("shape_flag_no_pixels", "shape_flag_not_contained"),
-    "trail_flag": ("trail_flag_edge",),
 }
 
 
@@ -187,7 +187,8 @@ def _processed(view: View) -> Iterator[Finding]:
 def _trail_errors(view: View) -> Iterator[Finding]:
     """Compare errors: a trail has more freedom than a point, so its flux is known no better."""
     for row in view.sources:
-        if finite(row, "trailFluxErr", "psfFluxErr") and row["psfFluxErr"] > 0:
+        comparable = (row.get("psfNdata") or 0) * 2 >= (row.get("trailNdata") or 0)
+        if comparable and finite(row, "trailFluxErr", "psfFluxErr") and row["psfFluxErr"] > 0:
             ratio = row["trailFluxErr"] / row["psfFluxErr"]
             yield from _one(
                 ratio > 0.5, f"trailFluxErr / psfFluxErr = {ratio:.3f}", 1 / max(ratio, 1e-9)
@@ -245,42 +246,65 @@ def _epochs(view: View) -> Iterator[Finding]:
 
 @assertion("position-is-mean")
 def _mean_position(view: View) -> Iterator[Finding]:
-    """Require the mean of the sources, weighted or plain, within a milliarcsecond."""
+    """Require the mean of the sources within a milliarcsecond, whatever the usual weights."""
     rows = [r for r in view.sources if finite(r, "ra", "dec")]
     if not view.complete or len(rows) != len(view.sources):
         return
-    plain = [1.0] * len(rows)
-    weights = [plain]
+    means = [_plain_mean(view.object, rows)]
     if all(finite(r, "raErr", "decErr") and r["raErr"] > 0 and r["decErr"] > 0 for r in rows):
-        weights.append([r["raErr"] ** -2 for r in rows])
-    best = min(_distance(view.object, rows, w) for w in weights)
+        means += [_weighted_mean(view.object, rows, floor)[0] for floor in _FLOORS]
+    best = min(hypot(*mean) for mean in means)
     yield from _one(best < 1e-3, f"{best * 1e3:.2f} mas from the mean of {len(rows)}", best)
 
 
-def _distance(place: Record, rows: list[Record], weights: list[float]) -> float:
-    """Distance in arcsec of an object from the mean of rows; declination weights as for ra."""
-    scale = cos(radians(place["dec"]))
-    east = [((r["ra"] - place["ra"] + 180.0) % 360.0 - 180.0) * scale * 3600 for r in rows]
-    north = [(r["dec"] - place["dec"]) * 3600 for r in rows]
-    return hypot(_mean(east, weights), _mean(north, weights))
+def _offset_of(place: Record, row: Record) -> tuple[float, float]:
+    """Displacement of a source from its object to the east and to the north, in arcsec."""
+    turn = (row["ra"] - place["ra"] + 180.0) % 360.0 - 180.0
+    return turn * cos(radians(place["dec"])) * 3600, (row["dec"] - place["dec"]) * 3600
 
 
-def _mean(values: list[float], weights: list[float]) -> float:
-    return sum(v * w for v, w in zip(values, weights, strict=True)) / sum(weights)
+def _plain_mean(place: Record, rows: list[Record]) -> tuple[float, float]:
+    east, north = zip(*(_offset_of(place, r) for r in rows), strict=True)
+    return sum(east) / len(rows), sum(north) / len(rows)
+
+
+def _weighted_mean(
+    place: Record, rows: list[Record], floor: float
+) -> tuple[tuple[float, float], float]:
+    """Mean offset (arcsec) with the sources' covariances, and its error to the east."""
+    aa = ab = bb = u = v = 0.0
+    for row in rows:
+        east, north = _offset_of(place, row)
+        a, b = (row["raErr"] * 3600) ** 2 + floor**2, (row["decErr"] * 3600) ** 2 + floor**2
+        c = (row.get("ra_dec_Cov") or 0.0) * 3600**2
+        determinant = a * b - c * c
+        aa, ab, bb = aa + b / determinant, ab - c / determinant, bb + a / determinant
+        u += (b * east - c * north) / determinant
+        v += (a * north - c * east) / determinant
+    determinant = aa * bb - ab * ab
+    mean = (bb * u - ab * v) / determinant, (aa * v - ab * u) / determinant
+    return mean, sqrt(bb / determinant)
 
 
 @assertion("position-error-of-mean")
 def _position_error(view: View) -> Iterator[Finding]:
     """Require an error that shrinks with the number of sources, not that of the first one."""
-    rows = [r for r in view.sources if finite(r, "ra", "dec", "raErr") and r["raErr"] > 0]
+    rows = [r for r in view.sources if finite(r, "ra", "dec", "raErr", "decErr")]
+    rows = [r for r in rows if r["raErr"] > 0 and r["decErr"] > 0]
     if not view.complete or len(rows) < 3 or not finite(view.object, "raErr"):
         return
-    formal = sum(r["raErr"] ** -2 for r in rows) ** -0.5
-    east = [(r["ra"] - view.object["ra"]) * cos(radians(view.object["dec"])) for r in rows]
-    scatter = sqrt(sum(e * e for e in east) / (len(rows) - 1) / len(rows))
-    ratio = view.object["raErr"] / max(formal, scatter)
+    ratios = []
+    for floor in _FLOORS:
+        mean, formal = _weighted_mean(view.object, rows, floor)
+        chi2 = sum(
+            (_offset_of(view.object, r)[0] - mean[0]) ** 2 / ((r["raErr"] * 3600) ** 2 + floor**2)
+            for r in rows
+        )
+        honest = formal * sqrt(max(1.0, chi2 / (len(rows) - 1)))
+        ratios.append(view.object["raErr"] * 3600 / honest)
+    ratio = min(ratios, key=lambda r: abs(log(r)))
     detail = f"raErr is {ratio:.2f} times the error of the mean of {len(rows)}"
-    yield from _one(1 / 3 < ratio < 3, detail, max(ratio, 1 / max(ratio, 1e-9)))
+    yield from _one(1 / 3 < ratio < 3, detail, abs(log(ratio)))
 
 
 @assertion("statistics-recomputed")
@@ -316,7 +340,7 @@ def _light_curve(rows: list[Record]) -> dict[str, Any]:
     flux = [r["psfFlux"] for r in rows]
     weight = [r["psfFluxErr"] ** -2 for r in rows]
     expected: dict[str, Any] = {
-        "Mean": _mean(flux, weight),
+        "Mean": sum(f * w for f, w in zip(flux, weight, strict=True)) / sum(weight),
         "MeanErr": sum(weight) ** -0.5,
         "Min": min(flux),
         "Max": max(flux),

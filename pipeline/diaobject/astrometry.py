@@ -76,10 +76,11 @@ class Positions:
         return Positions(self.time[rows], self.ra[rows], self.dec[rows], self.covariance[rows])
 
 
-def mean_position(groups: Groups, positions: Positions) -> dict[str, FloatArray]:
+def mean_position(groups: Groups, positions: Positions, floor: float) -> dict[str, FloatArray]:
     """Inverse-variance mean position of each group.
 
-    The covariance is that of the mean, (Σ C⁻¹)⁻¹, times χ²/dof where that exceeds one.
+    The covariance is that of the mean, (Σ C⁻¹)⁻¹, times χ²/dof where that exceeds one; each C
+    contains the floor, without which one bright source would decide alone.
 
     Parameters
     ----------
@@ -87,6 +88,8 @@ def mean_position(groups: Groups, positions: Positions) -> dict[str, FloatArray]
         Sources of one object, in order of time.
     positions : Positions, (n,)
         Measured positions.
+    floor : float, mas
+        Systematic error of one visit along each axis.
 
     Returns
     -------
@@ -97,7 +100,7 @@ def mean_position(groups: Groups, positions: Positions) -> dict[str, FloatArray]
     first = groups.spread(groups.starts).astype(int)
     ra0, dec0 = positions.ra[first], positions.dec[first]
     d = np.stack(offsets(ra0, dec0, positions.ra, positions.dec), axis=-1)
-    weight = np.linalg.inv(positions.covariance)
+    weight = np.linalg.inv(positions.covariance + (floor * _MAS) ** 2 * np.eye(2))
     total = groups.sum(weight)
     covariance = np.linalg.inv(total)
     mean = np.einsum("mij,mj->mi", covariance, groups.sum(np.einsum("nij,nj->ni", weight, d)))
@@ -133,7 +136,7 @@ def proper_motion(
 ) -> dict[str, FloatArray]:
     """Fit position, proper motion and, given a year, parallax.
 
-    Weighted linear least squares with each visit's covariance and `Config.pm_floor`.
+    Weighted linear least squares with each visit's covariance and `Config.visit_floor`.
 
     Parameters
     ----------
@@ -162,7 +165,9 @@ def proper_motion(
         rows = chosen[groups.index]
         if rows.any():
             part = Groups.of(groups.index[rows])
-            fitted = _joint_fit(part, positions.take(rows), epoch[chosen], n_par, config.pm_floor)
+            fitted = _joint_fit(
+                part, positions.take(rows), epoch[chosen], n_par, config.visit_floor
+            )
             for name, values in fitted.items():
                 result[name][chosen] = values
     return result

@@ -25,7 +25,9 @@ class Config(StageConfig):
     ephemeris_max_gap: float = param(
         3.0, "largest distance of ephemeris nodes that is interpolated", unit="h", gt=0
     )
-    pm_floor: float = param(10.0, "systematic error of one visit's astrometry", unit="mas", ge=0)
+    visit_floor: float = param(
+        10.0, "systematic error of one visit's astrometry, in means and motions", unit="mas", ge=0
+    )
     pm_min_epochs: int = param(5, "epochs needed for a proper motion", ge=3)
     pm_min_span: float = param(0.5, "time needed for a proper motion", unit="yr", gt=0)
     parallax_min_span: float = param(1.0, "time needed for a parallax", unit="yr", gt=0)

@@ -65,7 +65,8 @@ def summarise(
         "lastDiaSourceMjdTai": groups.max(time),
         "nDiaSources": groups.count,
     }
-    place = mean_position(groups, Positions.read(sources, config.position_default))
+    positions = Positions.read(sources, config.position_default)
+    place = mean_position(groups, positions, config.visit_floor)
     inflated = place.pop("inflated") > 1.0
     columns |= place
     columns |= _motion(sources, groups, place["radecMjdTai"], config)

@@ -12,9 +12,9 @@ _DIA_OBJECT = """
 diaObjectId*     | i64  |         | meta.id;meta.main           | 0271 | unique number: that of the object's first source
 validityStartMjdTai* | f64 | d    | time.processing             | 0388 | when this version of the row was made, TAI
 validityEndMjdTai | f64 | d       | time.processing             | 0388 | when it was superseded; NULL for the current version
-ra*              | f64  | deg     | pos.eq.ra;meta.main         | 0272 | inverse-variance mean right ascension of the sources, ICRS
+ra*              | f64  | deg     | pos.eq.ra;meta.main         | 0272 | mean right ascension of the sources, ICRS; weights 1/(C + (10 mas)²)
 raErr            | f32  | deg     | stat.error;pos.eq.ra        | 0272 | its error, times cos(dec)
-dec*             | f64  | deg     | pos.eq.dec;meta.main        | 0272 | inverse-variance mean declination of the sources, ICRS
+dec*             | f64  | deg     | pos.eq.dec;meta.main        | 0272 | mean declination of the sources, ICRS; weights 1/(C + (10 mas)²)
 decErr           | f32  | deg     | stat.error;pos.eq.dec       | 0272 | its error
 ra_dec_Cov       | f32  | deg**2  | stat.covariance             | 0333 | covariance of ra cos(dec) and dec
 {b}_psfFluxMean  | f32  | nJy     | stat.mean;phot.flux         | 0272 | inverse-variance mean of psfFlux in {b}
