@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ WHERE NOT coalesce(s.isSubThreshold, false)"""
 
 def _colour_view() -> str:
     columns = []
-    for a, b in zip(BANDS, BANDS[1:], strict=False):
+    for a, b in pairwise(BANDS):
         for kind in ("science", "psf"):
             first, second = f"{a}_{kind}FluxMean", f"{b}_{kind}FluxMean"
             columns.append(f"ab_mag({first}) - ab_mag({second}) AS {a}_{b}_{kind}Colour")

@@ -7,7 +7,7 @@ looked at; what is wrong with one is one line, and unless all are good nothing i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -310,9 +310,7 @@ def space_path(space: Workspace, stored: str) -> str:
 
 
 def _numbered(frames: Sequence[_Candidate], last: int) -> list[_Candidate]:
-    """Number frames of cameras without exposure numbers in the order of time."""
-    from dataclasses import replace
-
+    """Give frames of cameras without exposure numbers one, in the order of time."""
     generic = sorted(
         (f for f in frames if f.kind == "generic"), key=lambda f: (f.info.midpoint_mjd_tai, f.path)
     )

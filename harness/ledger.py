@@ -24,6 +24,7 @@ __all__ = [
     "FAILED",
     "SKIPPED",
     "STAGES",
+    "Measure",
     "Outcome",
     "StageRecord",
     "blocked",

@@ -361,4 +361,4 @@ def _collect(
 
 def _word(text: str) -> str:
     """Make a field name fit for a file name."""
-    return "".join(c if c.isalnum() or c in "-+." else "-" for c in text.strip()) or "field"
+    return "".join(c if c.isalnum() or c in "-+._" else "-" for c in text.strip()) or "field"

@@ -71,7 +71,7 @@ class ProgressDisplay:
         return sum(self._counts.values())
 
     def summary(self) -> str:
-        """Counts in words."""
+        """Put the counts into words."""
         return ", ".join(f"{n} {status}" for status, n in self._counts.items()) or "nothing to do"
 
     def eta(self) -> float | None:

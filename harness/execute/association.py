@@ -22,7 +22,7 @@ from harness.execute.book import Book
 from harness.execute.keys import difference_of, stage_key
 from harness.execute.orders import AlertOrder, ForcedOrder, StageKey
 from harness.hashes import combine, table_hash
-from harness.ledger import DONE, StageRecord, measuring, now_mjd_tai
+from harness.ledger import DONE, Measure, StageRecord, measuring, now_mjd_tai
 from harness.plan import Frame, TemplatePlan, Unit
 from pipeline import diaobject, io
 from pipeline.diaobject.neighbours import nearest_objects
@@ -138,28 +138,29 @@ class Association:
                 self.book.settings.diaobject,
                 processed_mjd_tai=now_mjd_tai(),
             )
-        key = self._keys[visit]
-        costs = measure.costs()
-        costs["wall_s"], costs["cpu_s"] = (costs[n] / len(units) for n in ("wall_s", "cpu_s"))
-        records = [
-            StageRecord(
-                *unit,
-                "diaobject",
-                DONE,
-                input_hash=key.input_hash,
-                config_hash=key.config_hash,
-                stage_version=key.version,
-                **costs,
-            )  # fmt: skip
-            for unit in units
-        ]
+        records = [self._record(unit, measure, len(units)) for unit in units]
         with catalog.transaction():
             self._write(visit, result)
             self.book.put_within(records)
         return records
 
+    def _record(self, unit: Unit, measure: Measure, share: int) -> StageRecord:
+        key = self._keys[unit[0]]
+        return StageRecord(
+            *unit,
+            "diaobject",
+            DONE,
+            wall_s=measure.wall_s / share,
+            cpu_s=measure.cpu_s / share,
+            peak_rss_mib=measure.peak_rss_mib,
+            input_hash=key.input_hash,
+            config_hash=key.config_hash,
+            stage_version=key.version,
+            started_mjd_tai=measure.started_mjd_tai,
+        )
+
     def _region(self, sources: pa.Table) -> tuple[pa.Table, pa.Table]:
-        """Current objects round the sources, and all their sources so far."""
+        """Return the current objects round the sources, and all their sources so far."""
         if not sources.num_rows:
             return DIA_OBJECT.empty(), DIA_SOURCE.empty()
         condition, values = _box(to_numpy(sources, "ra"), to_numpy(sources, "dec"))
@@ -372,7 +373,7 @@ def _vector(ra: npt.ArrayLike, dec: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def _box(ra: npt.NDArray[np.float64], dec: npt.NDArray[np.float64]) -> tuple[str, list[Any]]:
-    """SQL condition for the neighbourhood of sources; no limit in RA across the meridian 0."""
+    """Write the SQL condition for the neighbourhood of sources; no limit in RA across 0 h."""
     low, high = float(dec.min()) - _MARGIN_DEG, float(dec.max()) + _MARGIN_DEG
     condition, values = "dec BETWEEN ? AND ?", [low, high]
     margin = _MARGIN_DEG / max(float(np.cos(np.deg2rad(max(abs(low), abs(high))))), 1e-6)

@@ -72,12 +72,12 @@ class Book:
         }
 
     def status(self, visit: int, detector: int, stage: str, template_id: str | None = None) -> str:
-        """Recorded status of a unit; empty where there is none."""
+        """Return the recorded status of a unit, empty where there is none."""
         row = self._units.get((visit, detector, stage, template_id))
         return str(row["status"]) if row else ""
 
     def recorded(self, visit: int, detector: int, stage: str) -> Mapping[str, Any] | None:
-        """Recorded row of a unit."""
+        """Return the recorded row of a unit."""
         return self._units.get((visit, detector, stage, None))
 
     def standing(self, order: Order, *, retry: bool = False) -> Standing:
@@ -115,7 +115,7 @@ class Book:
         return Standing(CACHED)
 
     def known(self, order: Order) -> list[StageRecord]:
-        """Recorded troubles of an order that will not be tried again."""
+        """Return the recorded troubles of an order that will not be tried again."""
         rows = [self._units.get((*order.unit, k.stage, order.template_id)) for k in order.keys]
         return [_record(row) for row in rows if row is not None and row["status"] != DONE]
 
@@ -158,11 +158,12 @@ class Book:
         where: dict[str, Any] = {"visit": order.visit, "detector": order.detector}
         if order.template_id:
             where = {"templateId": order.template_id}
-        if table == "metric":
-            if order.template_id:
-                return  # the table has no place for templates; theirs stand in `template.metrics`
-            where["stage"] = rows[0]["stage"] if rows else order.keys[-1].stage
-        self.catalog.replace(table, TABLES[table].from_rows(rows), **where)
+        if table != "metric":
+            self.catalog.replace(table, TABLES[table].from_rows(rows), **where)
+            return
+        for key in order.keys:
+            mine = [row for row in rows if row["stage"] == key.stage]
+            self.catalog.replace(table, TABLES[table].from_rows(mine), **where, stage=key.stage)
 
     def _load_staging(self, order: Order) -> None:
         """Take rows that need no association straight into their tables."""

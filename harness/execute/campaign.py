@@ -10,7 +10,7 @@ rest goes on.  Only this process writes the catalogue.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ from harness.execute.orders import (
     TemplateOrder,
     VisitImageOrder,
 )
-from harness.execute.pool import LocalExecutor, SerialExecutor
+from harness.execute.pool import Executor
 from harness.hashes import combine
 from harness.ledger import BLOCKED, DONE, StageRecord
 from harness.log import Logbook
@@ -79,8 +79,8 @@ class Campaign:
     ----------
     book : Book
         Catalogue, hashes, settings and folder.
-    executor : LocalExecutor or SerialExecutor
-        Does the work; None plans only.
+    executor : Executor, optional
+        Does the work; without it everything is planned and nothing done.
     display, logbook : ProgressDisplay, Logbook
         Where it is shown and written down.
     selection : Selection
@@ -94,7 +94,7 @@ class Campaign:
     def __init__(
         self,
         book: Book,
-        executor: LocalExecutor | SerialExecutor | None,
+        executor: Executor | None,
         display: ProgressDisplay,
         logbook: Logbook | None,
         selection: Selection,
@@ -142,13 +142,26 @@ class Campaign:
             catalog.replace("exposure", io.read_parquet(self.space.exposures))
         self.book.put(self.skipped)
         self.book.memory.keep(self.settings)
+        self.settings.save(self.space.logs / "config" / f"{self.cards['RUNID']}.toml")
+
+    def image_orders(self) -> Iterator[Order]:
+        """Yield the order of every image product of the plan, doing nothing."""
+        references = self._references()
+        for frame in self.frames.values():
+            yield self._image_order(frame, references.get(frame.unit))
+        plans = self._plan_templates()
+        yield from (self._template_order(plan) for plan in plans)
+        for plan in plans:
+            yield from (self._difference_order(self.frames[unit], plan) for unit in plan.serves)
+
+    def _references(self) -> dict[Unit, Unit]:
+        """Frames that are aligned to another one, for want of a reference catalogue."""
+        if self.space.refcat.is_file():
+            return {}
+        return reference_frames(list(self.frames.values()), self.settings.campaign.overlap)
 
     def _visit_images(self) -> None:
-        references: dict[Unit, Unit] = {}
-        if not self.space.refcat.is_file():
-            references = reference_frames(
-                list(self.frames.values()), self.settings.campaign.overlap
-            )
+        references = self._references()
         wanted = [f for f in self.frames.values() if f.unit in self.chosen]
         anchors = {references[f.unit] for f in wanted if f.unit in references}
         wanted += [self.frames[unit] for unit in sorted(anchors - self.chosen)]
@@ -163,16 +176,19 @@ class Campaign:
 
     def _templates(self) -> list[TemplatePlan]:
         """Plan all templates; make those of the chosen units."""
+        plans = self._plan_templates()
+        wanted = [p for p in plans if self.chosen.intersection(p.serves)]
+        self._phase("template", [self._template_order(p) for p in wanted])
+        return plans
+
+    def _plan_templates(self) -> list[TemplatePlan]:
         campaign = self.settings.campaign
         rows = self.book.catalog.rows("SELECT visit, detector, psfFwhm FROM visit_image")
         seeing = {(r["visit"], r["detector"]): r["psfFwhm"] or float("inf") for r in rows}
         good = [f for f in self.frames.values() if self._done(f.unit, "calibrate")]
         good = assign_roles(good, campaign, seeing)
         self.frames |= {f.unit: f for f in good}
-        plans = plan_templates(good, campaign, seeing)
-        wanted = [p for p in plans if self.chosen.intersection(p.serves)]
-        self._phase("template", [self._template_order(p) for p in wanted])
-        return plans
+        return plan_templates(good, campaign, seeing)
 
     def _differences(self, plans: Sequence[TemplatePlan]) -> None:
         orders: list[Order] = []

@@ -2,7 +2,7 @@
 
 Workers are forked from a clean server that has the numerical libraries loaded, with one BLAS
 thread each; they ignore Ctrl-C, which is the coordinator's affair.  When a worker dies, the
-orders it may have had are tried again, one process each time anew, until their attempts are used up.
+orders it may have had are tried again one by one, until their attempts are used up.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import os
 import signal
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from types import TracebackType
-from typing import Protocol
 
 from harness.execute.orders import Order
 from harness.execute.work import perform
@@ -28,28 +28,28 @@ __all__ = ["Executor", "LocalExecutor", "SerialExecutor", "open_executor"]
 _PRELOAD = ["harness.execute.work"]
 
 
-class Executor(Protocol):
+class Executor(ABC):
     """Performs orders in any order and yields the outcomes as they come."""
 
-    def __enter__(self) -> Executor: ...
+    def __enter__(self) -> Executor:
+        return self
 
+    @abstractmethod
     def __exit__(
         self,
         kind: type[BaseException] | None,
         value: BaseException | None,
         trace: TracebackType | None,
-    ) -> None: ...
+    ) -> None:
+        """Let the workers go: in peace after a good end, at once after a bad one."""
 
+    @abstractmethod
     def map(self, orders: Sequence[Order]) -> Iterator[Outcome]:
         """Perform orders; the outcomes come as they are ready."""
-        ...
 
 
-class SerialExecutor:
+class SerialExecutor(Executor):
     """Performs orders one after the other in this process."""
-
-    def __enter__(self) -> SerialExecutor:
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Nothing to close."""
@@ -59,7 +59,7 @@ class SerialExecutor:
         return (perform(order) for order in orders)
 
 
-class LocalExecutor:
+class LocalExecutor(Executor):
     """A pool of processes on this machine.
 
     Parameters
@@ -73,9 +73,6 @@ class LocalExecutor:
     def __init__(self, jobs: int, attempts: int) -> None:
         self._jobs, self._attempts = jobs, attempts
         self._pool: ProcessPoolExecutor | None = None
-
-    def __enter__(self) -> LocalExecutor:
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
@@ -140,7 +137,7 @@ class LocalExecutor:
         self._pool = None
 
 
-def open_executor(kind: str, jobs: int, attempts: int) -> LocalExecutor | SerialExecutor:
+def open_executor(kind: str, jobs: int, attempts: int) -> Executor:
     """Choose an executor.
 
     Parameters

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,17 +24,21 @@ __all__ = ["difference", "template", "visit_image"]
 Row = dict[str, Any]
 Rows = dict[str, list[Mapping[str, Any]]]
 
+_NOT_A_METRIC = frozenset(
+    f"{corner}{axis}" for corner in ("", "llc", "ulc", "urc", "lrc") for axis in ("ra", "dec")
+) | {"visit", "detector", "xSize", "ySize", "midpointMjdTai", "exposureTime", "airmass"}
 _UNUSABLE = bits("BAD", "SAT", "NO_DATA", "UNMASKEDNAN", "EDGE", "UNLISTED")
 
 
 def visit_image(
     order: VisitImageOrder,
     image: Exposure,
+    detrending: Mapping[str, Any],
     summary: Mapping[str, Any],
     notes: Sequence[str],
     outcome: Outcome,
 ) -> Rows:
-    """Row of ``visit_image`` and its metrics."""
+    """Row of ``visit_image`` and the metrics of both its stages."""
     calib = image.photo_calib
     row: Row = {
         "visitImageId": f"{order.visit}_{order.detector:02d}",
@@ -52,7 +57,11 @@ def visit_image(
             "zeroPointScatter": calib.scatter,
             "nZeroPointStars": calib.n_stars,
         }
-    return _split(VISIT_IMAGE, row, summary, order, "calibrate")
+    numbers = {**detrending, **{k: v for k, v in summary.items() if k != "notes"}}
+    return {
+        "visit_image": [_complete(VISIT_IMAGE, row, numbers)],
+        "metric": _measured(order, isr=detrending, calibrate=summary),
+    }
 
 
 def template(
@@ -97,7 +106,7 @@ def template(
         }
         for unit, member, mjd in zip(units, members, times, strict=True)
     ]
-    return {**_split(TEMPLATE, row, {}, order, "template"), "template_input": used}
+    return {"template": [_complete(TEMPLATE, row, {})], "template_input": used}
 
 
 def _neighbour_correlation(image: Exposure) -> float | None:
@@ -113,10 +122,10 @@ def _neighbour_correlation(image: Exposure) -> float | None:
 def difference(
     order: DifferenceOrder,
     result: Difference,
-    metrics: Mapping[str, Any],
+    detection: Mapping[str, Any],
     outcome: Outcome,
 ) -> Rows:
-    """Row of ``difference_image`` and its metrics."""
+    """Row of ``difference_image`` and the metrics of subtraction and detection."""
     image, kernel, name = result.exposure, result.kernel, f"{order.visit}_{order.detector:02d}"
     stamps = np.asarray(kernel.stamps, float).reshape(-1, 4)
     used = stamps[:, 3] > 0
@@ -142,30 +151,37 @@ def difference(
         **_sky(image),
         **_file(order, outcome),
     }
-    return _split(DIFFERENCE_IMAGE, row, {**result.metrics, **metrics}, order, "subtract")
+    numbers = {**result.metrics, **detection}
+    row |= {
+        "noiseRatio": numbers.get("pixelStd"),
+        "lag1X": numbers.get("lag1X", numbers.get("lag1")),
+        "lag1Y": numbers.get("lag1Y", numbers.get("lag1")),
+        "nDiaSources": numbers.get("nSources"),
+    }
+    return {
+        "difference_image": [_complete(DIFFERENCE_IMAGE, row, numbers)],
+        "metric": _measured(order, subtract=result.metrics, diasource=detection),
+    }
 
 
-def _split(table: Table, row: Row, numbers: Mapping[str, Any], order: Order, stage: str) -> Rows:
-    """Put numbers that are columns into the row, and all of them among the metrics."""
+def _complete(table: Table, row: Row, numbers: Mapping[str, Any]) -> Row:
+    """Put numbers that are columns into the row, the others into its column ``metrics``."""
     clean = {k: _number(v) for k, v in numbers.items()}
     row = {k: v for k, v in row.items() if k in table}
     row |= {k: v for k, v in clean.items() if k in table and v is not None}
     further = {k: v for k, v in clean.items() if k not in table}
-    if further:
-        row["metrics"] = json.dumps(further, sort_keys=True)
-    measured: list[Mapping[str, Any]] = [
-        {
-            "visit": order.visit,
-            "detector": order.detector,
-            "stage": stage,
-            "name": name,
-            "value": value,
-            "runId": order.cards.get("RUNID"),
-        }
-        for name, value in clean.items()
-        if isinstance(value, float | int)
+    return {**row, "metrics": json.dumps(further, sort_keys=True)} if further else row
+
+
+def _measured(order: Order, **stages: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Rows of ``metric``: the numbers of each stage, without coordinates and identity."""
+    where = {"visit": order.visit, "detector": order.detector, "runId": order.cards.get("RUNID")}
+    return [
+        {**where, "stage": stage, "name": name, "value": value}
+        for stage, numbers in stages.items()
+        for name, value in ((k, _number(v)) for k, v in numbers.items())
+        if isinstance(value, float | int) and name not in _NOT_A_METRIC
     ]
-    return {table.name: [row], "metric": measured}
 
 
 def _number(value: Any) -> Any:
@@ -189,7 +205,7 @@ def _identity(image: Exposure) -> Row:
 def _file(order: Order, outcome: Outcome) -> Row:
     path, sha256 = list(outcome.files.items())[-1]
     return {
-        "file": order.space.relative(order.space.root / path),
+        "file": order.space.relative(Path(path)),
         "sha256": sha256,
         "stageVersion": order.keys[-1].version,
         "configHash": "+".join(key.config_hash for key in order.keys),

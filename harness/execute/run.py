@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from pipeline.timescales import mjd_utc_to_tai
 __all__ = ["run_campaign", "selection"]
 
 _UNIX_EPOCH_MJD = 40587.0
+_EVERYTHING = Selection()
 _LIBRARIES = ("numpy", "scipy", "astropy", "numba", "pyarrow", "duckdb", "sep", "scikit-learn")
 
 
@@ -59,7 +60,7 @@ def selection(
 def run_campaign(
     root: Path,
     *,
-    selection: Selection = Selection(),
+    selection: Selection = _EVERYTHING,
     jobs: int | None = None,
     overrides: Sequence[str] = (),
     retry: bool = False,
@@ -190,7 +191,7 @@ def _mjd(text: str | None, *, end: bool) -> float:
     except ValueError:
         pass
     try:
-        moment = datetime.fromisoformat(text).replace(tzinfo=timezone.utc)
+        moment = datetime.fromisoformat(text).replace(tzinfo=UTC)
     except ValueError:
         raise ConfigError(
             f"not a date: {text!r}", expected="YYYY-MM-DD, YYYY-MM-DDTHH:MM:SS or an MJD"

@@ -28,7 +28,6 @@ from harness.execute.orders import (
 )
 from harness.hashes import combine, file_hash
 from harness.ledger import (
-    BLOCKED,
     DONE,
     FAILED,
     Measure,
@@ -67,7 +66,7 @@ def perform(order: Order) -> Outcome:
     """
     outcome = Outcome(order.visit, order.detector)
     steps = _TASKS[type(order)](order, outcome)
-    where = {"visit": order.visit, "detector": order.detector}
+    where: dict[str, Any] = {"visit": order.visit, "detector": order.detector}
     if order.template_id:
         where["template"] = order.template_id
     with collecting(**where) as log:
@@ -142,8 +141,9 @@ def _visit_image(order: VisitImageOrder, outcome: Outcome) -> Iterator[Notes]:
     io.write_exposure(path, image)
     _wrote(outcome, path)
     io.write_parquet(order.space.staging("calibrate", *order.unit), result.sources)
-    summary = {**metrics, **{k: v for k, v in result.summary.items() if k != "notes"}}
-    outcome.rows |= rows.visit_image(order, image, summary, [*notes, *result.notes], outcome)
+    outcome.rows |= rows.visit_image(
+        order, image, metrics, result.summary, [*notes, *result.notes], outcome
+    )
     yield result.notes
 
 

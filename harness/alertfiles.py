@@ -1,0 +1,128 @@
+"""Alert files for people: one line each, or a page with stamps."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from html import escape
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from astropy.io import fits
+
+from harness.workspace import atomic, translate_os_errors
+from pipeline import alerts
+
+__all__ = ["check_file", "summaries", "write_page"]
+
+_STAMPS = ("cutoutScience", "cutoutTemplate", "cutoutDifference")
+_SCALE = 3
+_COLUMNS = (
+    "visit", "detector", "band", "midpointMjdTai", "ra", "dec", "psfFlux", "psfFluxErr", "snr",
+    "reliability",
+)  # fmt: skip
+
+
+def check_file(path: Path) -> dict[str, Any]:
+    """Judge one alert file; plain data for JSON.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is no Avro container or is damaged.
+    """
+    return alerts.check(path).as_dict()
+
+
+def summaries(
+    files: Sequence[Path], *, source: int | None = None, limit: int = 20
+) -> list[dict[str, Any]]:
+    """One row per alert: source, object, time, place, flux, significance, history."""
+    return [_summary(packet) for packet in islice(_packets(files, source), limit)]
+
+
+def write_page(path: Path, files: Sequence[Path], *, source: int | None, limit: int) -> int:
+    """Write an HTML page with science, template and difference of each alert.
+
+    Returns
+    -------
+    int
+        Alerts shown.
+    """
+    parts = [_section(packet) for packet in islice(_packets(files, source), limit)]
+    style = (
+        "body{font:14px sans-serif;margin:2em}figure{display:inline-block;margin:.3em}"
+        "img{image-rendering:pixelated}td{padding-right:1em}"
+    )
+    page = (
+        "<!doctype html><html lang=en><meta charset=utf-8><title>Alerts</title>"
+        f"<style>{style}</style><h1>{len(parts)} alerts</h1>{''.join(parts)}</html>\n"
+    )
+    with translate_os_errors(path), atomic(path) as partial:
+        partial.write_text(page, encoding="utf-8")
+    return len(parts)
+
+
+def _packets(files: Sequence[Path], source: int | None) -> Iterator[dict[str, Any]]:
+    for path in files:
+        for packet in alerts.read(path):
+            if source is None or packet["diaSourceId"] == source:
+                yield packet
+
+
+def _summary(packet: dict[str, Any]) -> dict[str, Any]:
+    row = packet["diaSource"]
+    return {
+        "diaSourceId": packet["diaSourceId"],
+        "diaObjectId": row.get("diaObjectId"),
+        "ssObjectId": row.get("ssObjectId"),
+        **{name: row.get(name) for name in _COLUMNS},
+        "history": len(packet.get("prvDiaSources") or ()),
+        "forced": len(packet.get("prvDiaForcedSources") or ()),
+    }
+
+
+def _section(packet: dict[str, Any]) -> str:
+    cells = "".join(
+        f"<tr><td>{escape(name)}<td>{escape(_words(value))}"
+        for name, value in _summary(packet).items()
+    )
+    figures = "".join(
+        f'<figure><img alt="{name}" src="data:image/png;base64,{_png(packet[name])}">'
+        f"<figcaption>{name[6:].lower()}</figcaption></figure>"
+        for name in _STAMPS
+        if packet.get(name)
+    )
+    return f"<section><h2>{packet['diaSourceId']}</h2>{figures}<table>{cells}</table></section>"
+
+
+def _words(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _png(cutout: bytes) -> str:
+    from matplotlib import image
+
+    with fits.open(io.BytesIO(cutout)) as hdus:
+        pixels = np.asarray(hdus[0].data, float)
+    buffer = io.BytesIO()
+    grey = np.kron(stretched(pixels)[::-1], np.ones((_SCALE, _SCALE)))
+    image.imsave(buffer, grey, cmap="gray", vmin=0.0, vmax=1.0, format="png")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def stretched(pixels: npt.NDArray[np.float64], softening: float = 5.0) -> npt.NDArray[np.float64]:
+    """Map pixels to 0 … 1 with an asinh stretch round the median; missing ones are white."""
+    good = np.isfinite(pixels)
+    if not good.any():
+        return np.ones(pixels.shape)
+    low, middle, high = np.percentile(pixels[good], [16.0, 50.0, 84.0])
+    sigma = max(0.5 * (high - low), 1e-30)
+    scaled = np.arcsinh((pixels - middle) / (softening * sigma)) / np.arcsinh(200.0 / softening)
+    return np.asarray(np.where(good, np.clip(0.3 + 0.7 * scaled, 0.0, 1.0), 1.0))

@@ -1,0 +1,117 @@
+"""``nightjar explain``: the story of a unit or of a source."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli.options import Json, WorkspacePath, emit, show_table
+
+if TYPE_CHECKING:
+    from harness.catalog import Catalog
+
+__all__ = ["explain"]
+
+_UNIT = """SELECT stage, status, cause, message, notes, attempts, round(wallS, 2) AS wallS,
+  round(cpuS, 2) AS cpuS, round(peakRssMiB) AS peakRssMiB, inputHash, configHash, stageVersion
+FROM unit WHERE visit = ? AND detector = ?"""
+_FATES = """SELECT coalesce(rule, 'accepted') AS rule, count(*) AS peaks,
+  round(min(abs(snr)), 2) AS least_snr, round(max(abs(snr)), 2) AS largest_snr,
+  any_value(bound) AS bound
+FROM candidate WHERE visit = ? AND detector = ? GROUP BY 1 ORDER BY peaks DESC"""
+
+
+def explain(
+    workspace: WorkspacePath,
+    number: Annotated[
+        int, typer.Argument(metavar="VISIT|ID", help="Visit, or a source, object or candidate id.")
+    ],
+    detector: Annotated[
+        int | None, typer.Argument(metavar="[DETECTOR]", help="Detector, to tell of a unit.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Tell the story of a unit (VISIT DETECTOR) or of a source, object or candidate (ID).
+
+    Of a unit: every stage with its cause, notes and cost, its inputs, and which rule stopped how
+    many peaks.  Of an id: where it stands, what it became, and why it was alerted or not.
+    """
+    from harness.catalog import Catalog
+    from harness.workspace import Workspace
+    from pipeline.errors import ConfigError
+
+    space = Workspace.open(workspace)
+    with Catalog(space.catalog, read_only=True) as catalog:
+        if detector is not None:
+            document = _unit(catalog, number, detector)
+        else:
+            document = _source(catalog, number)
+    if not any(document.values()):
+        what = f"unit {number} {detector}" if detector is not None else f"id {number}"
+        raise ConfigError(f"nothing is known of {what}", path=workspace)
+    if as_json:
+        emit(document)
+    else:
+        _show(document)
+
+
+def _unit(catalog: Catalog, visit: int, detector: int) -> dict[str, Any]:
+    from harness.ledger import STAGES
+
+    unit = (visit, detector)
+    stages = sorted(catalog.rows(_UNIT, unit), key=lambda row: STAGES.index(row["stage"]))
+    where = "WHERE visit = ? AND detector = ?"
+    return {
+        "stages": stages,
+        "visit_image": _filled(catalog, f"SELECT * FROM visit_image {where}", unit),
+        "difference_image": _filled(catalog, f"SELECT * FROM difference_image {where}", unit),
+        "template_inputs": catalog.rows(
+            "SELECT i.* FROM template_input i JOIN difference_image d USING (templateId) "
+            "WHERE d.visit = ? AND d.detector = ? ORDER BY i.weight DESC",
+            unit,
+        ),
+        "peaks": catalog.rows(_FATES, unit),
+        "alerts": catalog.rows(
+            f"SELECT emitted, reason, count(*) AS sources FROM alert {where} GROUP BY 1, 2", unit
+        ),
+    }
+
+
+def _source(catalog: Catalog, number: int) -> dict[str, Any]:
+    by_source = "WHERE diaSourceId = ?"
+    curve = (
+        "SELECT midpointMjdTai, band, kind, visit, detector, psfFlux, psfFluxErr, scienceFlux "
+        "FROM lightcurve WHERE diaObjectId = ? ORDER BY midpointMjdTai, kind"
+    )
+    return {
+        "candidate": catalog.rows(
+            "SELECT * FROM candidate WHERE candidateId = ? OR diaSourceId = ?", (number, number)
+        ),
+        "source": _filled(catalog, f"SELECT * FROM DiaSource {by_source}", (number,)),
+        "alert": catalog.rows(f"SELECT * FROM alert {by_source}", (number,)),
+        "solar_system": catalog.rows(f"SELECT * FROM SSSource {by_source}", (number,)),
+        "object": _filled(catalog, "SELECT * FROM DiaObject WHERE diaObjectId = ?", (number,)),
+        "light_curve": catalog.rows(curve, (number,)),
+        "neighbours": catalog.rows(
+            "SELECT * FROM DiaObject_To_Object_Match WHERE diaObjectId = ? ORDER BY dist", (number,)
+        ),
+    }
+
+
+def _filled(catalog: Catalog, sql: str, parameters: tuple[int, ...]) -> dict[str, Any]:
+    """Return the columns of one row that are not NULL."""
+    rows = catalog.rows(sql, parameters)
+    return {k: v for k, v in rows[0].items() if v is not None} if rows else {}
+
+
+def _show(document: dict[str, Any]) -> None:
+    for title, content in document.items():
+        if not content:
+            continue
+        typer.echo(title.replace("_", " "))
+        if isinstance(content, dict):
+            show_table([{"column": k, "value": v} for k, v in content.items()])
+        else:
+            show_table(content)
+        typer.echo("")

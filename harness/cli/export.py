@@ -1,0 +1,53 @@
+"""``nightjar export``: tables for other tools."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import Json, WorkspacePath, emit
+
+__all__ = ["Format", "export"]
+
+
+class Format(StrEnum):
+    """File formats."""
+
+    PARQUET = "parquet"
+    VOTABLE = "votable"
+    CSV = "csv"
+
+
+def export(
+    workspace: WorkspacePath,
+    table: Annotated[str, typer.Argument(help="Table or view of the catalogue.")],
+    output: Annotated[Path, typer.Argument(help="File to write.", show_default=False)],
+    file_format: Annotated[
+        Format | None, typer.Option("--format", help="File format.", show_default="by the suffix")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(help="SQL condition: export only these rows.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a table or view of WORKSPACE to a file, with units and meanings of its columns.
+
+    Tables: DiaSource DiaObject DiaForcedSource SSSource visit_image difference_image candidate …
+    Views: lightcurve diasource_derived diaobject_colour diasource_object_match.
+    """
+    from harness.catalog import Catalog
+    from harness.export import export_table
+    from harness.workspace import Workspace
+
+    space = Workspace.open(workspace)
+    with Catalog(space.catalog, read_only=True) as catalog:
+        rows = export_table(
+            catalog, table, output, file_format.value if file_format else None, where
+        )
+    if as_json:
+        emit({"table": table, "rows": rows, "file": str(output)})
+    else:
+        typer.echo(f"{rows} rows of {table} written to {output}")

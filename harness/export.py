@@ -1,0 +1,148 @@
+"""Tables of the catalogue as files that other tools read."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from harness.catalog import Catalog
+from harness.workspace import atomic, translate_os_errors
+from pipeline.errors import ConfigError
+from pipeline.schema import TABLES
+
+if TYPE_CHECKING:
+    from astropy.io.votable.tree import VOTableFile
+
+__all__ = ["export_table"]
+
+_FORMATS = {
+    ".parquet": "parquet",
+    ".vot": "votable",
+    ".xml": "votable",
+    ".votable": "votable",
+    ".csv": "csv",
+}
+
+
+def export_table(
+    catalog: Catalog, name: str, output: Path, kind: str | None = None, where: str | None = None
+) -> int:
+    """Write a table or view.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        Open catalogue.
+    name : str
+        Table or view.
+    output : Path
+        The file.
+    kind : str, optional
+        ``parquet``, ``votable`` or ``csv``; by default what the suffix says.
+    where : str, optional
+        SQL condition.
+
+    Returns
+    -------
+    int
+        Number of rows.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown table or format, or a condition that is not SQL.
+    """
+    import duckdb
+
+    kind = kind or _FORMATS.get(output.suffix.lower())
+    if kind not in ("parquet", "votable", "csv"):
+        raise ConfigError(
+            f"no format known for {output.name!r}", expected="--format parquet, votable or csv"
+        )
+    known = [
+        r["table_name"] for r in catalog.rows("SELECT table_name FROM information_schema.tables")
+    ]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}?" if near else None
+        raise ConfigError(f"no table {name!r}", expected=", ".join(sorted(known)), hint=hint)
+    try:
+        table = catalog.query(f'SELECT * FROM "{name}" WHERE {where or "true"}')
+    except duckdb.Error as err:
+        raise ConfigError(f"condition {where!r} fails: {err}") from err
+    with translate_os_errors(output), atomic(output) as partial:
+        _WRITERS[kind](_described(name, table), partial)
+    return int(table.num_rows)
+
+
+def _described(name: str, table: pa.Table) -> pa.Table:
+    """Give the columns their units and meanings."""
+    declared = TABLES.get(name)
+    if declared is None:
+        return table
+    return table.select(declared.names).cast(declared.arrow_schema)
+
+
+def _parquet(table: pa.Table, path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, path, compression="zstd")
+
+
+def _csv(table: pa.Table, path: Path) -> None:
+    import pyarrow.csv
+
+    pyarrow.csv.write_csv(table, path)
+
+
+def _votable(table: pa.Table, path: Path) -> None:
+    """Write a VOTable whose NULLs stay NULL."""
+    document = _votable_document(table)
+    document.to_xml(str(path), tabledata_format="binary2")
+
+
+def _votable_document(table: pa.Table) -> VOTableFile:
+    from astropy.io.votable import from_table
+
+    document = from_table(_astropy(table))
+    fields = {f.name: f for f in document.get_first_table().fields}
+    for field in table.schema:
+        metadata = {k.decode(): v.decode() for k, v in (field.metadata or {}).items()}
+        target = fields[field.name]
+        target.description = metadata.get("description") or None
+        target.ucd = metadata.get("ucd") or None
+    return document
+
+
+def _astropy(table: pa.Table) -> Any:
+    from astropy.table import MaskedColumn, Table
+
+    columns = []
+    for field in table.schema:
+        values = table.column(field.name).combine_chunks()
+        missing = values.is_null().to_numpy(zero_copy_only=False)
+        columns.append(
+            MaskedColumn(_plain(values), name=field.name, mask=missing, unit=_unit(field))
+        )
+    return Table(columns)
+
+
+def _unit(field: pa.Field) -> Any:
+    from astropy.units import Unit
+
+    text = (field.metadata or {}).get(b"unit", b"").decode()
+    return Unit(text, format="vounit") if text else None
+
+
+def _plain(values: pa.Array) -> Any:
+    if pa.types.is_string(values.type) or pa.types.is_timestamp(values.type):
+        return np.array(["" if v is None else str(v) for v in values.to_pylist()], dtype=str)
+    filler = False if pa.types.is_boolean(values.type) else 0
+    return values.fill_null(filler).to_numpy(zero_copy_only=False)
+
+
+_WRITERS = {"parquet": _parquet, "votable": _votable, "csv": _csv}
