@@ -19,7 +19,7 @@ from pipeline.exposure import FloatArray
 from sims import galaxies
 from sims.optics import PROFILE_STEP, PsfField, profile_table
 
-__all__ = ["EDGE_BRIGHTNESS", "SIDES", "Light", "render"]
+__all__ = ["EDGE_BRIGHTNESS", "MIN_SIDE_STAR", "SIDES", "Light", "render", "stamp_sides"]
 
 SIDES = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536)
 """Sides of the stamps in pixels."""
@@ -27,9 +27,13 @@ SIDES = (32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536)
 EDGE_BRIGHTNESS = 0.12
 """A stamp ends where the source is fainter than this, electron per pixel."""
 
-MIN_SIDE_STAR, MIN_SIDE_GALAXY = 64, 48
+MIN_SIDE_STAR = 64
+_MIN_SIDE_GALAXY = 48  # up to the width of `_WIDE`, else as for stars
+_WIDE = 4.0
+_FOLDING = 3.0  # electrons at the Nyquist frequency from which folding is drawn
+_FOLDING_FROM = 0.55 * np.pi
 _BLOCK = 2_000_000
-_Q_STEP = galaxies.STEP
+_PER_Q_STEP, _PER_PROFILE_STEP = 1.0 / galaxies.STEP, 1.0 / PROFILE_STEP
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,7 +140,8 @@ def stamp_sides(light: Light, psf: PsfField, edge: float) -> npt.NDArray[np.int6
         half = np.where(galaxy, np.maximum(half, visible + 1.5 * psf.fwhm), half)
     trail = np.maximum(np.abs(light.trail_x), np.abs(light.trail_y))
     wanted = 2.0 * half + trail
-    least = np.where(galaxy, MIN_SIDE_GALAXY, MIN_SIDE_STAR)
+    small = _MIN_SIDE_GALAXY if psf.fwhm < _WIDE else MIN_SIDE_STAR
+    least = np.where(galaxy, small, MIN_SIDE_STAR)
     wanted = np.maximum(wanted, least + trail)
     row = np.minimum(np.searchsorted(SIDES, wanted), len(SIDES) - 1)
     return np.asarray(np.array(SIDES)[row], np.int64)
@@ -175,7 +180,9 @@ def _draw_block(
     )
     block = np.empty((len(light), side, side // 2 + 1), np.complex128)
     rows = np.where(light.radius > 0, light.index, -1)
-    _fill(block, np.ascontiguousarray(scalars), forms, rows, profile, PROFILE_STEP, tables)
+    arguments = np.ascontiguousarray(scalars), forms, rows, profile, tables
+    _fill(block, *arguments)
+    _fold(block, *arguments)
     stamps = irfft2(block, s=(side, side), workers=1, overwrite_x=True)
     _add(image, stamps, x0, y0)
 
@@ -203,35 +210,74 @@ def _fill(
     forms: FloatArray,
     rows: npt.NDArray[np.int64],
     profile: FloatArray,
-    step: float,
     tables: FloatArray,
 ) -> None:
     n_sources, side, half = block.shape
-    kx = np.empty(half)
-    ky = np.empty(side)
-    for i in range(half):
-        kx[i] = 2.0 * np.pi * i / side
-    for j in range(side):
-        ky[j] = 2.0 * np.pi * (j if j < half else j - side) / side
+    kx = np.arange(half) * (2.0 * np.pi / side)
+    ky = np.arange(side) * (2.0 * np.pi / side)
+    ky[half:] -= 2.0 * np.pi
+    pixel = np.array([_sinc(0.5 * k) for k in ky])
     shift_x = np.empty(half, np.complex128)
     for s in range(n_sources):
         cx, cy, flux, tx, ty = scalars[s]
         a, b, c, ga, gb, gc = forms[s]
-        row = rows[s]
+        extended, table = rows[s] >= 0, tables[max(rows[s], 0)]
         trailed = tx != 0.0 or ty != 0.0
         for i in range(half):
-            shift_x[i] = np.exp(-1j * kx[i] * cx) * _sinc(0.5 * kx[i])
+            shift_x[i] = np.exp(-1j * kx[i] * cx) * pixel[i]
         for j in range(side):
-            shift_y = np.exp(-1j * ky[j] * cy) * (flux * _sinc(0.5 * ky[j]))
+            v = ky[j]
+            shift = np.exp(-1j * v * cy) * (flux * pixel[j])
             for i in range(half):
-                q2 = a * kx[i] * kx[i] + 2.0 * b * kx[i] * ky[j] + c * ky[j] * ky[j]
-                value = _lookup(profile, np.sqrt(max(q2, 0.0)) / step)
-                if row >= 0 and value != 0.0:
-                    q2 = ga * kx[i] * kx[i] + 2.0 * gb * kx[i] * ky[j] + gc * ky[j] * ky[j]
-                    value *= _lookup(tables[row], np.sqrt(max(q2, 0.0)) / _Q_STEP)
+                u = kx[i]
+                q2 = a * u * u + 2.0 * b * u * v + c * v * v
+                value = _lookup(profile, np.sqrt(max(q2, 0.0)) * _PER_PROFILE_STEP)
+                if extended and value != 0.0:
+                    q2 = ga * u * u + 2.0 * gb * u * v + gc * v * v
+                    value *= _lookup(table, np.sqrt(max(q2, 0.0)) * _PER_Q_STEP)
                 if trailed:
-                    value *= _sinc(0.5 * (kx[i] * tx + ky[j] * ty))
-                block[s, j, i] = value * shift_x[i] * shift_y
+                    value *= _sinc(0.5 * (u * tx + v * ty))
+                block[s, j, i] = value * shift_x[i] * shift
+
+
+@compiled
+def _fold(
+    block: npt.NDArray[np.complex128],
+    scalars: FloatArray,
+    forms: FloatArray,
+    rows: npt.NDArray[np.int64],
+    profile: FloatArray,
+    tables: FloatArray,
+) -> None:
+    # Sampling folds frequencies beyond Nyquist back, which only bright sources show.
+    n_sources, side, half = block.shape
+    period = 2.0 * np.pi
+    for s in range(n_sources):
+        cx, cy, flux, tx, ty = scalars[s]
+        a, b, c, ga, gb, gc = forms[s]
+        extended, table = rows[s] >= 0, tables[max(rows[s], 0)]
+        nyquist = _lookup(profile, np.pi * np.sqrt(min(a, c)) * _PER_PROFILE_STEP)
+        if abs(flux) * nyquist < _FOLDING:
+            continue
+        for j in range(side):
+            v = period * (j if j < half else j - side) / side
+            v2 = v - period if v > 0.0 else v + period
+            for i in range(half):
+                u = period * i / side
+                if u < _FOLDING_FROM and abs(v) < _FOLDING_FROM:
+                    continue
+                for k in range(1, 4):
+                    fu, fv = (u - period if k & 1 else u), (v2 if k & 2 else v)
+                    q2 = a * fu * fu + 2.0 * b * fu * fv + c * fv * fv
+                    value = _lookup(profile, np.sqrt(max(q2, 0.0)) * _PER_PROFILE_STEP)
+                    if abs(flux) * value < 0.01 * _FOLDING:
+                        continue
+                    if extended:
+                        q2 = ga * fu * fu + 2.0 * gb * fu * fv + gc * fv * fv
+                        value *= _lookup(table, np.sqrt(max(q2, 0.0)) * _PER_Q_STEP)
+                    value *= flux * _sinc(0.5 * fu) * _sinc(0.5 * fv)
+                    value *= _sinc(0.5 * (fu * tx + fv * ty))
+                    block[s, j, i] += value * np.exp(-1j * (fu * cx + fv * cy))
 
 
 @compiled
