@@ -213,7 +213,7 @@ def widening(star: Star, parts: FloatArray) -> float:
 def trials(
     n: int, low: float, high: float, seed: int, *, step: int = 48, star: Star | None = None,
     signed: bool = False, parts: Parts | None = None,
-    size: int = 1024, trail: bool = False,
+    size: int = 1024, trail: bool = False, pair: bool = False,
 ) -> Iterator[tuple[Any, FloatArray, FloatArray, FloatArray, Scene]]:  # fmt: skip
     """Yield (sources, positions, fluxes, truth of the shape, scene) of images until n sources."""
     star = star or Star()
@@ -229,11 +229,30 @@ def trials(
         if trail:
             assert shape is not None
             flux *= [widening(star, shape(k)) for k in range(len(at))]
-        add(image, variance, star, at, flux, rng, shape)
-        world = scene(image, variance, star, rng)
+        if pair:
+            assert shape is not None
+            world = lobes(star, at, flux, rng, shape, size)
+        else:
+            add(image, variance, star, at, flux, rng, shape)
+            world = scene(image, variance, star, rng)
         sources = diasource.run(world.difference, world.science, world.template).sources
         done += len(at)
         yield sources, at, flux, truth, world
+
+
+def lobes(
+    star: Star, at: FloatArray, flux: FloatArray, rng: np.random.Generator, shape: Part, size: int
+) -> Scene:
+    """Stars at one place on the science image and at another on the template."""
+    images = []
+    for share, lobe in ((0.8, 0), (0.2, 1)):
+        image, variance = blank((size, size), rng)
+        image, variance = image * np.sqrt(share), variance * share
+        place = at + np.array([shape(k)[lobe, :2] for k in range(len(at))])
+        add(image, variance, star, place, flux, rng)
+        images.append((image, variance))
+    (s, vs), (t, vt) = images
+    return Scene(difference(s - t, vs + vt, star), exposure(s, vs, star), exposure(t, vt, star))
 
 
 def column(table: Any, name: str, rows: Any) -> FloatArray:
@@ -359,7 +378,7 @@ def dipoles(n: int, seed: int) -> None:
     names = ("moment", "length", "angle", "flux", "fluxDiff", "ra", "dec")
     pulls: dict[str, list[FloatArray]] = {k: [] for k in names}
     fitted = total = found = 0
-    for t, at, flux, truth, world in trials(n, 20, 100, seed, step=64, parts=parts):
+    for t, at, flux, truth, world in trials(n, 20, 100, seed, step=64, parts=parts, pair=True):
         i, k = match(t, at, 10.0)
         total, found = total + len(at), found + len(i)
         mean, length = column(t, "dipoleMeanFlux", k), column(t, "dipoleLength", k)

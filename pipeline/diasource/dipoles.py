@@ -12,6 +12,8 @@ from pipeline.diasource.measure import Columns, Scene, covariance_columns
 from pipeline.diasource.rows import Targets
 from pipeline.diasource.select import Peaks
 from pipeline.diasource.sky import propagate, segment
+from pipeline.exposure import Exposure, FloatArray
+from pipeline.psfphot import forced_flux
 
 __all__ = ["find_partners", "fit_pairs", "weaker_lobes"]
 
@@ -46,7 +48,12 @@ def find_partners(
 
 
 def fit_pairs(
-    scene: Scene, targets: Targets, peaks: Peaks, partner: npt.NDArray[np.int64]
+    scene: Scene,
+    targets: Targets,
+    peaks: Peaks,
+    partner: npt.NDArray[np.int64],
+    science: Exposure,
+    template: Exposure,
 ) -> Columns:
     """Fit a dipole to every detection that has a partner.
 
@@ -61,7 +68,9 @@ def fit_pairs(
     positive = (targets.score[rows] > 0)[:, None]
     plus = np.where(positive, here[:, 1:], there)
     minus = np.where(positive, there, here[:, 1:])
-    fits = fit_dipoles(scene.planes, scene.psf, plus, minus, here, scene.config.fit_radius)
+    known = _star_flux(scene, science, template, (plus + minus) / 2.0)
+    radius = scene.config.fit_radius
+    fits = fit_dipoles(scene.planes, scene.psf, plus, minus, here, known, radius)
     frame = scene.frame.take(rows)
     shift = (frame.jacobian @ (fits.theta[:, 2:4] - here[:, 1:])[..., None])[..., 0]
     length, bearing, turn = segment(frame, fits.theta[:, 4], fits.theta[:, 5])
@@ -83,6 +92,7 @@ def fit_pairs(
     measured |= {"dipoleChi2": fits.chi2, "dipoleLnL": fits.ln_likelihood}
     # a lobe of the wrong sign is no dipole, whatever its χ²
     sound = fits.converged & (fits.theta[:, 0] > 0) & np.isfinite(errors).all(axis=1)
+    sound &= np.abs(fits.theta[:, 1]) < 2.0 * fits.theta[:, 0]
     measured = {k: np.where(sound, v, np.nan) for k, v in measured.items()}
     n = len(targets.at)
     columns: Columns = {name: _spread(v, rows, n) for name, v in measured.items()}
@@ -96,6 +106,19 @@ def fit_pairs(
     }
     columns |= {name: _spread(v, rows, n, False) for name, v in flags.items()}
     return columns | {"dipoleNdata": _spread(fits.ndata, rows, n, 0)}
+
+
+def _star_flux(scene: Scene, science: Exposure, template: Exposure, at: FloatArray) -> FloatArray:
+    """Mean of the fluxes on science image and template where both stand out, else NaN."""
+    total = np.zeros(len(at))
+    for exposure in (science, template):
+        assert exposure.psf is not None
+        got = forced_flux(
+            exposure.image, exposure.variance, None, exposure.mask, exposure.psf, *at.T,
+            bad=scene.planes.bad, correlation=exposure.noise_correlation,
+        )  # fmt: skip
+        total += np.where(got.flux > 5.0 * got.flux_err, got.flux, np.nan)
+    return total / 2.0
 
 
 def _is_dipole(
@@ -138,8 +161,7 @@ def weaker_lobes(
         if lobes[k] or not alone or abs(targets.score[other]) > abs(targets.score[k]):
             continue
         lobes[other] = True
-        peaks.stop(
-            targets.peak[[other]], "dipoleLobe", abs(targets.score[other]),
-            float(abs(targets.score[k])),
-        )  # fmt: skip
+        bound = float(abs(targets.score[k]))
+        peaks.stop(targets.peak[[other]], "dipoleLobe", abs(targets.score[other]), bound)
+        peaks.belongs_to[targets.peak[other]] = targets.peak[k]
     return lobes

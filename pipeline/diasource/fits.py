@@ -25,6 +25,8 @@ _SIZE = {POINT: 3, TRAIL: 5, DIPOLE: 6}
 _MIN_TRAIL = 3.0
 _LARGEST_BOX = 45.0
 _DEBLEND_ROUNDS = 4
+_VAGUE = 4.0
+_KNOWN_TO = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,15 +91,18 @@ def _run(
     radius: FloatArray,
     reach: float,
     own: FloatArray,
+    prior: FloatArray | None = None,
 ) -> Fits:
     """Fit sources whose boxes are centred on the pixels `at`, ``(n, 2)``.
 
-    `own` holds x, y, the flux to put back and the flux to compare with, ``(n, 4)``.
+    `own` holds x, y, the flux to put back and the flux to compare with, ``(n, 4)``; `prior`
+    what is known of the first parameter, its value and one over its variance, ``(n, 2)``.
     """
     n, k = len(at), _SIZE[kind]
     middle = np.rint(at).astype(float)
     position = 2 if kind == DIPOLE else 1
     theta, own = np.array(theta, float), np.array(own, float)
+    prior = np.zeros((n, 2)) if prior is None else np.ascontiguousarray(prior)
     theta[:, position : position + 2] -= middle
     own[:, :2] -= middle
     cov, stats = np.full((n, k, k), np.nan), np.full((n, 8), np.nan)
@@ -107,7 +112,7 @@ def _run(
         x, y = np.ascontiguousarray(middle[s, 0]), np.ascontiguousarray(middle[s, 1])
         fit_many(
             kind, planes, coef, psf.order, x, y, own[s], radius[s], float(reach),
-            theta[s], cov[s], stats[s],
+            prior[s], theta[s], cov[s], stats[s],
         )  # fmt: skip
     theta[:, position : position + 2] += middle
     return Fits(
@@ -243,6 +248,7 @@ def fit_dipoles(
     plus: FloatArray,
     minus: FloatArray,
     points: FloatArray,
+    known: FloatArray,
     radius: float,
 ) -> Fits:
     """Fit dipoles, starting from the peaks of their lobes.
@@ -257,6 +263,9 @@ def fit_dipoles(
         Positive and negative peak.
     points : ndarray, (n, 3)
         Flux and position of the stronger lobe as a point source.
+    known : ndarray, (n,)
+        Flux of the star on science image and template, NaN where there is none.  It serves
+        where the lobes overlap so much that their fluxes cannot be told from their separation.
     radius : float, pixel
         Radius of the pixels round the middle, without half the separation.
 
@@ -278,4 +287,13 @@ def fit_dipoles(
         for factor, strength in ((1.0, 1.0), (0.4, 1.6))
     )  # fmt: skip
     better = narrow.converged & ((narrow.cost < wide.cost) | ~wide.converged)
-    return wide.replace_at(np.flatnonzero(better), narrow.take(better))
+    best = wide.replace_at(np.flatnonzero(better), narrow.take(better))
+    vague = ~best.converged | ~(best.theta[:, 0] > _VAGUE * best.errors[:, 0])
+    again = np.flatnonzero(vague & (known > 0))
+    if len(again) == 0:
+        return best
+    flux, arm = known[again], arm[again] * (np.abs(points[again, 0]) / known[again])[:, None]
+    prior = np.column_stack([flux, 1.0 / (_KNOWN_TO * flux) ** 2])
+    guess = np.column_stack([flux, none[again], middle[again], arm])
+    informed = _run(DIPOLE, planes, psf, middle[again], guess, size[again], 4.0, own[again], prior)
+    return best.replace_at(again, informed)

@@ -316,21 +316,43 @@ def trail_columns(scene: Scene, moments: Columns) -> Columns:
         "trailAngle": (bearing + 90.0) % 180.0 - 90.0,
     }
     errors = {f"{name}Err": _sigma(sky, k) for k, name in enumerate(names)}
-    good = fits.converged
+    good = fits.converged & np.isfinite(fits.cov[:, 4, 4])
     clean = {
         k: np.where(good, v, np.nan)
         for k, v in (values | errors | covariance_columns(names, sky)).items()
     }
     is_trailed = good & (fits.gain > scene.config.trail_gain)
+    # a length of zero is a boundary: the point source is the best trail there is
+    none = ~good & scene.points.converged & ~(fits.gain > 1.0)
+    clean |= {k: np.where(none, v, clean[k]) for k, v in _shortest(scene).items()}
+    good |= none
     return clean | {
-        "trailChi2": np.where(good, fits.chi2, np.nan),
-        "trailLnL": np.where(good, fits.ln_likelihood, np.nan),
-        "trailNdata": fits.ndata,
+        "trailChi2": np.where(none, scene.points.chi2, np.where(good, fits.chi2, np.nan)),
+        "trailLnL": np.where(
+            none, scene.points.ln_likelihood, np.where(good, fits.ln_likelihood, np.nan)
+        ),
+        "trailNdata": np.where(none, scene.points.ndata, fits.ndata),
         "trailAlgorithm": np.full(len(theta), 3, np.int32),
         "trail_flag": ~good,
         "trail_flag_edge": edge,
         "isTrailed": is_trailed,
         "trail_flag_short": ~is_trailed,
+    }
+
+
+def _shortest(scene: Scene) -> Columns:
+    """Return the point source as a trail of no length."""
+    frame, fits = scene.frame, scene.points
+    sky = propagate(frame.jacobian, fits.cov[:, 1:, 1:])
+    return {
+        "trailFlux": fits.theta[:, 0],
+        "trailFluxErr": _sigma(fits.cov, 0),
+        "trailRa": frame.ra,
+        "trailRaErr": _sigma(sky, 0),
+        "trailDec": frame.dec,
+        "trailDecErr": _sigma(sky, 1),
+        "trailRa_trailDec_Cov": sky[:, 0, 1],
+        "trailLength": np.zeros(len(frame.ra)),
     }
 
 

@@ -224,6 +224,7 @@ def fit(
     w: FloatArray,
     v: FloatArray,
     reach: float,
+    prior: FloatArray,
     cov: FloatArray,
     stats: FloatArray,
 ) -> bool:
@@ -241,6 +242,9 @@ def fit(
         Pixels, weights and total variance, from `cut`.
     reach : float, pixel
         The centre may not move farther than this from where it started.
+    prior : ndarray, (2,)
+        What is known of the first parameter, the flux: its value and one over its variance
+        (0 for nothing).
     cov : ndarray, (k, k)
         Filled with the sandwich covariance.
     stats : ndarray, (4,)
@@ -259,7 +263,7 @@ def fit(
     a, g, inverse = np.empty((k, k)), np.empty(k), np.empty((k, k))
     trial_m, trial_jac = np.empty((n, n)), np.empty((k, n, n))
     evaluate(kind, theta, coef, order, m, jac)
-    cost = _normal(d, w, m, jac, a, g)
+    cost = _normal(d, w, m, jac, a, g) + _known(theta, prior, a, g)
     damping, converged, steps = 1e-3, False, 0
     trial, damped = np.empty(k), np.empty((k, k))
     while steps < 60 and not converged:
@@ -287,7 +291,7 @@ def fit(
         # trails and dipoles longer than the box have left the data
         if kind == POINT or np.hypot(trial[k - 2], trial[k - 1]) < n:
             evaluate(kind, trial, coef, order, trial_m, trial_jac)
-            trial_cost = 0.0
+            trial_cost = prior[1] * (prior[0] - trial[0]) ** 2
             for j in range(n):
                 for i in range(n):
                     trial_cost += w[j, i] * (d[j, i] - trial_m[j, i]) ** 2
@@ -297,7 +301,7 @@ def fit(
             theta[:] = trial
             m, trial_m = trial_m, m
             jac, trial_jac = trial_jac, jac
-            cost = _normal(d, w, m, jac, a, g)
+            cost = _normal(d, w, m, jac, a, g) + _known(theta, prior, a, g)
             damping = max(damping * 0.1, 1e-9)
         else:
             if gain < 1e-9:
@@ -305,7 +309,7 @@ def fit(
             damping *= 10.0
             if damping > 1e8:
                 break
-    _sandwich(w, v, jac, a, cov)
+    _sandwich(w, v, jac, a, prior[1], cov)
     chi2, logs = 0.0, 0.0
     for j in range(n):
         for i in range(n):
@@ -318,14 +322,25 @@ def fit(
 
 
 @compiled
+def _known(theta: FloatArray, prior: FloatArray, a: FloatArray, g: FloatArray) -> float:
+    """Add a prior on the first parameter to the normal equations; return its part of the cost."""
+    miss = prior[0] - theta[0]
+    a[0, 0] += prior[1]
+    g[0] += prior[1] * miss
+    return float(prior[1] * miss * miss)
+
+
+@compiled
 def _sandwich(
-    w: FloatArray, v: FloatArray, jac: FloatArray, a: FloatArray, cov: FloatArray
+    w: FloatArray, v: FloatArray, jac: FloatArray, a: FloatArray, known: float, cov: FloatArray
 ) -> None:
+    """A⁻¹ (JᵀwVwJ + known) A⁻¹, NaN where A is singular."""
     k, n = jac.shape[0], w.shape[0]
     inverse, meat = np.empty((k, k)), np.zeros((k, k))
     if not invert(a, inverse):
         cov[:] = np.nan
         return
+    meat[0, 0] = known
     for j in range(n):
         for i in range(n):
             if w[j, i] > 0.0:
@@ -353,6 +368,7 @@ def fit_many(
     own: FloatArray,
     radius: FloatArray,
     reach: float,
+    prior: FloatArray,
     theta: FloatArray,
     cov: FloatArray,
     stats: FloatArray,
@@ -377,6 +393,8 @@ def fit_many(
         Radius of the disk of pixels.
     reach : float, pixel
         How far the centre may move.
+    prior : ndarray, (n, 2)
+        What is known of the fluxes beforehand, see `fit`.
     theta : ndarray, (n, k)
         Starting points; solutions on return.
     cov : ndarray, (n, k, k)
@@ -405,6 +423,6 @@ def fit_many(
             theta[s] = np.nan
             cov[s] = np.nan
             continue
-        done = fit(kind, theta[s], coef[s], order, d, w, v, reach, cov[s], stats[s])
+        done = fit(kind, theta[s], coef[s], order, d, w, v, reach, prior[s], cov[s], stats[s])
         stats[s, 6] = 1.0 if done else 0.0
         stats[s, 7] = reference - stats[s, 2]

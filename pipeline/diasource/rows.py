@@ -193,6 +193,8 @@ def identity_columns(
     number = np.array([ids.pack(info.visit, info.detector, k + 1) for k in range(n)], np.int64)
     with_peak = targets.peak >= 0
     peaks.source[targets.peak[with_peak]] = number[with_peak]
+    for lobe, main in peaks.belongs_to.items():
+        peaks.source[lobe] = peaks.source[main]
     unit = f"{info.visit}_{info.detector:02d}"
     parent = [int(number[p]) if p >= 0 else None for p in targets.parent]
     return {

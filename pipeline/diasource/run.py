@@ -164,7 +164,7 @@ def _measure(
     partner = find_partners(targets, peaks, width, config)
     frame = Frame.at(exposure.wcs, points.theta[:, 1], points.theta[:, 2])
     scene = Scene(planes, apart, psf, width, points, targets.parent >= 0, frame, config)
-    dipoles = fit_pairs(scene, targets, peaks, partner)
+    dipoles = fit_pairs(scene, targets, peaks, partner, science, template)
     lobes = weaker_lobes(dipoles, targets, peaks, partner)
     keep = ~lobes
     scene, targets, forced = scene.take(keep), targets.take(keep), forced.take(keep)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,8 @@ class Peaks:
         What the rule measured and what it allows.
     source : ndarray, (n,), int64
         The source it became, -1 for none.
+    belongs_to : dict
+        Peak that a peak was merged into.
     """
 
     x: Ints
@@ -50,6 +52,7 @@ class Peaks:
     value: FloatArray
     bound: FloatArray
     source: npt.NDArray[np.int64]
+    belongs_to: dict[int, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, score: Image, x: Ints, y: Ints) -> Peaks:
