@@ -8,6 +8,7 @@ coefficients of the same monomials.  No refit of a fit, no tables.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,13 +19,15 @@ from pipeline.calibrate.match import Match, match, pair
 from pipeline.calibrate.refcat import ReferenceStars
 from pipeline.errors import AstrometryError
 from pipeline.exposure import FloatArray
-from pipeline.wcs import canonical
+from pipeline.wcs import canonical, to_header
 
 __all__ = ["Astrometry", "deproject", "fit_astrometry", "image_centre", "order_for", "project"]
 
 _ARCSEC = 3600.0
+_MAS = 3.6e6
 _TURBULENCE_MAS = 8.0
 _CLIP = 4.0
+_FEWEST_COLOURS = 12
 # TPV coefficients of axis 2 multiply the monomials of axis 1 with x and y exchanged.
 _EXCHANGED: tuple[int, ...] = (0, 2, 1, 3, 6, 5, 4, 10, 9, 8, 7, 11)
 _EXCHANGED += (16, 15, 14, 13, 12, 22, 21, 20, 19, 18, 17, 23)
@@ -57,6 +60,9 @@ class Astrometry:
         And by how much it was rotated.
     log_chance : float
         Logarithm of the expected number of chance matches as good.
+    chromatic : tuple of float, mas / mag
+        Shift east and north of a star with colour: refraction by the atmosphere.  The
+        coordinates are those of the median colour.  Zero where it was not fitted.
     """
 
     wcs: WCS
@@ -67,6 +73,7 @@ class Astrometry:
     offset: float
     rotation: float
     log_chance: float
+    chromatic: tuple[float, float]
 
     def __len__(self) -> int:
         return len(self.detection)
@@ -182,6 +189,7 @@ def fit_astrometry(
         offset=float(np.hypot(*found.offset)),
         rotation=float(np.degrees(angle)),
         log_chance=found.log_chance,
+        chromatic=(float(fitted.chromatic[0]), float(fitted.chromatic[1])),
     )
 
 
@@ -235,6 +243,8 @@ class _Fit:
         self.wcs, self.shape, self.x, self.y, self.err, self.stars = wcs, shape, x, y, err, stars
         self.i = self.j = np.zeros(0, np.int64)
         self.order = 0
+        self.colour = _colours(stars)
+        self.chromatic = np.zeros(2)  # mas / mag
 
     def run(self, found: Match) -> _Fit:
         """Fold in corrections of growing order, pairing anew after each."""
@@ -243,13 +253,24 @@ class _Fit:
         for _ in range(4):
             self._pair()
             self._fold(order_for(len(self.i)))
+            self._fit_chromatic()
         return self
 
     def _fold(self, order: int) -> None:
         self.order = order
-        residual, weight = self._residuals(), self._weights()
-        self.wcs = _corrected(self.wcs, self.shape, self.x[self.i], self.y[self.i], residual,
-                              weight, order)  # fmt: skip
+        at = self.x[self.i], self.y[self.i]
+        self.wcs = _corrected(
+            self.wcs, self.shape, *at, self._residuals(), self._weights(), order
+        )
+
+    def _fit_chromatic(self) -> None:
+        """Fit the displacement with colour that is left."""
+        colour, weight = self.colour[self.j], self._weights()
+        if len(colour) < _FEWEST_COLOURS or np.std(colour) < 0.1:
+            return
+        design = np.column_stack([np.ones(len(colour)), colour])
+        slope = _least_squares(design, self._residuals(), np.sqrt(weight / weight.max()))[1]
+        self.chromatic = self.chromatic - slope * _MAS
 
     def _pair(self) -> None:
         """Pair all stars within 4σ of the scatter so far, 0.1 to 1.5 arcsec."""
@@ -258,7 +279,8 @@ class _Fit:
         a = project(*_sky(self.wcs, self.x, self.y), centre) * _ARCSEC
         b = project(self.stars.ra, self.stars.dec, centre) * _ARCSEC
         i, j = pair(a, b, reach)
-        off = (b[j] - a[i]) * 1000.0 / np.sqrt(self._variance(i, j))[:, None]
+        off = (b[j] - a[i]) * 1000.0 + self.colour[j][:, None] * self.chromatic
+        off /= np.sqrt(self._variance(i, j))[:, None]
         middle = np.median(off, axis=0) if len(off) else 0.0
         spread = max(1.0, 1.4826 * float(np.median(np.abs(off - middle)))) if len(off) else 1.0
         good = (np.abs(off - middle) < _CLIP * spread).all(axis=1)
@@ -272,16 +294,29 @@ class _Fit:
         return 1.0 / self._variance(self.i, self.j)
 
     def _residuals(self) -> FloatArray:
-        """Return reference minus model in the plane of projection, degrees."""
+        """Return reference minus model in the plane of projection, refraction undone, degrees."""
         crval = float(self.wcs.wcs.crval[0]), float(self.wcs.wcs.crval[1])
         model = project(*_sky(self.wcs, self.x[self.i], self.y[self.i]), crval)
-        return project(self.stars.ra[self.j], self.stars.dec[self.j], crval) - model
+        truth = project(self.stars.ra[self.j], self.stars.dec[self.j], crval)
+        return truth + self.colour[self.j][:, None] * self.chromatic / _MAS - model
 
     def rms(self) -> tuple[float, float]:
         """Scatter along east and north, mas."""
         r = self._residuals() * _ARCSEC * 1000.0
         east, north = np.sqrt((r**2).mean(axis=0))
         return float(east), float(north)
+
+
+def _colours(stars: ReferenceStars) -> FloatArray:
+    """Colours of reference stars minus their median, mag; 0 where unknown."""
+    for blue, red in (("g", "r"), ("r", "i"), ("g", "i"), ("i", "z")):
+        if blue in stars.fluxes and red in stars.fluxes:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                colour = -2.5 * np.log10(stars.fluxes[blue] / stars.fluxes[red])
+            if np.isfinite(colour).sum() >= _FEWEST_COLOURS:
+                return np.nan_to_num(colour - np.median(colour[np.isfinite(colour)]), posinf=0.0,
+                                     neginf=0.0)  # fmt: skip
+    return np.zeros(len(stars))
 
 
 def _turned(wcs: WCS, centre: tuple[float, float], offset: FloatArray, angle: float) -> WCS:
@@ -397,21 +432,27 @@ def _with_polynomial(
     return _make(wcs, wcs.wcs.crval, wcs.wcs.crpix, wcs.pixel_scale_matrix, pv)
 
 
+def _kind(wcs: WCS) -> list[str]:
+    """CTYPE as a header would say; wcslib calls TPV in memory TAN with a distortion."""
+    header = to_header(wcs)
+    return [header["CTYPE1"], header["CTYPE2"]]
+
+
 def _pv(wcs: WCS) -> FloatArray:
     """TPV coefficients ``(2, 40)``; those of no distortion for TAN."""
     pv = np.zeros((2, _N_PV))
     pv[:, 1] = 1.0
-    if wcs.wcs.ctype[0].endswith("TPV"):
-        for axis, number, value in wcs.wcs.get_pv():
-            if number < _N_PV:
-                pv[axis - 1, number] = value
+    if _kind(wcs)[0].endswith("TPV"):
+        for key, value in to_header(wcs).items():
+            if match_ := re.fullmatch(r"PV([12])_(\d+)", key):
+                pv[int(match_[1]) - 1, int(match_[2])] = value
     return pv
 
 
 def _rebuilt(wcs: WCS, crval: FloatArray, linear: FloatArray, constant: FloatArray) -> WCS:
     """Apply a linear map and a shift to the plane of projection."""
     crpix, cd = wcs.wcs.crpix, wcs.pixel_scale_matrix
-    if wcs.wcs.ctype[0].endswith("TPV"):
+    if _kind(wcs)[0].endswith("TPV"):
         pv = _pv(wcs)
         second = pv[1, list(_EXCHANGED)]
         mixed = linear @ np.stack([pv[0], second])
@@ -429,8 +470,7 @@ def _make(
     wcs: WCS, crval: FloatArray, crpix: FloatArray, cd: FloatArray, pv: FloatArray | None
 ) -> WCS:
     out = WCS(naxis=2)
-    tpv = pv is not None
-    out.wcs.ctype = ["RA---TPV", "DEC--TPV"] if tpv else list(wcs.wcs.ctype)
+    out.wcs.ctype = _kind(wcs) if pv is None else ["RA---TPV", "DEC--TPV"]
     out.wcs.cunit = ["deg", "deg"]
     out.wcs.crval, out.wcs.crpix, out.wcs.cd = crval, crpix, cd
     out.wcs.radesys = "ICRS"

@@ -95,7 +95,7 @@ def model(image: Image, variance: Image, mask: Mask, config: Config | None = Non
     sources = _sources(values - plane, weights, config)
     weights = np.where(sources, 0.0, weights)
     nodes, filled = _mesh(values, weights, config)
-    sky = _spline(nodes, image.shape, config)
+    sky = _spline(nodes, image.shape)
     clear = weights > 0.5
     metrics = {
         "skyLevel": float(np.median(nodes)),
@@ -135,20 +135,20 @@ def _robust_std(values: FloatArray) -> float:
 
 def _clipped_plane(values: FloatArray, weights: FloatArray) -> FloatArray:
     """Plane through the bins with everything above 2σ, and below 3σ, clipped."""
-    terms = _terms(values.shape, 1)
-    sample = np.zeros(values.shape, bool)
-    sample[::2, ::2] = True  # a quarter of the bins fixes three numbers well enough
-    keep = sample & (weights > 0.5)
-    if keep.sum() < 16:
+    thin = (slice(None, None, 4), slice(None, None, 4))  # enough to fix three numbers
+    keep = weights[thin] > 0.5
+    if keep.sum() < 64:
+        thin = (slice(None), slice(None))
         keep = weights > 0
-    data, basis = values[keep], terms[keep]
+    data, basis = values[thin][keep], _terms(values.shape, 1)[thin][keep]
     fit = np.array([np.median(data), 0.0, 0.0])
     for _ in range(8):
         residual = data - basis @ fit
-        inside = np.abs(residual - np.median(residual)) < 3 * _robust_std(residual) + 1e-9
-        inside &= residual < np.median(residual) + 2 * _robust_std(residual) + 1e-9
+        residual -= np.median(residual)
+        width = 1.4826 * float(np.median(np.abs(residual))) + 1e-9
+        inside = (residual > -3 * width) & (residual < 2 * width)
         fit = np.linalg.lstsq(basis[inside], data[inside], rcond=None)[0]
-    return np.asarray(terms @ fit)
+    return np.asarray(_terms(values.shape, 1) @ fit)
 
 
 def _terms(shape: tuple[int, ...], order: int) -> FloatArray:
@@ -224,11 +224,15 @@ def _filled(nodes: FloatArray, share: FloatArray, poor: _Flags, order: int) -> F
     return np.where(poor, terms @ fit, nodes)
 
 
-def _spline(nodes: FloatArray, shape: tuple[int, ...], config: Config) -> Image:
+def _spline(nodes: FloatArray, shape: tuple[int, ...]) -> Image:
     """Cubic spline through the centres of the cells, evaluated along one axis after the other."""
     along_y = _weights(nodes.shape[0], shape[0])
     along_x = _weights(nodes.shape[1], shape[1])
-    return np.asarray((along_y @ nodes @ along_x.T).astype(np.float32))
+    rows = along_y @ nodes
+    sky = np.empty(shape, np.float32)
+    for y in range(0, len(sky), 256):
+        sky[y : y + 256] = rows[y : y + 256] @ along_x.T
+    return sky
 
 
 def _weights(nodes: int, pixels: int) -> FloatArray:

@@ -195,7 +195,8 @@ def _seeds(
     for y in range(ny):
         for x in range(nx):
             a = flux[y, x]
-            if a <= 0 or a * a <= limit * noise[y, x] or state[y, x] != 0:
+            # Nearly every pixel fails the first comparison, whatever its sign.
+            if a * a <= limit * noise[y, x] or a <= 0 or state[y, x] != 0:
                 continue
             if _sharp(flux, noise, state, y, x, ratios, threshold, margin):
                 if count == places.size:

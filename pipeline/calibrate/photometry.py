@@ -229,8 +229,7 @@ def _intrinsic(residual: FloatArray, variance: FloatArray) -> float:
     """
     if len(residual) < 3:
         return 0.0
-    shrink = (len(residual) - 1) / len(residual)
-    half = _GAUSS_MEDIAN * shrink**0.5
+    half = _GAUSS_MEDIAN * float(np.sqrt((len(residual) - 1) / len(residual)))
 
     def excess(s: float) -> float:
         return float(np.median(np.abs(residual) / np.sqrt(variance + s * s))) - half

@@ -344,6 +344,7 @@ def _tie_to_sky(
     work.row.update(
         astrometryRmsRa=fit.rms[0], astrometryRmsDec=fit.rms[1], nAstrometryStars=len(fit),
         astrometryOrder=fit.order, headerOffset=fit.offset, headerRotation=fit.rotation,
+        chromaticRa=fit.chromatic[0], chromaticDec=fit.chromatic[1],
     )  # fmt: skip
     return fit
 
