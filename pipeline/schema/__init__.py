@@ -21,6 +21,7 @@ from pipeline.schema.campaign import (
     UNIT,
 )
 from pipeline.schema.columns import BANDS, Column, Table, parse, to_numpy
+from pipeline.schema.document import document as _document
 from pipeline.schema.objects import (
     DIA_OBJECT,
     DIA_OBJECT_HISTORY,
@@ -69,6 +70,7 @@ __all__ = [
     "VISIT_IMAGE",
     "Column",
     "Table",
+    "document",
     "parse",
     "to_numpy",
 ]
@@ -105,3 +107,8 @@ TABLES: dict[str, Table] = {
     )
 }
 """All tables by name."""
+
+
+def document() -> str:
+    """Return Markdown that describes every column of every table (``docs/columns.md``)."""
+    return _document(TABLES.values())

@@ -115,7 +115,7 @@ diaObjectId      | i64  |         | meta.id.assoc               | 0274 | its obj
 ssObjectId       | i64  |         | meta.id.assoc               | 0274 | its solar-system body
 emitted*         | bool |         | meta.code                   | 0274 | whether an alert was written
 reason           | str  |         | meta.note                   | 0274 | why not
-file             | str  |         | meta.file                   | 0094 | container file
+file             | str  |         | meta.id;meta.file                   | 0094 | container file
 position         | i32  |         | meta.number                 | 0094 | running number in the file
 schemaVersion    | str  |         | meta.version                | 0274 | version of the packet's schema
 nHistory         | i32  |         | meta.number                 | 0274 | previous sources in the packet

@@ -17,18 +17,18 @@ raErr            | f32  | deg     | stat.error;pos.eq.ra        | 0272 | its err
 dec*             | f64  | deg     | pos.eq.dec;meta.main        | 0272 | mean declination of the sources, ICRS; weights 1/(C + (10 mas)²)
 decErr           | f32  | deg     | stat.error;pos.eq.dec       | 0272 | its error
 ra_dec_Cov       | f32  | deg**2  | stat.covariance             | 0333 | covariance of ra cos(dec) and dec
-{b}_psfFluxMean  | f32  | nJy     | stat.mean;phot.flux         | 0272 | inverse-variance mean of psfFlux in {b}
+{b}_psfFluxMean  | f32  | nJy     | phot.flux;stat.mean         | 0272 | inverse-variance mean of psfFlux in {b}
 {b}_psfFluxMeanErr | f32 | nJy    | stat.error;phot.flux        | 0272 | its error from the sources' errors
 {b}_psfFluxSigma | f32  | nJy     | stat.stdev;phot.flux        | 0272 | standard deviation of psfFlux in {b} (n - 1)
 {b}_psfFluxNdata* | i32 |         | meta.number                 | 0272 | sources in {b} with a psfFlux
-{b}_fpFluxMean   | f32  | nJy     | stat.mean;phot.flux         | 0272 | inverse-variance mean of the forced fluxes in {b}
+{b}_fpFluxMean   | f32  | nJy     | phot.flux;stat.mean         | 0272 | inverse-variance mean of the forced fluxes in {b}
 {b}_fpFluxMeanErr | f32 | nJy     | stat.error;phot.flux        | 0272 | its error
-{b}_scienceFluxMean | f32 | nJy   | stat.mean;phot.flux         | 0272 | inverse-variance mean of scienceFlux in {b}
+{b}_scienceFluxMean | f32 | nJy   | phot.flux;stat.mean         | 0272 | inverse-variance mean of scienceFlux in {b}
 {b}_scienceFluxMeanErr | f32 | nJy | stat.error;phot.flux       | 0272 | its error
-{b}_psfFluxMin   | f32  | nJy     | stat.min;phot.flux          | 0272 | faintest psfFlux in {b}
-{b}_psfFluxMax   | f32  | nJy     | stat.max;phot.flux          | 0272 | brightest psfFlux in {b}
-{b}_psfFluxMaxSlope | f32 | nJy.d**-1 | stat.max;phot.flux      | 0272 | steepest rise between successive epochs in {b}
-{b}_psfFluxErrMean | f32 | nJy    | stat.mean;stat.error        | 0272 | mean of the errors of psfFlux in {b}
+{b}_psfFluxMin   | f32  | nJy     | phot.flux;stat.min          | 0272 | faintest psfFlux in {b}
+{b}_psfFluxMax   | f32  | nJy     | phot.flux;stat.max          | 0272 | brightest psfFlux in {b}
+{b}_psfFluxMaxSlope | f32 | nJy.d**-1 | phot.flux;stat.max      | 0272 | steepest rise between successive epochs in {b}
+{b}_psfFluxErrMean | f32 | nJy    | stat.error;phot.flux         | 0272 | mean of the errors of psfFlux in {b}
 firstDiaSourceMjdTai | f64 | d    | time.epoch                  | 0272 | epoch of the first source, TAI
 lastDiaSourceMjdTai | f64 | d     | time.epoch                  | 0272 | epoch of the latest source, TAI
 nDiaSources*     | i32  |         | meta.number                 | 0271 | associated sources
@@ -59,7 +59,7 @@ pmParallaxNdata  | i32  |         | meta.number                 | 0331 | epochs 
 {b}_psfFluxMAD   | f32  | nJy     | stat.param                  | 0272 | median absolute deviation of psfFlux in {b} from its median
 {b}_psfFluxPercentile05 | f32 | nJy | stat.param                | 0272 | 5th percentile of psfFlux in {b}
 {b}_psfFluxPercentile25 | f32 | nJy | stat.param                | 0272 | 25th percentile
-{b}_psfFluxPercentile50 | f32 | nJy | stat.median               | 0272 | median
+{b}_psfFluxPercentile50 | f32 | nJy | phot.flux;stat.median | 0272 | median
 {b}_psfFluxPercentile75 | f32 | nJy | stat.param                | 0272 | 75th percentile
 {b}_psfFluxPercentile95 | f32 | nJy | stat.param                | 0272 | 95th percentile
 {b}_psfFluxStetsonJ | f32 |       | stat.param                  | 0272 | Stetson's J of psfFlux in {b}, single band

@@ -11,7 +11,7 @@ __all__ = ["DIFFERENCE_IMAGE", "EXPOSURE", "TEMPLATE", "TEMPLATE_INPUT", "VISIT_
 _EXPOSURE = """
 visit*           | i64  |         | meta.id;obs.image           | 0068 | exposure number
 band*            | str  |         | instr.bandpass              | 0068 | filter, one letter
-field            | str  |         | obs.field                   | 0068 | field; science and template are paired by field and band
+field            | str  |         | meta.id;obs.field                   | 0068 | field; science and template are paired by field and band
 exptime*         | f64  | s       | time.duration;obs.exposure  | 0068 | open-shutter time
 startMjdUtc      | f64  | d       | time.start                  | 0068 | start of the exposure, UTC
 midpointMjdTai*  | f64  | d       | time.epoch                  | 0068 | middle of the exposure, TAI
@@ -20,9 +20,9 @@ dec              | f64  | deg     | pos.eq.dec                  | 0068 | pointin
 airmass          | f64  |         | obs.airMass                 | 0068 | at the middle of the exposure
 role             | str  |         | meta.code                   | 0280 | template or science
 camera           | str  |         | instr                       |      | camera definition
-detectors        | str  |         | instr.det                   |      | CCD numbers in the file, separated by blanks
+detectors        | str  |         | meta.id;instr.det                   |      | CCD numbers in the file, separated by blanks
 kind             | str  |         | meta.code                   |      | raw, instcal or generic
-file*            | str  |         | meta.file                   |      | path within the workspace, or absolute
+file*            | str  |         | meta.id;meta.file                   |      | path within the workspace, or absolute
 sha256           | str  |         | meta.checksum               |      | of the file
 """
 
@@ -30,11 +30,11 @@ _IDENTITY = """
 visit*           | i64  |         | meta.id;obs.image           | {r} | exposure number
 detector*        | i16  |         | meta.id;instr.det           | {r} | CCD number
 band             | str  |         | instr.bandpass              | {r} | filter, one letter
-field            | str  |         | obs.field                   | {r} | field
+field            | str  |         | meta.id;obs.field                   | {r} | field
 """
 
 _FILE = """
-file             | str  |         | meta.file                   | 0386 | path within the workspace
+file             | str  |         | meta.id;meta.file                   | 0386 | path within the workspace
 sha256           | str  |         | meta.checksum               | 0386 | of the file
 stageVersion     | i32  |         | meta.version                | 0386 | version of the stage that made it
 configHash       | str  |         | meta.checksum               | 0386 | of the configuration that matters
@@ -65,7 +65,7 @@ exposureTime     | f64  | s       | time.duration;obs.exposure  | 0069 | open-sh
 airmass          | f64  |         | obs.airMass                 | 0069 | at the middle of the exposure
 unit             | str  |         | meta.unit                   | 0043 | nJy, or electron where there is no zero point
 {_CORNERS.strip()}
-pixelScale       | f32  | arcsec.pixel**-1 | instr.pixel        | 0030 | side of a pixel
+pixelScale       | f32  | arcsec.pixel**-1 | instr.scale;instr.pixel        | 0030 | side of a pixel
 zeroPoint        | f32  | mag     | phot.mag;arith.zp           | 0029 | AB magnitude of one electron of the whole exposure
 zeroPointErr     | f32  | mag     | stat.error;arith.zp         | 0029 | its error
 zeroPointScatter | f32  | mag     | stat.stdev                  | 0029 | scatter of the standards
@@ -108,7 +108,7 @@ metrics          | str  |         | meta.record                 |      | further
 
 _TEMPLATE = f"""
 templateId*      | str  |         | meta.id;meta.main           | 0280 | name of the product
-field*           | str  |         | obs.field                   | 0280 | field
+field*           | str  |         | meta.id;obs.field                   | 0280 | field
 band*            | str  |         | instr.bandpass              | 0280 | filter, one letter
 detector*        | i16  |         | meta.id;instr.det           | 0280 | CCD number whose area it covers
 nInputs*         | i32  |         | meta.number                 | 0280 | visit images in it

@@ -47,7 +47,7 @@ pmRa             | f64  | mas.yr**-1 | pos.pm;pos.eq.ra         |      | proper 
 pmDec            | f64  | mas.yr**-1 | pos.pm;pos.eq.dec        |      | proper motion in declination
 parallax         | f64  | mas     | pos.parallax.trig           |      | parallax
 radius           | f64  | arcsec  | phys.angSize                |      | half-light radius
-sersicIndex      | f64  |         | src.morph.sersic            |      | Sérsic index
+sersicIndex      | f64  |         | src.morph.param            |      | Sérsic index
 axisRatio        | f64  |         | src.morph.param             |      | minor over major axis
 positionAngle    | f64  | deg     | pos.posAng                  |      | of the major axis, north through east
 hostId           | i64  |         | meta.id.assoc               |      | truthId of the host galaxy

@@ -20,9 +20,9 @@ MOIDEarthEclipticLongitude | f32 | deg | pos.ecliptic.lon        | 0273 | eclipt
 MOIDEarthTrueAnomaly | f32 | deg  | src.orbital                 | 0273 | true anomaly of the Earth there
 MOIDEarthTrueAnomalyObject | f32 | deg | src.orbital             | 0273 | true anomaly of the body there
 tisserand_J      | f32  |         | src.orbital.Tisserand       | 0273 | Tisserand parameter with respect to Jupiter
-extendednessMax  | f32  |         | stat.max                    | 0273 | largest extendedness of its sources
-extendednessMedian | f32 |        | stat.median                 | 0273 | median of it
-extendednessMin  | f32  |         | stat.min                    | 0273 | least of it
+extendednessMax  | f32  |         | src.class.starGalaxy;stat.max | 0273 | largest extendedness of its sources
+extendednessMedian | f32 |        | src.class.starGalaxy;stat.median | 0273 | median of it
+extendednessMin  | f32  |         | src.class.starGalaxy;stat.min | 0273 | least of it
 {b}_nObs*        | i32  |         | meta.number                 | 0273 | sources in {b}
 {b}_H            | f32  | mag     | phys.magAbs                 | 0273 | absolute magnitude in {b}
 {b}_HErr         | f32  | mag     | stat.error;phys.magAbs      | 0273 | its error
@@ -88,10 +88,10 @@ node          | deg            | longitude of the ascending node
 argperi       | deg            | argument of perihelion
 peri_time     | d              | time of perihelion passage
 yarkovsky     | 1e-10.AU.d**-2 | Yarkovsky acceleration
-srp           | m**2.t**-1     | area-to-mass ratio for radiation pressure
-a1            | m**2.t**-1     | radial non-gravitational acceleration
-a2            | m**2.t**-1     | transverse non-gravitational acceleration
-a3            | m**2.t**-1     | normal non-gravitational acceleration
+srp           | m**2.Mg**-1    | area-to-mass ratio for radiation pressure
+a1            | m**2.Mg**-1    | radial non-gravitational acceleration
+a2            | m**2.Mg**-1    | transverse non-gravitational acceleration
+a3            | m**2.Mg**-1    | normal non-gravitational acceleration
 dt            |                | delay of the non-gravitational acceleration
 mean_anomaly  | deg            | mean anomaly
 period        | d              | orbital period
@@ -115,7 +115,7 @@ unpacked_primary_provisional_designation* | str | | meta.id      | 0273 | unpack
 mpc_orb_jsonb    | str  |         | meta.record                 | 0288 | the orbit as the Minor Planet Center's JSON document
 created_at       | time |         | time.creation               | 0288 | creation of the row, UTC
 updated_at       | time |         | time.processing             | 0288 | last change of the row, UTC
-orbit_type_int   | i32  |         | src.orbital;meta.code       | 0273 | class of the orbit
+orbit_type_int   | i32  |         | meta.code;src.orbital       | 0273 | class of the orbit
 u_param          | i32  |         | stat.error;src.orbital      | 0273 | uncertainty parameter, 0 best to 9
 nopp             | i32  |         | meta.number                 | 0273 | oppositions
 arc_length_total | f64  | d       | time.duration               | 0273 | arc of all observations

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
+from astropy import units
+from astropy.io.votable.ucd import parse_ucd
 
 from pipeline import schema
 from pipeline.schema import Column, Table, parse
@@ -97,3 +101,22 @@ def test_bands_are_unfolded_together() -> None:
 def test_a_table_refuses_a_column_twice() -> None:
     with pytest.raises(ValueError, match="twice"):
         Table("t", parse("a | i64 | | | | x\na | i64 | | | | y"))
+
+
+COLUMNS = [column for table in schema.TABLES.values() for column in table.columns]
+
+
+def test_every_ucd_is_in_the_controlled_vocabulary() -> None:
+    for ucd in {c.ucd for c in COLUMNS}:
+        parse_ucd(ucd, check_controlled_vocabulary=True)
+
+
+def test_every_unit_is_a_vounit() -> None:
+    for unit in {c.unit for c in COLUMNS} - {"electron"}:  # which the standard does not know
+        units.Unit(unit, format="vounit")
+
+
+def test_fluxes_are_in_nanojansky() -> None:
+    fluxes = [c for c in COLUMNS if re.search(r"Flux(Err|Mean|MeanErr|Min|Max)?$", c.name)]
+    assert len(fluxes) > 100
+    assert {c.unit for c in fluxes} == {"nJy"}
