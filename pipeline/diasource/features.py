@@ -1,16 +1,25 @@
-"""What the classifier looks at: 24 numbers per source, none of them the score itself."""
+"""What the classifier looks at: numbers about the pixels of a source and its surroundings."""
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
 
 from pipeline.compiled import compiled
+from pipeline.diasource.measure import Columns, Scene
 from pipeline.diasource.models import cut
 from pipeline.diasource.planes import Planes
-from pipeline.exposure import FloatArray
+from pipeline.diasource.reliability import FEATURES
+from pipeline.diasource.rows import Targets
+from pipeline.diasource.select import Peaks
+from pipeline.exposure import FloatArray, Mask, bits
 from pipeline.psfphot import psf_box
 
-__all__ = ["STAMP_FEATURES", "stamp_features"]
+__all__ = ["STAMP_FEATURES", "feature_table", "stamp_features"]
+
+_FAR = 40
+_CROWD = 25.0
 
 STAMP_FEATURES = (
     "correlation",
@@ -130,3 +139,89 @@ def stamp_features(
 @compiled
 def _neighbours(d: FloatArray, j: int, i: int) -> float:
     return float(0.25 * (d[j - 1, i] + d[j + 1, i] + d[j, i - 1] + d[j, i + 1]))
+
+
+def feature_table(scene: Scene, targets: Targets, peaks: Peaks, columns: Columns) -> FloatArray:
+    """Features of all rows, ``(n, len(FEATURES))``, NaN where one is not defined."""
+    values = _from_pixels(scene) | _from_columns(scene, targets, columns)
+    values |= _from_surroundings(scene, targets, peaks)
+    return np.column_stack([np.asarray(values[name], float) for name in FEATURES])
+
+
+def _from_pixels(scene: Scene) -> Columns:
+    out = np.full((len(scene.child), len(STAMP_FEATURES)), np.nan)
+    for planes, index in scene.groups():
+        coef, own, x, y = scene.local(index)
+        rows = np.empty((len(index), len(STAMP_FEATURES)))
+        stamp_features(
+            planes, coef, scene.psf.order, own, x, y, scene.added[index], float(scene.width), rows
+        )
+        out[index] = rows
+    return dict(zip(STAMP_FEATURES, out.T, strict=True))
+
+
+def _from_columns(scene: Scene, targets: Targets, c: Columns) -> Columns:
+    """Combine measurements into numbers of order one that do not grow with the flux's unit."""
+    psf_size = c["ixxPSF"] + c["iyyPSF"]
+    size = (c["ixx"] + c["iyy"]) / psf_size
+    shear = np.hypot(c["ixx"] - c["iyy"] - c["ixxPSF"] + c["iyyPSF"], 2 * (c["ixy"] - c["ixyPSF"]))
+    science, template = (c[f"{name}Flux"] / c[f"{name}FluxErr"] for name in ("science", "template"))
+    star = np.maximum(np.abs(c["scienceFlux"]), np.abs(c["templateFlux"]))
+    snr = np.abs(c["psfFlux"]) / c["psfFluxErr"]
+    return {
+        "logSnr": np.log(np.abs(targets.score)),
+        "offset": np.hypot(*(scene.points.theta[:, 1:] - targets.at).T) / scene.width,
+        "logSize": np.log(np.clip(size, 0.05, 20.0)),
+        "ellipticity": np.clip(shear / psf_size, 0.0, 10.0),
+        "trailGain": np.arcsinh(np.clip(c["trailGain"], -10.0, None) / snr),
+        "scienceSnr": np.arcsinh(science),
+        "templateSnr": np.arcsinh(template),
+        "fractionOfStar": np.abs(c["psfFlux"]) / star,
+        "apertureRatio": np.clip((c["apFlux"] - c["psfFlux"]) / c["apFluxErr"], -20.0, 20.0),
+    }
+
+
+def _from_surroundings(scene: Scene, targets: Targets, peaks: Peaks) -> Columns:
+    """Other peaks nearby, the distance to saturation, and doubtful pixels."""
+    tree = cKDTree(np.column_stack([peaks.x, peaks.y])) if len(peaks.x) else None
+    n = len(targets.at)
+    opposite, crowd = np.zeros(n), np.zeros(n)
+    for k in range(n if tree is not None else 0):
+        assert tree is not None
+        near = np.array(tree.query_ball_point(targets.at[k], _CROWD), np.int64)
+        distance = np.hypot(*(np.column_stack([peaks.x, peaks.y])[near] - targets.at[k]).T)
+        crowd[k] = np.count_nonzero(distance > 0.5)
+        close = near[(distance < 3.0 * scene.width) & (peaks.score[near] * targets.score[k] < 0)]
+        if len(close):
+            opposite[k] = np.abs(peaks.score[close]).max() / abs(targets.score[k])
+    return {
+        "crowding": crowd,
+        "oppositeRatio": np.clip(opposite, 0.0, 5.0),
+        "saturationDistance": _distances(
+            scene.planes.mask, targets.at, bits("SAT", "SAT_TEMPLATE", "BLEED")
+        ),
+        "warned": _warned(scene.planes.mask, targets.at),
+    }
+
+
+def _distances(mask: Mask, at: FloatArray, planes: np.uint32) -> FloatArray:
+    """Distance to the nearest pixel with one of the planes, at most 40 pixels."""
+    out = np.full(len(at), float(_FAR))
+    for k, (x, y) in enumerate(np.rint(at).astype(int)):
+        y0, x0 = max(0, y - _FAR), max(0, x - _FAR)
+        rows, columns = np.nonzero(mask[y0 : y + _FAR + 1, x0 : x + _FAR + 1] & planes)
+        if len(rows):
+            out[k] = min(float(_FAR), np.hypot(columns + x0 - x, rows + y0 - y).min())
+    return out
+
+
+def _warned(mask: Mask, at: FloatArray) -> npt.NDArray[np.float64]:
+    """Part of the central 5×5 pixels with a plane that casts doubt but excludes nothing."""
+    doubt = bits("INTRP", "SUSPECT", "CROSSTALK", "CLIPPED", "INEXACT_PSF", "CR")
+    return np.array(
+        [
+            np.mean((mask[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3] & doubt) != 0)
+            for x, y in np.rint(at).astype(int)
+        ],
+        float,
+    )

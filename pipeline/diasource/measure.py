@@ -12,7 +12,6 @@ from scipy.special import ndtr
 
 from pipeline.diasource.aperture import aperture_flux
 from pipeline.diasource.config import Config
-from pipeline.diasource.features import STAMP_FEATURES, stamp_features
 from pipeline.diasource.fits import Fits, fit_points, fit_trails
 from pipeline.diasource.moments import measure_moments
 from pipeline.diasource.planes import Planes
@@ -24,7 +23,6 @@ __all__ = [
     "Columns",
     "Scene",
     "covariance_columns",
-    "feature_columns",
     "forced_columns",
     "moment_columns",
     "science_columns",
@@ -294,7 +292,10 @@ def _extendedness(c: Columns) -> Columns:
 
 
 def trail_columns(scene: Scene, moments: Columns) -> Columns:
-    """Trailed-source model: flux, position, length and bearing with their covariance."""
+    """Trailed-source model: flux, position, length and bearing with their covariance.
+
+    ``trailGain``, Δχ² against the point source, is no column of the table but a feature.
+    """
     fits = _trails(scene, moments)
     theta = fits.theta
     frame = scene.frame
@@ -336,6 +337,7 @@ def trail_columns(scene: Scene, moments: Columns) -> Columns:
         "trail_flag": ~good,
         "trail_flag_edge": edge,
         "isTrailed": is_trailed,
+        "trailGain": fits.gain,
         "trail_flag_short": ~is_trailed,
     }
 
@@ -382,16 +384,3 @@ def _reaches_edge(planes: Planes, theta: FloatArray) -> npt.NDArray[np.bool_]:
     x = theta[:, 1, None] + np.array([-0.5, 0.5]) * theta[:, 3, None]
     y = theta[:, 2, None] + np.array([-0.5, 0.5]) * theta[:, 4, None]
     return np.asarray(((x < 0) | (y < 0) | (x > nx - 1) | (y > ny - 1)).any(axis=1))
-
-
-def feature_columns(scene: Scene) -> Columns:
-    """Features of the pixels for the classifier."""
-    out = np.full((len(scene.child), len(STAMP_FEATURES)), np.nan)
-    for planes, index in scene.groups():
-        coef, own, x, y = scene.local(index)
-        rows = np.empty((len(index), len(STAMP_FEATURES)))
-        stamp_features(
-            planes, coef, scene.psf.order, own, x, y, scene.added[index], float(scene.width), rows
-        )
-        out[index] = rows
-    return dict(zip(STAMP_FEATURES, out.T, strict=True))

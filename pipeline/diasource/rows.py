@@ -18,7 +18,7 @@ from pipeline.diasource.flags import box_pixels, pixel_flags, square_side
 from pipeline.diasource.reliability import model
 from pipeline.diasource.select import SELECTION_BITS, Peaks, sample, sky_places
 from pipeline.diasource.sky import Frame
-from pipeline.exposure import Difference, FloatArray, Mask, bits
+from pipeline.exposure import Difference, Exposure, FloatArray, Mask, bits
 from pipeline.schema import CANDIDATE
 
 __all__ = ["Targets", "footprint_columns", "identity_columns", "ledger"]
@@ -185,10 +185,14 @@ def _pixels(mask: Mask, targets: Targets, footprints: Footprints, k: int) -> Int
 
 
 def identity_columns(
-    difference: Difference, targets: Targets, peaks: Peaks, now_mjd_tai: float
+    difference: Difference,
+    template: Exposure,
+    targets: Targets,
+    peaks: Peaks,
+    now_mjd_tai: float,
 ) -> dict[str, Any]:
     """Return identifiers, epoch, selection and what is the same for a whole image."""
-    info, provenance = difference.exposure.info, difference.exposure.provenance
+    info = difference.exposure.info
     n = len(targets.at)
     number = np.array([ids.pack(info.visit, info.detector, k + 1) for k in range(n)], np.int64)
     with_peak = targets.peak >= 0
@@ -201,15 +205,15 @@ def identity_columns(
         "diaSourceId": number, "parentDiaSourceId": parent,
         "visit": np.full(n, info.visit), "detector": np.full(n, info.detector),
         "differenceImageId": [unit] * n,
-        "scienceImageId": [str(provenance.get("SCIID", unit))] * n,
-        "templateId": [provenance.get("TMPLID")] * n,
+        "scienceImageId": [unit] * n,
+        "templateId": [template.provenance.get("TMPLID")] * n,
         "midpointMjdTai": np.full(n, info.midpoint_mjd_tai),
         "exposureTime": np.full(n, info.exptime), "band": [info.band] * n,
         "timeProcessedMjdTai": np.full(n, now_mjd_tai),
         "snr": np.abs(targets.score), "isNegative": targets.score < 0,
         "isDeblendParent": targets.is_parent, "isSubThreshold": targets.selection != 0,
         "selectionBits": targets.selection, "selectionWeight": targets.weight,
-        "reliabilityVersion": [model()["version"]] * n,
+        "reliabilityVersion": [model().version] * n,
     }  # fmt: skip
 
 

@@ -13,10 +13,11 @@ import pyarrow as pa
 from pipeline.diasource.config import Config
 from pipeline.diasource.detect import Footprints, find_peaks, flood
 from pipeline.diasource.dipoles import find_partners, fit_pairs, weaker_lobes
+from pipeline.diasource.features import feature_table
+from pipeline.diasource.lines import find_glints, find_streaks
 from pipeline.diasource.measure import (
     Columns,
     Scene,
-    feature_columns,
     forced_columns,
     moment_columns,
     point_columns,
@@ -25,12 +26,12 @@ from pipeline.diasource.measure import (
     trail_columns,
 )
 from pipeline.diasource.planes import Planes
-from pipeline.diasource.reliability import predict
+from pipeline.diasource.reliability import model
 from pipeline.diasource.rows import Targets, footprint_columns, identity_columns, ledger
 from pipeline.diasource.select import Peaks, judge
 from pipeline.diasource.sky import Frame
 from pipeline.errors import MeasurementError
-from pipeline.exposure import Difference, Exposure, Image, Mask, bits
+from pipeline.exposure import Difference, Exposure, FloatArray, Image, Mask, bits
 from pipeline.psfphot import SplinePsf, fwhm
 from pipeline.schema import DIA_SOURCE
 
@@ -55,12 +56,15 @@ class Result:
         Mask of the difference with DETECTED and DETECTED_NEGATIVE set.
     metrics : mapping
         Numbers by name.
+    features : ndarray, (n, len(FEATURES))
+        What the classifier saw of each row, in the order of `reliability.FEATURES`.
     """
 
     sources: pa.Table
     candidates: pa.Table
     mask: Mask
     metrics: Mapping[str, float]
+    features: FloatArray
 
 
 def run(
@@ -111,11 +115,13 @@ def run(
     footprints = flood(score, x, y, config.threshold)
     peaks = Peaks.of(score, x, y)
     judge(peaks, footprints, exposure.mask, config)
-    mask = _detected(exposure.mask, score, footprints)
+    streaks = find_streaks(footprints, score.shape[1])
+    mask = _detected(exposure.mask, score, footprints, streaks)
     targets = Targets.choose(difference, peaks, footprints, near or {}, config)
-    columns, targets = _measure(difference, science, template, targets, peaks, config)
+    columns, targets, features = _measure(difference, science, template, targets, peaks, config)
     columns |= footprint_columns(mask, targets, footprints, columns)
-    columns |= identity_columns(difference, targets, peaks, now_mjd_tai)
+    columns |= identity_columns(difference, template, targets, peaks, now_mjd_tai)
+    columns |= _satellites(targets, streaks, columns, score.shape)
     low = np.flatnonzero((targets.peak >= 0) & (columns["reliability"] < config.reliability_cut))
     peaks.stop(
         targets.peak[low], "reliability", columns["reliability"][low], config.reliability_cut
@@ -125,16 +131,21 @@ def run(
         candidates=ledger(peaks, exposure.info.visit, exposure.info.detector),
         mask=mask,
         metrics=_metrics(peaks, columns, targets),
+        features=features,
     )
 
 
-def _detected(mask: Mask, score: Image, footprints: Footprints) -> Mask:
-    """Set the detection planes, and nothing else, afresh."""
+def _detected(
+    mask: Mask, score: Image, footprints: Footprints, streaks: npt.NDArray[np.bool_]
+) -> Mask:
+    """Set the detection planes afresh, and STREAK where a footprint is one."""
     out: Mask = mask & ~bits("DETECTED", "DETECTED_NEGATIVE")
     values = score.ravel()[footprints.pixels]
     flat = out.reshape(-1)
     flat[footprints.pixels[values > 0]] |= bits("DETECTED")
     flat[footprints.pixels[values < 0]] |= bits("DETECTED_NEGATIVE")
+    for k in np.flatnonzero(streaks):
+        flat[footprints.of(int(k))] |= bits("STREAK")
     return out
 
 
@@ -145,7 +156,7 @@ def _measure(
     targets: Targets,
     peaks: Peaks,
     config: Config,
-) -> tuple[Columns, Targets]:
+) -> tuple[Columns, Targets, FloatArray]:
     """Measure the targets; those that turn out not to be sources are dropped on the way."""
     exposure = difference.exposure
     assert exposure.psf is not None
@@ -174,17 +185,22 @@ def _measure(
     columns |= trail_columns(scene, moments)
     columns |= {name: values[keep] for name, values in dipoles.items()}
     columns["shape_flag_parent_source"] = targets.is_parent
-    columns["reliability"] = predict(_features(scene, targets, columns))
-    return columns, targets
+    features = feature_table(scene, targets, peaks, columns)
+    del columns["trailGain"]
+    columns["reliability"] = model().predict(features)
+    return columns, targets, features
 
 
-def _features(scene: Scene, targets: Targets, columns: Columns) -> Columns:
-    """Features of the pixels and of the measurements."""
-    size = (columns["ixx"] + columns["iyy"]) / (columns["ixxPSF"] + columns["iyyPSF"])
-    return feature_columns(scene) | {
-        "offset": np.hypot(*(scene.points.theta[:, 1:] - targets.at).T) / scene.width,
-        "logSize": np.log(np.clip(size, 0.05, 20.0)),
-    }
+def _satellites(
+    targets: Targets, streaks: npt.NDArray[np.bool_], columns: Columns, shape: tuple[int, ...]
+) -> Columns:
+    """Flag fragments of trails and glints on a line."""
+    on_streak = np.append(streaks, False)[targets.footprint]
+    single = (targets.selection == 0) & ~targets.is_parent & ~columns["isDipole"] & ~on_streak
+    index = np.flatnonzero(single)
+    glint = np.zeros(len(targets.at), bool)
+    glint[index] = find_glints(targets.at[index], (shape[0], shape[1]))
+    return {"isStreak": on_streak, "isGlint": glint, "glint_trail": glint}
 
 
 def _metrics(peaks: Peaks, columns: Columns, targets: Targets) -> dict[str, float]:
@@ -197,6 +213,8 @@ def _metrics(peaks: Peaks, columns: Columns, targets: Targets) -> dict[str, floa
         "nParents": np.count_nonzero(targets.is_parent),
         "nDipoles": np.count_nonzero(columns["isDipole"]),
         "nTrailed": np.count_nonzero(columns["isTrailed"] & detected),
+        "nStreaks": np.count_nonzero(columns["isStreak"]),
+        "nGlints": np.count_nonzero(columns["isGlint"]),
         "nSubThreshold": np.count_nonzero(~detected),
         "nUnreliable": np.count_nonzero(peaks.rule == "reliability"),
         "skyPullMean": np.mean(pull) if pull.size else np.nan,

@@ -1,0 +1,100 @@
+"""Satellites: long thin footprints, and glints on a straight line."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+from scipy.special import gammainc
+
+from pipeline.diasource.detect import Footprints
+from pipeline.exposure import FloatArray
+
+__all__ = ["find_glints", "find_streaks"]
+
+_MIN_LENGTH = 60.0
+_MAX_RATIO = 0.15
+_GLINTS = 5
+_LINE_WIDTH = 1.5
+_CHANCE = 1e-3
+_LARGEST = 200
+_APART = 20.0
+
+
+def find_streaks(footprints: Footprints, width: int) -> npt.NDArray[np.bool_]:
+    """Footprints that are long and thin.
+
+    Parameters
+    ----------
+    footprints : Footprints
+        Pixels above the threshold.
+    width : int, pixel
+        Columns of the image.
+
+    Returns
+    -------
+    ndarray, (n_footprints,), bool
+        Longer than 60 pixels, at least seven times as long as wide (full axes of a uniform
+        rectangle with the same second moments), and not along a column, where bleeds lie.
+    """
+    out = np.zeros(len(footprints.start) - 1, bool)
+    for k in np.flatnonzero(np.diff(footprints.start) > _MIN_LENGTH):
+        y, x = np.divmod(footprints.of(int(k)), width)
+        minor, major = np.linalg.eigvalsh(np.cov(x, y))
+        long_enough = np.sqrt(12.0 * major) > _MIN_LENGTH
+        along_column = np.ptp(x) < 0.1 * np.ptp(y)
+        out[k] = long_enough and minor < _MAX_RATIO**2 * major and not along_column
+    return out
+
+
+def find_glints(at: FloatArray, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Find detections on straight lines on which chance cannot have put so many.
+
+    Parameters
+    ----------
+    at : ndarray, (n, 2), pixel
+        Detections, the most significant first.  Those within 20 pixels of a more significant
+        one are left out, and only the first 200 of the rest are looked at.
+    shape : tuple of int, (ny, nx)
+        Size of the image.
+
+    Returns
+    -------
+    ndarray, (n,), bool
+        Members of lines with at least five detections within 1.5 pixels, where fewer than 0.001
+        such lines are expected among as many random positions (Poisson).  Lines along columns
+        are left out: those are bad columns.
+    """
+    member = np.zeros(len(at), bool)
+    alone = _alone(np.asarray(at, float))[:_LARGEST]
+    few = np.asarray(at, float)[alone]
+    n = len(few)
+    if n < _GLINTS:
+        return member
+    i, j = np.triu_indices(n, 1)
+    step = few[j] - few[i]
+    length = np.hypot(*step.T)
+    usable = (length > _MIN_LENGTH) & (np.abs(step[:, 0]) > 0.02 * length)
+    normal = np.column_stack([-step[:, 1], step[:, 0]])[usable] / length[usable, None]
+    offset = np.einsum("ij,ij->i", normal, few[i[usable]])
+    density = n / (shape[0] * shape[1])
+    expected = density * 2.0 * _LINE_WIDTH * float(np.hypot(*shape))
+    for start in range(0, len(normal), 4096):
+        s = slice(start, start + 4096)
+        on_line = np.abs(normal[s] @ few.T - offset[s, None]) < _LINE_WIDTH
+        count = on_line.sum(axis=1)
+        # two of them define the line; P(at least k | mean) is the regularised gamma function
+        chance = len(normal) * gammainc(np.maximum(count - 2, 1), expected)
+        found = (count >= _GLINTS) & (chance < _CHANCE)
+        member[alone[on_line[found].any(axis=0)]] = True
+    return member
+
+
+def _alone(at: FloatArray) -> npt.NDArray[np.intp]:
+    """Return the indices of points that have no earlier one within 20 pixels."""
+    if len(at) == 0:
+        return np.empty(0, np.intp)
+    near = cKDTree(at).query_pairs(_APART, output_type="ndarray")
+    keep = np.ones(len(at), bool)
+    keep[near.max(axis=1)] = False
+    return np.flatnonzero(keep)
