@@ -17,6 +17,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from harness.verify.attributes import load_matrices
 from harness.verify.model import (
     Case,
     Check,
@@ -98,11 +99,13 @@ def load_spec(folder: Path = TESTCASES) -> Spec:
     accepted = read_yaml(folder / "waivers.yaml")
     requirements = _model(known, RequirementFile, problems)
     waivers = _model(accepted, WaiverFile, problems)
+    matrices = _matrices(folder, problems)
     if not problems and requirements and waivers:
         problems += _lint(cases, list(documents.values()), requirements, known, waivers, accepted)
+        problems += _unknown_matrices(cases, list(documents.values()), matrices)
     if problems or requirements is None or waivers is None:
         raise SpecError(problems)
-    files = [*paths, folder / "requirements.yaml", folder / "waivers.yaml"]
+    files = [*paths, *(folder / f"{n}.yaml" for n in ("attributes", "requirements", "waivers"))]
     ordered = tuple(sorted(cases, key=lambda c: c.id))
     return Spec(
         ordered,
@@ -111,6 +114,26 @@ def load_spec(folder: Path = TESTCASES) -> Spec:
         _hash(files),
         _criteria(ordered),
     )
+
+
+def _matrices(folder: Path, problems: list[Problem]) -> set[str]:
+    try:
+        return set(load_matrices(folder))
+    except SpecError as err:
+        problems += err.problems
+        return set()
+
+
+def _unknown_matrices(
+    cases: Sequence[Case], documents: Sequence[Document], known: set[str]
+) -> list[Problem]:
+    return [
+        document.problem(("items", i, "checks", c), f"no matrix {name!r}{_closest(name, known)}")
+        for case, document in zip(cases, documents, strict=True)
+        for i, item in enumerate(case.items)
+        for c, check in enumerate(item.checks)
+        if (name := getattr(check.subject, "matrix", "")) and name not in known
+    ]
 
 
 def json_schema() -> dict[str, Any]:

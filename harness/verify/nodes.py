@@ -23,6 +23,7 @@ from pipeline.errors import InputError
 __all__ = ["Document", "Problem", "SpecError", "read_yaml"]
 
 _PREFIX = "tag:yaml.org,2002:"
+_IMPLICIT = ("str", "int", "float", "bool", "null", "timestamp", "merge", "value")
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _SURPRISES = (
@@ -180,7 +181,7 @@ def _scalar(node: ScalarNode, document: Document) -> Any:
     tag = str(node.tag)
     if node.style is not None:
         return text
-    if tag.startswith("!") or not tag.startswith(_PREFIX):
+    if tag.removeprefix(_PREFIX) not in _IMPLICIT:
         document.problems.append(
             Problem(document.path, *_place(node), f"tag {tag!r} is not allowed")
         )

@@ -260,9 +260,8 @@ def _reduced(
         return float(values.sum()), None
     if reduce == "median":
         return float(np.median(values)), None
-    weights = (
-        np.array([s.n for s in samples], float) if reduce == "pooled" else np.ones(len(values))
-    )
+    weights = np.array([s.n if reduce == "pooled" else 1 for s in samples], float)
+    mean = float(weights @ values) / float(weights.sum())  # exact where all values are one
     weights /= weights.sum()
     errors = [s.stderr for s in samples]
     known = [e for e in errors if e is not None]
@@ -271,4 +270,4 @@ def _reduced(
         if len(known) == len(errors)
         else None
     )
-    return float(weights @ values), stderr
+    return mean, stderr

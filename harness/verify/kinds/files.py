@@ -119,7 +119,11 @@ def damage(path: Path) -> str:
 def _fits_damage(path: Path) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with fits.open(path, checksum=True, memmap=False, disable_image_compression=True) as hdus:
+        # Our own stream: astropy leaves its file open when a warning stops it.
+        with (
+            path.open("rb") as stream,
+            fits.open(stream, checksum=True, memmap=False, disable_image_compression=True) as hdus,
+        ):
             if len(hdus) < 2:
                 return "no HDU with data"
             for hdu in hdus:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +13,8 @@ from scipy import ndimage, signal
 
 from harness.hashes import file_hash
 from harness.verify.metrics import Sample, metric
-from harness.verify.robust import mad_std
-from harness.verify.stamps import isolated, psf_at
+from harness.verify.robust import mad_std, median_error
+from harness.verify.stamps import isolated, star_fits
 from harness.verify.view import View
 from pipeline.exposure import Exposure, MatchingKernel, bits
 
@@ -37,13 +38,10 @@ def kernel_mismatch(view: View) -> Sample:
     so that the two must agree once both are smoothed.
     """
     difference = view.difference
-    science, template, kernel = view.visit_image, view.warped, difference.kernel
-    if kernel.convolved == "template":
-        model = science.image - _convolve(template, kernel) - _background(kernel, science.shape)
-    else:
-        model = _convolve(science, kernel) - template.image - _background(kernel, science.shape)
+    model, _ = _plain_difference(view)
     exposure = difference.exposure
-    used = (exposure.mask | science.mask | template.mask) == 0
+    masks = exposure.mask | view.visit_image.mask | view.warped.mask
+    used = (masks & bits(*_UNUSABLE)) == 0
     used &= np.isfinite(model) & np.isfinite(exposure.image)
     stored = _smoothed(exposure.image, used)
     again = _smoothed(model, used)
@@ -51,7 +49,17 @@ def kernel_mismatch(view: View) -> Sample:
     a, b = stored[::4, ::4][inside], again[::4, ::4][inside]
     if len(a) < 500:
         return Sample(float("nan"), 0)
-    return Sample(mad_std(a - b) / mad_std(a), len(a))
+    return Sample(float(np.std(a - b) / np.std(a)), len(a))
+
+
+def _plain_difference(view: View) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Difference made anew from the stored kernel, not decorrelated, and what was subtracted."""
+    science, template, kernel = view.visit_image, view.warped, view.difference.kernel
+    if kernel.convolved == "template":
+        first, second = science.image.astype(float), _convolve(template, kernel)
+    else:
+        first, second = _convolve(science, kernel), template.image.astype(float)
+    return first - second - _background(kernel, science.shape), second
 
 
 def _convolve(exposure: Exposure, kernel: MatchingKernel) -> npt.NDArray[np.float64]:
@@ -89,26 +97,23 @@ def _smoothed(
 
 
 @metric(
-    "kernel_sum_error",
+    "kernel_flux_error",
     unit="%",
     product="difference",
     reads=("difference", "visit_image", "warped"),
-    reduce="worst",
+    reduce="mean",
 )
-def kernel_sum_error(view: View, snr_min: float = 100.0) -> Sample:
-    """Kernel sum against the flux ratio science / template of the same stars, in percent."""
-    science, template, kernel = view.visit_image, view.warped, view.difference.kernel
-    stars = _peaks(science, template, snr_min)
-    if len(stars) < 8:
+def kernel_flux_error(view: View, snr_min: float = 50.0, radius: float = 5.0) -> Sample:
+    """Flux of stars on the science image over the matched template, minus one, in percent."""
+    stars = _peaks(view.visit_image, view.warped, snr_min)
+    left, subtracted = _plain_difference(view)
+    pairs = [(_disc(left, x, y, radius), _disc(subtracted, x, y, radius, 0.0)) for x, y in stars]
+    error = np.array([a / b for a, b in pairs if b > 0])
+    error = error[np.isfinite(error)]
+    error = error[np.abs(error - np.median(error)) < 5 * mad_std(error)] if len(error) else error
+    if len(error) < 8:
         return Sample(float("nan"), 0)
-    ratio = np.array([_disc(science, x, y) / _disc(template, x, y) for x, y in stars])
-    sums = kernel.sum_at(stars[:, 0], stars[:, 1])
-    if kernel.convolved != "template":
-        sums = 1.0 / sums
-    error = ratio / sums - 1.0
-    good = np.isfinite(error) & (np.abs(error - np.median(error)) < 5 * mad_std(error))
-    stderr = 1.2533 * mad_std(error[good]) / np.sqrt(good.sum())
-    return Sample(100.0 * float(np.median(error[good])), int(good.sum()), 100.0 * float(stderr))
+    return Sample(100.0 * float(np.median(error)), len(error), 100.0 * float(median_error(error)))
 
 
 def _peaks(science: Exposure, template: Exposure, snr_min: float) -> npt.NDArray[np.float64]:
@@ -135,17 +140,19 @@ def _touches(bad: npt.NDArray[np.bool_], x: int, y: int, half: int = 12) -> bool
     return bool(bad[y - half : y + half + 1, x - half : x + half + 1].any())
 
 
-def _disc(exposure: Exposure, x: float, y: float, radius: float = 12.0) -> float:
+def _disc(
+    image: npt.NDArray[Any], x: float, y: float, radius: float, level: float | None = None
+) -> float:
+    """Sum within a radius above a level, by default the median of a ring round it."""
     half = int(radius) + 6
     row, column = int(y), int(x)
-    stamp = exposure.image[row - half : row + half + 1, column - half : column + half + 1].astype(
-        float
-    )
+    stamp = image[row - half : row + half + 1, column - half : column + half + 1].astype(float)
     if stamp.shape != (2 * half + 1, 2 * half + 1):
         return float("nan")
     yy, xx = np.indices(stamp.shape) - half
     distance = np.hypot(xx, yy)
-    level = np.median(stamp[(distance > radius + 1) & (distance <= half)])
+    if level is None:
+        level = float(np.median(stamp[(distance > radius + 1) & (distance <= half)]))
     return float((stamp[distance <= radius] - level).sum())
 
 
@@ -217,12 +224,20 @@ def _is(path: Path, digest: object) -> bool:
     return path.is_file() and file_hash(path) == digest
 
 
-@metric("mask_overgrowth", unit="%", product="difference", reads=("difference",), reduce="worst")
+@metric(
+    "mask_overgrowth",
+    unit="%",
+    product="difference",
+    reads=("difference", "visit_image", "warped"),
+    reduce="worst",
+)
 def mask_overgrowth(view: View) -> Sample:
-    """Share of the difference excluded from detection by the bits named in DETBAD, in percent."""
-    mask = view.difference.exposure.mask
-    excluded = (mask & np.uint32(view.excluded_bits)) != 0
-    return Sample(100.0 * float(excluded.mean()), mask.size)
+    """Share of the difference excluded from detection though neither input is, in percent."""
+    bad = np.uint32(view.excluded_bits)
+    inputs = ((view.visit_image.mask | view.warped.mask) & bad) != 0
+    excluded = (view.difference.exposure.mask & bad) != 0
+    excluded &= ~view.difference.exposure.has("EDGE", "NO_DATA")
+    return Sample(100.0 * float((excluded & ~inputs).mean()), excluded.size)
 
 
 @metric(
@@ -232,24 +247,23 @@ def mask_overgrowth(view: View) -> Sample:
     reads=("difference", "truth", "template"),
     reduce="pooled",
 )
-def difference_psf(view: View, snr_min: float = 30.0, half: int = 5) -> Sample:
+def difference_psf(
+    view: View, snr_min: float = 20.0, snr_max: float = 200.0, half: int = 5
+) -> Sample:
     """Mean χ² per pixel of the difference's own PSF at bright transients of known position."""
     from harness.verify.metrics.transients import true_differences
 
     exposure = view.difference.exposure
     assert exposure.psf is not None
-    values = []
-    for row in true_differences(view):
-        if row["masked"] or row["trailLength"] > 0 or not row["trueSnr"] > snr_min:
-            continue
-        stamp, column, line = psf_at(exposure.psf, row["x"], row["y"], half)
-        box = (slice(line - half, line + half + 1), slice(column - half, column + half + 1))
-        data, variance, mask = exposure.image[box], exposure.variance[box], exposure.mask[box]
-        if data.shape != stamp.shape or (mask & bits(*_UNUSABLE)).any():
-            continue
-        weight = 1.0 / variance.astype(float)
-        flux = float((weight * stamp * data).sum() / (weight * stamp**2).sum())
-        values.append(float((weight * (data - flux * stamp) ** 2).mean()))
+    rows = [
+        r
+        for r in true_differences(view)
+        if not r["masked"] and not r["trailLength"] and snr_min < r["trueSnr"] < snr_max
+    ]
+    positions = np.array([[r["x"], r["y"]] for r in rows]).reshape(-1, 2)
+    bad = (exposure.mask & bits(*_UNUSABLE)) != 0
+    found = star_fits(exposure.image, exposure.variance, bad, exposure.psf, positions, half)
+    values = [f.chi2 for f in found if f is not None]
     if not values:
         return Sample(float("nan"), 0)
     n = len(values)

@@ -61,7 +61,9 @@ def difference_noise(view: View) -> Sample:
 def score_noise(view: View) -> Sample:
     """Robust standard deviation of the score on blank sky; one by definition of σ_null."""
     difference = view.difference
-    values = difference.score[_blank(difference.exposure)].astype(float)
+    # σ_null is the noise of the source-free image: only where no source adds to it.
+    calm = difference.exposure.variance < 1.01 * difference.null_variance
+    values = difference.score[_blank(difference.exposure) & calm].astype(float)
     values = values[np.isfinite(values)]
     if len(values) < 1000:
         return Sample(float("nan"), 0)

@@ -86,12 +86,13 @@ def wcs_regions(view: View) -> Sample:
 
 
 def _offsets(view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """East and north errors of the WCS in mas at true star positions on the detector."""
+    """East and north errors of the WCS in mas at true positions on the detector."""
     image, truth = view.visit_image, view.truth
     assert image.wcs is not None
     ny, nx = image.shape
     x, y = truth["x"].astype(float), truth["y"].astype(float)
-    use = (truth["kind"] == "star") & (x >= 0) & (x < nx) & (y >= 0) & (y < ny)
+    still = np.isin(truth["kind"], ("star", "galaxy"))
+    use = still & (x >= 0) & (x < nx) & (y >= 0) & (y < ny)
     ra, dec = image.wcs.all_pix2world(x[use], y[use], 0)
     east = (ra - truth["ra"][use]) * np.cos(np.radians(dec)) * 3.6e6
     north = (dec - truth["dec"][use]) * 3.6e6

@@ -1,0 +1,402 @@
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.verify import evidence as records
+from harness.verify.engine import judge_cases, judge_check
+from harness.verify.loader import load_spec
+from harness.verify.model import case_model
+from harness.verify.verdict import Verdict
+from pipeline import io
+
+
+def check(kind, **more):
+    case = case_model().model_validate(
+        {
+            "schema": 1, "id": "AG-00-05", "title": "t", "version": "1.0.0", "purpose": "p",
+            "derived_from": {"document": "d", "version": "1", "section": "s"},
+            "items": [
+                {"id": "i", "text": "t", "checks": [{"id": "c", "text": "t", **kind, **more}]}
+            ],
+        }
+    )  # fmt: skip
+    return case.items[0].checks[0]
+
+
+def sql(**parameters):
+    return {"sql": parameters}
+
+
+def judged(context, kind, **more):
+    return judge_check("AG-00-05/i/c", check(kind, **more), context)
+
+
+@pytest.fixture
+def change(space):
+    """Run a statement on the catalogue before it is judged."""
+    import duckdb
+
+    def run(statement):
+        with duckdb.connect(str(space.catalog)) as connection:
+            connection.execute(statement)
+
+    return run
+
+
+FAINT = sql(
+    population="select psfFlux, psfFluxErr from DiaSource",
+    rows="select diaSourceId from DiaSource where not psfFlux / psfFluxErr > 5",
+)
+
+
+def test_rows_that_must_not_exist(context):
+    got = judged(context, FAINT)
+
+    assert (got.verdict, got.population) == (Verdict.PASS, 10)
+
+
+def test_failing_rows_are_named_and_kept(context, change, tmp_path):
+    change("update DiaSource set psfFlux = 10 where diaSourceId = 3")
+    context.store = tmp_path / "kept"
+
+    got = judged(context, FAINT)
+
+    assert got.verdict == Verdict.FAIL
+    assert got.measurement.failing == ({"diaSourceId": 3},)
+    (path,) = (tmp_path / "kept").glob("*.parquet")
+    assert io.read_parquet(path).to_pylist() == [{"diaSourceId": 3}]
+
+
+def test_nan_does_not_pass_as_a_large_number(context, change):
+    change("update DiaSource set psfFlux = 'nan' where diaSourceId = 3")
+
+    got = judged(context, FAINT)
+
+    assert got.verdict == Verdict.FAIL
+    assert got.measurement.nans == 1
+
+
+def test_null_does_not_hide_from_a_predicate(context, change):
+    change("update DiaSource set psfFlux = null where diaSourceId = 3")
+
+    assert judged(context, FAINT).verdict == Verdict.FAIL
+    excused = judged(context, sql(**FAINT["sql"], allow_nulls="fluxes may fail"))
+    assert excused.verdict == Verdict.PASS
+    assert excused.measurement.nulls == 1
+
+
+def test_an_empty_population_is_an_error(context):
+    nothing = sql(population="select * from SSObject", rows="select 1 where false")
+
+    assert judged(context, nothing).verdict == Verdict.ERROR
+    excused = judged(context, nothing, allow_empty="no bodies here")
+    assert (excused.verdict, excused.reason) == (Verdict.NOT_APPLICABLE, "no bodies here")
+
+
+def test_an_exception_is_an_error_and_no_failure(context):
+    got = judged(context, sql(population="select * from nowhere", rows="select 1"))
+
+    assert got.verdict == Verdict.ERROR
+    assert "nowhere" in got.reason
+
+
+def test_estimates_are_judged_by_their_errors(context):
+    value = "select avg(snr), stddev(snr) / sqrt(count(*)) from DiaSource"
+    kind = sql(population="select snr from DiaSource", value=value, measured_in="")
+
+    assert judged(context, kind, bound="8 .. 14").verdict == Verdict.PASS
+    assert judged(context, kind, bound="10 .. 11").verdict == Verdict.NOT_RUN
+
+
+def test_severity(context):
+    kind = sql(population="select snr from DiaSource", value="select 9", measured_in="")
+
+    assert judged(context, kind, bound="< 5").verdict == Verdict.FAIL
+    assert judged(context, kind, bound="< 5", severity="should").verdict == Verdict.PARTIAL
+    assert not judged(context, kind, bound="< 5", severity="info").counts
+
+
+def test_conditions_make_a_check_not_applicable(context):
+    got = judged(context, FAINT, when=["truth"])
+
+    assert got.verdict == Verdict.NOT_APPLICABLE
+    assert "not simulated" in got.reason
+
+
+def test_files_missing_without_a_cause(context, space):
+    assert judged(context, {"files": {"product": "visit_image"}}, bound="= 0 files").verdict == 1
+    space.visit_image(2, 1).unlink()
+
+    missing = judged(context, {"files": {"product": "visit_image"}}, bound="= 0 files")
+    lost = judged(context, {"files": {"product": "visit_image", "count": "lost"}}, bound="<= 0.5")
+
+    assert missing.measurement.failing == ({"visit": 2, "detector": 1, "cause": "unknown"},)
+    assert (lost.verdict, lost.measurement.value) == (Verdict.PASS, 0.5)
+
+
+def test_an_explained_loss_is_not_unexplained(context, space, change):
+    space.visit_image(2, 1).unlink()
+    change("update unit set status = 'failed', cause = 'PSF_FAILED' where visit = 2")
+
+    got = judged(
+        context, {"files": {"product": "visit_image", "count": "unexplained"}}, bound="= 0 files"
+    )
+
+    assert got.verdict == Verdict.PASS
+    assert "1 lost to PSF_FAILED" in got.reason
+
+
+@pytest.mark.parametrize("harm", ["truncate", "flip"])
+def test_damaged_files(context, space, harm):
+    path = space.visit_image(1, 1)
+    data = bytearray(path.read_bytes())
+    path.write_bytes(data[: len(data) // 2] if harm == "truncate" else _flipped(data))
+
+    got = judged(
+        context, {"files": {"product": "visit_image", "count": "damaged"}}, bound="= 0 files"
+    )
+    altered = judged(
+        context, {"files": {"product": "visit_image", "count": "altered"}}, bound="= 0 files"
+    )
+
+    assert [f["visit"] for f in got.measurement.failing] == [1]
+    assert [f["visit"] for f in altered.measurement.failing] == [1]
+
+
+def _flipped(data):
+    data[-3000] ^= 0xFF
+    return data
+
+
+def test_headers(context):
+    kind = {"header": {"product": "visit_image", "hdus": ["IMAGE", "KERNEL"],
+                       "cards": {"VISIT": {"type": "int"}, "BAND": {"matches": "[ri]"}}}}  # fmt: skip
+
+    got = judged(context, kind)
+
+    assert got.population == 8
+    assert {(f["card"], f["visit"]) for f in got.measurement.failing} == {
+        ("BAND", 1), ("BAND", 2), ("KERNEL", 1), ("KERNEL", 2),
+    }  # fmt: skip
+
+
+def test_log_audit(context, space):
+    lines = [
+        {"level": "info", "message": "fine"},
+        {"level": "warning", "message": "crosstalk from 27 not applied: frame absent"},
+        {"level": "warning", "message": "something odd", "visit": 2},
+    ]
+    (space.logs / "run.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    explained = [{"pattern": "^crosstalk from", "reason": "partner absent"}]
+
+    got = judged(context, {"log": {"explained": explained}})
+
+    assert (got.measurement.value, got.population) == (1, 3)
+    assert got.measurement.failing == ({"visit": 2, "message": "something odd"},)
+
+
+def test_image_metrics_and_their_worst_unit(context):
+    got = judged(context, {"image": {"metric": "noise_ratio"}}, bound="0.9 .. 1.1")
+
+    assert got.verdict == Verdict.PASS
+    assert got.measurement.value == pytest.approx(1.0, abs=0.03)
+
+
+def test_a_wrong_variance_plane_is_found(context, space, exposure):
+    made = exposure(2, seed=2)
+    io.write_exposure(
+        space.visit_image(2, 1), made.replace(variance=np.float32(1.3) * made.variance)
+    )
+
+    got = judged(context, {"image": {"metric": "noise_ratio"}}, bound="0.95 .. 1.05")
+
+    assert got.verdict == Verdict.FAIL
+    assert [f["visit"] for f in got.measurement.failing] == [2]
+    assert got.measurement.value == pytest.approx(1.3**-0.5, abs=0.02)
+
+
+def test_samples_are_kept_until_a_file_changes(context, space, exposure):
+    kind = {"image": {"metric": "noise_ratio"}}
+    before = judged(context, kind, bound="0.9 .. 1.1").measurement.value
+    io.write_exposure(space.visit_image(2, 1), exposure(2, seed=3))
+
+    after = judged(context, kind, bound="0.9 .. 1.1")
+
+    assert len(context.memory["samples"]) == 3
+    assert {r[0] for r in after.measurement.evidence[0].data["rows"]} == {1, 2}
+    assert isinstance(before, float)
+
+
+def test_recorded_commands(context, tmp_path):
+    folder = tmp_path / "evidence"
+    kind = {
+        "command": {
+            "recorded": "unit-tests",
+            "value": "failed",
+            "measured_in": "tests",
+            "population": "tests",
+        }
+    }
+    absent = judged(context, kind, bound="= 0 tests")
+    records.write_record("unit-tests", {"failed": 0, "tests": 12, "exit_status": 0}, "x", folder)
+    del context.__dict__["evidence"]
+    here = judged(context, kind, bound="= 0 tests")
+
+    assert (absent.verdict, absent.absent) == (Verdict.NOT_RUN, True)
+    assert (here.verdict, here.population) == (Verdict.PASS, 12)
+
+
+def test_the_evidence_writer_passes_the_status_on(tmp_path):
+    junit = tmp_path / "junit.xml"
+    junit.write_text(
+        "<testsuites><testsuite><testcase/><testcase><failure/></testcase>"
+        '<testcase><skipped message=""/></testcase></testsuite></testsuites>'
+    )
+    words = [
+        "tests",
+        "--junit",
+        str(junit),
+        "--folder",
+        str(tmp_path),
+        "--",
+        sys.executable,
+        "-c",
+        "exit(3)",
+    ]
+
+    status = records.main(words)
+    record = json.loads((tmp_path / "tests.json").read_text())
+
+    assert status == 3
+    assert record["result"]["exit_status"] == 3
+    counts = {"tests": 3, "failed": 1, "skipped": 1, "skipped_without_reason": 1}
+    assert counts.items() <= record["result"].items()
+
+
+def test_live_commands(context):
+    good = judged(
+        context, {"command": {"run": "python -c \"print('Ok.')\"", "stdout": [r"^Ok\.$"]}}
+    )
+    bad = judged(context, {"command": {"run": 'python -c "exit(1)"'}})
+
+    assert (good.verdict, bad.verdict) == (Verdict.PASS, Verdict.FAIL)
+
+
+def inspection(**more):
+    parameters = {"question": "Any artefact?", "product": "visit_image", "sheet": "sheet",
+                  "seed": 1, "proxy": "AG-00-05/i/c", **more}  # fmt: skip
+    return {"inspect": parameters}
+
+
+def test_an_unanswered_inspection_is_not_run(context):
+    got = judged(context, inspection())
+
+    assert (got.verdict, got.population) == (Verdict.NOT_RUN, 2)
+
+
+def test_answers_hold_for_the_pixels_they_were_given_for(context, space, exposure):
+    from harness.verify.kinds.inspect import draw, fingerprint
+
+    subject = check(inspection()).subject
+    units = draw(context, subject)
+    pixels = fingerprint(context, "visit_image", units)
+    answers = "".join(f"  - {{visit: {u.visit}, detector: 1, answer: none}}\n" for u in units)
+    folder = space.root / "inspections"
+    folder.mkdir()
+    (folder / "sheet.yaml").write_text(f"pixels: {pixels}\ninspector: me\nanswers:\n{answers}")
+    before = judged(context, inspection())
+    io.write_exposure(space.visit_image(1, 1), exposure(1, seed=9))
+
+    after = judged(context, inspection())
+
+    assert (before.verdict, after.verdict) == (Verdict.PASS, Verdict.NOT_RUN)
+    assert "other pixels" in after.reason
+
+
+def spec_of(tmp_path, items, depends_on=()):
+    base = {"schema": 1, "title": "t", "version": "1.0.0", "purpose": "p",
+            "derived_from": {"document": "d", "version": "1", "section": "s"}}  # fmt: skip
+    folder = tmp_path / "cases"
+    folder.mkdir()
+    first, second = items
+    for name, content, needs in (("AG-00-05", first, []), ("AG-00-10", second, list(depends_on))):
+        case = {**base, "id": name, "items": [content], "depends_on": needs}
+        (folder / f"{name.lower()}.yaml").write_text(json.dumps(case))
+    for name, key in (
+        ("waivers", "waivers"),
+        ("attributes", "matrices"),
+        ("requirements", "requirements"),
+    ):
+        (folder / f"{name}.yaml").write_text(json.dumps({"schema": 1, key: []}))
+    return load_spec(folder)
+
+
+def item(*checks):
+    return {
+        "id": "i",
+        "text": "t",
+        "checks": [{"id": f"c{n}", "text": "t", **c} for n, c in enumerate(checks)],
+    }
+
+
+FAILS = {**sql(population="select 1", rows="select 1")}
+PASSES = {**sql(population="select 1", rows="select 1 where false")}
+
+
+def test_a_failed_dependency_blocks_and_says_so(context, tmp_path):
+    spec = spec_of(tmp_path, (item(FAILS), item(PASSES)), ["AG-00-05/i"])
+
+    first, second = judge_cases(spec, context)
+
+    assert (first.verdict, second.verdict) == (Verdict.FAIL, Verdict.NOT_RUN)
+    assert second.items[0].checks[0].reason == "blocked by AG-00-05/i"
+
+
+def test_an_inspection_with_a_good_proxy_changes_nothing(context, tmp_path):
+    asked = {**inspection(proxy="AG-00-05/i/c0"), "severity": "should"}
+    good, _ = judge_cases(spec_of(tmp_path, (item(PASSES, asked), item(PASSES))), context)
+
+    assert good.verdict == Verdict.PASS
+    assert good.items[0].checks[1].verdict == Verdict.NOT_RUN
+
+
+def test_an_inspection_without_a_good_proxy_stays_open(context, tmp_path):
+    asked = {**inspection(proxy="AG-00-05/i/c0"), "severity": "should"}
+    failed = {**FAILS, "severity": "should"}
+    case, _ = judge_cases(spec_of(tmp_path, (item(failed, asked), item(PASSES))), context)
+
+    assert case.verdict == Verdict.NOT_RUN
+
+
+def test_absent_evidence_stays_out_of_the_exit_status(context, tmp_path):
+    recorded = {"command": {"recorded": "container"}}
+    case, _ = judge_cases(spec_of(tmp_path, (item(PASSES, recorded), item(PASSES))), context)
+
+    assert (case.verdict, case.judged) == (Verdict.NOT_RUN, Verdict.PASS)
+
+
+def test_only_some_checks(context, tmp_path):
+    spec = spec_of(tmp_path, (item(FAILS, PASSES), item(PASSES)))
+
+    (case,) = judge_cases(spec, context, only=["AG-00-05/i/c1"])
+
+    assert [c.path for c in case.items[0].checks] == ["AG-00-05/i/c1"]
+
+
+def test_expected_units_do_not_come_from_the_ledger(context, change):
+    change("delete from unit where visit = 2")
+
+    assert [(u.visit, u.role) for u in context.units] == [(1, "template"), (2, "science")]
+    assert [u.visit for u in context.expected("difference")] == [2]
+
+
+def test_documents(context, tmp_path):
+    assert Path("README.md").is_file()
+    got = judged(
+        context, {"review": {"document": "README.md", "states": ["make verify", "no such words"]}}
+    )
+
+    assert got.measurement.failing == ({"statement": "no such words"},)

@@ -1,0 +1,217 @@
+import copy
+import json
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from harness.report import diff_reports, load_report, render_all, render_diff, write_report
+from harness.report.junit import render_junit
+from harness.report.model import build
+from harness.report.svg import render_figure
+from harness.verify import TESTCASES, judge_cases, load_spec, pin
+from harness.verify.expected import Expected, compare
+from harness.verify.pin import changes
+from pipeline.errors import InputError
+
+
+@pytest.fixture
+def spec():
+    return load_spec()
+
+
+@pytest.fixture
+def judged(context, spec):
+    """Verdicts on the parts of the specification that the small workspace can answer."""
+    pin(context.space)
+    paths = ["AG-00-05/visit-images", "AG-00-25/unique", "AG-00-25/counts", "AG-00-00/tests"]
+    return judge_cases(spec, context, only=paths)
+
+
+@pytest.fixture
+def report(judged, context, spec):
+    made = build("camp-001", spec, context, judged)
+    return json.loads(json.dumps(made, allow_nan=False))
+
+
+@pytest.fixture
+def folder(report, context):
+    path = context.space.root / "reports" / "camp-001"
+    write_report(report, path, TESTCASES)
+    return path
+
+
+def test_shape(report):
+    assert report["schema"] == "nightjar-report/1"
+    assert report["exit_code"] in (0, 1, 3, 4)
+    for case in report["cases"]:
+        assert {"id", "title", "verdict", "comment", "items"} <= case.keys()
+        for item in case["items"]:
+            assert {"id", "text", "requirements", "verdict", "checks"} <= item.keys()
+            for check in item["checks"]:
+                assert {
+                    "id", "kind", "verdict", "value", "unit", "bound", "population", "nulls",
+                    "nans", "allow_empty", "waiver", "evidence",
+                } <= check.keys()  # fmt: skip
+                assert check["population"] is None or isinstance(check["population"], int)
+
+
+def test_rendering_again_gives_the_same_bytes(folder):
+    names = ("report.html", "report.md", "junit.xml")
+    before = {n: (folder / n).read_bytes() for n in names}
+    render_all(folder)
+
+    assert {n: (folder / n).read_bytes() for n in names} == before
+
+
+def test_html_stands_alone_and_holds_every_check(folder, report):
+    html = (folder / "report.html").read_text()
+
+    assert "http://" not in html
+    assert "https://" not in html
+    assert "<script" not in html
+    for case in report["cases"]:
+        for item in case["items"]:
+            for check in item["checks"]:
+                assert f'id="{case["id"]}/{item["id"]}/{check["id"]}"' in html
+
+
+def test_html_follows_the_order_of_dmtr_53(folder):
+    html = (folder / "report.html").read_text()
+    headings = ["1 Introduction", "2 Test configuration", "3 Personnel", "4 Overview of the test",
+                "5 Detailed", "6 Deviations", "A Requirements"]  # fmt: skip
+    body = html[html.index("</nav>") :]
+    places = [body.index(f">{h}") for h in headings]
+
+    assert places == sorted(places)
+
+
+def test_the_newest_report_is_the_latest(folder):
+    latest = folder.parent / "latest"
+
+    assert latest.resolve() == folder.resolve()
+    assert (latest / "cases" / "ag-00-10.yaml").is_file()
+
+
+def test_junit(report):
+    root = ElementTree.fromstring(render_junit(report))
+    cases = list(root.iter("testcase"))
+    checks = [k for c in report["cases"] for i in c["items"] for k in i["checks"]]
+
+    assert len(cases) == len(checks)
+    assert len(list(root.iter("failure"))) == sum(k["verdict"] == "fail" for k in checks)
+    assert all(c.find("properties") is not None for c in cases)
+
+
+def test_markdown(folder):
+    text = (folder / "report.md").read_text()
+
+    assert "| AG-00-05 |" in text
+    assert "| DMS-REQ-0069 |" in text
+
+
+def test_requirements_know_their_items(report):
+    rows = {r["id"]: r for r in report["requirements"]}
+
+    assert rows["DMS-REQ-0069"]["status"] == "FullyVerified"
+    assert rows["DMS-REQ-0030"]["status"] == "NotCovered"
+    assert rows["DMS-REQ-0042"]["status"] == "Deferred"
+
+
+def test_a_flipped_verdict_shows_in_the_difference(report):
+    other = copy.deepcopy(report)
+    check = other["cases"][-1]["items"][0]["checks"][0]
+    check["verdict"], check["value"] = "fail", 7
+
+    diff = diff_reports(report, other)
+
+    assert [f["after"] for f in diff["flips"]] == ["fail"]
+    assert "fail" in render_diff(diff)
+    assert render_diff(diff_reports(report, report)).endswith("changed.\n")
+
+
+def test_a_changed_criterion_is_listed(spec):
+    path = next(iter(spec.criteria))
+    before = {**spec.criteria, path: spec.criteria[path].replace("must", "info")}
+    del before[list(spec.criteria)[3]]
+
+    assert {c.path for c in changes(before, spec)} == {path, list(spec.criteria)[3]}
+
+
+def test_pinning_happens_once(context):
+    first = pin(context.space)
+
+    assert pin(context.space, late=True) == first
+    assert first["late"] is False
+
+
+def test_expected_verdicts(report):
+    verdicts = {c["id"]: c["verdict"] for c in report["cases"]}
+    profile = report["environment"]["profile"]
+
+    def expectation(**changed):
+        content = {"schema": 1, "profiles": {profile: {**verdicts, **changed}},
+                   "rises_with_evidence": ["AG-00-00"]}  # fmt: skip
+        return Expected.model_validate(content)
+
+    assert compare(report, expectation()) == []
+    assert compare(report, expectation(**{"AG-00-05": "fail"})) == [
+        f"AG-00-05: {verdicts['AG-00-05']} instead of fail"
+    ]
+    assert compare(report, Expected.model_validate({"schema": 1, "profiles": {}})) == [
+        f"no verdicts are expected of the profile '{profile}'"
+    ]
+
+
+def test_expected_yaml_can_be_read():
+    assert Expected.load().rises_with_evidence == ["AG-00-00"]
+
+
+def test_what_is_no_report_is_refused(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text("{}")
+
+    with pytest.raises(InputError, match=r"is no report; expected a report\.json"):
+        load_report(path)
+
+
+@pytest.mark.parametrize("kind", ["curve", "points", "bars"])
+def test_figures_are_sound_svg(kind):
+    point = [1.0, 2.0, 3.0] if kind == "bars" else [3.0, 0.5, 0.4, 0.6]
+    figure = {
+        "type": kind,
+        "x": {"label": "a < b", "log": kind == "curve"},
+        "y": {"label": "n", "range": [0, 1]},
+        "series": [{"name": "s", "points": [point, [v + 1 for v in point]]}] * 2,
+        "marks": [{"x": 2.0, "label": "m"}, {"y": 0.5, "label": "h"}],
+    }
+
+    root = ElementTree.fromstring(render_figure(figure))
+
+    assert "a < b" in "".join(root.itertext())
+    assert render_figure(figure) == render_figure(copy.deepcopy(figure))
+
+
+def test_png_round_trip():
+    import io
+    import struct
+    import zlib
+
+    import numpy as np
+
+    from harness.report.png import beside, binned, encode, grey
+
+    image = np.arange(48, dtype=float).reshape(6, 8)
+    image[0, 0] = np.nan
+    pixels = beside(grey(image), grey(image, symmetric=True))
+    data = io.BytesIO(encode(pixels))
+    data.seek(16)
+    width, height = struct.unpack(">II", data.read(8))
+    body = encode(pixels)
+    start = body.index(b"IDAT") + 4
+    length = struct.unpack(">I", body[start - 8 : start - 4])[0]
+    rows = np.frombuffer(zlib.decompress(body[start : start + length]), np.uint8)
+
+    assert (width, height) == (20, 6)
+    np.testing.assert_array_equal(rows.reshape(6, 61)[:, 1:].reshape(6, 20, 3), pixels)
+    assert tuple(pixels[-1, 0]) == (70, 110, 180)  # missing, and the first row is at the bottom
+    assert binned(image, 2)[0, 0] == pytest.approx((1 + 8 + 9) / 3)
