@@ -6,7 +6,8 @@ looked at; what is wrong with one is one line, and unless all are good nothing i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from pipeline.timescales import tai_minus_utc
 __all__ = ["IngestResult", "ingest_files"]
 
 _SUFFIXES = (".fits", ".fits.fz", ".fit", ".fits.gz", ".fts")
-_COMPANIONS = ("wtmap", "dqmask", "image1")
+_COMPANION = re.compile(r"_oo[dw]_|wtmap|dqmask")  # in the name; PRODTYPE cannot be relied on
 
 
 @dataclass(slots=True)
@@ -169,29 +170,25 @@ def _expanded(files: Iterable[Path]) -> list[Path]:
 def _look(path: Path, camera: Camera, registry: _Registry) -> list[_Candidate]:
     """Return the frames of a file; none for a companion of another file."""
     if camera.name == "generic":
-        return _single(path, lambda: io.read_generic(path, registry.next_visit()), "generic")
+        return [_checked(io.read_generic(path, registry.next_visit()), path, "generic")]
     with io.open_fits(path) as hdus:
-        header = hdus[0].header
-        product = str(header.get("PRODTYPE", "")).strip().lower()
-        calibrated = str(header.get("PROCTYPE", "")).strip().lower() == "instcal"
-    if calibrated and product in _COMPANIONS:
+        calibrated = str(hdus[0].header.get("PROCTYPE", "")).strip().lower() == "instcal"
+    if calibrated and _COMPANION.search(path.name):
         return []
     if calibrated:
-        return _single(path, lambda: io.read_instcal(path), "instcal")
+        return [
+            _checked(io.read_instcal(path, number), path, "instcal")
+            for number in io.list_instcal(path)
+        ]
     return _raw(path, camera)
 
 
-def _single(path: Path, read: Callable[[], Exposure], kind: str) -> list[_Candidate]:
-    exposure = read()
-    _check_pixels(exposure, path)
-    return [_Candidate(exposure.info, kind, path, file_hash(path), _corners(exposure, path))]
-
-
-def _check_pixels(exposure: Exposure, path: Path) -> None:
+def _checked(exposure: Exposure, path: Path, kind: str) -> _Candidate:
     if not np.isfinite(exposure.image).any():
         raise FileFormatError(
             "every pixel is NaN", path=path, expected="an image", hint="leave this file out"
         )
+    return _Candidate(exposure.info, kind, path, file_hash(path), _corners(exposure, path))
 
 
 def _raw(path: Path, camera: Camera) -> list[_Candidate]:

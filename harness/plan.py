@@ -139,7 +139,7 @@ def assign_roles(
     campaign : Campaign
         Numbers of inputs and the overlap that is asked for.
     seeing : mapping of Unit to float, arcsec
-        PSF width of the visit images.
+        PSF width of the visit images; infinite for those not on the common flux scale.
 
     Returns
     -------
@@ -167,7 +167,7 @@ def plan_templates(
     campaign : Campaign
         Numbers of inputs and the overlap that is asked for.
     seeing : mapping of Unit to float, arcsec
-        PSF width of the visit images.
+        PSF width of the visit images; infinite for those not on the common flux scale.
 
     Returns
     -------
@@ -207,6 +207,8 @@ def _from_overlap(
     shared: dict[tuple[Unit, ...], list[Frame]] = defaultdict(list)
     for frame in science:
         inputs = [f for f in pool if f.visit != frame.visit and _meets(f, frame, campaign.overlap)]
+        usable = [f for f in inputs if np.isfinite(seeing.get(f.unit, np.inf))]
+        inputs = usable or inputs[:1]  # never a mean of images on different flux scales
         shared[tuple(f.unit for f in inputs[: campaign.template_inputs_max])].append(frame)
     return [
         TemplatePlan(

@@ -42,6 +42,7 @@ _MEANING = {
     "TMPLHASH": "template",
     "TMPLID": "template name",
 }
+_MOST_CARDS = 6
 _STRUCTURE = frozenset({"COMMENT", "HISTORY", ""})
 
 
@@ -193,11 +194,7 @@ def compare_fits(old: Path, new: Path) -> list[str]:
 
 
 def _compare_hdu(old: Any, new: Any) -> list[str]:
-    lines = []
-    for key in sorted(_cards(old).keys() | _cards(new).keys()):
-        before, after = _cards(old).get(key), _cards(new).get(key)
-        if before != after:
-            lines.append(f"{old.name} card {key}: {before!r} became {after!r}")
+    lines = _compare_cards(old.name, _cards(old), _cards(new))
     if (old.data is None) != (new.data is None):
         return [*lines, f"{old.name}: data appeared or vanished"]
     if old.data is not None:
@@ -208,6 +205,16 @@ def _compare_hdu(old: Any, new: Any) -> list[str]:
             different = int(np.sum(~((x == y) | ((x != x) & (y != y)))))
             lines.append(f"{old.name}: {different} of {x.size} values differ")
     return lines
+
+
+def _compare_cards(name: str, old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    lines = [
+        f"{name} card {key}: {old.get(key)!r} became {new.get(key)!r}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+    more = [f"{name}: {len(lines) - _MOST_CARDS} more cards"] if len(lines) > _MOST_CARDS else []
+    return lines[:_MOST_CARDS] + more
 
 
 def _cards(hdu: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from harness.execute.keys import ConfigMemory, difference_of
 from harness.execute.orders import AlertOrder, DifferenceOrder, ForcedOrder, Order
 from harness.hashes import Hashes
 from harness.ledger import BLOCKED, DONE, FAILED, Outcome, StageRecord
+from harness.plan import Unit
 from harness.settings import Settings
 from harness.workspace import Workspace
 from pipeline import io
@@ -142,6 +143,38 @@ class Book:
         """Record units inside a transaction that is open already."""
         for record in records:
             self._put(record)
+
+    def retire(self, templates: Collection[str], science: Collection[Unit]) -> None:
+        """Take away templates and differences that an earlier plan made and this one has not.
+
+        Parameters
+        ----------
+        templates : collection of str
+            Names of the templates of the plan.
+        science : collection of Unit
+            Units that are subtracted from one of them.
+        """
+        old = [r["templateId"] for r in self.catalog.rows("SELECT templateId FROM template")]
+        units = self.catalog.rows("SELECT visit, detector FROM difference_image")
+        with self.catalog.transaction():
+            for name in set(old) - set(templates):
+                self._drop(("template", "template_input", "unit"), {"templateId": name})
+                self.space.template(name).unlink(missing_ok=True)
+            for unit in {(r["visit"], r["detector"]) for r in units} - set(science):
+                where = {"visit": unit[0], "detector": unit[1]}
+                self._drop(("difference_image", "candidate", "DiaForcedSource", "alert"), where)
+                for stage in ("subtract", "diasource", "forced", "alerts"):
+                    self._drop(("unit",), {**where, "stage": stage})
+                self.space.difference(*unit).unlink(missing_ok=True)
+                self.space.alerts(*unit).unlink(missing_ok=True)
+
+    def _drop(self, tables: Sequence[str], where: Mapping[str, Any]) -> None:
+        for table in tables:
+            self.catalog.delete(table, **where)
+        if "unit" in tables:
+            same = [k for k, r in self._units.items() if where.items() <= r.items()]
+            for key in same:
+                del self._units[key]
 
     def forget(self, stage: str) -> None:
         """Delete every unit of a stage."""

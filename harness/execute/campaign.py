@@ -177,14 +177,15 @@ class Campaign:
     def _templates(self) -> list[TemplatePlan]:
         """Plan all templates; make those of the chosen units."""
         plans = self._plan_templates()
+        if self.executor is not None:
+            self.book.retire({p.name for p in plans}, {u for p in plans for u in p.serves})
         wanted = [p for p in plans if self.chosen.intersection(p.serves)]
         self._phase("template", [self._template_order(p) for p in wanted])
         return plans
 
     def _plan_templates(self) -> list[TemplatePlan]:
         campaign = self.settings.campaign
-        rows = self.book.catalog.rows("SELECT visit, detector, psfFwhm FROM visit_image")
-        seeing = {(r["visit"], r["detector"]): r["psfFwhm"] or float("inf") for r in rows}
+        seeing = self._seeing()
         good = [f for f in self.frames.values() if self._done(f.unit, "calibrate")]
         good = assign_roles(good, campaign, seeing)
         self.frames |= {f.unit: f for f in good}
@@ -228,6 +229,20 @@ class Campaign:
             else:
                 self._finish_unit("association", association.associate(visit))
         self.display.finish()
+
+    def _seeing(self) -> dict[Unit, float]:
+        """PSF width of the visit images; infinite for those that missed the common flux scale."""
+        rows = self.book.catalog.rows(
+            """SELECT v.visit, v.detector, v.psfFwhm, m.value AS scale FROM visit_image v
+            LEFT JOIN metric m ON m.visit = v.visit AND m.detector = v.detector
+              AND m.name = 'fluxScale'"""
+        )
+        references = self._references()
+        width = {(r["visit"], r["detector"]): r["psfFwhm"] or float("inf") for r in rows}
+        tied = {(r["visit"], r["detector"]) for r in rows if r["scale"] is not None}
+        return {
+            u: w if u in tied or u not in references else float("inf") for u, w in width.items()
+        }
 
     # -- orders ------------------------------------------------------------------------------
 

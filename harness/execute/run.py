@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import platform
+import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib import metadata
@@ -105,6 +108,7 @@ def run_campaign(
         space.require_writable()
         space.sweep()
     with ExitStack() as stack:
+        stack.enter_context(_termination())
         stack.enter_context(translate_os_errors(root))
         catalog = stack.enter_context(_catalog(space, dry_run=dry_run))
         book = Book(space, settings, catalog, run_id)
@@ -118,6 +122,19 @@ def run_campaign(
             book, stack.enter_context(workers), display, logbook, selection, cards, retry=retry
         )
         return _recorded(campaign, catalog, logbook, settings)
+
+
+@contextlib.contextmanager
+def _termination() -> Iterator[None]:
+    """Let a polite request to end (SIGTERM) do what Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def _recorded(

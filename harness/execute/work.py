@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from harness.ledger import (
 from harness.log import Collector, collecting
 from pipeline import alerts, calibrate, diaobject, diasource, io, isr, subtract, template
 from pipeline.camera import Camera
+from pipeline.errors import AstrometryError, PhotometryError
 from pipeline.exposure import Difference, Exposure, RawFrame
 
 __all__ = ["cards_of", "perform"]
@@ -136,7 +138,7 @@ def _visit_image(order: VisitImageOrder, outcome: Outcome) -> Iterator[Notes]:
     yield notes
     result = _calibrated(order, exposure, camera)
     cards = {"SCIID": _name(*order.unit), "SCIHASH": order.input_sha256, **cards_of(order)}
-    image = result.visit_image.replace(provenance=cards)
+    image = result.visit_image.replace(provenance={**exposure.provenance, **cards})
     path = order.space.visit_image(*order.unit)
     io.write_exposure(path, image)
     _wrote(outcome, path)
@@ -159,7 +161,19 @@ def _calibrated(order: VisitImageOrder, exposure: Exposure, camera: Camera) -> c
     )
     if order.reference is None:
         return result
-    return calibrate.align(result, io.read_parquet(order.reference), config)
+    return _aligned(order, result)
+
+
+def _aligned(order: VisitImageOrder, result: calibrate.Result) -> calibrate.Result:
+    """Tie to the reference frame; keep what the header says of a calibrated image if that fails."""
+    assert order.reference is not None
+    try:
+        return calibrate.align(result, io.read_parquet(order.reference), order.settings.calibrate)
+    except (AstrometryError, PhotometryError) as err:
+        if order.frame.kind != "instcal":
+            raise
+        note = f"not tied to the reference frame, the header's coordinates are kept: {err}"
+        return replace(result, notes=(*result.notes, note))
 
 
 def _detrended(
@@ -167,7 +181,8 @@ def _detrended(
 ) -> tuple[Exposure, Mapping[str, float], Notes]:
     frame = order.frame
     if frame.kind == "instcal":
-        return io.read_instcal(frame.path), {}, ("instrument signature removed by the observatory",)
+        exposure = io.read_instcal(frame.path, frame.detector)
+        return exposure, {}, ("instrument signature removed by the observatory",)
     if frame.kind == "generic":
         exposure = io.read_generic(frame.path, frame.visit)
         return exposure, {}, ("enters at calibrate: taken as detrended",)
