@@ -24,12 +24,14 @@ from pipeline.subtract.fit import Fit, fit_kernel
 from pipeline.subtract.masks import EXCLUDED, propagate
 from pipeline.subtract.metrics import measure
 from pipeline.subtract.pixels import below, finish, residual
-from pipeline.subtract.planes import Layer, prepare
+from pipeline.subtract.planes import UNUSABLE, Layer, prepare
 from pipeline.subtract.saturated import restore
 from pipeline.subtract.score import score
 from pipeline.subtract.stamps import Stamps, find
 
 __all__ = ["run"]
+
+_SPARSE = {"kernel_half": 8, "stamp_half": 10, "stamp_snr": 8.0}  # 4 to 8 stars in 250 pixels
 
 
 def run(science: Exposure, template: Exposure, config: Config | None = None) -> Difference:
@@ -67,7 +69,7 @@ def run(science: Exposure, template: Exposure, config: Config | None = None) -> 
         raise SubtractionError("the science exposure has no PSF, so the difference can have none")
     layers = {"science": prepare(science, "science"), "template": prepare(template, "template")}
     _check_overlap(layers)
-    stamps = find(layers["science"], layers["template"], config)
+    stamps, config = _stamps(layers, config)
     convolved = _direction(stamps, config)
     fit = fit_kernel(stamps, convolved, science.shape, config)
     return _difference(science, template, layers, fit, config)
@@ -79,6 +81,16 @@ def _check_overlap(layers: dict[str, Layer]) -> None:
         raise SubtractionError(
             "science and template have no usable pixels in common", common=int(common.sum())
         )
+
+
+def _stamps(layers: dict[str, Layer], config: Config) -> tuple[Stamps, Config]:
+    """Find stamps; on small or empty fields smaller and fainter ones, for a smaller kernel."""
+    try:
+        return find(layers["science"], layers["template"], config), config
+    except SubtractionError:
+        smaller = {name: min(getattr(config, name), value) for name, value in _SPARSE.items()}
+        config = config.model_copy(update=smaller)
+        return find(layers["science"], layers["template"], config), config
 
 
 def _direction(stamps: Stamps, config: Config) -> str:
@@ -97,9 +109,12 @@ def _difference(
     config: Config,
 ) -> Difference:
     kernel = fit.kernel
-    masks = {"science": science.mask, "template": template.mask}
+    masks = {
+        "science": _with_holes(science.mask, layers["science"]),
+        "template": _with_holes(template.mask, layers["template"]),
+    }
     mask = propagate(masks, kernel, config.dilation_share, config.tile)
-    usable = ((mask & EXCLUDED) == 0) & ~layers["science"].bad
+    usable = (mask & EXCLUDED) == 0
     assert science.psf is not None
     source = science if kernel.convolved == "science" else template
     saturated = source.has("SAT", "BLEED")
@@ -127,6 +142,14 @@ def _difference(
         provenance={},
     )
     return Difference(exposure, significance, null_variance, _absolute(kernel, layers), metrics)
+
+
+def _with_holes(mask: Mask, layer: Layer) -> Mask:
+    """Flag pixels without a number or a positive variance that no other plane explains."""
+    holes = layer.bad & ((mask & UNUSABLE) == 0)
+    if not holes.any():
+        return mask
+    return np.where(holes, mask | bits("UNMASKEDNAN"), mask)
 
 
 @dataclass(slots=True, eq=False)
