@@ -11,7 +11,7 @@ from pipeline.errors import PixelError
 from pipeline.exposure import Exposure, FloatArray, Image, bits
 from pipeline.subtract.pixels import block_medians, bright_ratios, fill
 
-__all__ = ["Layer", "coarse_median", "prepare"]
+__all__ = ["UNUSABLE", "Layer", "coarse_median", "prepare"]
 
 UNUSABLE = bits(
     "BAD", "SAT", "CR", "NO_DATA", "UNMASKEDNAN", "BLEED", "EDGEBLEED", "STREAK", "UNLISTED"
