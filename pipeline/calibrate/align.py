@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 
 from pipeline.calibrate.astrometry import fit_astrometry, image_centre
 from pipeline.calibrate.config import Config
-from pipeline.calibrate.photometry import fit_zero_point
+from pipeline.calibrate.photometry import ZeroPoint, fit_zero_point
 from pipeline.calibrate.refcat import ReferenceStars, reference_stars
 from pipeline.calibrate.stage import Result
 from pipeline.errors import AstrometryError
-from pipeline.exposure import FloatArray, PhotoCalib
+from pipeline.exposure import NJY_ZERO_POINT, Exposure, FloatArray, PhotoCalib
 from pipeline.quantise import quantised
 from pipeline.schema import to_numpy
 
@@ -70,7 +70,7 @@ def align(result: Result, reference: pa.Table, config: Config | None = None) -> 
         flux, _sky_part(flux, flux_err[fit.detection]), stars.flux[fit.reference],
         stars.flux_err[fit.reference], max_scatter=config.max_zero_point_scatter,
     )  # fmt: skip
-    aligned = _rescaled(result, zero.njy)
+    aligned = _rescaled(result, zero, _unit(reference))
     note = (
         f"tied to a reference exposure: {len(fit)} stars, scale {zero.njy:.4f} ± {zero.err:.4f} mag"
     )
@@ -129,14 +129,22 @@ def _sky_part(flux: FloatArray, err: FloatArray) -> FloatArray:
     return np.maximum(err**2 - np.clip(flux, 0.0, None), 0.25 * err**2)
 
 
-def _rescaled(result: Result, factor: float) -> Result:
-    image, f = result.visit_image, np.float32(factor)
+def _unit(table: pa.Table) -> str:
+    """Return the unit of the fluxes of a source table."""
+    metadata = table.schema.field("psfFlux").metadata or {}
+    return str(metadata.get(b"unit", b"electron").decode())
+
+
+def _rescaled(result: Result, zero: ZeroPoint, unit: str) -> Result:
+    image, factor = result.visit_image, zero.njy
+    f = np.float32(factor)
     background = None if image.background is None else image.background * f
     visit = image.replace(
         image=image.image * f,
         variance=image.variance * np.float32(factor**2),
         background=background,
-        photo_calib=PhotoCalib(njy_per_electron=factor),
+        photo_calib=_common_scale(image, zero, unit),
+        unit=unit,
         info=replace(image.info, saturation=image.info.saturation * factor),
     )
     sources = result.sources
@@ -147,6 +155,17 @@ def _rescaled(result: Result, factor: float) -> Result:
         value = row.get(name)
         row[name] = None if value is None else float(value) * factor
     return Result(quantised(visit), sources, row, result.notes)
+
+
+def _common_scale(image: Exposure, zero: ZeroPoint, unit: str) -> PhotoCalib:
+    """Calibration after scaling: that of the reference, where it has one."""
+    scale = zero.njy
+    if image.unit == "nJy" and image.photo_calib is not None:
+        scale *= image.photo_calib.njy_per_electron
+    if unit != "nJy":
+        return PhotoCalib(njy_per_electron=scale)
+    magnitude = NJY_ZERO_POINT - 2.5 * float(np.log10(scale))
+    return PhotoCalib(magnitude, zero.err, zero.scatter, zero.n, scale)
 
 
 def _with_column(table: pa.Table, name: str, values: FloatArray) -> pa.Table:
