@@ -16,6 +16,13 @@ class Config(StageConfig):
     position_floor: float = param(
         0.05, "systematic error added to every separation", unit="arcsec", ge=0
     )
+    registration: float = param(
+        20.0,
+        "error of the registration of science and template; it moves the centroid on the"
+        " difference by the ratio of static to variable flux",
+        unit="mas",
+        ge=0,
+    )
     position_default: float = param(
         0.2, "error of a position that came without one", unit="arcsec", gt=0
     )

@@ -78,9 +78,11 @@ def test_objects_are_found_again_anywhere_on_the_sky(place: tuple[float, float])
     assert max(counts.values()) > 1
 
 
-def test_position_errors_shrink_and_their_pulls_are_unity() -> None:
+@pytest.mark.parametrize("dec0", [0.0, 60.0, -60.0, 85.0, -85.0])
+def test_position_errors_shrink_and_their_pulls_are_unity(dec0: float) -> None:
+    """The errors of right ascension include cos(dec), near the poles too."""
     rng = np.random.default_rng(2)
-    ra, dec = field(rng, 2000, 40.0, -80.0, 20000.0)
+    ra, dec = field(rng, 2000, 40.0, dec0, 20000.0)
     visits = [visit_sources(400000 + v, *scattered(rng, ra, dec), day=v) for v in range(4)]
     _, objects = replay(visits)
     assert objects.num_rows < 2010  # four sigma lose one match in three thousand
@@ -115,6 +117,39 @@ def test_rows_may_come_in_any_order_and_again() -> None:
     again, same = replay(shuffled)
     assert same.equals(objects)
     assert again.sort_by("diaSourceId").equals(sources.sort_by("diaSourceId"))
+
+
+def test_residuals_of_bright_stars_stay_with_their_star() -> None:
+    """Misaligned by 20 mas, a star 30 times its change shifts the centroid by 0.6 arcsec."""
+    rng = np.random.default_rng(6)
+    ra, dec = field(rng, 200, 150.0, -6.0, 6000.0)
+    pulled = [
+        visit_sources(
+            400000 + v, *scattered(rng, ra, dec, 0.42), day=v,
+            psfFlux=np.full(200, 1000.0), templateFlux=np.full(200, 30000.0),
+        )
+        for v in range(5)
+    ]  # fmt: skip
+    _, objects = replay(pulled)
+    assert objects.num_rows < 210
+    dark = [v.drop_columns("templateFlux") for v in pulled]
+    dark = [DIA_SOURCE.to_arrow({n: v.column(n) for n in v.column_names}) for v in dark]
+    _, split = replay(dark)
+    assert split.num_rows > 300
+
+
+def test_a_source_changes_its_own_object_only() -> None:
+    rng = np.random.default_rng(8)
+    ra, dec = field(rng, 50, 150.0, -6.0)
+    first = visit_sources(400001, *scattered(rng, ra, dec))
+    one = diaobject.run(first, DIA_OBJECT.empty(), DIA_SOURCE.empty(), processed_mjd_tai=T0)
+    second = visit_sources(400002, ra[7:8], dec[7:8], day=1)
+    two = diaobject.run(second, one.objects, one.sources, processed_mjd_tai=T0 + 1)
+    assert two.objects.num_rows == two.superseded.num_rows == 1
+    number = two.objects["diaObjectId"][0].as_py()
+    assert number == one.sources["diaSourceId"][7].as_py()
+    before = to_numpy(one.objects, "raErr")[to_numpy(one.objects, "diaObjectId") == number]
+    assert two.objects["raErr"][0].as_py() < 0.8 * before[0]
 
 
 def test_parents_and_subthreshold_rows_belong_to_nobody() -> None:
