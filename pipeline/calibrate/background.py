@@ -140,7 +140,9 @@ def _clipped_plane(values: FloatArray, weights: FloatArray) -> FloatArray:
     if keep.sum() < 64:
         thin = (slice(None), slice(None))
         keep = weights > 0
-    data, basis = values[thin][keep], _terms(values.shape, 1)[thin][keep]
+    v, u = np.linspace(-1, 1, values.shape[0]), np.linspace(-1, 1, values.shape[1])
+    columns = [np.ones(values.shape), *np.broadcast_arrays(u[None, :], v[:, None])]
+    data, basis = values[thin][keep], np.stack([c[thin][keep] for c in columns], axis=1)
     fit = np.array([np.median(data), 0.0, 0.0])
     for _ in range(8):
         residual = data - basis @ fit
@@ -148,7 +150,7 @@ def _clipped_plane(values: FloatArray, weights: FloatArray) -> FloatArray:
         width = 1.4826 * float(np.median(np.abs(residual))) + 1e-9
         inside = (residual > -3 * width) & (residual < 2 * width)
         fit = np.linalg.lstsq(basis[inside], data[inside], rcond=None)[0]
-    return np.asarray(_terms(values.shape, 1) @ fit)
+    return np.asarray(fit[0] + fit[1] * u[None, :] + fit[2] * v[:, None])
 
 
 def _terms(shape: tuple[int, ...], order: int) -> FloatArray:

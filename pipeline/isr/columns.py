@@ -1,7 +1,7 @@
 """Bad columns that no list knows, found from the pixels.
 
-A bad column is narrow, straight and long; stars are round and galaxies smooth.  The median of a
-column over a block of rows is therefore compared with the medians of the columns beside it: a
+A bad column is narrow, straight and long; stars are round and galaxies smooth.  The mean of a
+column over a block of rows is therefore compared with those of the columns beside it: a
 block that departs from *both* sides by many σ, and again in the next blocks, is a bad column.
 Columns often begin at a trap and run to the far end of the readout, so each block is judged for
 itself.
@@ -45,9 +45,8 @@ def find_columns(image: Image, variance: Image, mask: Mask, config: Config) -> _
     """
     block = min(config.column_block, image.shape[0])
     n_blocks = image.shape[0] // block
-    good = ((mask & _IGNORED) == 0) & np.isfinite(image)
-    medians, noise = _block_medians(image, variance, good, block, n_blocks)
-    significance = _significance(medians, noise)
+    means, errors = _block_means(image, variance, mask, _IGNORED, block, n_blocks)
+    significance = _significance(means, errors)
     bad = _joined(np.abs(significance) > config.column_sigma, significance, config)
     rows = np.repeat(bad, block, axis=0)
     found = np.zeros(image.shape, bool)
@@ -57,37 +56,61 @@ def find_columns(image: Image, variance: Image, mask: Mask, config: Config) -> _
 
 
 @compiled
-def _block_medians(image: Any, variance: Any, good: Any, block: int, n_blocks: int) -> Any:
-    """Median of every column in every block, and the standard error of that median."""
-    nx = image.shape[1]
-    medians = np.full((n_blocks, nx), np.nan)
+def _block_means(
+    image: Any, variance: Any, mask: Any, ignored: Any, block: int, n_blocks: int
+) -> Any:
+    """Clamped mean of every column in every block, and its standard error.
+
+    Values are clamped to 3σ round the level of the block: a star counts little, a bad column in
+    every row.
+    """
+    ny, nx = image.shape
+    means = np.full((n_blocks, nx), np.nan)
     errors = np.full((n_blocks, nx), np.nan)
-    values = np.empty(2 * block, np.float32)
     for b in range(n_blocks):
-        stop = image.shape[0] if b == n_blocks - 1 else (b + 1) * block
+        start, stop = b * block, ny if b == n_blocks - 1 else (b + 1) * block
+        level, spread = _level(image, variance, mask, ignored, start, stop)
+        low, high = level - 3 * np.sqrt(spread), level + 3 * np.sqrt(spread)
+        total, weight, count = np.zeros(nx), np.zeros(nx), np.zeros(nx)
+        for y in range(start, stop):
+            for x in range(nx):
+                if mask[y, x] & ignored == 0:
+                    total[x] += min(max(image[y, x], low), high)
+                    weight[x] += variance[y, x]
+                    count[x] += 1.0
         for x in range(nx):
-            count = 0
-            spread = 0.0
-            for y in range(b * block, stop):
-                if good[y, x]:
-                    values[count] = image[y, x]
-                    spread += variance[y, x]
-                    count += 1
-            if count >= block // 2:
-                medians[b, x] = np.median(values[:count])
-                errors[b, x] = 1.2533 * np.sqrt(spread) / count
-    return medians, errors
+            if 2 * count[x] >= block:
+                means[b, x] = total[x] / count[x]
+                errors[b, x] = np.sqrt(weight[x]) / count[x]
+    return means, errors
 
 
-def _significance(medians: FloatArray, errors: FloatArray) -> FloatArray:
+@compiled
+def _level(image: Any, variance: Any, mask: Any, ignored: Any, start: int, stop: int) -> Any:
+    """Median of good pixels and of their variance, from a sample."""
+    nx = image.shape[1]
+    values = np.empty(((stop - start) // 4 + 1) * (nx // 4 + 1), np.float64)
+    spreads = np.empty_like(values)
+    n = 0
+    for y in range(start, stop, 4):
+        for x in range(0, nx, 4):
+            if mask[y, x] & ignored == 0:
+                values[n], spreads[n] = image[y, x], variance[y, x]
+                n += 1
+    if n == 0:
+        return 0.0, 1.0
+    return np.median(values[:n]), np.median(spreads[:n])
+
+
+def _significance(means: FloatArray, errors: FloatArray) -> FloatArray:
     """Departure from both sides in σ, the smaller of the two; 0 where they disagree in sign."""
-    nx = medians.shape[1]
-    left, right = np.full(medians.shape, np.nan), np.full(medians.shape, np.nan)
+    nx = means.shape[1]
+    left, right = np.full(means.shape, np.nan), np.full(means.shape, np.nan)
     for offset, side in ((-_WIDEST - _REACH, left), (_WIDEST, right)):
-        windows = [_shifted(medians, offset + k) for k in range(_REACH + 1) if abs(offset + k) < nx]
+        windows = [_shifted(means, offset + k) for k in range(_REACH + 1) if abs(offset + k) < nx]
         side[:] = _nanmedian(np.stack(windows))
     scale = np.sqrt(errors**2 * (1 + 1.5708 / _REACH))
-    up, down = (medians - left) / scale, (medians - right) / scale
+    up, down = (means - left) / scale, (means - right) / scale
     up, down = np.where(np.isnan(up), down, up), np.where(np.isnan(down), up, down)
     agreed = np.where(up * down > 0, np.sign(up) * np.minimum(np.abs(up), np.abs(down)), 0.0)
     return np.asarray(np.nan_to_num(agreed))

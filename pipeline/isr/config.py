@@ -38,5 +38,5 @@ class Config(StageConfig):
     column_blocks: int = param(3, "such blocks that make a bad column", ge=1)
     interpolate: bool = param(True, "fill bad pixels from their neighbours")
     interpolate_reach: int = param(
-        16, "how far to look for good pixels to fill from", unit="pixel", ge=1
+        8, "how far to look for good pixels to fill from", unit="pixel", ge=1
     )

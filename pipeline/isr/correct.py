@@ -136,8 +136,9 @@ def _correct(
             spread = max(electrons, 0.0) + noise
             f = np.float64(flat[y, x])
             if f >= least_flat:
-                image[y, x] = np.float32(electrons / f)
-                variance[y, x] = np.float32(spread / (f * f))
+                inverse = 1.0 / f
+                image[y, x] = np.float32(electrons * inverse)
+                variance[y, x] = np.float32(spread * inverse * inverse)
             else:
                 image[y, x] = np.float32(np.nan)
                 variance[y, x] = np.float32(np.nan)

@@ -74,7 +74,7 @@ def ghosts(
             source.at_top != victim.at_top,
             source.at_right != victim.at_right,
         )
-    return ghost, flagged, float(np.abs(ghost).max(initial=0.0))
+    return ghost, flagged, max(float(ghost.max()), -float(ghost.min()))
 
 
 @compiled

@@ -60,19 +60,19 @@ def _bleeds(image: Any, variance: Any, mask: Any, limits: Any) -> int:
     ny, nx = mask.shape
     shortest, reach, excess2 = int(limits[0]), int(limits[1]), limits[2]
     count = 0
-    for x in range(nx):
-        y = 0
-        while y < ny:
-            if not mask[y, x] & np.uint32(_SAT):
-                y += 1
+    for start in range(ny):
+        for x in range(nx):
+            if not mask[start, x] & np.uint32(_SAT):
                 continue
-            start = y
-            while y < ny and mask[y, x] & np.uint32(_SAT):
-                y += 1
-            if y - start < shortest:
+            if start > 0 and mask[start - 1, x] & np.uint32(_SAT):
+                continue  # the run began higher up
+            end = start
+            while end + 1 < ny and mask[end + 1, x] & np.uint32(_SAT):
+                end += 1
+            if end - start + 1 < shortest:
                 continue
             low = _follow(image, variance, start, x, -1, reach, excess2)
-            high = _follow(image, variance, y - 1, x, 1, reach, excess2)
+            high = _follow(image, variance, end, x, 1, reach, excess2)
             for j in range(low, high + 1):
                 count += 0 if mask[j, x] & np.uint32(_BLEED) else 1
                 mask[j, x] |= np.uint32(_BLEED)

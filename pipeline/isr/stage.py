@@ -219,14 +219,12 @@ def _flag(work: _Work, detector: Detector, config: Config) -> None:
 
 
 def _fill(work: _Work, config: Config) -> None:
-    """Interpolate bad pixels; what is still no number has NO_DATA."""
-    nan = ~np.isfinite(work.image)
+    """Interpolate bad pixels."""
     if config.interpolate:
-        holes = (work.mask & bits("BAD") != 0) | nan
+        holes = work.mask & bits("BAD") != 0  # has everything that is not a number
         unusable = work.mask & bits("SAT", "BLEED", "EDGEBLEED") != 0
         filled = fill_holes(work.image, work.variance, holes, unusable, config.interpolate_reach)
         work.mask[filled] |= bits("INTRP")
-    work.mask[~np.isfinite(work.image)] |= bits("NO_DATA")
 
 
 def _judge(work: _Work, detector: Detector) -> None:
