@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import os
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+from pathlib import Path
+
+import pytest
+
+from harness.cli.main import execute
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny workspace with raw frames, not run; copy it before changing it."""
+    root = tmp_path_factory.mktemp("campaign") / "tiny"
+    assert execute(["init", str(root), "--profile", "tiny"]) == 0
+    assert execute(["sim", str(root), "-q", "-j", "2"]) == 0
+    return root
+
+
+@pytest.fixture(scope="session")
+def campaign(simulated: Path) -> Path:
+    """The same workspace after a run."""
+    assert execute(["run", str(simulated), "-q", "-j", "2"]) == 0
+    return simulated

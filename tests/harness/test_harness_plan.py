@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.plan import (
+    OPEN,
+    SCIENCE,
+    TEMPLATE,
+    Frame,
+    Selection,
+    assign_roles,
+    group_by_overlap,
+    overlap,
+    plan_templates,
+    reference_frames,
+)
+from harness.settings import Campaign
+
+SIDE = 0.1
+
+
+def square(ra: float, dec: float, side: float = SIDE) -> tuple[float, ...]:
+    h = 0.5 * side
+    return (ra - h, dec - h, ra + h, dec - h, ra + h, dec + h, ra - h, dec + h)
+
+
+def frame(visit: int, detector: int = 1, role: str = OPEN, ra: float = 10.0, **more: object) -> Frame:
+    corners = square(ra, 0.0) if role == OPEN else ()
+    values = {"band": "r", "field_name": "F", "mjd": 57000.0 + visit, **more}
+    return Frame(
+        visit, detector, role=role, kind="generic", path=Path(f"{visit}"), corners=corners, **values
+    )  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("shift", "expected"), [(0.0, 1.0), (0.05, 0.5), (0.09, 0.1), (0.1, 0.0), (5.0, 0.0)]
+)
+def test_overlap_of_shifted_squares_is_known(shift: float, expected: float) -> None:
+    assert overlap(square(10.0, 0.0), square(10.0 + shift, 0.0)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_overlap_does_not_depend_on_sense_or_order_and_crosses_the_meridian() -> None:
+    a, b = square(0.01, 0.0), square(-0.02, 0.01)
+    turned = (*b[6:8], *b[4:6], *b[2:4], *b[0:2])
+    assert overlap(a, b) == pytest.approx(0.63, abs=1e-3)
+    assert overlap(a, turned) == pytest.approx(overlap(a, b))
+    assert overlap(b, a) == pytest.approx(overlap(a, b), abs=1e-6)
+    east = tuple(v % 360.0 if i % 2 == 0 else v for i, v in enumerate(b))
+    assert overlap(a, east) == pytest.approx(0.63, abs=1e-3)
+
+
+def test_small_frame_inside_a_large_one_overlaps_wholly() -> None:
+    assert overlap(square(10.0, 20.0, 0.5), square(10.05, 20.05, 0.1)) == pytest.approx(1.0)
+
+
+def test_fields_are_found_on_the_sky_whatever_the_detector() -> None:
+    frames = [frame(1, 33), frame(2, 34, ra=10.05), frame(3, 25, ra=40.0), frame(4, 25, band="g")]
+    groups = [{f.visit for f in g} for g in group_by_overlap(frames, 0.2)]
+    assert sorted(groups, key=min) == [{1, 2}, {3}, {4}]
+
+
+def test_few_visits_get_templates_made_of_all_others() -> None:
+    frames = assign_roles([frame(v) for v in (1, 2, 3)], Campaign(), {(v, 1): 1.0 for v in (1, 2, 3)})
+    assert {f.role for f in frames} == {SCIENCE}
+    plans = plan_templates(frames, Campaign(), {(1, 1): 1.2, (2, 1): 1.0, (3, 1): 1.1})
+    assert {p.serves: p.inputs for p in plans} == {
+        ((1, 1),): ((2, 1), (3, 1)),
+        ((2, 1),): ((3, 1), (1, 1)),
+        ((3, 1),): ((2, 1), (1, 1)),
+    }
+    assert len({p.name for p in plans}) == 3
+
+
+def test_many_visits_set_the_sharpest_aside() -> None:
+    seeing = {(v, 1): 2.0 - 0.1 * v for v in range(1, 9)}
+    frames = assign_roles([frame(v) for v in range(1, 9)], Campaign(template_inputs=3), seeing)
+    assert [f.visit for f in frames if f.role == TEMPLATE] == [6, 7, 8]
+    (plan,) = plan_templates(frames, Campaign(template_inputs=3), seeing)
+    assert plan.inputs == ((8, 1), (7, 1), (6, 1))
+    assert [v for v, _ in plan.serves] == [1, 2, 3, 4, 5]
+
+
+def test_science_is_never_in_its_own_template() -> None:
+    for n in range(1, 12):
+        seeing = {(v, 1): 1.0 + 0.01 * v for v in range(n)}
+        frames = assign_roles([frame(v) for v in range(n)], Campaign(), seeing)
+        for plan in plan_templates(frames, Campaign(), seeing):
+            assert not set(plan.inputs) & set(plan.serves)
+
+
+def test_images_off_the_common_flux_scale_are_no_inputs_if_others_are_there() -> None:
+    seeing = {(1, 1): 1.0, (2, 1): float("inf"), (3, 1): 1.1}
+    frames = assign_roles([frame(v) for v in (1, 2, 3)], Campaign(), seeing)
+    inputs = {p.serves[0][0]: p.inputs for p in plan_templates(frames, Campaign(), seeing)}
+    assert inputs == {1: ((3, 1),), 2: ((1, 1), (3, 1)), 3: ((1, 1),)}
+
+
+def test_simulated_roles_pair_field_band_and_detector() -> None:
+    frames = [frame(v, d, TEMPLATE) for v in (1, 2) for d in (1, 2)]
+    frames += [frame(5, d, SCIENCE) for d in (1, 2)] + [frame(6, 1, SCIENCE, band="g")]
+    plans = plan_templates(frames, Campaign(), {})
+    assert [p.name for p in plans] == ["F_r_01", "F_r_02"]
+    assert plans[1].inputs == ((1, 2), (2, 2))
+    assert plans[1].serves == ((5, 2),)
+
+
+def test_reference_is_one_visit_of_the_field() -> None:
+    pairs = reference_frames([frame(v) for v in (1, 2, 3)] + [frame(9, ra=50.0)], 0.2)
+    assert pairs == {(1, 1): (2, 1), (3, 1): (2, 1)}
+
+
+def test_selection_by_number_and_time() -> None:
+    chosen = Selection(detectors=frozenset({1}), since=57002.0, until=57003.0)
+    assert [v for v in range(1, 6) if chosen.keeps(frame(v))] == [2, 3]
+    assert not chosen.keeps(frame(2, 7))
+    assert Selection().keeps(frame(1))
