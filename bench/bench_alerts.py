@@ -1,11 +1,13 @@
-"""Speed of association, summaries and alerts, on one core, as JSON lines.
+"""Speed of association, summaries and alerts, and pulls of motions, as JSON lines.
 
-Each line: name, stage, value, unit, bound, goal, holds, population.  Times are processor time.
+``speed`` (default) or ``science``.  Each line: name, stage, value, unit, bound, goal, holds, population.
+Times are processor time.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,10 +19,11 @@ import pyarrow as pa
 from astropy.wcs import WCS
 
 from pipeline import alerts, diaobject
+from pipeline.diaobject.astrometry import barycentric
 from pipeline.diaobject.matching import Sky, match
 from pipeline.diaobject.sphere import displaced
 from pipeline.exposure import Difference, Exposure, GridPsf, MatchingKernel, VisitInfo
-from pipeline.schema import DIA_FORCED_SOURCE, DIA_SOURCE
+from pipeline.schema import DIA_FORCED_SOURCE, DIA_SOURCE, to_numpy
 
 T0 = 57071.25
 
@@ -162,7 +165,63 @@ def exposure(rng: np.random.Generator, shape: tuple[int, int]) -> Exposure:
     )  # fmt: skip
 
 
+def bench_motion() -> None:
+    """Pulls of proper motion and parallax on two simulated years of 2,000 stars."""
+    rng = np.random.default_rng(20260101)
+    n, visits = 2000, 30
+    days = np.sort(rng.uniform(0, 730, visits))
+    ra, dec = displaced(np.full(n, 155.0), np.full(n, -6.0), *rng.uniform(-900, 900, (2, n)))
+    true = {
+        "pmRa": rng.normal(0, 50, n),
+        "pmDec": rng.normal(0, 50, n),
+        "parallax": rng.uniform(0, 30, n),
+    }
+    error = 0.03
+    parts = []
+    for k, day in enumerate(days):
+        shift = motion(ra, dec, true, day)
+        scatter = rng.normal(0, np.hypot(error, 0.01), (2, n))
+        at = displaced(ra, dec, *(shift + scatter))
+        parts.append(moved(n, k, T0 + day, at, error))
+    objects = diaobject.summarise(pa.concat_tables(parts), None, T0, diaobject.Config())
+    for name, values in true.items():
+        pull = (to_numpy(objects, name) - values) / to_numpy(objects, f"{name}Err")
+        off = abs(float(np.std(pull)) - 1.0)
+        report(
+            f"{name}_pull_width_off", "diaobject", off, "", 0.1, 0.05, f"{n} stars, {visits} visits"
+        )
+
+
+def motion(ra: Any, dec: Any, true: dict[str, Any], day: float) -> Any:
+    """Displacement in arcsec since the middle of the campaign."""
+    years = (day - 365.0) / 365.25
+    x, y, z = barycentric("earth", np.array([T0 + day]))[0]
+    a, d = np.radians(ra), np.radians(dec)
+    east = x * np.sin(a) - y * np.cos(a)
+    north = (x * np.cos(a) + y * np.sin(a)) * np.sin(d) - z * np.cos(d)
+    return 1e-3 * np.array(
+        [
+            true["pmRa"] * years + true["parallax"] * east,
+            true["pmDec"] * years + true["parallax"] * north,
+        ]
+    )
+
+
+def moved(n: int, k: int, time_tai: float, at: Any, error: float) -> pa.Table:
+    errors = dict.fromkeys(("raErr", "decErr", "scienceRaErr", "scienceDecErr"), error / 3600)
+    return DIA_SOURCE.to_arrow(
+        {"diaSourceId": np.arange(n) + n * k, "diaObjectId": np.arange(n),
+         "ra": at[0], "dec": at[1], "scienceRa": at[0], "scienceDec": at[1]},
+        visit=k, detector=1, midpointMjdTai=time_tai, x=0.0, y=0.0, ra_dec_Cov=0.0,
+        scienceRa_scienceDec_Cov=0.0, psfFlux=500.0, psfFluxErr=20.0, band="g", psfNdata=1,
+        trailNdata=0, dipoleNdata=0, bboxSize=21, timeProcessedMjdTai=T0, **errors,
+    )  # fmt: skip
+
+
 def main() -> None:
+    if sys.argv[1:] == ["science"]:
+        bench_motion()
+        return
     bench_association()
     bench_summaries()
     bench_alerts()
