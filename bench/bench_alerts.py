@@ -1,7 +1,7 @@
 """Speed of association, summaries and alerts, and pulls of motions, as JSON lines.
 
-``speed`` (default) or ``science``.  Each line: name, stage, value, unit, bound, goal, holds, population.
-Times are processor time.
+``speed`` (default) or ``science``.  Each line: name, stage, value, unit, bound, goal, holds,
+population.  Times are processor time.
 """
 
 from __future__ import annotations

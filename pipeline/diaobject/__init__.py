@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipeline.diaobject.bodies import summarise_bodies
 from pipeline.diaobject.config import Config
 from pipeline.diaobject.force import force
 from pipeline.diaobject.neighbours import nearest_objects
@@ -16,6 +17,7 @@ __all__ = [
     "nearest_objects",
     "run",
     "summarise",
+    "summarise_bodies",
     "with_forced",
 ]
 

@@ -15,7 +15,7 @@ from pipeline.diaobject import Config
 from pipeline.diaobject.solarsystem import predict
 from pipeline.diaobject.sphere import displaced, offsets, radec
 from pipeline.ids import pack
-from pipeline.schema import DIA_OBJECT, DIA_SOURCE, SS_EPHEMERIS, to_numpy
+from pipeline.schema import DIA_OBJECT, DIA_SOURCE, SS_EPHEMERIS, SS_SOURCE, to_numpy
 
 T0 = 57071.25
 NO_OBJECTS, NO_HISTORY = DIA_OBJECT.empty(), DIA_SOURCE.empty()
@@ -188,3 +188,41 @@ def test_coordinates_and_states_are_consistent() -> None:
     assert rows["helioRange"] == pytest.approx(side, rel=3e-3)
     assert rows["ephVmag"] == pytest.approx(20.5)
     assert rows["phaseAngle"] == pytest.approx(12.0)
+
+
+def test_bodies_are_summarised() -> None:
+    """An asteroid of known absolute magnitude, seen at two phase angles."""
+    phase, sun, here = (
+        np.array([5.0, 5.0, 20.0]),
+        np.array([2.5, 2.5, 2.6]),
+        np.array([1.6, 1.6, 1.9]),
+    )
+    half = np.tan(np.radians(phase) / 2)
+    dimming = 0.85 * np.exp(-3.33 * half**0.63) + 0.15 * np.exp(-1.87 * half**1.22)
+    magnitude = 17.0 + 5 * np.log10(sun * here) - 2.5 * np.log10(dimming)
+    flux = 10 ** (0.4 * (31.4 - magnitude))
+    sources = detections([1.0, 2.0, 3.0, 4.0], np.zeros(4))
+    replaced = {
+        "ssObjectId": [7, 7, 7, None], "psfFlux": np.append(flux, 1.0),
+        "midpointMjdTai": T0 + np.array([0.0, 1.0, 30.0, 0.0]),
+        "extendedness": [0.1, 0.2, 0.9, 0.5],
+    }  # fmt: skip
+    columns = {name: sources.column(name) for name in sources.column_names} | replaced
+    sources = DIA_SOURCE.to_arrow(columns)
+    ss = SS_SOURCE.to_arrow(
+        {"diaSourceId": sources.column("diaSourceId").slice(0, 3), "phaseAngle": phase,
+         "helioRange": sun, "topoRange": here},
+        ssObjectId=7, designation="2015 AA", eclLambda=0.0, eclBeta=0.0, galLon=0.0, galLat=0.0,
+    )  # fmt: skip
+    (row,) = diaobject.summarise_bodies(sources, ss).to_pylist()
+    assert (row["ssObjectId"], row["designation"], row["nObs"]) == (7, "2015 AA", 3)
+    assert row["arc"] == pytest.approx(30.0)
+    assert row["extendednessMedian"] == pytest.approx(0.2)
+    assert row["g_H"] == pytest.approx(17.0, abs=1e-4)
+    assert row["g_Chi2"] == pytest.approx(0.0, abs=1e-4)
+    assert (row["g_phaseAngleMin"], row["g_phaseAngleMax"]) == (5.0, 20.0)
+    assert (row["g_nObs"], row["g_nObsUsed"], row["r_nObs"]) == (3, 3, 0)
+    assert row["g_G12"] is None
+    assert row["g_slope_fit_failed"]
+    assert row["r_H"] is None
+    assert diaobject.summarise_bodies(sources.slice(3), ss).num_rows == 0
