@@ -9,7 +9,7 @@ where there are too few visits to set any aside every unit gets a template made 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -259,16 +259,33 @@ def _same_field(a: Frame, b: Frame, least: float) -> bool:
     return a.band == b.band and _meets(a, b, least)
 
 
-def reference_frames(frames: Sequence[Frame], least: float) -> dict[Unit, Unit]:
+def reference_frames(
+    frames: Sequence[Frame], least: float, unfit: Collection[Unit] = ()
+) -> dict[Unit, Unit]:
     """Pair every frame without a reference catalogue with the frame it is aligned to.
 
-    The reference is the middle visit of the field in time.  Frames that are their own reference
-    are not in the result.
+    Parameters
+    ----------
+    frames : sequence of Frame
+        With corners.
+    least : float
+        Overlap that makes two frames neighbours.
+    unfit : collection of Unit
+        Frames that failed and cannot be a reference.
+
+    Returns
+    -------
+    dict of Unit to Unit
+        Frames that are their own reference are not in it.  The reference is the visit nearest to
+        the middle of the field's visits of which no frame is unfit.
     """
     pairs: dict[Unit, Unit] = {}
+    bad = {visit for visit, _ in unfit}
     for group in group_by_overlap(frames, least):
         visits = sorted({f.visit for f in group}, key=lambda v: _time_of(group, v))
-        first = visits[len(visits) // 2]
+        middle = len(visits) // 2
+        outward = sorted(range(len(visits)), key=lambda i: (abs(i - middle), i))
+        first = next((visits[i] for i in outward if visits[i] not in bad), visits[middle])
         anchors = [f for f in group if f.visit == first]
         for frame in group:
             if frame.visit == first:

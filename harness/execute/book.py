@@ -77,6 +77,10 @@ class Book:
         row = self._units.get((visit, detector, stage, template_id))
         return str(row["status"]) if row else ""
 
+    def failed(self, visit: int, detector: int, stages: Sequence[str]) -> bool:
+        """Return whether any of some stages of a unit is recorded as failed."""
+        return any(self.status(visit, detector, stage) == FAILED for stage in stages)
+
     def recorded(self, visit: int, detector: int, stage: str) -> Mapping[str, Any] | None:
         """Return the recorded row of a unit."""
         return self._units.get((visit, detector, stage, None))

@@ -158,13 +158,13 @@ class Campaign:
         """Frames that are aligned to another one, for want of a reference catalogue."""
         if self.space.refcat.is_file():
             return {}
-        return reference_frames(list(self.frames.values()), self.settings.campaign.overlap)
+        unfit = {u for u in self.frames if self.book.failed(*u, ("isr", "calibrate"))}
+        least = self.settings.campaign.overlap
+        return reference_frames(list(self.frames.values()), least, unfit)
 
     def _visit_images(self) -> None:
-        references = self._references()
         wanted = [f for f in self.frames.values() if f.unit in self.chosen]
-        anchors = {references[f.unit] for f in wanted if f.unit in references}
-        wanted += [self.frames[unit] for unit in sorted(anchors - self.chosen)]
+        references = self._anchored(wanted)
         first = [f for f in wanted if f.unit not in references]
         self._phase("visit image", [self._image_order(f, None) for f in first])
         rest = [f for f in wanted if f.unit in references]
@@ -173,6 +173,18 @@ class Campaign:
             orders = [self._image_order(f, references[f.unit]) for f in usable]
             lost = [f.unit for f in rest if f not in usable]
             self._phase("aligned image", orders, _blocked(lost, "isr", "its reference failed"))
+
+    def _anchored(self, wanted: Sequence[Frame]) -> dict[Unit, Unit]:
+        """Make the reference frames, and others in their place where one fails."""
+        tried: set[Unit] = set()
+        while True:
+            references = self._references()
+            anchors = {references[f.unit] for f in wanted if f.unit in references} - tried
+            if not anchors:
+                return references
+            orders = [self._image_order(self.frames[unit], None) for unit in sorted(anchors)]
+            self._phase("reference", orders, final=False)
+            tried |= anchors
 
     def _templates(self) -> list[TemplatePlan]:
         """Plan all templates; make those of the chosen units."""
@@ -320,12 +332,19 @@ class Campaign:
     # -- bookkeeping -------------------------------------------------------------------------
 
     def _phase(
-        self, label: str, orders: Sequence[Order], troubled: Sequence[StageRecord] = ()
+        self,
+        label: str,
+        orders: Sequence[Order],
+        troubled: Sequence[StageRecord] = (),
+        *,
+        final: bool = True,
     ) -> int:
         """Perform what must be, count what need not be, record what cannot be.
 
-        Returns the number of orders performed.
+        Returns the number of orders performed.  Troubles of a phase that is not final are not
+        troubles of the run, since something else will be tried.
         """
+        before = list(self.summary.troubles)
         standings = [(order, self.book.standing(order, retry=self.retry)) for order in orders]
         todo = [order for order, standing in standings if standing.status == TODO]
         self._start(label, len(orders) + len({(t.visit, t.detector) for t in troubled}))
@@ -341,6 +360,8 @@ class Campaign:
             self._promised |= {(*o.unit, o.template_id) for o in todo}
         else:
             self._perform(label, todo)
+        if not final:
+            self.summary.troubles = before
         self.display.finish()
         return 0 if self.executor is None else len(todo)
 

@@ -26,7 +26,9 @@ def square(ra: float, dec: float, side: float = SIDE) -> tuple[float, ...]:
     return (ra - h, dec - h, ra + h, dec - h, ra + h, dec + h, ra - h, dec + h)
 
 
-def frame(visit: int, detector: int = 1, role: str = OPEN, ra: float = 10.0, **more: object) -> Frame:
+def frame(
+    visit: int, detector: int = 1, role: str = OPEN, ra: float = 10.0, **more: object
+) -> Frame:
     corners = square(ra, 0.0) if role == OPEN else ()
     values = {"band": "r", "field_name": "F", "mjd": 57000.0 + visit, **more}
     return Frame(
@@ -38,7 +40,9 @@ def frame(visit: int, detector: int = 1, role: str = OPEN, ra: float = 10.0, **m
     ("shift", "expected"), [(0.0, 1.0), (0.05, 0.5), (0.09, 0.1), (0.1, 0.0), (5.0, 0.0)]
 )
 def test_overlap_of_shifted_squares_is_known(shift: float, expected: float) -> None:
-    assert overlap(square(10.0, 0.0), square(10.0 + shift, 0.0)) == pytest.approx(expected, abs=1e-4)
+    assert overlap(square(10.0, 0.0), square(10.0 + shift, 0.0)) == pytest.approx(
+        expected, abs=1e-4
+    )
 
 
 def test_overlap_does_not_depend_on_sense_or_order_and_crosses_the_meridian() -> None:
@@ -62,7 +66,9 @@ def test_fields_are_found_on_the_sky_whatever_the_detector() -> None:
 
 
 def test_few_visits_get_templates_made_of_all_others() -> None:
-    frames = assign_roles([frame(v) for v in (1, 2, 3)], Campaign(), {(v, 1): 1.0 for v in (1, 2, 3)})
+    frames = assign_roles(
+        [frame(v) for v in (1, 2, 3)], Campaign(), {(v, 1): 1.0 for v in (1, 2, 3)}
+    )
     assert {f.role for f in frames} == {SCIENCE}
     plans = plan_templates(frames, Campaign(), {(1, 1): 1.2, (2, 1): 1.0, (3, 1): 1.1})
     assert {p.serves: p.inputs for p in plans} == {
@@ -109,6 +115,12 @@ def test_simulated_roles_pair_field_band_and_detector() -> None:
 def test_reference_is_one_visit_of_the_field() -> None:
     pairs = reference_frames([frame(v) for v in (1, 2, 3)] + [frame(9, ra=50.0)], 0.2)
     assert pairs == {(1, 1): (2, 1), (3, 1): (2, 1)}
+
+
+def test_another_frame_takes_the_place_of_an_unfit_reference() -> None:
+    frames = [frame(v) for v in (1, 2, 3)]
+    assert reference_frames(frames, 0.2, {(2, 1)}) == {(2, 1): (1, 1), (3, 1): (1, 1)}
+    assert reference_frames(frames, 0.2, {(1, 1)}) == {(1, 1): (2, 1), (3, 1): (2, 1)}
 
 
 def test_selection_by_number_and_time() -> None:

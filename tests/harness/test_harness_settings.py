@@ -28,7 +28,7 @@ def test_every_value_is_written_with_its_help(tmp_path: Path) -> None:
 def test_unknown_key_names_file_key_and_the_nearest_known_one(tmp_path: Path) -> None:
     path = tmp_path / "nightjar.toml"
     path.write_text("[subtract]\nkernel_hafl = 9\n")
-    with pytest.raises(ConfigError, match="kernel_hafl.*did you mean subtract.kernel_half") as err:
+    with pytest.raises(ConfigError, match=r"kernel_hafl.*did you mean subtract.kernel_half") as err:
         Settings.load(path)
     assert str(path) in str(err.value)
 
