@@ -82,8 +82,12 @@ def open_fits(
         warnings.simplefilter("ignore", fits.verify.VerifyWarning)
         warnings.filterwarnings("error", "File may have been truncated", AstropyUserWarning)
         try:
-            # A memory map would keep a replaced product alive and gains nothing on RICE.
-            with fits.open(path, memmap=False, disable_image_compression=raw_tables) as hdus:
+            # A memory map would keep a replaced product alive and gains nothing on RICE; a stream
+            # of our own is closed even if astropy gives up halfway through opening.
+            with (
+                path.open("rb") as stream,
+                fits.open(stream, memmap=False, disable_image_compression=raw_tables) as hdus,
+            ):
                 _check_length(hdus, path)
                 yield hdus
         except AstropyUserWarning as err:
