@@ -75,6 +75,7 @@ def _document(summary: Summary) -> dict[str, Any]:
     return {
         "exit_code": summary.exit_code,
         "phases": {label: dict(counts) for label, counts in summary.counts.items()},
+        "instrumental": summary.instrumental,
         "troubles": [t.row() for t in _finite(summary.troubles)],
         "reasons": [
             {"phase": p, "visit": v, "detector": d, "template": t, "reason": r}
@@ -101,6 +102,11 @@ def _show(summary: Summary, *, dry_run: bool, explain: bool) -> None:
     for label, counts in summary.counts.items():
         words = ", ".join(f"{n} {status}" for status, n in counts.items()) or "nothing to do"
         typer.echo(f"{label:<12} {words}")
+    if summary.instrumental:
+        typer.echo(
+            f"fluxes of {summary.instrumental} difference images are instrumental: there is no "
+            "zero point, so their tables and alerts hold electrons where the schema says nJy"
+        )
     total = sum(sum(counts.values()) for counts in summary.counts.values())
     troubles = f"; {len(summary.troubles)} stages failed or blocked" if summary.troubles else ""
     typer.echo(f"{verb}: {total} units{troubles}")

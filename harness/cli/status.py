@@ -63,6 +63,9 @@ def _state(path: Path) -> dict[str, Any]:
             "run": _last_run(catalog),
             "stages": stages,
             "troubles": catalog.rows(_TROUBLES),
+            "instrumental": catalog.value(
+                "SELECT count(*) FROM difference_image WHERE unit <> 'nJy'"
+            ),
             "rows": {table: catalog.count(table) for table in _TABLES},
         }
 
@@ -88,6 +91,10 @@ def _show(document: dict[str, Any]) -> None:
     typer.echo(f"last run {run['runId']}: {run['status']}, software {run['softwareVersion']}\n")
     show_table(document["stages"])
     typer.echo("\n" + ", ".join(f"{n} {table}" for table, n in document["rows"].items()))
+    if document["instrumental"]:
+        typer.echo(
+            f"{document['instrumental']} difference images have no zero point: electrons, not nJy"
+        )
     if document["troubles"]:
         typer.echo("")
         show_table(document["troubles"])

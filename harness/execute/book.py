@@ -81,6 +81,10 @@ class Book:
         """Return whether any of some stages of a unit is recorded as failed."""
         return any(self.status(visit, detector, stage) == FAILED for stage in stages)
 
+    def instrumental(self) -> int:
+        """Count the difference images that have no zero point."""
+        return int(self.catalog.value("SELECT count(*) FROM difference_image WHERE unit <> 'nJy'"))
+
     def recorded(self, visit: int, detector: int, stage: str) -> Mapping[str, Any] | None:
         """Return the recorded row of a unit."""
         return self._units.get((visit, detector, stage, None))

@@ -58,11 +58,14 @@ class Summary:
         Everything that is not done, in order.
     reasons : list of tuple
         Phase, visit, detector, template and why it is (or would be) done.
+    instrumental : int
+        Difference images without a zero point: their fluxes are electrons instead of nJy.
     """
 
     counts: dict[str, Counter[str]] = field(default_factory=dict)
     troubles: list[StageRecord] = field(default_factory=list)
     reasons: list[tuple[str, int, int, str | None, str]] = field(default_factory=list)
+    instrumental: int = 0
 
     @property
     def exit_code(self) -> int:
@@ -131,6 +134,7 @@ class Campaign:
         if self._phase("forced", association.forced_orders()):
             association.refresh_forced_means()
         self._phase("alerts", association.alert_orders())
+        self.summary.instrumental = self.book.instrumental()
         return self.summary
 
     # -- phases ------------------------------------------------------------------------------
