@@ -20,6 +20,7 @@ from harness.catalog import Catalog
 from harness.execute.book import Book
 from harness.execute.campaign import Campaign, Summary
 from harness.execute.pool import open_executor
+from harness.execute.warm import compile_loops
 from harness.hashes import combine
 from harness.ledger import now_mjd_tai
 from harness.log import Logbook
@@ -115,6 +116,7 @@ def run_campaign(
         display = stack.enter_context(open_progress(quiet=quiet))
         if dry_run:
             return Campaign(book, None, display, None, selection, cards).run()
+        compile_loops(display.say)
         execution = settings.execution
         workers = open_executor(execution.executor, jobs or execution.jobs, execution.attempts)
         logbook = stack.enter_context(Logbook(space.logs / f"{_stamp()}-run.jsonl", run=run_id))
