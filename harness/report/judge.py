@@ -18,7 +18,7 @@ from harness.verify.loader import TESTCASES, load_spec
 from harness.verify.measurement import Evidence
 from harness.verify.pin import pin
 from harness.verify.replay import replay
-from harness.verify.sampling import requests_of
+from harness.verify.sampling import requests_of, start_measuring
 from harness.workspace import Workspace
 
 __all__ = ["Judgement", "judge_workspace"]
@@ -93,6 +93,7 @@ def judge_workspace(
         if not wanted or any(f"{c.id}/{i.id}/{k.id}".startswith(w) for w in wanted)
     ]
     context.memory["requests"] = requests_of(context, selected)
+    start_measuring(context, context.memory["requests"])
     results = judge_cases(spec, context, only=wanted, progress=progress)
     sheets: dict[str, list[dict[str, Any]]] = {}
     figures: tuple[Evidence, ...] = ()

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from harness.verify.bounds import Bound
     from harness.verify.context import Context, Unit
 
-__all__ = ["Request", "combine", "measure_images", "requests_of", "template_records"]
+__all__ = [
+    "Request",
+    "combine",
+    "measure_images",
+    "requests_of",
+    "start_measuring",
+    "template_records",
+]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -81,33 +88,89 @@ def measure_images(
     mapping of Request to mapping of (visit, detector) to Sample or str
         Units whose product is absent are left out: that is another check's finding.
     """
-    metrics = load_metrics()
     wanted = sorted(set(requests))
-    memory: dict[Any, Outcome] = context.memory.setdefault("samples", {})
+    start_measuring(context, wanted)
+    samples: dict[_Key, Outcome] = context.memory.setdefault("samples", {})
+    for batch in context.memory.pop("flying", []):
+        for request, outcome in batch.outcomes().items():
+            samples[batch.keys[request]] = outcome
+    return {
+        request: {
+            place: samples[key] for place, key in _keys(context, request).items() if key in samples
+        }
+        for request in wanted
+    }
+
+
+def start_measuring(context: Context, requests: Iterable[Request]) -> None:
+    """Begin to measure in other processes; `measure_images` collects what has become of it.
+
+    Parameters
+    ----------
+    context : Context
+        The campaign.
+    requests : iterable of Request
+        What will be asked for; what is known already or under way is left alone.
+    """
+    flying: list[_Batch] = context.memory.setdefault("flying", [])
+    known = set(context.memory.setdefault("samples", {}))
+    known |= {key for batch in flying for key in batch.keys.values()}
+    todo: dict[_Place, dict[Request, _Key]] = defaultdict(dict)
+    for request in sorted(set(requests)):
+        for place, key in _keys(context, request).items():
+            if key not in known:
+                todo[place][request] = key
+    if not todo:
+        return
     templates = template_records(context)
-    results: dict[Request, dict[tuple[int, int], Outcome]] = {r: {} for r in wanted}
-    todo: dict[tuple[int, int], list[Request]] = defaultdict(list)
-    keys: dict[tuple[Request, tuple[int, int]], Any] = {}
-    for request in wanted:
-        found = metrics[request.metric]
-        for unit in context.expected(found.product):
-            place = (unit.visit, unit.detector)
-            if not context.product(found.product, unit).is_file():
-                continue
-            key = (
-                request,
-                place,
-                _state(context, found, unit, templates.get(place, TemplateRecord())),
-            )
-            keys[request, place] = key
-            if key in memory:
-                results[request][place] = memory[key]
-            else:
-                todo[place].append(request)
-    for place, samples in _run(context, todo, templates):
-        for request, outcome in samples.items():
-            results[request][place] = memory[keys[request, place]] = outcome
-    return results
+    pool = _pool(min(context.jobs, len(todo)))
+    for place, keys in sorted(todo.items()):
+        record = templates.get(place, TemplateRecord())
+        job = (context.space.root, place, context.camera_name, record, sorted(keys))
+        flying.append(_Batch(keys, pool.submit(_measure_unit, job) if pool else job))
+    if pool:
+        pool.shutdown(wait=False)
+
+
+_Place = tuple[int, int]
+_Key = tuple[Any, ...]
+_Job = tuple[Path, _Place, str, TemplateRecord, list[Request]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """All requests of one unit, under way in another process or still to be done here."""
+
+    keys: dict[Request, _Key]
+    work: Future[dict[Request, Outcome]] | _Job
+
+    def outcomes(self) -> dict[Request, Outcome]:
+        return self.work.result() if isinstance(self.work, Future) else _measure_unit(self.work)
+
+
+def _pool(processes: int) -> ProcessPoolExecutor | None:
+    if processes < 2:
+        return None
+    context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
+    return ProcessPoolExecutor(processes, mp_context=context)
+
+
+def _keys(context: Context, request: Request) -> dict[_Place, _Key]:
+    """Identify the sample of every unit that has the product, by the state of its files."""
+    metric = load_metrics()[request.metric]
+    templates = context.memory.get("templates")
+    if templates is None:
+        templates = context.memory["templates"] = template_records(context)
+    return {
+        (u.visit, u.detector): (
+            request,
+            u.visit,
+            u.detector,
+            _state(context, metric, u, templates.get((u.visit, u.detector), TemplateRecord())),
+        )
+        for u in context.expected(metric.product)
+        if context.product(metric.product, u).is_file()
+    }
 
 
 def template_records(context: Context) -> dict[tuple[int, int], TemplateRecord]:
@@ -156,32 +219,7 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     return (stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
-def _run(
-    context: Context,
-    todo: Mapping[tuple[int, int], list[Request]],
-    templates: Mapping[tuple[int, int], TemplateRecord],
-) -> Iterable[tuple[tuple[int, int], dict[Request, Outcome]]]:
-    jobs = [
-        (
-            context.space.root,
-            place,
-            context.camera_name,
-            templates.get(place, TemplateRecord()),
-            requests,
-        )
-        for place, requests in sorted(todo.items())
-    ]
-    if context.jobs < 2 or len(jobs) < 2:
-        yield from map(_measure_unit, jobs)
-        return
-    spawn = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
-    with ProcessPoolExecutor(min(context.jobs, len(jobs)), mp_context=spawn) as pool:
-        yield from pool.map(_measure_unit, jobs)
-
-
-def _measure_unit(
-    job: tuple[Path, tuple[int, int], str, TemplateRecord, list[Request]],
-) -> tuple[tuple[int, int], dict[Request, Outcome]]:
+def _measure_unit(job: _Job) -> dict[Request, Outcome]:
     root, place, camera, template, requests = job
     metrics = load_metrics()
     view = View(root, *place, camera, template)
@@ -192,7 +230,7 @@ def _measure_unit(
             samples[request] = metrics[request.metric].function(view, **arguments)
         except Exception as err:  # told for this unit; the others are measured all the same
             samples[request] = f"{type(err).__name__}: {' '.join(str(err).split())}"
-    return place, samples
+    return samples
 
 
 def combine(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,9 @@ from pipeline import io
 from pipeline.camera import Camera, Detector
 from pipeline.exposure import Difference, Exposure, RawFrame
 
-__all__ = ["Artefacts", "TemplateRecord", "View"]
+__all__ = ["Artefacts", "TemplateRecord", "View", "remember"]
+
+_T = TypeVar("_T")
 
 _Columns = Mapping[str, npt.NDArray[Any]]
 
@@ -58,6 +60,15 @@ class Artefacts:
         """Return a boolean image, true where any of the artefacts lies; unknown names are empty."""
         value = sum(1 << self.planes[n] for n in names if n in self.planes)
         return np.asarray((self.bits & self.bits.dtype.type(value)) != 0)
+
+
+def remember(view: Any, name: str, make: Callable[[], _T]) -> _T:
+    """Compute something once per view and share it between metrics."""
+    memory = vars(view).setdefault("memory", {})
+    if name not in memory:
+        memory[name] = make()
+    found: _T = memory[name]
+    return found
 
 
 class View:

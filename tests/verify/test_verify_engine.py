@@ -173,7 +173,8 @@ def _flipped(data):
 
 def test_headers(context):
     kind = {"header": {"product": "visit_image", "hdus": ["IMAGE", "KERNEL"],
-                       "cards": {"VISIT": {"type": "int"}, "BAND": {"matches": "[ri]"}}}}  # fmt: skip
+                       "cards": {"VISIT": {"type": "int"},
+                                            "BAND": {"matches": "[ri]"}}}}  # fmt: skip
 
     got = judged(context, kind)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -11,7 +14,8 @@ from harness.verify.measurement import Evidence, Measurement
 
 if TYPE_CHECKING:
     from harness.verify.bounds import Bound
-    from harness.verify.context import Context
+    from harness.verify.context import Context, Unit
+    from pipeline.alerts.check import Check
 
 __all__ = ["Alert"]
 
@@ -28,6 +32,7 @@ class Alert(Kind):
 
     assertions: list[str] = Field(default=[])
     count: bool = False
+    cutouts_every: int = 1
 
     @property
     def unit(self) -> str:
@@ -59,21 +64,11 @@ class Alert(Kind):
         return Measurement(len(failing), files, failing=tuple(failing))
 
     def _asserted(self, context: Context) -> Measurement:
-        from pipeline import alerts
-
         tested = failed = 0
         rows: dict[str, list[object]] = {}
         failing = []
-        memory = context.memory.setdefault("alerts", {})
-        for unit in context.expected("alerts"):
-            path = context.product("alerts", unit)
-            if not path.is_file():
-                continue
-            stat = path.stat()
-            key = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
-            if key not in memory:
-                memory[key] = list(alerts.check(path))
-            for found in memory[key]:
+        for unit, outcome in self._outcomes(context):
+            for found in outcome:
                 if self.assertions and found.id not in self.assertions:
                     continue
                 row = rows.setdefault(found.id, [found.id, 0, 0, ""])
@@ -90,3 +85,33 @@ class Alert(Kind):
         columns = ["assertion", "tested", "failed", "worst"]
         table = Evidence("assertions", "table", {"columns": columns, "rows": list(rows.values())})
         return Measurement(failed, tested, failing=tuple(failing), evidence=(table,))
+
+    def _outcomes(self, context: Context) -> list[tuple[Unit, Check]]:
+        """Check every container, in a few processes; remembered by the state of the files."""
+        memory = context.memory.setdefault("alerts", {})
+        paths = {u: context.product("alerts", u) for u in context.expected("alerts")}
+        keys = {u: (*_stamp(p), self.cutouts_every) for u, p in paths.items() if p.is_file()}
+        todo = [u for u, key in keys.items() if key not in memory]
+        jobs = [(paths[u], self.cutouts_every) for u in todo]
+        for unit, outcome in zip(todo, _checked(jobs, context.jobs), strict=True):
+            memory[keys[unit]] = outcome
+        return [(u, memory[key]) for u, key in keys.items()]
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _checked(jobs: list[tuple[Path, int]], processes: int) -> list[Check]:
+    if processes < 2 or len(jobs) < 2:
+        return [_check(j) for j in jobs]
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context) as pool:
+        return list(pool.map(_check, jobs))
+
+
+def _check(job: tuple[Path, int]) -> Check:
+    from pipeline import alerts
+
+    return alerts.check(job[0], cutouts_every=job[1])

@@ -9,91 +9,43 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from astropy.io import fits
-from scipy import ndimage, signal
+from scipy import signal
 
 from harness.hashes import file_hash
 from harness.verify.metrics import Sample, metric
 from harness.verify.robust import mad_std, median_error
 from harness.verify.stamps import isolated, star_fits
-from harness.verify.view import View
-from pipeline.exposure import Exposure, MatchingKernel, bits
+from harness.verify.view import View, remember
+from pipeline.exposure import Exposure, MatchingKernel, bits, polynomial_terms
 
 __all__: list[str] = []
 
-_SMOOTH = 8.0  # pixel; above the scale on which decorrelation changes anything
 _UNUSABLE = ("BAD", "SAT", "CR", "EDGE", "NO_DATA", "BLEED", "EDGEBLEED", "SAT_TEMPLATE", "INTRP")
 
 
 @metric(
     "kernel_mismatch",
-    unit="",
+    unit="%",
     product="difference",
     reads=("difference", "visit_image", "warped"),
     reduce="worst",
 )
-def kernel_mismatch(view: View) -> Sample:
-    """Rms of difference − (science − kernel ⊗ template − background) after smoothing, over its own.
+def kernel_mismatch(view: View, radius: float = 4.0) -> Sample:
+    """Measure how far the difference is from that made anew, at stars, in % of their flux.
 
-    Decorrelation multiplies every spatial frequency by a factor that tends to one at the lowest,
-    so that the two must agree once both are smoothed.
+    Decorrelation rearranges the noise but leaves sums over a few pixels alone: at every bright star
+    the sum of the stored difference must be that of science − kernel ⊗ template − background.
+    The number is the median of the absolute deviations.
     """
-    difference = view.difference
-    model, _ = _plain_difference(view)
-    exposure = difference.exposure
-    masks = exposure.mask | view.visit_image.mask | view.warped.mask
-    used = (masks & bits(*_UNUSABLE)) == 0
-    used &= np.isfinite(model) & np.isfinite(exposure.image)
-    stored = _smoothed(exposure.image, used)
-    again = _smoothed(model, used)
-    inside = ndimage.binary_erosion(used[::4, ::4], iterations=2)
-    a, b = stored[::4, ::4][inside], again[::4, ::4][inside]
-    if len(a) < 500:
+    stored = view.difference.exposure.image
+    found = [
+        abs(_disc(remade, *middle, radius, 0.0) - _disc(stored, x, y, radius, 0.0))
+        / _disc(matched, *middle, radius, 0.0)
+        for x, y, remade, matched, middle in _remade_stars(view)
+    ]
+    if len(found) < 8:
         return Sample(float("nan"), 0)
-    return Sample(float(np.std(a - b) / np.std(a)), len(a))
-
-
-def _plain_difference(view: View) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Difference made anew from the stored kernel, not decorrelated, and what was subtracted."""
-    science, template, kernel = view.visit_image, view.warped, view.difference.kernel
-    if kernel.convolved == "template":
-        first, second = science.image.astype(float), _convolve(template, kernel)
-    else:
-        first, second = _convolve(science, kernel), template.image.astype(float)
-    return first - second - _background(kernel, science.shape), second
-
-
-def _convolve(exposure: Exposure, kernel: MatchingKernel) -> npt.NDArray[np.float64]:
-    """Convolve with the spatially varying kernel, one basis function at a time."""
-    image = np.nan_to_num(exposure.image).astype(np.float32)
-    ny, nx = image.shape
-    total = np.zeros(image.shape)
-    grids = _terms(kernel.order, image.shape)
-    # Σ_t T_t(x, y) (image ⊗ Σ_i c_it B_i): one convolution per spatial term.
-    for term, grid in enumerate(grids):
-        shape = np.tensordot(kernel.coefficients[:, term], kernel.basis, axes=1).astype(np.float32)
-        total += grid * signal.oaconvolve(image, shape, mode="same")[:ny, :nx]
-    return total
-
-
-def _terms(order: int, shape: tuple[int, int]) -> list[npt.NDArray[np.float64]]:
-    v, u = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
-    return [u ** (d - k) * v**k for d in range(order + 1) for k in range(d + 1)]
-
-
-def _background(kernel: MatchingKernel, shape: tuple[int, int]) -> npt.NDArray[np.float64]:
-    order = int((np.sqrt(8 * len(kernel.background) + 1) - 3) / 2 + 0.5)
-    if not len(kernel.background):
-        return np.zeros(shape)
-    grids = _terms(order, shape)
-    return np.asarray(sum(c * g for c, g in zip(kernel.background, grids, strict=True)))
-
-
-def _smoothed(
-    image: npt.NDArray[np.float64] | npt.NDArray[np.float32], used: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.float64]:
-    filled = np.where(used, image, 0.0).astype(np.float64)
-    weight = ndimage.gaussian_filter(used.astype(np.float32), _SMOOTH)
-    return np.asarray(ndimage.gaussian_filter(filled, _SMOOTH) / np.maximum(weight, 0.05))
+    return Sample(100.0 * float(np.median(found)), len(found))
 
 
 @metric(
@@ -103,12 +55,14 @@ def _smoothed(
     reads=("difference", "visit_image", "warped"),
     reduce="mean",
 )
-def kernel_flux_error(view: View, snr_min: float = 50.0, radius: float = 5.0) -> Sample:
+def kernel_flux_error(view: View, radius: float = 5.0) -> Sample:
     """Flux of stars on the science image over the matched template, minus one, in percent."""
-    stars = _peaks(view.visit_image, view.warped, snr_min)
-    left, subtracted = _plain_difference(view)
-    pairs = [(_disc(left, x, y, radius), _disc(subtracted, x, y, radius, 0.0)) for x, y in stars]
-    error = np.array([a / b for a, b in pairs if b > 0])
+    error = np.array(
+        [
+            _disc(remade, *middle, radius) / _disc(matched, *middle, radius, 0.0)
+            for *_, remade, matched, middle in _remade_stars(view)
+        ]
+    )
     error = error[np.isfinite(error)]
     error = error[np.abs(error - np.median(error)) < 5 * mad_std(error)] if len(error) else error
     if len(error) < 8:
@@ -116,13 +70,53 @@ def kernel_flux_error(view: View, snr_min: float = 50.0, radius: float = 5.0) ->
     return Sample(100.0 * float(np.median(error)), len(error), 100.0 * float(median_error(error)))
 
 
+_Star = tuple[float, float, npt.NDArray[Any], npt.NDArray[Any], tuple[float, float]]
+
+
+def _remade_stars(view: View, half: int = 14) -> list[_Star]:
+    """Return difference and matched template round bright stars, made anew from the stored kernel.
+
+    Each entry is x, y, remade difference, what was subtracted and the place of the star in them.
+    """
+    kernel = view.difference.kernel
+    science, template = view.visit_image.image, view.warped.image
+    reach = half + kernel.basis.shape[-1] // 2
+    ny, nx = science.shape
+    stars = []
+    for x, y in remember(view, "peaks", lambda: _peaks(view.visit_image, view.warped, 50.0)):
+        if not (reach < x < nx - reach - 1 and reach < y < ny - reach - 1):
+            continue
+        box = (slice(int(y) - reach, int(y) + reach + 1), slice(int(x) - reach, int(x) + reach + 1))
+        first, second = science[box].astype(float), template[box].astype(float)
+        if not (np.isfinite(first).all() and np.isfinite(second).all()):
+            continue
+        shape = kernel.at(x, y)
+        edge = slice(reach - half, reach + half + 1)
+        if kernel.convolved == "template":
+            second = signal.fftconvolve(second, shape, mode="same")
+        else:
+            first = signal.fftconvolve(first, shape, mode="same")
+        remade = (first - second)[edge, edge] - _background_at(kernel, x, y)
+        stars.append((x, y, remade, second[edge, edge], (float(half), float(half))))
+    return stars
+
+
+def _background_at(kernel: MatchingKernel, x: float, y: float) -> float:
+    order = int((np.sqrt(8 * len(kernel.background) + 1) - 3) / 2 + 0.5)
+    if not len(kernel.background):
+        return 0.0
+    return float(polynomial_terms(x, y, kernel.shape, order)[0] @ kernel.background)
+
+
 def _peaks(science: Exposure, template: Exposure, snr_min: float) -> npt.NDArray[np.float64]:
     """Bright isolated peaks that are clean in both images."""
-    noise = np.sqrt(np.median(science.variance[science.mask == 0]))
+    noise = float(np.sqrt(np.median(science.variance[::8, ::8])))
     image = np.nan_to_num(science.image)
-    local = (image == ndimage.maximum_filter(image, 9)) & (image > 0.12 * snr_min * noise)
-    local &= (science.mask & bits(*_UNUSABLE)) == 0
-    y, x = np.nonzero(local)
+    clean = (science.mask & bits(*_UNUSABLE)) == 0
+    y, x = np.nonzero(clean & (image > 0.12 * snr_min * noise))
+    pixels = [(int(c), int(r)) for c, r in zip(x, y, strict=True)]
+    peak = np.array([image[r, c] >= _around(image, c, r).max() for c, r in pixels])
+    y, x = (y[peak], x[peak]) if len(peak) else (y, x)
     everything = np.stack([x, y], axis=1).astype(float)
     if not len(everything):
         return everything
@@ -131,6 +125,10 @@ def _peaks(science: Exposure, template: Exposure, snr_min: float) -> npt.NDArray
     order = np.argsort(-image[y, x], kind="stable")
     kept = [i for i in order if alone[i] and not _touches(bad, int(x[i]), int(y[i]))]
     return everything[kept[:200]]
+
+
+def _around(image: npt.NDArray[Any], x: int, y: int, half: int = 4) -> npt.NDArray[Any]:
+    return image[max(y - half, 0) : y + half + 1, max(x - half, 0) : x + half + 1]
 
 
 def _touches(bad: npt.NDArray[np.bool_], x: int, y: int, half: int = 12) -> bool:

@@ -102,7 +102,7 @@ def saturated_unmasked(view: View) -> Sample:
 def bad_columns_unmasked(view: View, sigma: float = 8.0) -> Sample:
     """Unmasked columns, in quarters of their length, that stand out from their neighbours."""
     image = view.visit_image
-    pixels = np.where(image.mask != 0, np.nan, image.image)
+    pixels = np.where(image.mask[::3] != 0, np.nan, image.image[::3])  # a third of the rows will do
     found = tested = 0
     for quarter in np.array_split(pixels, 4, axis=0):
         enough = np.isfinite(quarter).sum(axis=0) > quarter.shape[0] // 2
@@ -136,7 +136,7 @@ def _running_median(values: np.ndarray, width: int) -> np.ndarray:
 def sharp_pixels_unmasked(view: View, sigma: float = 8.0) -> Sample:
     """Unmasked pixels sharper than the camera's sharpest star: cosmic rays that were overlooked."""
     image = view.visit_image
-    data = image.image.astype(np.float32)
+    data = image.image
     good = (image.mask & bits("BAD", "SAT", "CR", "EDGE", "NO_DATA", "INTRP", "BLEED")) == 0
     fwhm = view.camera.psf_fwhm_min / view.camera.pixel_scale
     ratio = 0.8 * np.exp(-4.0 * np.log(2.0) / fwhm**2)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from harness.verify.metrics import Sample, metric
 from harness.verify.robust import mad_std
-from harness.verify.view import View
+from harness.verify.view import View, remember
 from pipeline.exposure import Exposure, bits
 
 __all__: list[str] = []
@@ -25,8 +25,8 @@ def _blank(exposure: Exposure) -> npt.NDArray[np.bool_]:
 
 def _pair_pulls(exposure: Exposure, blank: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     """Differences of pixels a few apart in a row over their error: sky and galaxies cancel."""
-    image, variance = exposure.image[::2], exposure.variance[::2]
-    good = blank[::2, :-_LAG] & blank[::2, _LAG:]
+    image, variance = exposure.image[::4], exposure.variance[::4]
+    good = blank[::4, :-_LAG] & blank[::4, _LAG:]
     pulls = (image[:, :-_LAG] - image[:, _LAG:])[good].astype(float)
     return np.asarray(pulls / np.sqrt((variance[:, :-_LAG] + variance[:, _LAG:])[good]))
 
@@ -50,8 +50,8 @@ def noise_ratio(view: View) -> Sample:
 def difference_noise(view: View) -> Sample:
     """Robust standard deviation of the difference over the square root of its variance."""
     exposure = view.difference.exposure
-    blank = _blank(exposure)
-    pulls = (exposure.image[blank] / np.sqrt(exposure.variance[blank])).astype(float)
+    blank = _blank(exposure)[::3]
+    pulls = exposure.image[::3][blank] / np.sqrt(exposure.variance[::3][blank])
     if len(pulls) < 1000:
         return Sample(float("nan"), 0)
     return Sample(mad_std(pulls), len(pulls), 1.17 * mad_std(pulls) / np.sqrt(len(pulls)))
@@ -63,7 +63,7 @@ def score_noise(view: View) -> Sample:
     difference = view.difference
     # σ_null is the noise of the source-free image: only where no source adds to it.
     calm = difference.exposure.variance < 1.01 * difference.null_variance
-    values = difference.score[_blank(difference.exposure) & calm].astype(float)
+    values = difference.score[::2][(_blank(difference.exposure) & calm)[::2]].astype(float)
     values = values[np.isfinite(values)]
     if len(values) < 1000:
         return Sample(float("nan"), 0)
@@ -74,13 +74,11 @@ def score_noise(view: View) -> Sample:
 @metric("noise_correlation", unit="", product="difference", reads=("difference",), reduce="mean")
 def noise_correlation(view: View, axis: int = 1, tiles: tuple[int, int] = (8, 4)) -> Sample:
     """Correlation of neighbouring blank pixels of the difference, averaged over a grid of tiles."""
-    exposure = view.difference.exposure
-    pulls = exposure.image / np.sqrt(exposure.variance)
-    good = _blank(exposure) & (np.abs(pulls) < 5.0)
+    pulls, good = remember(view, "pulls", lambda: _pulls(view.difference.exposure))
     values = []
-    for rows in np.array_split(np.arange(exposure.shape[0]), tiles[0]):
-        for columns in np.array_split(np.arange(exposure.shape[1]), tiles[1]):
-            box = np.ix_(rows, columns)
+    for rows in np.array_split(np.arange(pulls.shape[0]), tiles[0]):
+        for columns in np.array_split(np.arange(pulls.shape[1]), tiles[1]):
+            box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
             values.append(_lag_one(pulls[box], good[box], axis))
     known = np.array([v for v in values if np.isfinite(v)])
     if not len(known):
@@ -89,11 +87,16 @@ def noise_correlation(view: View, axis: int = 1, tiles: tuple[int, int] = (8, 4)
     return Sample(float(known.mean()), int(good.sum()), error)
 
 
+def _pulls(exposure: Exposure) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    pulls = exposure.image / np.sqrt(exposure.variance)
+    return pulls, _blank(exposure) & (np.abs(pulls) < 5.0)
+
+
 def _lag_one(pulls: npt.NDArray[Any], good: npt.NDArray[np.bool_], axis: int) -> float:
-    a = np.take(pulls, range(pulls.shape[axis] - 1), axis)
-    b = np.take(pulls, range(1, pulls.shape[axis]), axis)
-    both = np.take(good, range(pulls.shape[axis] - 1), axis)
-    both = both & np.take(good, range(1, pulls.shape[axis]), axis)
+    first, second = (slice(None, -1), slice(1, None))
+    one = (first, slice(None)) if axis == 0 else (slice(None), first)
+    two = (second, slice(None)) if axis == 0 else (slice(None), second)
+    a, b, both = pulls[one], pulls[two], good[one] & good[two]
     if both.sum() < 500:
         return float("nan")
     return float(np.corrcoef(a[both], b[both])[0, 1])
@@ -149,4 +152,4 @@ def crosstalk_residual(view: View, floor_adu: float = 3000.0) -> Sample:
             pixels += int(use.sum())
     if pixels < 50:
         return Sample(float("nan"), 0)
-    return Sample(numerator / weight / noise, pixels, 1.0 / np.sqrt(weight))
+    return Sample(float(numerator / weight / noise), pixels, 1.0 / np.sqrt(weight))

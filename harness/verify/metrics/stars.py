@@ -9,7 +9,7 @@ import numpy as np
 from harness.verify.metrics import Sample, metric
 from harness.verify.robust import mad_std, median_error
 from harness.verify.stamps import isolated, star_fits
-from harness.verify.view import View
+from harness.verify.view import View, remember
 from pipeline.exposure import bits
 
 __all__: list[str] = []
@@ -173,22 +173,28 @@ def _catalogue(view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _fits(view: View, snr_min: float, snr_max: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fitted over true flux, χ² and positions of stars in a range of signal to noise."""
+    table = remember(view, "star fits", lambda: _all_fits(view))
+    chosen = table[(table[:, 0] > snr_min) & (table[:, 0] < snr_max)]
+    return chosen[:, 1], chosen[:, 2], chosen[:, 3:]
+
+
+def _all_fits(view: View) -> np.ndarray:
+    """Fit every isolated star above SNR 20: SNR, flux ratio, χ², x, y."""
     image = view.visit_image
     x, y, flux = _true_stars(view)
     bad = (image.mask & bits(*_UNUSABLE)) != 0
-    noise = float(np.sqrt(np.median(image.variance)))
-    rough = flux / (noise * 8.0)
-    some = (rough > snr_min / 3) & (rough < 3 * snr_max)
+    noise = float(np.sqrt(np.median(image.variance[::8, ::8])))
+    some = np.flatnonzero(flux / (noise * 8.0) > 15.0)
+    some = some[np.argsort(-flux[some], kind="stable")][:400]
     positions = np.stack([x[some], y[some]], axis=1)
     assert image.psf is not None
     found = star_fits(image.image, image.variance, bad, image.psf, positions)
     rows = [
-        (f.flux / t, f.chi2, p[0], p[1])
+        (f.flux / f.flux_err, f.flux / t, f.chi2, *p)
         for f, t, p in zip(found, flux[some], positions, strict=True)
-        if f is not None and snr_min < f.flux / f.flux_err < snr_max
+        if f is not None
     ]
-    table = np.array(rows).reshape(-1, 4)
-    return table[:, 0], table[:, 1], table[:, 2:]
+    return np.array(rows).reshape(-1, 5)
 
 
 def _true_stars(view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
