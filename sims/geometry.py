@@ -176,7 +176,8 @@ def tpv_cards(geometry: DetectorGeometry, pointing: Pointing) -> dict[str, float
     """
     det = geometry.detector
     plane = geometry.camera.focal_plane
-    scale = np.degrees(plane.radial[0]) * geometry.camera.pixel_size
+    # The nominal scale, as the headers have it: the first-order term makes up for it.
+    scale = geometry.camera.pixel_scale / 3600.0
     first = det.amplifiers[0]
     off_x, off_y = first.data.x0 - first.trimmed.x0, first.data.y0 - first.trimmed.y0
     axis = geometry.from_plane(np.zeros(1), np.zeros(1))

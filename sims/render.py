@@ -32,7 +32,7 @@ _MIN_SIDE_GALAXY = 48  # up to the width of `_WIDE`, else as for stars
 _WIDE = 4.0
 _FOLDING = 3.0  # electrons at the Nyquist frequency from which folding is drawn
 _FOLDING_FROM = 0.55 * np.pi
-_BLOCK = 2_000_000
+_BLOCK = 500_000  # frequencies filled at a time: a few megabytes
 _PER_Q_STEP, _PER_PROFILE_STEP = 1.0 / galaxies.STEP, 1.0 / PROFILE_STEP
 
 
