@@ -1,0 +1,281 @@
+"""One small campaign from raw frames to alerts, and what may happen to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.catalog import Catalog
+from harness.cli.main import execute
+from harness.hashes import file_hash, table_hash
+from pipeline import alerts, io
+
+TABLES = ("DiaSource", "DiaObject", "DiaObjectHistory", "DiaForcedSource", "SSSource", "candidate",
+          "DiaObject_To_Object_Match", "alert", "template_input", "metric")  # fmt: skip
+
+
+def contents(root: Path) -> dict[str, str]:
+    """Hashes of all rows and products; what is volatile (times, run ids) left out."""
+    found = {}
+    with Catalog(root / "catalog.duckdb", read_only=True) as catalog:
+        for name in TABLES:
+            drop = {"runId", "timeProcessedMjdTai"}
+            table = catalog.query(f'SELECT * FROM "{name}" ORDER BY ALL')
+            kept = [c for c in table.column_names if c not in drop and not c.startswith("validity")]
+            columns = ", ".join(f'"{c}"' for c in kept)
+            rows = catalog.query(f'SELECT {columns} FROM "{name}" ORDER BY ALL')
+            found[name] = f"{rows.num_rows} {table_hash(rows)}"
+    for path in sorted((root / "products").rglob("*.fits")):
+        found[str(path.relative_to(root))] = file_hash(path)
+    return found
+
+
+@pytest.fixture
+def copy(campaign: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(campaign, tmp_path / "tiny"))
+
+
+def test_every_unit_is_done_and_its_product_is_recorded(campaign: Path) -> None:
+    with Catalog(campaign / "catalog.duckdb", read_only=True) as catalog:
+        bad = catalog.rows("SELECT * FROM unit WHERE status <> 'done'")
+        assert bad == []
+        stages = {
+            r["stage"]: r["n"]
+            for r in catalog.rows("SELECT stage, count(*) AS n FROM unit GROUP BY stage")
+        }
+        assert stages == {"isr": 14, "calibrate": 14, "template": 2} | dict.fromkeys(
+            ("subtract", "diasource", "diaobject", "forced", "alerts"), 8
+        )
+        costs = (
+            "cpuS <= 0 OR wallS <= 0 OR peakRssMiB < 50 OR inputHash IS NULL OR configHash IS NULL"
+        )
+        assert catalog.value(f"SELECT count(*) FROM unit WHERE {costs}") == 0
+        for table in ("visit_image", "template", "difference_image"):
+            for row in catalog.rows(f"SELECT file, sha256 FROM {table}"):
+                assert file_hash(campaign / row["file"]) == row["sha256"]
+
+
+def test_provenance_of_a_difference_resolves_to_files_with_these_hashes(campaign: Path) -> None:
+    with Catalog(campaign / "catalog.duckdb", read_only=True) as catalog:
+        for row in catalog.rows("SELECT * FROM difference_image"):
+            with io.open_fits(campaign / row["file"]) as hdus:
+                cards = dict(hdus[0].header)
+            science = campaign / "products" / "visit_image" / f"{cards['SCIID']}.fits"
+            template = campaign / "products" / "template" / f"{cards['TMPLID']}.fits"
+            assert file_hash(science) == cards["SCIHASH"]
+            assert file_hash(template) == cards["TMPLHASH"]
+            inputs = [cards[f"TMPLIN{i + 1}"] for i in range(cards["NTMPLIN"])]
+            recorded = catalog.rows(
+                "SELECT visitImageId, sha256 FROM template_input WHERE templateId = ?",
+                [cards["TMPLID"]],
+            )
+            assert sorted(inputs) == sorted(r["visitImageId"] for r in recorded)
+            assert cards["SCIID"] not in inputs
+            for r in recorded:
+                path = campaign / "products" / "visit_image" / f"{r['visitImageId']}.fits"
+                assert file_hash(path) == r["sha256"]
+            known = catalog.value("SELECT count(*) FROM run WHERE runId = ?", [cards["RUNID"]])
+            assert known == 1
+            assert {"STAGEVER", "CONFHASH", "SOFTVER"} <= cards.keys()
+
+
+def test_objects_agree_with_their_sources(campaign: Path) -> None:
+    with Catalog(campaign / "catalog.duckdb", read_only=True) as catalog:
+        wrong = catalog.value(
+            """SELECT count(*) FROM DiaObject o LEFT JOIN
+            (SELECT diaObjectId, count(*) AS n FROM DiaSource GROUP BY 1) s USING (diaObjectId)
+            WHERE o.nDiaSources IS DISTINCT FROM s.n"""
+        )
+        assert wrong == 0
+        assert catalog.value("SELECT max(nDiaSources) FROM DiaObject") > 1
+        twice = """SELECT count(*) FROM (SELECT 1 FROM DiaSource WHERE diaObjectId IS NOT NULL
+            GROUP BY diaObjectId, visit HAVING count(*) > 1)"""
+        assert catalog.value(twice) == 0
+        orphans = """SELECT count(*) FROM DiaSource WHERE NOT coalesce(isSubThreshold, false)
+            AND NOT isDeblendParent AND (diaObjectId IS NULL) = (ssObjectId IS NULL)"""
+        assert catalog.value(orphans) == 0
+
+
+def test_forced_means_are_those_of_the_forced_sources(campaign: Path) -> None:
+    with Catalog(campaign / "catalog.duckdb", read_only=True) as catalog:
+        wrong = catalog.value(
+            """SELECT count(*) FROM DiaObject o JOIN (
+              SELECT diaObjectId, sum(psfFlux / psfFluxErr ** 2) / sum(1 / psfFluxErr ** 2) AS mean
+              FROM DiaForcedSource WHERE band = 'g' AND psfFlux IS NOT NULL AND psfFluxErr > 0
+              GROUP BY 1) f USING (diaObjectId)
+            WHERE abs(o.g_fpFluxMean - f.mean) > 1e-4 * abs(f.mean) + 1e-2"""
+        )
+        assert wrong == 0
+        assert catalog.value("SELECT count(*) FROM DiaObject WHERE g_fpFluxMean IS NOT NULL") > 0
+
+
+def test_nothing_of_the_future_is_in_an_alert(campaign: Path) -> None:
+    seen = 0
+    for path in sorted((campaign / "alerts").glob("*.avro")):
+        for packet in alerts.read(path):
+            seen += 1
+            now = packet["diaSource"]["midpointMjdTai"]
+            past = [*(packet["prvDiaSources"] or ()), *(packet["prvDiaForcedSources"] or ())]
+            assert all(p["midpointMjdTai"] <= now for p in past)
+            if packet["diaObject"] is not None:
+                assert packet["diaObject"]["lastDiaSourceMjdTai"] <= now
+    with Catalog(campaign / "catalog.duckdb", read_only=True) as catalog:
+        assert seen == catalog.value("SELECT count(*) FROM alert WHERE emitted") > 0
+
+
+def test_second_run_does_nothing(campaign: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(campaign)
+    assert execute(["run", str(campaign), "--json"]) == 0
+    phases = json.loads(capsys.readouterr().out)["phases"]
+    assert all(set(counts) == {"cached"} for counts in phases.values()), phases
+    assert contents(campaign) == before
+
+
+def test_changed_value_remakes_what_depends_on_it_and_says_so(
+    campaign: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert execute(["run", str(campaign), "-n", "--set", "subtract.clip_sigma=5.0"]) == 0
+    text = capsys.readouterr().out
+    assert "subtract.clip_sigma 4.0→5.0" in text
+    assert "visit image  14 cached" in text
+    assert "difference   8 todo" in text
+
+
+def test_missing_and_damaged_products_are_made_again(copy: Path) -> None:
+    before = contents(copy)
+    (copy / "products/template/Blind15A_40_g_01.fits").unlink()
+    victim = copy / "products/visit_image/411420_02.fits"
+    victim.write_bytes(victim.read_bytes() + b"x")
+    assert execute(["run", str(copy), "-q", "-j", "2"]) == 0
+    assert contents(copy) == before
+
+
+@pytest.mark.slow
+def test_killed_run_ends_with_the_same_bytes_and_rows(copy: Path) -> None:
+    before = contents(copy)
+    for name in ("catalog.duckdb", "products", "staging", "alerts"):
+        target = copy / name
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
+    command = [sys.executable, "-m", "harness.cli.main", "run", str(copy), "-j", "2"]
+    for products, how in ((5, signal.SIGKILL), (12, signal.SIGINT)):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while len(list(copy.glob("products/*/*.fits"))) < products and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(process.pid, how)
+        assert process.wait(60) == (130 if how == signal.SIGINT else -how)
+    assert execute(["run", str(copy), "-q", "-j", "2"]) == 0
+    assert contents(copy) == before
+    assert not list(copy.rglob("*.part"))
+
+
+@pytest.mark.parametrize(
+    "product",
+    ["visit_image/412568_01.fits", "template/Blind15A_40_g_02.fits", "difference/419802_02.fits"],
+)
+def test_product_can_be_made_again_bit_for_bit(campaign: Path, product: str) -> None:
+    assert execute(["rerun", str(campaign / "products" / product)]) == 0
+
+
+def test_rerun_names_what_changed(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bias = copy / "calib" / "bias_01.fits"
+    shutil.copyfile(copy / "calib" / "bias_02.fits", bias)
+    assert execute(["rerun", str(copy / "products/visit_image/412568_01.fits")]) == 1
+    text = capsys.readouterr().out
+    assert "IMAGE:" in text
+    assert "values differ" in text
+
+
+def test_unit_with_a_damaged_raw_frame_fails_and_the_rest_goes_on(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = copy / "raw" / "411420.fits.fz"
+    raw.write_bytes(raw.read_bytes()[: raw.stat().st_size // 2])
+    assert execute(["run", str(copy), "-q", "-j", "2"]) in (1, 2)
+    capsys.readouterr()
+
+
+def test_words_about_the_campaign(campaign: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = str(campaign)
+    assert execute(["status", root, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["troubles"] == []
+    assert execute(["explain", root, "412568", "1"]) == 0
+    text = capsys.readouterr().out
+    assert "template inputs" in text
+    assert "accepted" in text
+    with Catalog(campaign / "catalog.duckdb", read_only=True) as catalog:
+        number = catalog.value("SELECT diaSourceId FROM alert WHERE emitted ORDER BY 1")
+    assert execute(["explain", root, str(number), "--json"]) == 0
+    story = json.loads(capsys.readouterr().out)
+    assert story["source"]["diaSourceId"] == number
+    assert story["alert"][0]["emitted"] is True
+    assert execute(["explain", root, "1"]) == 2
+    assert "nothing is known of id 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "vot", "csv"])
+def test_export_has_every_row(campaign: Path, tmp_path: Path, suffix: str) -> None:
+    from astropy.table import Table
+
+    path = tmp_path / f"objects.{suffix}"
+    assert execute(["export", str(campaign), "DiaObject", str(path)]) == 0
+    kind = {"parquet": "parquet", "vot": "votable", "csv": "ascii.csv"}[suffix]
+    if suffix == "parquet":
+        table = io.read_parquet(path)
+        n, unit = table.num_rows, table.schema.field("ra").metadata[b"unit"].decode()
+        assert unit == "deg"
+    else:
+        read = Table.read(path, format=kind)
+        n = len(read)
+        assert suffix == "csv" or str(read["ra"].unit) == "deg"
+    with Catalog(campaign / "catalog.duckdb", read_only=True) as catalog:
+        assert n == catalog.count("DiaObject") > 0
+
+
+def test_export_of_nonsense_is_one_line(
+    campaign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert execute(["export", str(campaign), "DiaObjekt", str(tmp_path / "x.csv")]) == 2
+    assert "did you mean DiaObject" in capsys.readouterr().err
+    assert execute(["export", str(campaign), "DiaObject", str(tmp_path / "x.doc")]) == 2
+    assert (
+        execute(["export", str(campaign), "DiaObject", str(tmp_path / "x.csv"), "--where", "("])
+        == 2
+    )
+
+
+def test_contact_sheet_is_an_image(campaign: Path, tmp_path: Path) -> None:
+    from matplotlib.image import imread
+
+    path = tmp_path / "sheet.png"
+    assert execute(["inspect", str(campaign), "412568", "1", "-o", str(path)]) == 0
+    pixels = imread(path)
+    assert min(pixels.shape[:2]) > 400
+    assert pixels.std() > 0.05
+
+
+def test_alert_page_shows_three_stamps_each(campaign: Path, tmp_path: Path) -> None:
+    path = tmp_path / "alerts.html"
+    avro = campaign / "alerts" / "412568_01.avro"
+    assert execute(["alerts", "show", str(avro), "--html", str(path), "--limit", "3"]) == 0
+    assert path.read_text(encoding="utf-8").count("data:image/png;base64,") == 9
+    assert execute(["alerts", "check", str(avro)]) == 0
+
+
+def test_logs_name_every_unit(campaign: Path) -> None:
+    lines = [
+        json.loads(line)
+        for path in sorted((campaign / "logs").glob("*-run.jsonl"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+    ]
+    units = {(r["visit"], r["detector"], r["stage"]) for r in lines if "visit" in r}
+    assert len([u for u in units if u[2] == "calibrate"]) == 14
+    assert not [r for r in lines if r["level"] in ("error", "critical")]

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main as command
+from harness.cli.main import VERBS, execute
+
+
+def test_every_verb_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    verbs = [verb for verb in VERBS if find_spec(f"harness.cli.{verb}") is not None]
+    assert len(verbs) > 12
+    assert execute(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"  {verb} " in text for verb in verbs)
+    for verb in verbs:
+        assert execute([verb, "--help"]) == 0
+        assert len(capsys.readouterr().out) > 200, verb
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from harness.cli.main import execute; execute(['--help']);"
+        "heavy = {'numpy', 'astropy', 'duckdb', 'numba', 'pyarrow'} & set(sys.modules);"
+        "sys.exit(', '.join(heavy) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fly"], "No such command"),
+        (["run"], "WORKSPACE"),
+        (["run", "x", "--jobs", "0"], "greater than or equal to 1"),
+        (["init", "{tmp}/a", "--profile", "tinny"], "did you mean tiny"),
+        (["init", "{tmp}/a", "--profile", "tiny", "--camera", "decam"], "--camera does not go"),
+        (["init", "{tmp}/a", "--camera", "kodak"], "unknown camera"),
+        (["run", "{tmp}"], "not a workspace"),
+        (["status", "{tmp}"], "not a workspace"),
+        (["rerun", "{tmp}/x.fits"], "not a product"),
+        (["alerts", "check", "{tmp}/x.avro"], "x.avro"),
+    ],
+)
+def test_wrong_command_lines_are_one_line_and_exit_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert execute([a.format(tmp=tmp_path) for a in arguments]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert len(error.splitlines()) == 1
+    assert "Traceback" not in error
+
+
+def test_our_own_bugs_exit_70_and_interruption_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(command, "build_app", broken)
+    assert execute([]) == 70
+    assert "internal error: ZeroDivisionError: oops" in capsys.readouterr().err
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "build_app", interrupted)
+    assert execute([]) == 130
+
+
+def test_empty_workspace_says_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = str(tmp_path / "w")
+    assert execute(["init", root]) == 0
+    assert execute(["run", root]) == 2
+    assert "nightjar ingest" in capsys.readouterr().err
+    assert execute(["status", root]) == 0
+    assert "not run yet" in capsys.readouterr().out
+
+
+def test_dates_of_a_selection() -> None:
+    from harness.execute import selection
+    from pipeline.errors import ConfigError
+
+    chosen = selection([5], None, "2015-02-17", "2015-02-17")
+    assert chosen.until - chosen.since == pytest.approx(1.0)
+    assert chosen.since == pytest.approx(57070.0 + 35.0 / 86400.0, abs=1e-6)
+    assert selection(None, None, "57070.5", None).since == 57070.5
+    with pytest.raises(ConfigError, match="not a date"):
+        selection(None, None, "tomorrow", None)
+
+
+def test_doctor_finds_this_machine_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["doctor"]) == 0
+    assert "numba works" in capsys.readouterr().out
