@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.alerts.avro import SCHEMA_VERSION, packet_schema
+from pipeline.alerts.avro import NOISE_LIMIT, SCHEMA_VERSION, packet_schema
 from pipeline.alerts.check import ASSERTIONS, Assertion, Check, check
 from pipeline.alerts.config import Config
 from pipeline.alerts.container import read, write
@@ -10,6 +10,7 @@ from pipeline.alerts.packet import Packet, Result, Surroundings, run
 
 __all__ = [
     "ASSERTIONS",
+    "NOISE_LIMIT",
     "SCHEMA_VERSION",
     "VERSION",
     "Assertion",

@@ -33,6 +33,7 @@ from pipeline.schema import (
 
 __all__ = [
     "NAMESPACE",
+    "NOISE_LIMIT",
     "RECORDS",
     "SCHEMA_VERSION",
     "Rows",
@@ -69,6 +70,14 @@ limit           | f32 | nJy | phot.flux;stat.max | 0274 | flux of a point source
 """
 
 
+NOISE_LIMIT = Table(
+    "noiseLimit",
+    parse(_LIMITS, added=True),
+    ("visit", "detector"),
+    "A visit to this place without any measurement, and how deep it was.",
+)
+
+
 def _only(table: Table, added: bool, without: Sequence[str] = ()) -> tuple[Column, ...]:
     return tuple(c for c in table.columns if c.added is added and c.name not in without)
 
@@ -83,7 +92,7 @@ RECORDS: dict[str, tuple[Column, ...]] = {
     "diaForcedSourceMore": _only(DIA_FORCED_SOURCE, True),
     "diaObjectMore": _only(DIA_OBJECT, True),
     "nearbyObject": DIA_OBJECT_TO_OBJECT_MATCH.columns,
-    "noiseLimit": parse(_LIMITS, added=True),
+    "noiseLimit": NOISE_LIMIT.columns,
 }
 """Fields of each record of the packet."""
 

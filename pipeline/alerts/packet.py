@@ -8,7 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.alerts.avro import RECORDS, SCHEMA_VERSION, Rows, encode, long, optional, text
+from pipeline.alerts.avro import (
+    NOISE_LIMIT,
+    RECORDS,
+    SCHEMA_VERSION,
+    Rows,
+    encode,
+    long,
+    optional,
+    text,
+)
 from pipeline.alerts.config import Config
 from pipeline.alerts.cutouts import Cutter
 from pipeline.exposure import Difference, Exposure
@@ -70,6 +79,9 @@ class Surroundings:
         `MPC_ORBITS`.
     matches : pyarrow.Table, optional
         `DIA_OBJECT_TO_OBJECT_MATCH`.
+    limits : pyarrow.Table, optional
+        `pipeline.alerts.NOISE_LIMIT`: all differences of this part of the sky.  A packet lists
+        those within its window that have neither source nor forced source in it.
     observation_reason, target_name : str, optional
         From the scheduler.
     database : str
@@ -82,6 +94,7 @@ class Surroundings:
     ss_history: pa.Table | None = None
     orbits: pa.Table | None = None
     matches: pa.Table | None = None
+    limits: pa.Table | None = None
     observation_reason: str | None = None
     target_name: str | None = None
     database: str = "nightjar"
@@ -213,6 +226,7 @@ class _Shelf:
         self.forced_rows = encode(self.forced.table, RECORDS["diaForcedSource"])
         self.forced_more = encode(self.forced.table, RECORDS["diaForcedSourceMore"])
         self._solar_system(chosen, around, window)
+        self._limits(around, window)
         matches = _or_empty(around.matches, DIA_OBJECT_TO_OBJECT_MATCH)
         matches = _of(matches, self.objects).sort_by(
             [("diaObjectId", "ascending"), ("objectType", "descending"), ("rank", "ascending")]
@@ -239,6 +253,29 @@ class _Shelf:
         known = {name: k for k, name in enumerate(to_numpy(orbits, "designation"))}
         names = to_numpy(ss_sources, "designation")
         self.orbit_row = [known.get(names[r], -1) if r >= 0 else -1 for r in self.ss_row]
+
+    def _limits(self, around: Surroundings, window: tuple[float, float]) -> None:
+        limits = _or_empty(around.limits, NOISE_LIMIT)
+        epoch = to_numpy(limits, "midpointMjdTai")
+        inside = np.flatnonzero((epoch >= window[0]) & (epoch < window[1]))
+        limits = limits.take(inside[np.argsort(epoch[inside], kind="stable")])
+        self.limit_keys, self.limit_rows = _pairs(limits), encode(limits, RECORDS["noiseLimit"])
+        self.past_keys, self.forced_keys = _pairs(self.past.table), _pairs(self.forced.table)
+
+    def limits(self, number: int) -> bytes | None:
+        """Visits without a measurement of an object, as an Avro array."""
+        if number < 0:
+            return None
+        measured = set(self.past_keys[slice(*self.past.span(number))])
+        measured.update(self.forced_keys[slice(*self.forced.span(number))])
+        rows = [self.limit_rows[i] for i, key in enumerate(self.limit_keys) if key not in measured]
+        return long(len(rows)) + b"".join(rows) + b"\x00" if rows else None
+
+
+def _pairs(table: pa.Table) -> list[tuple[int, int]]:
+    """Visit and detector of each row."""
+    visits, detectors = to_numpy(table, "visit").tolist(), to_numpy(table, "detector").tolist()
+    return list(zip(visits, detectors, strict=True))
 
 
 def _or_empty(table: pa.Table | None, kind: object) -> pa.Table:
@@ -327,7 +364,7 @@ def _more(
         optional(shelf.matches.array(int(low), int(high))),
         optional(shelf.forced_more.array(*forced)),
         optional(shelf.ss_past.array(int(first), int(last))),
-        optional(None),
+        optional(shelf.limits(int(shelf.objects[k]))),
     ]
     return b"".join(fields)
 

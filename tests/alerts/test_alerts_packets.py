@@ -298,6 +298,21 @@ def test_solar_system_alerts_carry_the_body(tmp_path: Path) -> None:
     assert packet["diaSource"]["diaObjectId"] is None
 
 
+def test_visits_without_measurement_are_listed_with_their_depth(tmp_path: Path) -> None:
+    scene = Scene([60.0], [50.0])
+    limits = alerts.NOISE_LIMIT.to_arrow(
+        {"visit": [VISIT - 8, VISIT - 3, VISIT - 4, VISIT - 7, VISIT],
+         "midpointMjdTai": T0 + np.array([-3.0, -1.0, -2.0, -500.0, 0.0]),
+         "limit": [1.0, 2.0, 3.0, 4.0, 5.0]},
+        detector=DETECTOR, band="g",
+    )  # fmt: skip
+    result = scene.alerts(surroundings=alerts.Surroundings(limits=limits))
+    (packet,) = decoded(result, tmp_path)
+    # one visit has a source, one is too old, one is the present; the others in order of time
+    found = [(row["visit"], row["limit"]) for row in packet["nightjar"]["noiseLimits"]]
+    assert found == [(VISIT - 4, 3.0), (VISIT - 3, 2.0)]
+
+
 def test_no_sources_give_a_valid_empty_file(tmp_path: Path) -> None:
     scene = Scene([60.0], [50.0], isSubThreshold=[True])
     result = scene.alerts()
