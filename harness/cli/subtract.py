@@ -111,7 +111,7 @@ def _subtract(pair: Pair, convolve: str, registered: bool) -> Difference:
     from pipeline.errors import ConfigError
 
     try:
-        config = stage.Config.model_validate({"convolve": convolve})
+        config = stage.Config.model_validate({"convolve": convolve, "measure_correlation": True})
     except ValidationError as err:
         raise ConfigError(
             f"{convolve!r}", key="--convolve", expected="auto, template or science"

@@ -27,9 +27,6 @@ class Config(StageConfig):
         2, "Largest spatial degree of the photometric ratio, if held-out stamps want it", ge=0, le=2
     )
     background_order: int = param(2, "Largest degree of the differential background", ge=0, le=2)
-    background_mesh: int = param(
-        256, "Mesh of the background left in the difference; 0 is none", unit="pixel", ge=0
-    )
     max_stamps: int = param(220, "Stamps used at most", ge=3)
     stamp_half: int = param(16, "Half width of the fitted part of a stamp", unit="pixel", ge=5)
     stamp_cell: int = param(256, "Stamps are spread over cells of this size", unit="pixel", ge=32)
@@ -38,6 +35,9 @@ class Config(StageConfig):
     model_error: float = param(0.004, "Error of the matched model as a share of the signal", ge=0)
     ridge: float = param(1e-8, "Stabilises the fit, relative to the mean diagonal", ge=0)
     tile: int = param(256, "Core of the tiles that are convolved at a time", unit="pixel", ge=64)
+    measure_correlation: bool = param(
+        False, "Measure noise correlations that the images do not declare"
+    )
     decorrelate: bool = param(True, "Whiten the noise of the difference")
     dilation_share: float = param(
         0.02, "A pixel is masked when masked pixels carry this share of the kernel", gt=0, lt=1

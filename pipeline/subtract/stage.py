@@ -19,6 +19,7 @@ from pipeline.exposure import (
 )
 from pipeline.subtract.config import Config
 from pipeline.subtract.convolve import convolve
+from pipeline.subtract.correlation import measured_correlation
 from pipeline.subtract.decorrelate import Filters, apply, design
 from pipeline.subtract.fit import Fit, fit_kernel
 from pipeline.subtract.masks import EXCLUDED, propagate
@@ -119,13 +120,7 @@ def _difference(
     source = science if kernel.convolved == "science" else template
     saturated = source.has("SAT", "BLEED")
     planes = _Planes.match(layers, kernel, usable.view(np.uint8), saturated, config)
-    filters = design(
-        kernel,
-        {name: layer.noise**2 for name, layer in layers.items()},
-        {name: layer.correlation for name, layer in layers.items()},
-        config.tile,
-        whiten=config.decorrelate,
-    )
+    filters = _filters(planes, layers, kernel, config)
     psf = filters.psf(science.psf, kernel)
     image, null_variance, variance = planes.whiten(filters, layers, mask, kernel, config)
     significance = score(image, null_variance, planes.usable, psf, config.tile)
@@ -142,6 +137,19 @@ def _difference(
         provenance={},
     )
     return Difference(exposure, significance, null_variance, _absolute(kernel, layers), metrics)
+
+
+def _filters(
+    planes: _Planes, layers: dict[str, Layer], kernel: MatchingKernel, config: Config
+) -> Filters:
+    """Design the decorrelation with what is known of the noise."""
+    powers = {name: layer.noise**2 for name, layer in layers.items()}
+    known = {name: layer.correlation for name, layer in layers.items()}
+    unknown = tuple(name for name, value in known.items() if value is None)
+    if config.measure_correlation and unknown:
+        blank = planes.blank(layers["template"])
+        known |= measured_correlation(planes.residual, blank, kernel, powers, unknown)
+    return design(kernel, powers, known, config.tile, whiten=config.decorrelate)
 
 
 def _with_holes(mask: Mask, layer: Layer) -> Mask:

@@ -1,0 +1,163 @@
+"""Noise autocovariances that nobody declared, measured in the difference itself.
+
+A template found in an archive is a resampled coadd more often than not, and its noise is
+correlated.  In the undecorrelated difference the static sky cancels, so its autocovariance is
+
+    C(l) = s ρ_s(l) + t Σ_m ρ_t(m) A(l − m),    A = κ ⋆ κ,
+
+and the few unknown lags of ρ_s and ρ_t follow from linear least squares with white noise as the
+prior.  What is hard to tell apart does not matter: only the sum is whitened.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+from scipy import fft
+
+from pipeline.exposure import FloatArray, Image, MatchingKernel
+
+__all__ = ["measured_correlation"]
+
+_REGION = 512
+_REACH = 3
+"""Largest lag at which the images' own noise may be correlated."""
+
+_LAGS = 9
+"""Largest lag looked at in the difference."""
+
+_PRIOR = 0.3
+_LEAST = 5000
+
+
+def measured_correlation(
+    residual: Image,
+    blank: npt.NDArray[np.uint8],
+    kernel: MatchingKernel,
+    powers: dict[str, Image],
+    unknown: tuple[str, ...],
+) -> dict[str, FloatArray]:
+    """Measure the noise autocovariance of one or both images.
+
+    Parameters
+    ----------
+    residual : ndarray, (ny, nx)
+        Target minus matched source.
+    blank : ndarray, (ny, nx)
+        Non-zero where there is nothing but noise.
+    kernel : MatchingKernel
+        The matching kernel.
+    powers : dict
+        Coarse variances of ``science`` and ``template``.
+    unknown : tuple of str
+        Which of the two to measure; the noise of the other is taken as white.
+
+    Returns
+    -------
+    dict
+        For every name in `unknown` an autocovariance per region, (ry, rx, 7, 7), one in the
+        middle.  Regions with too few blank pixels count as white.
+    """
+    shape = kernel.shape
+    regions = [max(1, round(size / _REGION)) for size in shape]
+    out = {name: np.zeros((*regions, 2 * _REACH + 1, 2 * _REACH + 1)) for name in unknown}
+    for values in out.values():
+        values[..., _REACH, _REACH] = 1.0
+    for j, rows in enumerate(_parts(shape[0], regions[0])):
+        for i, columns in enumerate(_parts(shape[1], regions[1])):
+            pixels, use = residual[rows, columns], blank[rows, columns] > 0
+            if np.count_nonzero(use) < _LEAST:
+                continue
+            covariance, error = _autocovariance(pixels, use)
+            x, y = (columns.start + columns.stop) / 2, (rows.start + rows.stop) / 2
+            power = {name: float(_at(p, x, y, shape)) for name, p in powers.items()}
+            for name, lags in _solve(covariance, error, kernel, (x, y), power, unknown).items():
+                out[name][j, i] = lags
+    return out
+
+
+def _parts(size: int, n: int) -> list[slice]:
+    edges = np.arange(n + 1) * size // n
+    return [slice(int(a), int(b)) for a, b in pairwise(edges)]
+
+
+def _at(coarse: Image, x: float, y: float, shape: tuple[int, int]) -> np.floating:
+    row, column = int(y * coarse.shape[0] / shape[0]), int(x * coarse.shape[1] / shape[1])
+    box = np.s_[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2]
+    return np.median(coarse[box])
+
+
+def _autocovariance(pixels: Image, use: npt.NDArray[np.bool_]) -> tuple[FloatArray, float]:
+    """Covariance at lags up to `_LAGS`, (19, 19), and its standard error."""
+    middle, spread = np.median(pixels[use]), np.percentile(pixels[use], [15.865, 84.135])
+    use = use & (np.abs(pixels - middle) < 2.5 * (spread[1] - spread[0]))
+    values = np.where(use, pixels - np.mean(pixels[use]), 0.0)
+    size = [fft.next_fast_len(n + _LAGS, real=True) for n in pixels.shape]
+    sums, counts = (_products(a.astype(np.float32), size) for a in (values, use))
+    covariance = sums / np.maximum(counts, 1.0)
+    return covariance, float(covariance[_LAGS, _LAGS] / np.sqrt(counts[_LAGS, _LAGS]))
+
+
+def _products(plane: Image, size: list[int]) -> FloatArray:
+    full = fft.irfft2(np.abs(fft.rfft2(plane, size)) ** 2, size)
+    rolled = np.roll(full, (_LAGS, _LAGS), (0, 1))
+    return np.asarray(rolled[: 2 * _LAGS + 1, : 2 * _LAGS + 1], float)
+
+
+def _solve(
+    covariance: FloatArray,
+    error: float,
+    kernel: MatchingKernel,
+    place: tuple[float, float],
+    power: dict[str, float],
+    unknown: tuple[str, ...],
+) -> dict[str, FloatArray]:
+    """Fit the unknown lags of one region."""
+    response = {name: _response(kernel, place, name) for name in power}
+    known = sum(power[name] * _window(response[name], (0, 0)) for name in power)
+    half = [
+        (v, u) for v in range(_REACH + 1) for u in range(-_REACH, _REACH + 1) if (v, u) > (0, 0)
+    ]
+    design = np.array(
+        [
+            power[name] * (_window(response[name], lag) + _window(response[name], _minus(lag)))
+            for name in unknown
+            for lag in half
+        ]
+    ).reshape(len(unknown) * len(half), -1)
+    excess = (covariance - known).ravel()
+    matrix = design @ design.T / error**2 + np.identity(len(design)) / _PRIOR**2
+    solution = np.linalg.solve(matrix, design @ excess / error**2).reshape(len(unknown), -1)
+    out = {}
+    for name, values in zip(unknown, solution, strict=True):
+        lags = np.zeros((2 * _REACH + 1, 2 * _REACH + 1))
+        lags[_REACH, _REACH] = 1.0
+        for (v, u), value in zip(half, values, strict=True):
+            lags[_REACH + v, _REACH + u] = lags[_REACH - v, _REACH - u] = value
+        out[name] = lags
+    return out
+
+
+def _minus(lag: tuple[int, int]) -> tuple[int, int]:
+    return -lag[0], -lag[1]
+
+
+def _response(kernel: MatchingKernel, place: tuple[float, float], name: str) -> FloatArray:
+    """Autocorrelation that the difference gives to white noise of an image."""
+    reach = _LAGS + _REACH
+    out = np.zeros((2 * reach + 1, 2 * reach + 1))
+    if name != kernel.convolved:
+        out[reach, reach] = 1.0
+        return out
+    stamp = kernel.at(*place)
+    size = 2 * stamp.shape[0] + 2 * reach
+    full = np.fft.irfft2(np.abs(np.fft.rfft2(stamp, (size, size))) ** 2, (size, size))
+    return np.asarray(np.roll(full, (reach, reach), (0, 1))[: 2 * reach + 1, : 2 * reach + 1])
+
+
+def _window(response: FloatArray, lag: tuple[int, int]) -> FloatArray:
+    """Part of a response that a correlation at one lag moves into view."""
+    y, x = _REACH - lag[0], _REACH - lag[1]
+    return response[y : y + 2 * _LAGS + 1, x : x + 2 * _LAGS + 1]
