@@ -72,7 +72,11 @@ def simulate(
     calibration.write_camera(plan.root / "calib" / "camera", plan.profile.camera, seed)
     with _Pool(jobs) as pool:
         tasks = [partial(_make_catalogues, plan)] if fresh else []
-        tasks += [partial(_make_calibrations, plan, d) for d in plan.detectors]
+        tasks += [
+            partial(_make_calibrations, plan, d)
+            for d in plan.detectors
+            if fresh or not _bias(plan, d).is_file()
+        ]
         tasks += [partial(_make_unit, plan, v, d) for d in plan.detectors for v in plan.visits]
         _run(pool, tasks, tell, "simulate")
     tell("assemble", 0, len(plan.visits))
@@ -193,16 +197,19 @@ def _write_artefacts(plan: _Plan, visit: int, detector: int, artefacts: Map) -> 
         path.write_bytes(primary_hdu(header) + compressed_hdu("ARTEFACTS", artefacts, header))
 
 
+def _bias(plan: _Plan, detector: int) -> Path:
+    return plan.root / "calib" / f"bias_{detector:02d}.fits"
+
+
 def _make_calibrations(plan: _Plan, detector: int) -> None:
     camera = Camera.load(plan.profile.camera)
     folder = plan.root / "calib"
     told = calibration.believed_camera(folder / "camera", camera.name).detector(detector)
-    calibration.write_bias(
-        folder / f"bias_{detector:02d}.fits", plan.seed, camera.detector(detector)
-    )
     for band in sorted({v.band for v in plan.profile.visits}):
         path = folder / f"flat_{band}_{detector:02d}.fits"
         calibration.write_flat(path, plan.seed, band, camera, told)
+    # Last: where there is a bias, there are the flats.
+    calibration.write_bias(_bias(plan, detector), plan.seed, camera.detector(detector))
 
 
 def _make_catalogues(plan: _Plan) -> None:

@@ -78,7 +78,7 @@ def test_transients_come_from_hosts_and_explode_before_they_are_seen() -> None:
 def test_variables_vary_about_their_mean() -> None:
     everything = SKY.sources(CELLS)
     for name, least in (
-        ("rr_lyrae", 0.2),
+        ("rr_lyrae", 0.15),
         ("eclipsing", 0.01),
         ("long_period", 0.05),
         ("agn", 0.05),
@@ -177,11 +177,12 @@ def test_the_ephemeris_can_be_interpolated() -> None:
     ids, mjd = to_numpy(table, "ssObjectId"), to_numpy(table, "mjdTai")
     truth = apparent(orbits, when)
     for k, ident in enumerate(orbits.ids):
-        mine = np.flatnonzero((ids == ident) & (np.abs(mjd - when) < 2.1 / 24))
+        mine = np.flatnonzero((ids == ident) & (np.abs(mjd - when) < 2.0 / 24))
+        assert len(mine) == 4
         t = (mjd[mine] - when) * 24
         for name, true in (("ra", truth.ra[k]), ("dec", truth.dec[k])):
             value = np.polyfit(t, to_numpy(table, name)[mine] - true, 3)[-1]
-            assert abs(value) * 3600 < 0.01
+            assert abs(value) * 3600 < (0.03 if orbits.neo[k] else 0.002)
         rate = np.interp(0.0, t, to_numpy(table, "decRate")[mine])
         later = apparent(orbits, when + 1e-3).dec[k]
         assert rate == pytest.approx((later - truth.dec[k]) / 1e-3, abs=2e-3)
