@@ -69,6 +69,17 @@ def _colour_view() -> str:
     )
 
 
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C during a query be what it is; DuckDB makes a RuntimeError of it."""
+    try:
+        yield
+    except RuntimeError as err:
+        if str(err) == "Query interrupted":
+            raise KeyboardInterrupt from err
+        raise
+
+
 class Catalog:
     """The DuckDB file of a workspace, open for reading or for writing.
 
@@ -117,7 +128,8 @@ class Catalog:
 
     def _run(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         # Always drained: DuckDB 2 refuses other work while a result is open.
-        rows: list[tuple[Any, ...]] = self._connection.execute(sql, list(parameters)).fetchall()
+        with _interruptible():
+            rows: list[tuple[Any, ...]] = self._connection.execute(sql, list(parameters)).fetchall()
         return rows
 
     @contextlib.contextmanager
@@ -187,7 +199,8 @@ class Catalog:
         pyarrow.Table
             The result.
         """
-        return self._connection.sql(sql, params=list(parameters) or None).to_arrow_table()
+        with _interruptible():
+            return self._connection.sql(sql, params=list(parameters) or None).to_arrow_table()
 
     def table(self, name: str, condition: str = "true", parameters: Sequence[Any] = ()) -> pa.Table:
         """Return rows of a table with the schema it is declared with.

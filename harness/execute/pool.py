@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from multiprocessing import forkserver
 from types import TracebackType
 
 from harness.execute.orders import Order
@@ -157,7 +158,17 @@ def open_executor(kind: str, jobs: int, attempts: int) -> Executor:
 def _new_pool(jobs: int) -> ProcessPoolExecutor:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
+    _start_server()
     return ProcessPoolExecutor(jobs, mp_context=context, initializer=_initialise)
+
+
+def _start_server() -> None:
+    """Start the server deaf to Ctrl-C, also while it loads the libraries."""
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 def _initialise() -> None:

@@ -62,7 +62,9 @@ def compile_loops(say: Callable[[str], None] = lambda _: None) -> None:
         return
     say("compiling the pixel loops, once: about half a minute")
     context = multiprocessing.get_context("spawn")
-    parts = [context.Process(target=part) for part in (_sources, _visit_images, _templates)]
+    parts = [
+        context.Process(target=part, daemon=True) for part in (_sources, _visit_images, _templates)
+    ]
     for process in parts:
         process.start()
     for process in parts:

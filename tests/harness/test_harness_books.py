@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
+import threading
 import warnings
 from pathlib import Path
 
@@ -68,6 +71,16 @@ def test_table_comes_back_with_its_declared_schema(catalog: Catalog) -> None:
 def test_ab_mag(catalog: Catalog, flux: str, mag: float | None) -> None:
     value = catalog.value(f"SELECT ab_mag({flux})")
     assert value is None if mag is None else value == pytest.approx(mag, abs=1e-4)
+
+
+def test_interruption_of_a_query_is_an_interruption(catalog: Catalog) -> None:
+    endless = "SELECT sum(a.range * b.range) FROM range(1000000) a, range(1000000) b"
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        catalog.value(endless)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        catalog.query(endless)
 
 
 def test_missing_catalogue_is_one_line(tmp_path: Path) -> None:
