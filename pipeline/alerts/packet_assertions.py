@@ -197,12 +197,15 @@ def _trail_errors(view: View) -> Iterator[Finding]:
 
 @assertion("trail-complete")
 def _trail_complete(view: View) -> Iterator[Finding]:
-    """Require χ² and the errors of length and angle where there is a trail flux."""
+    """Require χ² where there is a trail flux, and the errors of length and angle of any length.
+
+    A trail of length zero is a boundary of the fit: it points nowhere and has no such errors.
+    """
     for row in view.sources:
         if finite(row, "trailFlux", "trailLength") and not row.get("trail_flag"):
-            bad = [
-                n for n in ("trailChi2", "trailLengthErr", "trailAngleErr") if not finite(row, n)
-            ]
+            needed = ["trailChi2"]
+            needed += ["trailLengthErr", "trailAngleErr"] if row["trailLength"] > 0 else []
+            bad = [n for n in needed if not finite(row, n)]
             yield from _one(not bad, f"no {', '.join(bad)}", len(bad))
 
 
@@ -296,15 +299,26 @@ def _position_error(view: View) -> Iterator[Finding]:
     ratios = []
     for floor in _FLOORS:
         mean, formal = _weighted_mean(view.object, rows, floor)
-        chi2 = sum(
-            (_offset_of(view.object, r)[0] - mean[0]) ** 2 / ((r["raErr"] * 3600) ** 2 + floor**2)
-            for r in rows
-        )
-        honest = formal * sqrt(max(1.0, chi2 / (len(rows) - 1)))
-        ratios.append(view.object["raErr"] * 3600 / honest)
+        spread = [_spread(view.object, rows, mean, floor, axis) for axis in (0, 1)]
+        # The scatter may be judged axis by axis or over both together.
+        for reduced in (spread[0], (spread[0] + spread[1]) / 2):
+            honest = formal * sqrt(max(1.0, reduced))
+            ratios.append(view.object["raErr"] * 3600 / honest)
     ratio = min(ratios, key=lambda r: abs(log(r)))
     detail = f"raErr is {ratio:.2f} times the error of the mean of {len(rows)}"
     yield from _one(1 / 3 < ratio < 3, detail, abs(log(ratio)))
+
+
+def _spread(
+    place: Record, rows: list[Record], mean: tuple[float, float], floor: float, axis: int
+) -> float:
+    """Reduced χ² of the positions round their mean, east (0) or north (1)."""
+    error = ("raErr", "decErr")[axis]
+    chi2 = sum(
+        (_offset_of(place, r)[axis] - mean[axis]) ** 2 / ((r[error] * 3600) ** 2 + floor**2)
+        for r in rows
+    )
+    return float(chi2 / (len(rows) - 1))
 
 
 @assertion("statistics-recomputed")
