@@ -208,6 +208,18 @@ def _purity(sample: Transients) -> Found:
     return _fraction([bool(s["real"]) for s in sample.sources if s["emitted"]])
 
 
+def _recovered(sample: Transients) -> Found:
+    """Alerted at the right place with a flux within five standard errors; trails by their model."""
+    return _fraction([bool(r["alerted"] and abs(_model_pull(r)) < 5.0) for r in sample.rows])
+
+
+def _model_pull(row: dict[str, Any]) -> float:
+    flux, error = row["flux_measured"], row["flux_err"]
+    if row["trailLength"] and np.isfinite(row["trail_flux"]):
+        flux, error = row["trail_flux"], row["trail_err"]
+    return float((flux - row["flux"]) / error)
+
+
 def _reliability_contrast(sample: Transients) -> Found:
     true = [r["reliability"] for r in sample.matched()]
     false = [
@@ -223,9 +235,12 @@ def _reliability_contrast(sample: Transients) -> Found:
 def _one_object(sample: Transients) -> Found:
     """Objects that the detections of one stationary transient fell to: one is right."""
     owners: dict[int, list[int | None]] = {}
+    places: dict[int, list[float]] = {}
     for row in sample.matched():
         owners.setdefault(row["truthId"], []).append(row["owner"])
-    several = [o for o in owners.values() if len(o) > 1]
+        places.setdefault(row["truthId"], []).append(row["dec"])
+    still = {k for k, decs in places.items() if max(decs) - min(decs) < 0.1 / 3600.0}
+    several = [o for k, o in owners.items() if len(o) > 1 and k in still]
     return _fraction([len(set(o)) == 1 for o in several])
 
 
@@ -240,6 +255,7 @@ class Quantity:
 QUANTITIES: dict[str, Quantity] = {
     "detected": Quantity("", lambda s: _fraction([r["distance"] < _POSITION for r in s.rows])),
     "alerted": Quantity("", lambda s: _fraction([bool(r["alerted"]) for r in s.rows])),
+    "recovered": Quantity("", _recovered),
     "position": Quantity("mas", _position_rms),
     "position_pull_width": Quantity("", _position_pull),
     "flux_pull": Quantity("", _pull_small),

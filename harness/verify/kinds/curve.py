@@ -23,6 +23,7 @@ class Curve(Kind):
     quantity: Literal[
         "detected",
         "alerted",
+        "recovered",
         "position",
         "flux_pull",
         "flux_pull_width",

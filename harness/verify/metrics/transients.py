@@ -170,6 +170,8 @@ def _match(view: View, rows: list[dict[str, Any]], radius: float = 1.0) -> None:
             "north_err": _number(sources["decErr"][best]) * 3600.0,
             "flux_measured": _number(sources["psfFlux"][best]),
             "flux_err": _number(sources["psfFluxErr"][best]),
+            "trail_flux": _number(sources["trailFlux"][best]),
+            "trail_err": _number(sources["trailFluxErr"][best]),
             "snr": _number(sources["snr"][best]),
             "reliability": _number(sources["reliability"][best]),
         }
