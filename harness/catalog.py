@@ -152,11 +152,18 @@ class Catalog:
         """Append rows; columns are matched by name."""
         if not rows.num_rows:
             return
-        self._connection.register(_BATCH, rows)
-        try:
+        with self._batch(rows):
             self._run(f'INSERT INTO "{table}" BY NAME SELECT * FROM "{_BATCH}"')
-        finally:
-            self._connection.unregister(_BATCH)
+
+    @contextlib.contextmanager
+    def _batch(self, rows: pa.Table) -> Iterator[None]:
+        """Let queries see an Arrow table under the name of the batch."""
+        with _interruptible():
+            self._connection.register(_BATCH, rows)
+            try:
+                yield
+            finally:
+                self._connection.unregister(_BATCH)
 
     def replace(self, table: str, rows: pa.Table, **where: Any) -> None:
         """Delete the rows selected by ``where`` and put the new ones in their place."""
@@ -165,11 +172,8 @@ class Catalog:
 
     def delete_keys(self, table: str, rows: pa.Table, key: str) -> None:
         """Delete the rows whose key occurs in ``rows``."""
-        self._connection.register(_BATCH, rows.select([key]))
-        try:
+        with self._batch(rows.select([key])):
             self._run(f'DELETE FROM "{table}" WHERE "{key}" IN (SELECT "{key}" FROM "{_BATCH}")')
-        finally:
-            self._connection.unregister(_BATCH)
 
     def replace_keys(self, table: str, rows: pa.Table, key: str) -> None:
         """Put rows in the place of those with the same key."""
