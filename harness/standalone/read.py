@@ -155,7 +155,7 @@ def _integer(hdu: Any, path: Path) -> tuple[npt.NDArray[np.uint32], dict[str, An
         data = np.nan_to_num(data, nan=1.0)
     if data.dtype.kind not in "iubf":
         raise FileFormatError("mask is not numeric", path=path, expected="integers, 0 is good")
-    return data.astype(np.int64).astype(np.uint32), dict(hdu.header)
+    return data.astype(np.uint32), dict(hdu.header)
 
 
 def _same_shape(planes: Planes, image: Image, *others: npt.NDArray[Any] | None) -> None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from scipy import fft
 
 from pipeline.exposure import FloatArray, Image, MatchingKernel
+from pipeline.subtract.pixels import combine
 
 __all__ = ["Tile", "convolve", "cut", "fft_size", "inner", "padded_transform", "tiles"]
 
@@ -36,9 +37,9 @@ def fft_size(shape: tuple[int, int], core: int, half: int) -> tuple[int, int]:
     return fft.next_fast_len(sizes[0], real=True), fft.next_fast_len(sizes[1], real=True)
 
 
-def cut(image: npt.NDArray[Any], tile: Tile, half: int, size: tuple[int, int]) -> Image:
+def cut(image: npt.NDArray[Any], tile: Tile, half: int, size: tuple[int, int]) -> npt.NDArray[Any]:
     """Cut a tile with its rim, mirrored at the edge of the image, zeros beyond."""
-    out = np.zeros(size, np.float32)
+    out = np.zeros(size, image.dtype)
     ny, nx = image.shape
     y0, y1, x0, x1 = (
         tile[0].start - half,
@@ -68,11 +69,18 @@ def _mirror(index: npt.NDArray[np.int_], size: int) -> npt.NDArray[np.int_]:
 
 def padded_transform(kernels: FloatArray, size: tuple[int, int]) -> npt.NDArray[np.complex64]:
     """Transform small kernels, their middle moved to the origin."""
-    side_y, side_x = kernels.shape[-2:]
+    half_y, half_x = kernels.shape[-2] // 2, kernels.shape[-1] // 2
     wide = np.zeros((*kernels.shape[:-2], *size), np.float32)
-    wide[..., :side_y, :side_x] = kernels
-    wide = np.roll(wide, (-(side_y // 2), -(side_x // 2)), axis=(-2, -1))
+    for rows, from_rows in _wrapped(half_y):
+        for columns, from_columns in _wrapped(half_x):
+            wide[..., rows, columns] = kernels[..., from_rows, from_columns]
     return np.asarray(fft.rfft2(wide))
+
+
+def _wrapped(half: int) -> tuple[tuple[slice, slice], ...]:
+    """Where the upper and the lower half of a centred kernel go when its middle is the origin."""
+    upper = slice(0, half + 1), slice(half, 2 * half + 1)
+    return (upper, (slice(-half, None), slice(0, half))) if half else (upper,)
 
 
 def convolve(image: Image, kernel: MatchingKernel, core: int) -> Image:
@@ -100,20 +108,6 @@ def convolve(image: Image, kernel: MatchingKernel, core: int) -> Image:
     out = np.empty(shape, np.float32)
     for tile in tiles(shape, core):
         spectrum = fft.rfft2(cut(image, tile, half, size))
-        pieces = inner(fft.irfft2(spectra * spectrum, size), tile, half)
-        out[tile] = (_term_planes(kernel, tile) * pieces).sum(0)
+        pieces = fft.irfft2(spectra * spectrum, size)
+        combine(pieces, half, kernel.order, tile[0].start, tile[1].start, out[tile], shape)
     return out
-
-
-def _term_planes(kernel: MatchingKernel, tile: Tile) -> npt.NDArray[np.float32]:
-    """Polynomials over a tile, (n_terms, rows, columns)."""
-    y, x = np.arange(tile[0].start, tile[0].stop), np.arange(tile[1].start, tile[1].stop)
-    u = (2.0 * x / max(kernel.shape[1] - 1, 1) - 1.0).astype(np.float32)
-    v = (2.0 * y / max(kernel.shape[0] - 1, 1) - 1.0).astype(np.float32)
-    return np.stack(
-        [
-            v[:, None] ** k * u[None, :] ** (d - k)
-            for d in range(kernel.order + 1)
-            for k in range(d + 1)
-        ]
-    )

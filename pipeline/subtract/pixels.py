@@ -8,7 +8,18 @@ import numpy.typing as npt
 from pipeline.compiled import compiled
 from pipeline.exposure import FloatArray, Image, Mask
 
-__all__ = ["below", "block_medians", "bright_ratios", "fill", "finish", "region_sums", "residual"]
+__all__ = [
+    "below",
+    "block_medians",
+    "bright_ratios",
+    "combine",
+    "fill",
+    "finish",
+    "normalise",
+    "region_sums",
+    "residual",
+    "weigh",
+]
 
 
 @compiled
@@ -351,3 +362,103 @@ def below(image: Image, limit: Image, usable: npt.NDArray[np.uint8]) -> npt.NDAr
             for x in range(i * nx // tx, (i + 1) * nx // tx):
                 out[y, x] = usable[y, x] and image[y, x] < limit[j, i]
     return out
+
+
+@compiled
+def combine(
+    pieces: Image,
+    rim: int,
+    order: int,
+    first_row: int,
+    first_column: int,
+    out: Image,
+    shape: tuple[int, int],
+) -> None:
+    """Sum images times polynomials of the position.
+
+    Parameters
+    ----------
+    pieces : ndarray, (n_terms, rows, columns)
+        One image per term of `pipeline.exposure.polynomial_terms`.
+    rim : int, pixel
+        Where the tile begins in `pieces`, along both axes.
+    order : int
+        Degree of the polynomial, at most 2.
+    first_row, first_column : int
+        Position of the tile in the whole image.
+    out : ndarray
+        The tile.
+    shape : tuple of int, (ny, nx)
+        Size of the whole image, over which positions are scaled.
+    """
+    rows, columns = out.shape
+    for j in range(rows):
+        v = np.float32(2.0 * (first_row + j) / max(shape[0] - 1, 1) - 1.0)
+        for i in range(columns):
+            u = np.float32(2.0 * (first_column + i) / max(shape[1] - 1, 1) - 1.0)
+            y, x = j + rim, i + rim
+            total = pieces[0, y, x]
+            if order > 0:
+                total += u * pieces[1, y, x] + v * pieces[2, y, x]
+            if order > 1:
+                total += u * u * pieces[3, y, x] + u * v * pieces[4, y, x]
+                total += v * v * pieces[5, y, x]
+            out[j, i] = total
+
+
+@compiled
+def weigh(flux: Image, variance: Image, usable: npt.NDArray[np.uint8], planes: Image) -> np.float32:
+    """Inverse variances of usable pixels, and fluxes times them.
+
+    Parameters
+    ----------
+    flux, variance : ndarray, (rows, columns)
+        A tile with its rim.
+    usable : ndarray, (rows, columns)
+        Zero where a pixel does not count.
+    planes : ndarray, (2, rows, columns)
+        Becomes weighted flux and weight, both relative to the largest weight.
+
+    Returns
+    -------
+    numpy.float32
+        The largest weight; zero if nothing is usable.
+    """
+    rows, columns = flux.shape
+    least = np.float32(np.inf)
+    for j in range(rows):
+        for i in range(columns):
+            if usable[j, i]:
+                least = min(least, variance[j, i])
+    for j in range(rows):
+        for i in range(columns):
+            w = least / variance[j, i] if usable[j, i] else np.float32(0.0)
+            planes[1, j, i] = w
+            planes[0, j, i] = w * flux[j, i] if usable[j, i] else np.float32(0.0)
+    return np.float32(1.0) / least
+
+
+@compiled
+def normalise(sums: Image, rim: int, least: float, scale: float, out: Image) -> None:
+    """Turn weighted sums into a score.
+
+    Parameters
+    ----------
+    sums : ndarray, (2, rows, columns)
+        Σ w P D and Σ w P², with the rim of the tile.
+    rim : int, pixel
+        Width of the rim.
+    least : float
+        Smallest second sum that is enough.
+    scale : float
+        What the weights are relative to.
+    out : ndarray
+        The tile of the score; zero where there is too little.
+    """
+    rows, columns = out.shape
+    root = np.sqrt(np.float32(scale))
+    for j in range(rows):
+        for i in range(columns):
+            norm = sums[1, j + rim, i + rim]
+            value = sums[0, j + rim, i + rim]
+            out[j, i] = value / np.sqrt(norm) * root if norm > least else np.float32(0.0)

@@ -8,6 +8,7 @@ from scipy import fft
 
 from pipeline.exposure import FloatArray, GridPsf, Image
 from pipeline.subtract.convolve import cut, fft_size, inner, padded_transform, tiles
+from pipeline.subtract.pixels import normalise, weigh
 
 __all__ = ["score"]
 
@@ -43,23 +44,19 @@ def score(
     shape = (int(difference.shape[0]), int(difference.shape[1]))
     size = fft_size(shape, core, _HALF)
     out = np.empty(shape, np.float32)
+    planes = np.empty((2, *size), np.float32)
     for tile, stamp in zip(tiles(shape, core), _stamps(psf), strict=True):
-        weight = cut(null_variance, tile, _HALF, size)
-        good = cut(usable, tile, _HALF, size) > 0
-        weight = np.where(good, 1.0 / np.where(good, weight, 1.0), np.float32(0.0))
-        scale = np.float32(weight.max())
+        good = cut(usable, tile, _HALF, size)
+        scale = weigh(
+            cut(difference, tile, _HALF, size), cut(null_variance, tile, _HALF, size), good, planes
+        )
         if scale == 0.0:
             out[tile] = 0.0
             continue
-        weight /= scale
-        flux = np.where(good, cut(difference, tile, _HALF, size), np.float32(0.0))
         kernels = np.conj(padded_transform(np.stack([stamp, stamp**2]), size))
-        spectra = fft.rfft2(np.stack([weight * flux, weight])) * kernels
-        top, norm = inner(fft.irfft2(spectra, size), tile, _HALF)
-        enough = norm > np.float32(_LEAST * (stamp**2).sum()) * np.median(
-            inner(weight, tile, _HALF)
-        )
-        out[tile] = np.where(enough, top, 0.0) / np.sqrt(np.where(enough, norm, 1.0) / scale)
+        typical = float(np.median(inner(planes[1], tile, _HALF)[::4, ::4]))
+        sums = fft.irfft2(fft.rfft2(planes) * kernels, size)
+        normalise(sums, _HALF, _LEAST * float((stamp**2).sum()) * typical, float(scale), out[tile])
     return out
 
 

@@ -232,8 +232,12 @@ class _Planes:
         return image, null_variance, self.model
 
     def blank(self, layer: Layer) -> npt.NDArray[np.uint8]:
-        """Usable pixels where the template shows nothing."""
-        limit = layer.sky + layer.noise
+        """Mark usable pixels where the template shows nothing.
+
+        The limit is high enough not to cut into the template's own noise, which would make what
+        is left look quieter and less correlated than it is.
+        """
+        limit = layer.sky + np.float32(3.0) * layer.noise
         return below(layer.image, limit.astype(np.float32), self.usable)
 
 
