@@ -324,7 +324,7 @@ def trail_columns(scene: Scene, moments: Columns) -> Columns:
     }
     is_trailed = good & (fits.gain > scene.config.trail_gain)
     # a length of zero is a boundary: the point source is the best trail there is
-    none = ~good & scene.points.converged & ~(fits.gain > 1.0)
+    none = ~good & scene.points.converged & ~(fits.gain > scene.config.trail_gain)
     clean |= {k: np.where(none, v, clean[k]) for k, v in _shortest(scene).items()}
     good |= none
     return clean | {

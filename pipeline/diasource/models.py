@@ -111,8 +111,8 @@ def evaluate(
     elif kind == TRAIL:
         m[:] = 0.0
         length = np.sqrt(theta[3] ** 2 + theta[4] ** 2)
-        # midpoints of pieces no longer than 1.2 px, each with the second-order end correction
-        pieces = max(3, int(np.ceil(length / 1.2)))
+        # midpoints of pieces no longer than 0.9 px, each with the second-order end correction
+        pieces = max(3, int(np.ceil(length / 0.9)))
         for k in range(pieces):
             t = (k + 0.5) / pieces - 0.5
             weight = 1.0 / pieces

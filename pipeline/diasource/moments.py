@@ -103,11 +103,60 @@ def _spread(inverse: FloatArray, c: FloatArray, cov: FloatArray) -> None:
 
 
 @compiled
+def _approach(d: FloatArray, theta: FloatArray) -> None:
+    """One step towards the matching weight, exact for Gaussians: M = (C⁻¹ − M_w⁻¹)⁻¹.
+
+    C is the covariance of the weighted source; θ stays as it is where that makes no sense.
+    """
+    n = d.shape[0]
+    r = n // 2
+    mxx, mxy, myy = theta[2], theta[3], theta[4]
+    det = mxx * myy - mxy * mxy
+    qxx, qxy, qyy = myy / det, -mxy / det, mxx / det
+    s, sx, sy, cxx, cxy, cyy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for j in range(n):
+        for i in range(n):
+            ux, uy = i - r - theta[0], j - r - theta[1]
+            exponent = ux * (qxx * ux + qxy * uy) + uy * (qxy * ux + qyy * uy)
+            if exponent > 36.0:
+                continue
+            wd = np.exp(-0.5 * exponent) * d[j, i]
+            s += wd
+            sx += wd * ux
+            sy += wd * uy
+            cxx += wd * ux * ux
+            cxy += wd * ux * uy
+            cyy += wd * uy * uy
+    if s == 0.0:
+        return
+    cxx, cxy, cyy = cxx / s, cxy / s, cyy / s
+    inner = cxx * cyy - cxy * cxy
+    if not (inner > 0.0 and cxx > 0.0):
+        return
+    a, b, e = cyy / inner - qxx, -cxy / inner - qxy, cxx / inner - qyy
+    outer = a * e - b * b
+    if not (outer > 0.0 and a > 0.0):
+        return
+    limit = 4.0 * (mxx + myy)
+    if (a + e) / outer > limit or (a + e) / outer < 0.25 * (mxx + myy):
+        return
+    theta[2], theta[3], theta[4] = e / outer, -b / outer, a / outer
+    theta[0] += min(1.0, max(-1.0, 2.0 * sx / s))
+    theta[1] += min(1.0, max(-1.0, 2.0 * sy / s))
+
+
+@compiled
 def _iterate(d: FloatArray, v: FloatArray, theta: FloatArray, largest: float) -> bool:
-    """Newton's method on G = 0, steps limited to half of the moments' size."""
+    """Approach, then Newton's method on G = 0 with steps of at most half of the size.
+
+    A weight that shrinks onto one pixel also solves the equations: sizes below a quarter of the
+    first one are no solution.
+    """
     g, jac, c = np.empty(5), np.empty((5, 5)), np.empty((5, 5))
     step, inverse = np.empty(5), np.empty((5, 5))
-    x0, y0 = theta[0], theta[1]
+    x0, y0, smallest = theta[0], theta[1], 0.25 * (theta[2] + theta[4])
+    for _ in range(4):
+        _approach(d, theta)
     for _ in range(40):
         _equations(d, v, theta, g, jac, c)
         if not _solve(jac, g, step, inverse):
@@ -120,7 +169,8 @@ def _iterate(d: FloatArray, v: FloatArray, theta: FloatArray, largest: float) ->
             theta[a] += factor * step[a]
         if theta[2] <= 0.0 or theta[4] <= 0.0 or theta[2] * theta[4] <= 1.02 * theta[3] ** 2:
             return False
-        if theta[2] + theta[4] > largest or np.hypot(theta[0] - x0, theta[1] - y0) > 4.0:
+        size = theta[2] + theta[4]
+        if not smallest < size < largest or np.hypot(theta[0] - x0, theta[1] - y0) > 4.0:
             return False
         if worst < 1e-7 * size and shift < 1e-6:
             return True
