@@ -300,13 +300,11 @@ def _position_error(view: View) -> Iterator[Finding]:
     for floor in _FLOORS:
         mean, formal = _weighted_mean(view.object, rows, floor)
         spread = [_spread(view.object, rows, mean, floor, axis) for axis in (0, 1)]
-        # The scatter may be judged axis by axis or over both together.
-        for reduced in (spread[0], (spread[0] + spread[1]) / 2):
-            honest = formal * sqrt(max(1.0, reduced))
-            ratios.append(view.object["raErr"] * 3600 / honest)
+        honest = formal * sqrt(max(1.0, sum(spread) / 2))
+        ratios.append(view.object["raErr"] * 3600 / honest)
     ratio = min(ratios, key=lambda r: abs(log(r)))
     detail = f"raErr is {ratio:.2f} times the error of the mean of {len(rows)}"
-    yield from _one(1 / 3 < ratio < 3, detail, abs(log(ratio)))
+    yield from _one(1 / 2 < ratio < 2, detail, abs(log(ratio)))
 
 
 def _spread(

@@ -111,7 +111,7 @@ def test_too_few_stars_fail_with_numbers(scene: Maker) -> None:
 
 
 def test_recentring_keeps_the_moments(scene: Maker) -> None:
-    """The windowed sinc moves a star by half a pixel and keeps its size to 2·10⁻⁴."""
+    """The windowed sinc moves a star by half a pixel and keeps its size to 3·10⁻⁴."""
     psf = scene(36, n_stars=2, n_faint=0).psf
     off = psf.stamp(200, 200, 0.5, -0.37, half=27)[None]
 
@@ -123,5 +123,5 @@ def test_recentring_keeps_the_moments(scene: Maker) -> None:
     size = [
         (p * w * (k[:, None] ** 2 + k[None] ** 2)).sum() / (p * w).sum() for p in (centred, true)
     ]
-    assert size[0] == pytest.approx(size[1], rel=2e-4)
-    assert np.abs(centred - true).max() < 2e-4 * true.max()
+    assert size[0] == pytest.approx(size[1], rel=3e-4)
+    assert np.abs(centred - true).max() < 1e-3 * true.max()

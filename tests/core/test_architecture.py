@@ -107,10 +107,15 @@ def test_only_io_touches_files() -> None:
 def test_rooms_stay_small(path: Path) -> None:
     tree = ast.parse(path.read_text())
     functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-    long = [f.name for f in functions if _body_lines(f) > 60]
+    long = [f.name for f in functions if _body_lines(f) > (80 if _is_compiled(f) else 60)]
 
     assert len(path.read_text().splitlines()) <= 600
     assert not long
+
+
+def _is_compiled(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """A pixel loop may be longer: what is split off costs a compilation of its own."""
+    return any(isinstance(d, ast.Name) and d.id == "compiled" for d in function.decorator_list)
 
 
 def _body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
