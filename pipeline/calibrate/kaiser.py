@@ -1,8 +1,8 @@
 """Shifting stamps by fractions of a pixel with a Kaiser-windowed sinc.
 
-Half width 7 and β = 6.76 keep the second moments of a star of FWHM 4 pixels to 3·10⁻⁴ at the worst
-offset, half a pixel; Lanczos kernels of order 3 and 5 change them by −0.8 and −0.18 per cent (Kaiser & Schafer 1980, IEEE Trans. ASSP
-28, 105, for the window).
+Half width 7 and β = 6.76 keep the second moments of a star of FWHM 4 pixels to 3·10⁻⁴ at the
+worst offset, half a pixel; Lanczos kernels of order 3 and 5 change them by −0.8 and −0.18 per cent
+(Kaiser & Schafer 1980, IEEE Trans. ASSP 28, 105, for the window).
 """
 
 from __future__ import annotations

@@ -237,7 +237,7 @@ def _intrinsic(residual: FloatArray, variance: FloatArray) -> float:
     low, high = 0.0, float(np.abs(residual).max()) / half
     if excess(low) <= 0.0:
         return 0.0
-    for _ in range(40):
+    for _ in range(30):
         middle = 0.5 * (low + high)
         low, high = (middle, high) if excess(middle) > 0.0 else (low, middle)
     return high

@@ -27,12 +27,12 @@ def _standards(rng: np.random.Generator, n: int, scatter: float = 0.005) -> Any:
 
 
 def test_zero_point_is_unbiased_and_its_error_honest() -> None:
-    zeros = [fit_zero_point(*_standards(np.random.default_rng(seed), 25)) for seed in range(300)]
+    zeros = [fit_zero_point(*_standards(np.random.default_rng(seed), 25)) for seed in range(120)]
     offset = np.array([z.zero_point - ZERO_POINT for z in zeros])
     pulls = offset / np.array([z.err for z in zeros])
 
-    assert abs(offset.mean()) < 0.0005
-    assert 0.85 < pulls.std() < 1.2
+    assert abs(offset.mean()) < 0.001
+    assert 0.8 < pulls.std() < 1.2
 
 
 def test_variables_and_blends_are_clipped() -> None:
