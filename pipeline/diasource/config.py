@@ -39,6 +39,12 @@ class Config(StageConfig):
     prominence_fraction: float = param(
         0.05, "The same as a part of the footprint's highest score.", ge=0
     )
+    distinct: float = param(
+        0.5,
+        "Parts of a blend whose fits end nearer than this to a brighter part are no sources.",
+        unit="FWHM",
+        ge=0,
+    )
     fit_radius: float = param(8.0, "Radius of the pixels in PSF fits.", unit="pixel", gt=2)
     max_shift: float = param(2.0, "Farthest a fitted position may move.", unit="pixel", gt=0)
     aperture_radius: float = param(12.0, "Radius of the aperture.", unit="pixel", gt=0)

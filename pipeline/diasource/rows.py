@@ -97,6 +97,37 @@ class Targets:
         children = np.bincount(self.parent[keep & (self.parent >= 0)], minlength=len(keep))
         return np.asarray(keep & (~self.is_parent | (children >= 2)))
 
+    def distinct(self, at: FloatArray, peaks: Peaks, separation: float) -> npt.NDArray[np.bool_]:
+        """Rows whose fit did not end on that of a brighter part of the same blend.
+
+        Peaks of one bright source that noise has split run together when they are fitted; they
+        are recorded as ``coincident`` (value: distance in pixels) and belong to the brighter one.
+
+        Parameters
+        ----------
+        at : ndarray, (n, 2), pixel
+            Fitted positions.
+        peaks : Peaks
+            The ledger.
+        separation : float, pixel
+            Least distance of two sources.
+        """
+        keep = np.ones(len(self.at), bool)
+        children = np.flatnonzero(self.parent >= 0)
+        for k in children[np.argsort(-np.abs(self.score[children]), kind="stable")]:
+            brighter = np.abs(self.score) > np.abs(self.score[k])
+            rivals = np.flatnonzero(keep & brighter & (self.parent == self.parent[k]))
+            distance = np.hypot(*(at[rivals] - at[k]).T)
+            near = np.flatnonzero(distance < separation)
+            if len(near):
+                main = near[np.argmin(distance[near])]
+                keep[k] = False
+                index = np.array([self.peak[k]])
+                peaks.stop(index, "coincident", float(distance[main]), separation)
+                peaks.belongs_to[int(self.peak[k])] = int(self.peak[rivals[main]])
+        left = np.bincount(self.parent[keep & (self.parent >= 0)], minlength=len(keep))
+        return np.asarray(keep & (~self.is_parent | (left >= 2)))
+
     def take(self, keep: npt.NDArray[np.bool_]) -> Targets:
         """Return the rows to keep; a child whose parent goes becomes a source of its own."""
         order = np.where(keep, np.cumsum(keep) - 1, -1)

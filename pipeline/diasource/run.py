@@ -170,6 +170,12 @@ def _measure(
     points, apart, forced = start_points(
         planes, psf, targets.at, np.flatnonzero(targets.parent >= 0), targets.is_sky, config
     )
+    keep = targets.distinct(points.theta[:, 1:], peaks, config.distinct * width)
+    if not keep.all():
+        targets = targets.take(keep)
+        points, apart, forced = start_points(
+            planes, psf, targets.at, np.flatnonzero(targets.parent >= 0), targets.is_sky, config
+        )
     keep = targets.usable(points.good, peaks, config)
     targets, points, forced = targets.take(keep), points.take(keep), forced.take(keep)
     partner = find_partners(targets, peaks, width, config)
