@@ -5,7 +5,7 @@ A product has a primary HDU without data that says what it is and where it came 
 ``NOISE_CORRELATION`` and for differences ``SCORE``, ``NULL_VARIANCE``, ``KERNEL`` and
 ``METRICS``.
 
-Pixels are multiples of a power of two (`pipeline.quantise`), stored as RICE-compressed integers
+Pixels are multiples of a power of two (`pipeline.quantise`), stored as compressed integers
 with BSCALE: what was on such a grid when it was written is read back bitwise.  ``MP_<NAME>`` is
 the number of the bit of a mask plane.  A polynomial PSF is a cube with one plane per term of
 `pipeline.exposure.polynomial_terms`, of which PSFORDER is the degree and PSFNX, PSFNY the size
@@ -50,7 +50,7 @@ _NOT_FOR_DETECTION = bits(
     "BAD", "SAT", "CR", "EDGE", "NO_DATA", "UNMASKEDNAN", "BLEED", "EDGEBLEED", "UNLISTED",
     "SAT_TEMPLATE",
 )  # fmt: skip
-_SCORE_STEP = 2.0**-7
+_SCORE_STEP = 2.0**-6
 
 # Cards of VisitInfo and PhotoCalib: attribute, keyword, comment.
 _INFO = (
@@ -123,7 +123,7 @@ def write_difference(path: str | Path, difference: Difference, *, compress: bool
     path : path-like
         The file.
     difference : Difference
-        Pixels are rounded as `write_exposure` does it, the score to 1/128.
+        Pixels are rounded as `write_exposure` does it, the score to 1/64.
     compress : bool
         False writes plain float32 images: nothing is rounded, four times the size.
 
@@ -178,7 +178,7 @@ def _difference_hdus(difference: Difference, compress: bool) -> Iterator[bytes]:
         score = to_grid(score, _SCORE_STEP)
     yield _plane("SCORE", score, "", compress=compress)
     if compress and not shared_step(null):
-        null = to_grid(null, grid_step(float(np.nanmedian(null[::16, ::16])), 1024.0))
+        null = to_grid(null, grid_step(float(np.nanmedian(null[::16, ::16])), 256.0))
     yield _plane("NULL_VARIANCE", null, f"{exposure.unit}**2", compress=compress)
     yield from _kernel_hdus(difference.kernel)
     yield _metrics_hdu(difference.metrics)

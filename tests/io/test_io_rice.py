@@ -63,3 +63,12 @@ def test_damage_is_noticed():
         rice.decode(heap, offsets[:-1], broken, 200, 4, 32)
     with pytest.raises(OSError, match="damaged"):
         rice.decode(heap[:1000], offsets[:-1], np.diff(offsets), 200, 4, 32)
+
+
+@pytest.mark.parametrize("kind", ["GZIP_1", "GZIP_2", "RICE_1", "HCOMPRESS_1"])
+def test_other_tilings_and_algorithms_are_read_too(tmp_path, kind):
+    rows = np.random.default_rng(3).normal(1000, 5, (96, 128)).astype(np.int32)
+    hdu = fits.CompImageHDU(rows, compression_type=kind, tile_shape=(32, 64))
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(tmp_path / "a.fits")
+    with fits.open(tmp_path / "a.fits", disable_image_compression=True) as hdus:
+        np.testing.assert_array_equal(read_pixels(hdus[1]), rows)
