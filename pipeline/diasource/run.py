@@ -37,7 +37,7 @@ from pipeline.schema import DIA_SOURCE
 
 __all__ = ["VERSION", "Result", "run"]
 
-VERSION = 1
+VERSION = 2
 """Raised when the same input and configuration give different rows."""
 
 

@@ -45,11 +45,8 @@ class Files(Kind):
         missing = [u for u, p in places.items() if not p.is_file()]
         if self.count in ("damaged", "altered"):
             present = {u: p for u, p in places.items() if p.is_file()}
-            return (
-                self._damaged(present)
-                if self.count == "damaged"
-                else self._altered(context, present)
-            )
+            count = self._damaged if self.count == "damaged" else self._altered
+            return count(context, present)
         causes = [_cause(context, u) for u in missing]
         table = {
             "columns": ["visit", "detector", "cause", "message"],
@@ -80,8 +77,16 @@ class Files(Kind):
         ]
         return Measurement(len(failing), len(places), failing=tuple(failing))
 
-    def _damaged(self, places: dict[Unit, Path]) -> Measurement:
-        faults = {u: fault for u, p in places.items() if (fault := damage(p))}
+    def _damaged(self, context: Context, places: dict[Unit, Path]) -> Measurement:
+        known: dict[object, str] = context.memory.setdefault("damage", {})
+        faults = {}
+        for unit, path in places.items():
+            stat = path.stat()
+            key = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+            if key not in known:
+                known[key] = damage(path)
+            if known[key]:
+                faults[unit] = known[key]
         failing: list[dict[str, Any]] = [{**u.key, "fault": f} for u, f in faults.items()]
         return Measurement(len(failing), len(places), failing=tuple(failing))
 
@@ -126,6 +131,9 @@ def _fits_damage(path: Path) -> str:
         ):
             if len(hdus) < 2:
                 return "no HDU with data"
+            promised = hdus[0].header.get("NEXTEND", len(hdus) - 1)
+            if len(hdus) - 1 != promised:
+                return f"{len(hdus) - 1} extensions instead of {promised}"
             for hdu in hdus:
                 if "CHECKSUM" not in hdu.header or "DATASUM" not in hdu.header:
                     return f"HDU {hdu.name!r} has no CHECKSUM"

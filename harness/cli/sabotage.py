@@ -1,0 +1,72 @@
+"""``nightjar sabotage``: plant known defects and see which check catches them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import Jobs, Json, Quiet, WorkspacePath, emit, show_table
+
+__all__ = ["sabotage"]
+
+
+def sabotage(
+    workspace: WorkspacePath,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="DEFECT", help="Plant only this defect.")
+    ] = None,
+    jobs: Jobs = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Plant known defects in copies of WORKSPACE, one at a time, and judge each copy.
+
+    Every defect must be caught by the check that is named for it, and an unharmed copy by none.
+    The workspace itself is only read; the matrix is kept in reports/sabotage.json and printed in
+    the next report.  Exit code 1 when a defect escapes.
+    """
+    import os
+
+    from harness.verify.sabotage import sabotage as run
+    from harness.workspace import Workspace, atomic
+
+    shown = not quiet and not as_json and sys.stderr.isatty()
+    result = run(
+        workspace,
+        only=only or (),
+        jobs=jobs or len(os.sched_getaffinity(0)),
+        progress=_show if shown else None,
+    )
+    if shown:
+        sys.stderr.write("\r\x1b[K")
+    if not only:
+        path = Workspace.open(workspace).root / "reports" / "sabotage.json"
+        with atomic(path) as partial:
+            partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    escaped = [d for d in result["defects"] if not d["caught"]]
+    if as_json:
+        emit(result)
+    else:
+        show_table(
+            [
+                {
+                    "defect": d["id"],
+                    "caught": "yes" if d["caught"] else "NO",
+                    "by": d["expected_check"],
+                    "and": f"{len(d['caught_by']) - d['caught']} more",
+                }
+                for d in result["defects"]
+            ]
+        )
+        for path in result["unharmed"]["caught_by"]:
+            typer.echo(f"the unharmed copy does not pass {path}")
+        typer.echo(f"{len(result['defects']) - len(escaped)} of {len(result['defects'])} caught")
+    if escaped or result["unharmed"]["caught_by"]:
+        raise typer.Exit(1)
+
+
+def _show(name: str) -> None:
+    sys.stderr.write(f"\r\x1b[K{name}")

@@ -1,0 +1,136 @@
+"""Proof that the checks work: known defects are planted, and each must be found by its check."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from harness.verify.context import Context
+from harness.verify.defects import Copy, Defect, load_defects
+from harness.verify.engine import judge_check
+from harness.verify.loader import TESTCASES, Spec, load_spec
+from harness.verify.sampling import requests_of, start_measuring
+from harness.verify.verdict import Verdict
+from harness.workspace import Workspace
+
+__all__ = ["sabotage"]
+
+_UNTOUCHED = ("command", "inspect", "review")
+_GOOD = frozenset({Verdict.PASS, Verdict.DEVIATION, Verdict.NOT_APPLICABLE})
+_SHARED = ("samples", "alerts", "sha256", "damage")
+
+
+def sabotage(
+    root: Path,
+    *,
+    only: Iterable[str] = (),
+    jobs: int = 2,
+    testcases: Path = TESTCASES,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Plant every known defect in a copy of a workspace and judge the copy.
+
+    What a defect cannot touch is not measured again: samples of images and alert files are kept
+    by the state of the files behind them, and unharmed files of a copy are links.
+
+    Parameters
+    ----------
+    root : path-like
+        The workspace; it is only read.
+    only : iterable of str
+        Names of defects; all when empty.
+    jobs : int
+        Processes that measure images.
+    testcases : path-like
+        The specification.
+    progress : callable, optional
+        Called with the name of each defect before it is planted.
+
+    Returns
+    -------
+    dict
+        ``{"unharmed": {"caught_by"}, "defects": [{"id", "text", "expected_check", "caught",
+        "caught_by"}]}``.  A check catches a defect when it passed on the unharmed copy and does
+        not pass any more.  ``unharmed.caught_by`` lists the expected checks that do not pass
+        without any defect.
+    """
+    spec = load_spec(testcases)
+    origin = Workspace.open(root)
+    chosen = [d for n, d in load_defects().items() if not only or n in set(only)]
+    memory: dict[Any, Any] = {name: {} for name in _SHARED}
+    with tempfile.TemporaryDirectory(prefix=".sabotage-", dir=root.resolve().parent) as scratch:
+        yard = _Yard(origin, spec, Path(scratch), memory, jobs, testcases)
+        before = yard.judge(None)
+        rows = []
+        for defect in chosen:
+            if progress is not None:
+                progress(defect.id)
+            rows.append(_row(defect, before, yard.judge(defect)))
+    expected = {d.check for d in chosen}
+    unharmed = sorted(p for p in expected if before.get(p, Verdict.ERROR) not in _GOOD)
+    return {"unharmed": {"caught_by": unharmed}, "defects": rows}
+
+
+def _row(
+    defect: Defect, before: Mapping[str, Verdict], after: Mapping[str, Verdict]
+) -> dict[str, Any]:
+    caught = [p for p, v in after.items() if v not in _GOOD and before.get(p) in _GOOD]
+    return {
+        "id": defect.id,
+        "text": defect.text,
+        "expected_check": defect.check,
+        "caught": defect.check in caught,
+        "caught_by": caught,
+    }
+
+
+class _Yard:
+    """Where copies are made, spoilt, judged and thrown away."""
+
+    def __init__(
+        self,
+        origin: Workspace,
+        spec: Spec,
+        scratch: Path,
+        memory: dict[Any, Any],
+        jobs: int,
+        testcases: Path,
+    ) -> None:
+        self._origin, self._scratch, self._memory = origin, scratch, memory
+        self._jobs, self._testcases = jobs, testcases
+        self._checks = [
+            (f"{c.id}/{i.id}/{k.id}", k)
+            for c, i, k in spec.checks()
+            if k.subject.name not in _UNTOUCHED
+        ]
+        context = Context(origin, testcases)
+        present = {p: self._present(context, p) for p in ("visit_image", "difference")}
+        self._units, self._science = present["visit_image"], present["difference"]
+        context.connection.close()
+
+    @staticmethod
+    def _present(context: Context, product: str) -> tuple[Any, ...]:
+        units = context.expected(product)
+        return tuple(u for u in units if context.product(product, u).is_file())
+
+    def judge(self, defect: Defect | None) -> dict[str, Verdict]:
+        """Judge a fresh copy with a defect planted in it."""
+        root = self._scratch / (defect.id if defect else "unharmed")
+        copy = Copy.of(self._origin, root, self._units, self._science)
+        try:
+            if defect is not None:
+                defect.plant(copy)
+            return self._verdicts(copy.space)
+        finally:
+            copy.close()
+
+    def _verdicts(self, space: Workspace) -> dict[str, Verdict]:
+        shared = {name: self._memory[name] for name in _SHARED}
+        context = Context(space, self._testcases, jobs=self._jobs, memory=shared)
+        context.memory["requests"] = requests_of(context, [k for _, k in self._checks])
+        start_measuring(context, context.memory["requests"])
+        verdicts = {p: judge_check(p, k, context).verdict for p, k in self._checks}
+        context.connection.close()
+        return verdicts

@@ -1,0 +1,59 @@
+"""Defects are planted in copies, found by the checks they name, and never harm the original."""
+
+import pytest
+
+from harness.verify.context import Unit
+from harness.verify.defects import Copy, load_defects
+from harness.verify.loader import load_spec
+from harness.verify.sabotage import sabotage
+
+DEFECTS = load_defects()
+
+
+def test_there_are_enough_of_them():
+    assert len(DEFECTS) >= 25
+
+
+def test_every_defect_names_a_check_that_exists():
+    paths = set(load_spec().criteria)
+
+    assert {d.check for d in DEFECTS.values()} <= paths
+
+
+def test_every_defect_says_what_it_does():
+    assert all(d.text and not d.text.endswith(".") for d in DEFECTS.values())
+
+
+def test_a_copy_can_be_spoilt_without_harm_to_the_original(space, tmp_path):
+    units = (Unit(1, 1), Unit(2, 1))
+    before = {p: p.read_bytes() for p in space.root.rglob("*") if p.is_file()}
+    copy = Copy.of(space, tmp_path / "copy", units, ())
+    names = ("overstated-noise", "truncated", "lost-visit-image", "unexplained-warning")
+    for name in (*names, "duplicate-objects", "constant-counts"):
+        DEFECTS[name].plant(copy)
+    spoilt = copy.space.visit_image(1, 1).read_bytes()
+    copy.close()
+
+    assert {p: p.read_bytes() for p in space.root.rglob("*") if p.is_file()} == before
+    assert spoilt != before[space.visit_image(1, 1)]
+    assert not copy.space.root.exists()
+
+
+def test_links_save_what_is_not_spoilt(space, tmp_path):
+    copy = Copy.of(space, tmp_path / "copy", (), ())
+
+    inodes = [s.visit_image(1, 1).stat().st_ino for s in (space, copy.space)]
+    catalogs = [s.catalog.stat().st_ino for s in (space, copy.space)]
+
+    assert inodes[0] == inodes[1]
+    assert catalogs[0] != catalogs[1]
+
+
+@pytest.mark.slow
+def test_some_defects_end_to_end(space):
+    names = ("duplicate-objects", "lost-object", "truncated", "lost-visit-image")
+
+    result = sabotage(space.root, only=names, jobs=1)
+
+    assert [d["id"] for d in result["defects"] if not d["caught"]] == []
+    assert result["unharmed"]["caught_by"] == []
