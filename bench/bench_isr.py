@@ -125,7 +125,8 @@ def rays(frames):
         near = binary_dilation(f.charge > 0, structure=np.ones((3, 3)))
         found += int((f.rays.found & bright).sum())
         flagged += int((f.rays.mask & bright).sum())
-        false += int((f.rays.found & ~near & ~f.truth("SATELLITE")).sum())
+        other = f.truth("SATELLITE", "UNLISTED", "EDGEBLEED")  # no good pixels either
+        false += int((f.rays.found & ~near & ~other).sum())
         total, area = total + int(bright.sum()), area + f.flux.size
     emit("cosmic-ray pixels above 6 sigma masked", flagged / total, "fraction", 0.99, total,
          goal=0.997, least=True, stage="calibrate")  # fmt: skip

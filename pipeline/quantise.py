@@ -84,7 +84,9 @@ def _lowest_exponent(pattern: Any) -> Any:
         mantissa = magnitude & np.uint32(0x7FFFFF)
         if biased > 0:
             mantissa |= np.uint32(0x800000)
-        if biased - 150 >= lowest:
+        # Once the grid is known, one look at the bits below it settles nearly every pixel.
+        below = lowest - (biased - 150)
+        if below <= 0 or (below < 24 and mantissa & np.uint32((1 << below) - 1) == 0):
             continue
         zeros = 0
         while mantissa & np.uint32(1) == 0:

@@ -65,7 +65,9 @@ class CosmicRays:
     metrics: dict[str, float]
 
 
-_UNTESTABLE = bits("BAD", "SAT", "NO_DATA", "UNMASKEDNAN", "BLEED", "UNLISTED", "INTRP")
+_UNTESTABLE = bits(
+    "BAD", "SAT", "NO_DATA", "UNMASKEDNAN", "BLEED", "EDGEBLEED", "UNLISTED", "INTRP"
+)  # fmt: skip
 
 
 def find(

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from astropy.io import fits
 
+from pipeline.compiled import compiled
 from pipeline.errors import FileFormatError
 from pipeline.exposure import Image
 from pipeline.io import rice
@@ -172,12 +173,17 @@ def _deflated(pixels: npt.NDArray[Any]) -> tuple[bytes, npt.NDArray[np.int64]]:
 
 
 def _integers(pixels: Image, step: float) -> npt.NDArray[np.int32]:
-    missing = ~np.isfinite(pixels)
-    if not missing.any():
-        return (pixels * np.float32(1.0 / step)).astype(np.int32)
-    rows = (np.where(missing, np.float32(0), pixels) * np.float32(1.0 / step)).astype(np.int32)
-    rows[missing] = _BLANK
+    rows = np.empty(pixels.shape, np.int32)
+    _to_integers(np.ascontiguousarray(pixels).ravel(), np.float32(1.0 / step), rows.ravel())
     return rows
+
+
+@compiled
+def _to_integers(pixels: Any, per_step: Any, out: Any) -> None:
+    for i in range(pixels.size):
+        # Times zero, only not-a-number and infinity do not give zero.
+        finite = pixels[i] * np.float32(0) == np.float32(0)
+        out[i] = np.int32(pixels[i] * per_step) if finite else np.int32(_BLANK)
 
 
 def _table_header(name: str, shape: tuple[int, ...], offsets: npt.NDArray[np.int64]) -> fits.Header:

@@ -24,6 +24,7 @@ _Flags = npt.NDArray[np.bool_]
 _IGNORED = bits("BAD", "SAT", "NO_DATA", "BLEED", "EDGEBLEED")
 _WIDEST = 3  # columns that can be bad side by side
 _REACH = 8  # columns on each side they are compared with
+_WIDEST_GAP = 3  # blocks from one bad block to the next of the same column
 
 
 def find_columns(image: Image, variance: Image, mask: Mask, config: Config) -> _Flags:
@@ -47,7 +48,7 @@ def find_columns(image: Image, variance: Image, mask: Mask, config: Config) -> _
     n_blocks = image.shape[0] // block
     means, errors = _block_means(image, variance, mask, _IGNORED, block, n_blocks)
     significance = _significance(means, errors)
-    bad = _joined(np.abs(significance) > config.column_sigma, significance, config)
+    bad = _joined(significance, np.isfinite(means), config)
     rows = np.repeat(bad, block, axis=0)
     found = np.zeros(image.shape, bool)
     found[: len(rows)] = rows
@@ -136,15 +137,18 @@ def _nanmedian(stack: FloatArray) -> FloatArray:
     return np.asarray(0.5 * (low + high))
 
 
-def _joined(bad: _Flags, significance: FloatArray, config: Config) -> _Flags:
+def _joined(significance: FloatArray, judged: _Flags, config: Config) -> _Flags:
     """Keep runs of bad blocks that are long enough, with gaps and ends filled."""
+    bad = np.abs(significance) > config.column_sigma
     out = np.zeros(bad.shape, bool)
     need = min(config.column_blocks, bad.shape[0])
     for x in np.flatnonzero(bad.sum(axis=0) >= need):
         blocks = np.flatnonzero(bad[:, x])
         sign = np.sign(significance[blocks, x].sum())
         blocks = blocks[np.sign(significance[blocks, x]) == sign]
-        for run in np.split(blocks, np.flatnonzero(np.diff(blocks) > 3) + 1):
+        # Blocks that are masked for another reason, inside a large defect, are no gap.
+        place = np.cumsum(judged[:, x])[blocks]
+        for run in np.split(blocks, np.flatnonzero(np.diff(place) > _WIDEST_GAP) + 1):
             if len(run) >= need:
                 # The block in which it begins is bad in part only.
                 out[max(run[0] - 1, 0) : run[-1] + 2, x] = True

@@ -214,6 +214,14 @@ def test_unlisted_columns_are_found(rows, offset):
     assert (found & ~truth).sum() / truth.size < 5e-4
 
 
+def test_large_defect_does_not_cut_a_column_in_pieces():
+    image, variance, mask = _sky()
+    image[700:, 500] += 60.0
+    mask[900:1400, 480:520] = bits("BAD")
+    found = find_columns(image, variance, mask, Config())
+    assert found[720:, 500].all()
+
+
 def test_stars_galaxies_and_sky_are_no_columns():
     image, _, mask = _sky((1024, 512))
     yy, xx = np.mgrid[:1024, :512]
