@@ -99,7 +99,7 @@ def judge_workspace(
     figures: tuple[Evidence, ...] = ()
     if keep:
         sheets = contact_sheets(spec, context, folder / "evidence")
-        figures = overview_figures(context, folder / "evidence")
+        figures = (*_drawn(results), *overview_figures(context, folder / "evidence"))
     report = build(
         folder.name,
         spec,
@@ -114,6 +114,13 @@ def judge_workspace(
     path = write_report(report, folder, testcases) if keep else None
     context.connection.close()
     return Judgement(report, results, path)
+
+
+def _drawn(results: list[CaseResult]) -> list[Evidence]:
+    """Figures that checks drew, such as the completeness curve."""
+    checks = (c for r in results for i in r.items for c in i.checks)
+    found = (e for c in checks if c.measurement for e in c.measurement.evidence)
+    return [e for e in found if e.kind == "figure"]
 
 
 def _sabotage(space: Workspace) -> dict[str, Any] | None:

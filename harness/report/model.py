@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.hashes import file_hash
+from harness.report.text import quantity
 from harness.software import software_version
 from harness.verify.context import Context
 from harness.verify.engine import CaseResult, CheckResult, ItemResult
@@ -338,9 +339,16 @@ def _recommendations(results: Sequence[CaseResult]) -> list[dict[str, str]]:
     for check in (c for r in results for i in r.items for c in i.checks):
         if check.waiver and check.waiver["state"] != "unused":
             rows.append({"path": check.path, "text": check.waiver["sentence"]})
-        elif check.verdict in (Verdict.PARTIAL, Verdict.FAIL, Verdict.ERROR):
-            rows.append({"path": check.path, "text": check.reason or check.check.text})
+        elif check.counts and check.verdict in (Verdict.PARTIAL, Verdict.FAIL, Verdict.ERROR):
+            rows.append({"path": check.path, "text": _finding(check)})
     return rows
+
+
+def _finding(result: CheckResult) -> str:
+    """Say what was found wrong, with its number: the check's own statement and the reason."""
+    found = result.measurement
+    number = "" if found is None else f" ({quantity(_check(result, {}))})"
+    return f"{result.check.text.rstrip('.')}{number}: {result.reason}"
 
 
 def _deviations(results: Sequence[CaseResult]) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ from typing import Any
 __all__ = ["render_figure"]
 
 _W, _H = 460, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 12, 44
+_LEFT, _RIGHT, _TOP, _BOTTOM = 74, 12, 12, 44
 _INKS = ("#111", "#777", "#0b5394", "#b45f06")
 _DASHES = ("", "5 3", "2 2", "8 3 2 3")
 
@@ -35,7 +35,8 @@ def render_figure(figure: dict[str, Any]) -> str:
     to_x = _scale(figure["x"], xs, _LEFT, _W - _RIGHT)
     to_y = _scale(figure["y"], ys, _H - _BOTTOM, _TOP)
     parts = [
-        f'<svg viewBox="0 0 {_W} {_H}" width="{_W}" height="{_H}" role="img" font-size="11">',
+        f'<svg viewBox="0 0 {_W} {_H}" width="{_W}" height="{_H}" role="img" font-size="11" '
+        'font-family="Helvetica Neue, Arial, sans-serif">',
         *_axes(figure, xs, ys, to_x, to_y),
         *_marks(figure, to_x, to_y),
     ]
