@@ -49,9 +49,11 @@ def mean_within(name: str, values: list[float], low: float, high: float, unit: s
     show(name, mean, unit, f"{low:g} to {high:g}", "", holds, len(values))
 
 
-def judge(pair: Pair) -> dict[str, float]:
-    """Measure one difference against the truth."""
-    difference = subtract.run(pair.science, pair.template)
+def judge(pair: Pair, *, declared: bool = True) -> dict[str, float]:
+    """Measure one difference against the truth, the template's noise declared or not."""
+    deep = pair.template if declared else pair.template.replace(noise_correlation=None)
+    config = subtract.Config(measure_correlation=not declared)
+    difference = subtract.run(pair.science, deep, config)
     e, truth = difference.exposure, pair.truth
     clean = (e.mask & subtract.EXCLUDED) == 0
     quiet = clean & (pair.static < 0.5 * np.sqrt(300 / GAIN))
@@ -131,10 +133,15 @@ def false_positives(difference: Any, truth: Any) -> int:
 
 def science(seeds: int) -> None:
     """Accuracy, on white and on resampled templates."""
-    for kind, coadd in (("white template", False), ("coadded template", True)):
+    for kind, coadd, declared in (
+        ("white template", False, True),
+        ("coadded template", True, True),
+        ("coadded template, noise not declared", True, False),
+    ):
         found: dict[str, list[float]] = {}
         for seed in range(9000, 9000 + seeds):
-            for name, value in judge(make_pair(seed, coadd=coadd)).items():
+            pair = make_pair(seed, coadd=coadd)
+            for name, value in judge(pair, declared=declared).items():
                 found.setdefault(name, []).append(value)
         bounds = {
             "pixel std": (0.99, 1.01),

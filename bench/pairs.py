@@ -46,6 +46,12 @@ class Seeing:
                 cube[j, i] = stamp / stamp[np.hypot(k[None], k[:, None]) <= 12].sum()
         return GridPsf(cube, x, y)
 
+    def encircled(self, u: Any, v: Any) -> float:
+        """Share of the flux within 12 pixels, which is what a PSF flux measures."""
+        k = np.arange(-HALF, HALF + 1.0)
+        stamp = profile(k[None, :], k[:, None], self.covariance(u, v), (0, 0, 0))
+        return float(stamp[np.hypot(k[None], k[:, None]) <= 12].sum())
+
 
 def profile(dx: Any, dy: Any, psf: tuple[Any, Any, Any], galaxy: tuple[Any, Any, Any]) -> Any:
     total = 0.0
@@ -164,6 +170,8 @@ def make_pair(
     )  # fmt: skip
     changed = draw(new, seeing, shape, base, base)
     science = _observe(rng, static + changed, 300.0, 1, base, seeing)
+    places = zip(2 * new.x / shape[1] - 1, 2 * new.y / shape[0] - 1, strict=True)
+    new.flux = new.flux * np.array([seeing.encircled(u, v) for u, v in places])
     visits = []
     for k in range(4 if coadd else 1):
         shift = rng.uniform(-12, 12, 2) if coadd else (0.0, 0.0)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from harness.standalone import Pair
     from pipeline.exposure import Difference
+    from pipeline.subtract import Config
 
 __all__ = ["subtract"]
 
@@ -56,6 +57,10 @@ def subtract(
     registered: Annotated[
         bool, typer.Option("--registered", help="The images are on the same pixels already.")
     ] = False,
+    measure_noise: Annotated[
+        bool,
+        typer.Option("--measure-noise", help="Measure noise correlations, for resampled images."),
+    ] = False,
     psf_grid: Annotated[
         bool, typer.Option("--psf-grid", help="Write psf_grid.fits, the PSF of the difference.")
     ] = False,
@@ -70,7 +75,14 @@ def subtract(
     Writes difference.fits and detections.parquet to FOLDER.  The verdict on the template does
     not change the exit code.
     """
-    from harness.standalone import Planes, load_pair, summary_lines, verdict, write_psf_grid
+    from harness.standalone import (
+        Planes,
+        load_pair,
+        make,
+        summary_lines,
+        verdict,
+        write_psf_grid,
+    )
     from pipeline import io
 
     first = Planes(science, science_variance, science_mask, gain, None, saturation)
@@ -78,7 +90,8 @@ def subtract(
         template, template_variance, template_mask, template_gain, None, template_saturation
     )
     pair = load_pair(first, second, registered=registered)
-    difference = _subtract(pair, convolve, registered)
+    config = _config(convolve, measure_noise)
+    difference = make(pair, config, registered=registered)
     sources = _detect(pair, difference)
     output.mkdir(parents=True, exist_ok=True)
     io.write_difference(output / "difference.fits", difference, compress=False)
@@ -103,20 +116,18 @@ def subtract(
     typer.echo(f"written     {output / 'difference.fits'}, {output / 'detections.parquet'}")
 
 
-def _subtract(pair: Pair, convolve: str, registered: bool) -> Difference:
+def _config(convolve: str, measure_noise: bool) -> Config:
     from pydantic import ValidationError
 
-    from harness.standalone import make
-    from pipeline import subtract as stage
     from pipeline.errors import ConfigError
+    from pipeline.subtract import Config
 
     try:
-        config = stage.Config.model_validate({"convolve": convolve, "measure_correlation": True})
+        return Config.model_validate({"convolve": convolve, "measure_correlation": measure_noise})
     except ValidationError as err:
         raise ConfigError(
             f"{convolve!r}", key="--convolve", expected="auto, template or science"
         ) from err
-    return make(pair, config, registered=registered)
 
 
 def _detect(pair: Pair, difference: Difference) -> pa.Table:

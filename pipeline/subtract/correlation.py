@@ -21,15 +21,22 @@ from pipeline.exposure import FloatArray, Image, MatchingKernel
 
 __all__ = ["measured_correlation"]
 
-_REGION = 512
+_REGION = 1024
 _REACH = 3
 """Largest lag at which the images' own noise may be correlated."""
 
 _LAGS = 9
 """Largest lag looked at in the difference."""
 
-_PRIOR = 0.3
+_PRIOR = {"science": 0.05, "template": 0.3}
+"""Expected size of the correlations: it is templates that are resampled."""
+
+_WHITE = 0.02
+"""Correlations of neighbouring pixels below this are taken for errors of the measurement."""
+
 _LEAST = 5000
+_CORE, _HALO, _DETECT = 5, 25, 4.0
+"""Changed sources: boxcar that finds them, box that hides them, threshold."""
 
 
 def measured_correlation(
@@ -57,8 +64,8 @@ def measured_correlation(
     Returns
     -------
     dict
-        For every name in `unknown` an autocovariance per region, (ry, rx, 7, 7), one in the
-        middle.  Regions with too few blank pixels count as white.
+        For the names in `unknown` whose noise is not white an autocovariance per region,
+        (ry, rx, 7, 7), one in the middle.  Regions with too few blank pixels count as white.
     """
     shape = kernel.shape
     regions = [max(1, round(size / _REGION)) for size in shape]
@@ -75,7 +82,12 @@ def measured_correlation(
             power = {name: float(_at(p, x, y, shape)) for name, p in powers.items()}
             for name, lags in _solve(covariance, error, kernel, (x, y), power, unknown).items():
                 out[name][j, i] = lags
-    return out
+    return {name: values for name, values in out.items() if not _looks_white(values)}
+
+
+def _looks_white(values: FloatArray) -> bool:
+    neighbours = values[..., [_REACH, _REACH + 1], [_REACH + 1, _REACH]].mean((0, 1))
+    return bool(np.abs(neighbours).max() < _WHITE)
 
 
 def _parts(size: int, n: int) -> list[slice]:
@@ -93,11 +105,22 @@ def _autocovariance(pixels: Image, use: npt.NDArray[np.bool_]) -> tuple[FloatArr
     """Covariance at lags up to `_LAGS`, (19, 19), and its standard error."""
     middle, spread = np.median(pixels[use]), np.percentile(pixels[use], [15.865, 84.135])
     use = use & (np.abs(pixels - middle) < 2.5 * (spread[1] - spread[0]))
+    use &= ~_sources(np.where(use, pixels - middle, np.float32(0.0)))
     values = np.where(use, pixels - np.mean(pixels[use]), 0.0)
     size = [fft.next_fast_len(n + _LAGS, real=True) for n in pixels.shape]
     sums, counts = (_products(a.astype(np.float32), size) for a in (values, use))
     covariance = sums / np.maximum(counts, 1.0)
     return covariance, float(covariance[_LAGS, _LAGS] / np.sqrt(counts[_LAGS, _LAGS]))
+
+
+def _sources(values: Image) -> npt.NDArray[np.bool_]:
+    """Surroundings of what has changed: correlated light, not correlated noise."""
+    from scipy.ndimage import uniform_filter
+
+    smooth = uniform_filter(values, _CORE)
+    low, high = np.percentile(smooth[::3, ::3], [15.865, 84.135])
+    hot = np.abs(smooth) > _DETECT * 0.5 * (high - low)
+    return np.asarray(uniform_filter(hot.astype(np.float32), _HALO) > 0.5 / _HALO**2)
 
 
 def _products(plane: Image, size: list[int]) -> FloatArray:
@@ -120,18 +143,20 @@ def _solve(
     half = [
         (v, u) for v in range(_REACH + 1) for u in range(-_REACH, _REACH + 1) if (v, u) > (0, 0)
     ]
-    design = np.array(
-        [
-            power[name] * (_window(response[name], lag) + _window(response[name], _minus(lag)))
-            for name in unknown
-            for lag in half
-        ]
-    ).reshape(len(unknown) * len(half), -1)
+    rows = [
+        power[name] * (_window(response[name], lag) + _window(response[name], _minus(lag)))
+        for name in unknown
+        for lag in half
+    ]
+    # A background that is left adds the same to all lags.
+    design = np.array([*rows, np.full_like(covariance, power["science"])])
+    design = design.reshape(len(design), -1)
+    prior = np.array([_PRIOR[name] for name in unknown for _ in half] + [1.0])
     excess = (covariance - known).ravel()
-    matrix = design @ design.T / error**2 + np.identity(len(design)) / _PRIOR**2
-    solution = np.linalg.solve(matrix, design @ excess / error**2).reshape(len(unknown), -1)
+    matrix = design @ design.T / error**2 + np.diag(1.0 / prior**2)
+    solution = np.linalg.solve(matrix, design @ excess / error**2)[:-1]
     out = {}
-    for name, values in zip(unknown, solution, strict=True):
+    for name, values in zip(unknown, solution.reshape(len(unknown), -1), strict=True):
         lags = np.zeros((2 * _REACH + 1, 2 * _REACH + 1))
         lags[_REACH, _REACH] = 1.0
         for (v, u), value in zip(half, values, strict=True):
