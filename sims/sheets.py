@@ -87,7 +87,8 @@ def _trimmed(frame: npt.NDArray[Any], detector: Detector) -> npt.NDArray[Any]:
 
 
 def _show(axes: Any, image: npt.NDArray[Any], title: str) -> None:
-    low, high = np.percentile(image, [5, 99.3])
+    low, high = np.percentile(image, [40, 99.3])
+    low -= 0.15 * (high - low)
     step = max(1, max(image.shape) // 900)
     small = image[: len(image) // step * step, : image.shape[1] // step * step]
     small = small.reshape(len(small) // step, step, -1, step).mean(axis=(1, 3))
@@ -110,7 +111,8 @@ def _show_map(figure: Any, axes: Any, artefacts: Map) -> None:
         picture[(seen & bit(name)) != 0] = to_rgb(colour)
     axes.imshow(picture, origin="lower")
     axes.set_title("artefact map", fontsize=9)
-    axes.set_axis_off()
+    axes.set_xticks([])
+    axes.set_yticks([])
     patches = [
         Patch(color=c, label=f"{n}: {int(((artefacts & bit(n)) != 0).sum())} px")
         for n, c in _COLOURS.items()
