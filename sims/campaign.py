@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
@@ -9,6 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +24,8 @@ from sims.artefacts import ARTEFACTS, Map
 from sims.frame import make_frame
 from sims.geometry import DetectorGeometry
 from sims.profiles import Profile, profiles
-from sims.rawfile import extension, split, write_raw
+from sims.rawfile import Piece, extension, pieces, write_raw
+from sims.schedule import Visit
 
 __all__ = ["simulate"]
 
@@ -64,12 +67,14 @@ def simulate(
     Raises
     ------
     ConfigError
-        If the profile, a visit or a detector does not exist.
+        If the profile, a visit or a detector does not exist, or the workspace holds frames of
+        another profile or seed.
     """
     plan = _Plan.make(Path(root), profile, seed, visits, detectors)
     tell = progress or (lambda label, done, total: None)
     fresh = _write_plan(plan)
-    calibration.write_camera(plan.root / "calib" / "camera", plan.profile.camera, seed)
+    if fresh or not _camera_file(plan).is_file():
+        calibration.write_camera(_camera_file(plan).parent, plan.profile.camera, seed)
     with _Pool(jobs) as pool:
         tasks = [partial(_make_catalogues, plan)] if fresh else []
         tasks += [
@@ -84,7 +89,7 @@ def simulate(
         _assemble_raw(plan, visit)
         tell("assemble", i + 1, len(plan.visits))
     _assemble_truth(plan)
-    _write_exposures(plan)
+    _write_exposures(plan, known={} if fresh else _known_exposures(plan))
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +202,10 @@ def _write_artefacts(plan: _Plan, visit: int, detector: int, artefacts: Map) -> 
         path.write_bytes(primary_hdu(header) + compressed_hdu("ARTEFACTS", artefacts, header))
 
 
+def _camera_file(plan: _Plan) -> Path:
+    return plan.root / "calib" / "camera" / f"{plan.profile.camera}.toml"
+
+
 def _bias(plan: _Plan, detector: int) -> Path:
     return plan.root / "calib" / f"bias_{detector:02d}.fits"
 
@@ -225,24 +234,15 @@ def _make_catalogues(plan: _Plan) -> None:
 def _assemble_raw(plan: _Plan, visit: int) -> None:
     """Join extensions made now with those already in the file."""
     path = plan.raw(visit)
-    extensions = _present(path)
+    extensions = pieces(path) if path.is_file() else {}
     for detector in plan.detectors:
         part = plan.part("hdu", visit, detector)
-        extensions[detector] = part.read_bytes()
+        extensions[detector] = Piece(part, 0, part.stat().st_size)
     profile = plan.profile
     conditions = profile.conditions(plan.seed, profile.visit(visit))
     write_raw(path, plan.seed, conditions, Camera.load(profile.camera), extensions)
     for detector in plan.detectors:
         plan.part("hdu", visit, detector).unlink()
-
-
-def _present(path: Path) -> dict[int, bytes]:
-    if not path.is_file():
-        return {}
-    from astropy.io import fits
-
-    hdus = split(path.read_bytes())[1:]
-    return {int(fits.Header.fromstring(h[: 2880 * 8])["CCDNUM"]): h for h in hdus}
 
 
 def _assemble_truth(plan: _Plan) -> None:
@@ -284,40 +284,54 @@ def _write_plan(plan: _Plan) -> bool:
         ],
     }
     target, text = plan.root / "raw" / "plan.json", json.dumps(document, indent=1) + "\n"
-    catalogues_exist = (plan.root / "ephemerides" / "ephemerides.parquet").is_file()
-    if catalogues_exist and target.is_file() and target.read_text() == text:
+    same = target.is_file() and target.read_text() == text
+    if same and (plan.root / "ephemerides" / "ephemerides.parquet").is_file():
         return False
+    if not same and any(target.parent.glob("*.fits.fz")):
+        raise ConfigError(
+            f"{plan.root} holds frames of another campaign",
+            expected="an empty workspace, or the profile, seed and numpy of raw/plan.json",
+        )
     with atomic_path(target) as path:
         path.write_text(text)
     return True
 
 
-def _write_exposures(plan: _Plan) -> None:
-    import hashlib
+def _known_exposures(plan: _Plan) -> dict[int, dict[str, Any]]:
+    """Rows of the visits whose files were made before and are not touched now."""
+    path = _exposures_file(plan)
+    rows = read_parquet(path).to_pylist() if path.is_file() else []
+    return {row["visit"]: row for row in rows if row["visit"] not in plan.visits}
 
-    rows = []
-    for visit in plan.profile.visits:
-        path = plan.raw(visit.number)
-        if not path.is_file():
-            continue
-        conditions = plan.profile.conditions(plan.seed, visit)
-        rows.append(
-            {
-                "visit": visit.number,
-                "band": visit.band,
-                "field": visit.field,
-                "exptime": visit.exptime,
-                "startMjdUtc": visit.start_mjd_utc,
-                "midpointMjdTai": visit.midpoint,
-                "ra": visit.ra,
-                "dec": visit.dec,
-                "airmass": conditions.airmass,
-                "role": visit.role,
-                "camera": plan.profile.camera,
-                "detectors": " ".join(str(d) for d in sorted(_present(path))),
-                "kind": "raw",
-                "file": str(path.relative_to(plan.root)),
-                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            }
-        )
-    write_parquet(plan.root / "raw" / "exposures.parquet", schema.EXPOSURE.from_rows(rows))
+
+def _write_exposures(plan: _Plan, known: dict[int, dict[str, Any]]) -> None:
+    made = [v for v in plan.profile.visits if plan.raw(v.number).is_file()]
+    rows = [known.get(v.number) or _exposure(plan, v) for v in made]
+    write_parquet(_exposures_file(plan), schema.EXPOSURE.from_rows(rows))
+
+
+def _exposures_file(plan: _Plan) -> Path:
+    return plan.root / "raw" / "exposures.parquet"
+
+
+def _exposure(plan: _Plan, visit: Visit) -> dict[str, Any]:
+    path = plan.raw(visit.number)
+    with path.open("rb") as f:
+        checksum = hashlib.file_digest(f, "sha256").hexdigest()
+    return {
+        "visit": visit.number,
+        "band": visit.band,
+        "field": visit.field,
+        "exptime": visit.exptime,
+        "startMjdUtc": visit.start_mjd_utc,
+        "midpointMjdTai": visit.midpoint,
+        "ra": visit.ra,
+        "dec": visit.dec,
+        "airmass": plan.profile.conditions(plan.seed, visit).airmass,
+        "role": visit.role,
+        "camera": plan.profile.camera,
+        "detectors": " ".join(str(d) for d in sorted(pieces(path))),
+        "kind": "raw",
+        "file": str(path.relative_to(plan.root)),
+        "sha256": checksum,
+    }

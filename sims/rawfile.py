@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import math
-import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,13 @@ from astropy.io import fits
 
 from pipeline.camera import Camera, Detector, Section
 from pipeline.io import atomic_path
-from pipeline.io.hdus import Card, cards, primary_hdu
+from pipeline.io.hdus import Card, cards, compressed_hdu, primary_hdu
 from sims.conditions import Conditions
 from sims.geometry import DetectorGeometry, tpv_cards
 from sims.schedule import LATITUDE, LONGITUDE, horizon
 from sims.streams import stream
 
-__all__ = ["FILTERS", "extension", "primary", "split", "write_raw"]
+__all__ = ["FILTERS", "Piece", "extension", "pieces", "primary", "write_raw"]
 
 FILTERS = {
     "u": "u DECam c0006 3500.0 1000.0",
@@ -106,24 +105,11 @@ def extension(
         The detector as the observatory knows it: gains and levels of the header.
     """
     header = cards([*_identity(geometry.detector), *_sections(told), *_wcs(conditions, geometry)])
-    hdu = fits.CompImageHDU(raw, header, compression_type="RICE_1", tile_shape=(1, raw.shape[1]))
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", fits.verify.VerifyWarning)
-        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(buffer)
-        buffer.seek(0)
-        with fits.open(buffer, disable_image_compression=True) as stored:
-            table = stored[1]
-            # By default the comments of the two cards hold the time of day.
-            table.add_checksum(when="checksum")
-            out = io.BytesIO()
-            table.writeto(out)
-    return split(out.getvalue())[1]
+    return compressed_hdu(geometry.detector.name, raw, header)
 
 
 def _identity(detector: Detector) -> list[Card]:
     return [
-        ("EXTNAME", detector.name, "detector position"),
         ("CCDNUM", detector.number, "detector number"),
         ("DETPOS", detector.name, "detector position"),
         ("FPA", "DECAM_BKP1", "focal plane"),
@@ -177,23 +163,48 @@ def _wcs(conditions: Conditions, geometry: DetectorGeometry) -> list[Card]:
     ]
 
 
-def split(content: bytes) -> list[bytes]:
-    """Cut the content of a FITS file into its HDUs."""
-    pieces, start = [], 0
-    while start < len(content):
-        header = fits.Header.fromfile(io.BytesIO(content[start:]))
-        length = _header_length(content, start) + _data_length(header)
-        pieces.append(content[start : start + length])
-        start += length
-    return pieces
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Where the bytes of an HDU are.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    start, length : int
+        The first byte and their number.
+    """
+
+    path: Path
+    start: int
+    length: int
+
+    def read(self) -> bytes:
+        """Return the bytes."""
+        with self.path.open("rb") as f:
+            f.seek(self.start)
+            return f.read(self.length)
 
 
-def _header_length(content: bytes, start: int) -> int:
-    for offset in range(start, len(content), _BLOCK):
-        block = content[offset : offset + _BLOCK]
-        if any(block[i : i + 8] == b"END     " for i in range(0, _BLOCK, 80)):
-            return offset + _BLOCK - start
-    raise ValueError("header without an end")
+def pieces(path: Path) -> dict[int, Piece]:
+    """Find the extensions of a raw file by their detectors, from the headers alone.
+
+    Parameters
+    ----------
+    path : path-like
+        A file written by `write_raw`.
+    """
+    found: dict[int, Piece] = {}
+    start, end = 0, path.stat().st_size
+    with path.open("rb") as f:
+        while start < end:
+            f.seek(start)
+            header = fits.Header.fromfile(f, endcard=True)
+            length = f.tell() - start + _data_length(header)
+            if start > 0:
+                found[int(header["CCDNUM"])] = Piece(path, start, length)
+            start += length
+    return found
 
 
 def _data_length(header: fits.Header) -> int:
@@ -204,7 +215,7 @@ def _data_length(header: fits.Header) -> int:
 
 
 def write_raw(
-    path: Path, seed: int, conditions: Conditions, camera: Camera, extensions: dict[int, bytes]
+    path: Path, seed: int, conditions: Conditions, camera: Camera, extensions: Mapping[int, Piece]
 ) -> None:
     """Write the file of a visit.
 
@@ -218,13 +229,14 @@ def write_raw(
         Of the visit.
     camera : Camera
         The camera.
-    extensions : dict of int to bytes
-        HDU of each detector.  They are written in an order of their own in every visit, as the
-        instrument does: detectors are found by their number.
+    extensions : mapping of int to Piece
+        HDU of each detector; some may be in the file that is replaced.  They are written in an
+        order of their own in every visit, as the instrument does: detectors are found by their
+        number.
     """
     rng = stream(seed, conditions.visit.number, 0, "order of extensions")
     order = rng.permutation(max(camera.detectors) + 1).tolist()
     with atomic_path(path) as partial, partial.open("wb") as f:
         f.write(primary(conditions, camera))
         for number in sorted(extensions, key=order.__getitem__):
-            f.write(extensions[number])
+            f.write(extensions[number].read())

@@ -40,6 +40,7 @@ _STRUCTURE = re.compile(
     r"|BSCALE|BZERO|THEAP|COMMENT|HISTORY|CONTINUE|"
 )
 _BLANK = -(2**31)
+_UNSIGNED = 2**15
 _TILE_ROWS = 64  # of a deflated image
 _UNIT = 2880
 
@@ -116,15 +117,15 @@ def compressed_hdu(
 ) -> bytes:
     """Return a compressed image HDU.
 
-    Pixels with noise are Rice-coded row by row.  Masks, long runs of few values, are deflated in
-    tiles of 64 rows, which takes a fifth of the bytes.
+    Pixels with noise (float32, uint16) are Rice-coded row by row.  Masks, long runs of few values,
+    are deflated in tiles of 64 rows, which takes a fifth of the bytes.
 
     Parameters
     ----------
     name : str
         EXTNAME.
     pixels : ndarray, (ny, nx)
-        uint32 below 2³¹, or float32 whose finite values are multiples of `step`.
+        uint32 below 2³¹, uint16, or float32 whose finite values are multiples of `step`.
     header : astropy.io.fits.Header, optional
         More cards.
     step : float
@@ -135,31 +136,42 @@ def compressed_hdu(
     bytes
         The binary table that the standard's tiled-image convention prescribes.
     """
+    bits = 32
     if pixels.dtype == np.float32:
         packed, offsets = rice.encode(_integers(pixels, step))
-        heap = packed.tobytes()
-        layout: list[Card] = [
-            ("ZTILE2", 1, "tiles are rows"),
-            ("ZCMPTYPE", "RICE_1", "algorithm"),
-            ("ZNAME1", "BLOCKSIZE", "pixels per block"),
-            ("ZVAL1", rice.BLOCK, "pixels per block"),
-            ("ZNAME2", "BYTEPIX", "bytes per pixel"),
-            ("ZVAL2", 4, "bytes per pixel"),
+        heap, layout = packed.tobytes(), _rice_cards(4)
+        layout += [
             ("BSCALE", step, "value of one step, a power of two"),
             ("BZERO", 0.0, "offset"),
             ("BLANK", _BLANK, "not a number"),
         ]
+    elif pixels.dtype == np.uint16:
+        bits = 16
+        packed, offsets = rice.encode(pixels.astype(np.int32) - _UNSIGNED, 2)
+        heap, layout = packed.tobytes(), _rice_cards(2)
+        layout += [("BSCALE", 1, "unsigned integers"), ("BZERO", _UNSIGNED, "offset")]
     else:
         heap, offsets = _deflated(pixels)
         layout = [
             ("ZTILE2", _TILE_ROWS, "rows of a tile"),
             ("ZCMPTYPE", "GZIP_1", "algorithm"),
         ]
-    table = _table_header(name, pixels.shape, offsets)
+    table = _table_header(name, pixels.shape, offsets, bits)
     table = _with_structure(_with_structure(table, cards(layout)), header or fits.Header())
     descriptors = np.empty((len(offsets) - 1, 2), ">i4")
     descriptors[:, 0], descriptors[:, 1] = np.diff(offsets), offsets[:-1]
     return _summed(table, descriptors.tobytes() + heap)
+
+
+def _rice_cards(bytepix: int) -> list[Card]:
+    return [
+        ("ZTILE2", 1, "tiles are rows"),
+        ("ZCMPTYPE", "RICE_1", "algorithm"),
+        ("ZNAME1", "BLOCKSIZE", "pixels per block"),
+        ("ZVAL1", rice.BLOCK, "pixels per block"),
+        ("ZNAME2", "BYTEPIX", "bytes per pixel"),
+        ("ZVAL2", bytepix, "bytes per pixel"),
+    ]
 
 
 def _deflated(pixels: npt.NDArray[Any]) -> tuple[bytes, npt.NDArray[np.int64]]:
@@ -186,7 +198,9 @@ def _to_integers(pixels: Any, per_step: Any, out: Any) -> None:
         out[i] = np.int32(pixels[i] * per_step) if finite else np.int32(_BLANK)
 
 
-def _table_header(name: str, shape: tuple[int, ...], offsets: npt.NDArray[np.int64]) -> fits.Header:
+def _table_header(
+    name: str, shape: tuple[int, ...], offsets: npt.NDArray[np.int64], bits: int
+) -> fits.Header:
     ny, nx = shape
     heap, longest = int(offsets[-1]), int(np.diff(offsets).max())
     return cards(
@@ -203,7 +217,7 @@ def _table_header(name: str, shape: tuple[int, ...], offsets: npt.NDArray[np.int
             ("TFORM1", f"1PB({longest})", "variable length"),
             ("ZIMAGE", True, "a compressed image"),
             ("ZTENSION", "IMAGE", "what it was"),
-            ("ZBITPIX", 32, "bits per pixel of the image"),
+            ("ZBITPIX", bits, "bits per pixel of the image"),
             ("ZNAXIS", 2, "axes of the image"),
             ("ZNAXIS1", nx, "columns of the image"),
             ("ZNAXIS2", ny, "rows of the image"),

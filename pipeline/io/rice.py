@@ -25,13 +25,15 @@ Bytes = npt.NDArray[np.uint8]
 Offsets = npt.NDArray[np.int64]
 
 
-def encode(rows: Integers) -> tuple[Bytes, Offsets]:
+def encode(rows: Integers, bytepix: int = 4) -> tuple[Bytes, Offsets]:
     """Compress every row.
 
     Parameters
     ----------
     rows : ndarray, (ny, nx), int32
-        Pixels.
+        Pixels; for two bytes, of 16-bit range.
+    bytepix : int
+        Bytes of a pixel when it is restored: 2 or 4.
 
     Returns
     -------
@@ -44,7 +46,7 @@ def encode(rows: Integers) -> tuple[Bytes, Offsets]:
     # Raw blocks of 37 bits per pixel at worst, plus the first pixel and padding.
     heap = np.empty(ny * (5 * nx + 16), np.uint8)
     offsets = np.zeros(ny + 1, np.int64)
-    _encode(np.ascontiguousarray(rows, np.int32), heap, offsets)
+    _encode(np.ascontiguousarray(rows, np.int32), heap, offsets, bytepix)
     return heap[: offsets[-1]], offsets
 
 
@@ -86,22 +88,25 @@ def decode(
 
 
 @compiled
-def _encode(rows: Any, heap: Any, offsets: Any) -> None:
+def _encode(rows: Any, heap: Any, offsets: Any, bytepix: int) -> None:
     ny, nx = rows.shape
+    # Width of a shift, the shift from which blocks are stored raw, and the width of a raw value.
+    code_bits, raw_shift, raw_bits = (5, 25, 32) if bytepix == 4 else (4, 14, 16)
+    wrap = 64 - raw_bits
     folded = np.empty(32, np.uint32)
     place = 0
     for y in range(ny):
         row = rows[y]
-        word = np.uint64(np.uint32(row[0]))
-        filled = 32
+        word = np.uint64(row[0]) & ((np.uint64(1) << np.uint64(raw_bits)) - np.uint64(1))
+        filled = raw_bits
         last = row[0]
         for start in range(0, nx, 32):
             n = min(32, nx - start)
             total = np.uint64(0)
             for i in range(n):
-                step = np.int32(row[start + i] - last)
+                step = ((np.int64(row[start + i]) - np.int64(last)) << wrap) >> wrap
                 last = row[start + i]
-                value = np.uint32((np.int64(step) << 1) ^ (np.int64(step) >> 63))
+                value = np.uint32((step << 1) ^ (step >> 63))
                 folded[i] = value
                 total += np.uint64(value)
             shift = np.int64(0)
@@ -115,22 +120,22 @@ def _encode(rows: Any, heap: Any, offsets: Any) -> None:
                 heap[place] = np.uint8((word >> np.uint64(filled)) & np.uint64(255))
                 place += 1
             if total == 0:
-                word = word << np.uint64(5)
-                filled += 5
+                word = word << np.uint64(code_bits)
+                filled += code_bits
                 continue
-            if shift >= 25:
-                word = (word << np.uint64(5)) | np.uint64(26)
-                filled += 5
+            if shift >= raw_shift:
+                word = (word << np.uint64(code_bits)) | np.uint64(raw_shift + 1)
+                filled += code_bits
                 for i in range(n):
                     while filled >= 8:
                         filled -= 8
                         heap[place] = np.uint8((word >> np.uint64(filled)) & np.uint64(255))
                         place += 1
-                    word = (word << np.uint64(32)) | np.uint64(folded[i])
-                    filled += 32
+                    word = (word << np.uint64(raw_bits)) | np.uint64(folded[i])
+                    filled += raw_bits
                 continue
-            word = (word << np.uint64(5)) | np.uint64(shift + 1)
-            filled += 5
+            word = (word << np.uint64(code_bits)) | np.uint64(shift + 1)
+            filled += code_bits
             for i in range(n):
                 top = np.int64(folded[i] >> np.uint32(shift))
                 while filled >= 8:

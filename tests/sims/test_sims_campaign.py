@@ -23,7 +23,7 @@ from sims.calibration import believed_camera, true_flat
 from sims.electronics import linearised
 from sims.frame import make_frame
 from sims.geometry import DetectorGeometry
-from sims.rawfile import split
+from sims.rawfile import pieces
 from sims.render import Light, render
 from sims.scene import scene_of
 
@@ -50,15 +50,17 @@ def test_two_processes_and_one_give_the_same_bytes(campaign: Path, tmp_path: Pat
 def test_frames_made_one_by_one_are_the_same_bytes(campaign: Path, tmp_path: Path) -> None:
     sims.simulate(tmp_path, "tiny", seed=5, visits=[VISIT], detectors=[2])
     alone = tmp_path / "raw" / f"{VISIT}.fits.fz"
-    whole = (campaign / "raw" / f"{VISIT}.fits.fz").read_bytes()
-    pieces = split(alone.read_bytes())
-    assert pieces[0] == split(whole)[0]
-    assert pieces[1] in split(whole)
+    whole = campaign / "raw" / f"{VISIT}.fits.fz"
+    one, both = pieces(alone), pieces(whole)
+    assert (list(one), sorted(both)) == ([2], [1, 2])
+    assert one[2].read() == both[2].read()
+    start = one[2].start
+    assert alone.read_bytes()[:start] == whole.read_bytes()[:start]
     sims.simulate(tmp_path, "tiny", seed=5, visits=[VISIT], detectors=[1])
-    assert alone.read_bytes() == whole
-    table = read_parquet(tmp_path / "truth" / "visits.parquet")
-    both = read_parquet(campaign / "truth" / "visits.parquet")
-    assert table.equals(both.filter(np.asarray(both["visit"]) == VISIT))
+    assert alone.read_bytes() == whole.read_bytes()
+    for name in ("truth/visits.parquet", "raw/exposures.parquet"):
+        table, everything = read_parquet(tmp_path / name), read_parquet(campaign / name)
+        assert table.equals(everything.filter(np.asarray(everything["visit"]) == VISIT))
 
 
 def test_another_seed_is_another_sky(campaign: Path, tmp_path: Path) -> None:
@@ -131,6 +133,13 @@ def test_calibrations_are_believed_not_true(campaign: Path) -> None:
         (flat / response)[true.amplifiers[1].trimmed.slices].mean()
     )
     assert ratio == pytest.approx(gains[0] / gains[1], abs=1e-4)
+
+
+def test_frames_of_another_campaign_are_not_mixed(campaign: Path) -> None:
+    before = contents(campaign)
+    with pytest.raises(ConfigError, match="another campaign"):
+        sims.simulate(campaign, "tiny", seed=6, visits=[VISIT])
+    assert contents(campaign) == before
 
 
 def test_unknown_names_are_refused(tmp_path: Path) -> None:
