@@ -233,7 +233,11 @@ def bleed(
     """
     ny, nx = charge.shape
     over = np.zeros((2, nx))
-    for x in range(nx):
+    full = np.zeros(nx, np.bool_)
+    for y in range(ny):
+        for x in range(nx):
+            full[x] |= charge[y, x] > full_well[x]
+    for x in np.flatnonzero(full):
         well = full_well[x]
         for y in range(ny):
             excess = charge[y, x] - well

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -201,6 +202,7 @@ def _rows(seed: int, visit: int, detector: Detector, i: int) -> FloatArray:
     return rows[::-1] if detector.amplifiers[i].at_top else rows
 
 
+@lru_cache(maxsize=1)
 def _structure(seed: int, detector: Detector) -> Image:
     out = np.zeros(detector.shape, np.float32)
     for i, amp in enumerate(detector.amplifiers):
@@ -211,6 +213,7 @@ def _structure(seed: int, detector: Detector) -> Image:
         row = row[::-1] if amp.at_top else row
         column = column[::-1] if amp.at_right else column
         out[amp.trimmed.slices] = row[:, None] + column[None, :]
+    out.flags.writeable = False
     return out
 
 
@@ -326,31 +329,53 @@ def _digitise(
     artefacts: Map,
     bits: npt.NDArray[np.int64],
 ) -> None:
+    width = data[1] - data[0]
+    value = np.empty(region[1] - region[0])
+    ghost = np.empty(width)
+    inside = value[data[0] - region[0] : data[1] - region[0]]
     for y in range(region[2], region[3]):
         read = data[3] - 1 - y if corner[0] else y - data[2]
         flooded = 0 <= read < len(spilled) and spilled[read] > 0.0
-        for x in range(region[0], region[1]):
-            value = rows[y] + sigma * noise[y, x]
-            if flooded and overscan[0] <= x < overscan[1]:
-                value += deferred[read]
-            if data[0] <= x < data[1] and data[2] <= y < data[3]:
-                dx, dy = x - data[0], y - data[2]
-                tx, ty = trimmed[0] + dx, trimmed[2] + dy
-                value += structure[ty, tx] + stack[0, ty, tx]
-                if corner[0]:
-                    dy = data[3] - data[2] - 1 - dy
-                if corner[1]:
-                    dx = data[1] - data[0] - 1 - dx
-                ghost = 0.0
-                for k in range(len(where)):
-                    w = where[k]
-                    sy = w[4] - 1 - dy if w[5] else w[3] + dy
-                    sx = w[2] - 1 - dx if w[6] else w[1] + dx
-                    ghost += _leak(stack[w[0], sy, sx], strength[k])
-                if abs(ghost) > _GHOST:
-                    artefacts[ty, tx] |= np.uint32(bits[0])
-                if flooded:
-                    artefacts[ty, tx] |= np.uint32(bits[1])
-                    value += spilled[read]
-                value += ghost
-            raw[y, x] = np.uint16(min(max(np.floor(value + 0.5), 0.0), 65535.0))
+        for i in range(len(value)):
+            value[i] = rows[y] + sigma * noise[y, region[0] + i]
+        if flooded:
+            value[overscan[0] - region[0] : overscan[1] - region[0]] += deferred[read]
+        if data[2] <= y < data[3]:
+            ty = trimmed[2] + y - data[2]
+            fixed, charge = structure[ty, trimmed[0] :], stack[0, ty, trimmed[0] :]
+            for i in range(width):
+                inside[i] += fixed[i] + charge[i]
+            _haunt(ghost, stack, read, corner[1], where, strength)
+            marks = artefacts[ty, trimmed[0] :]
+            for i in range(width):
+                if abs(ghost[i]) > _GHOST:
+                    marks[i] |= np.uint32(bits[0])
+            if flooded:
+                for i in range(width):
+                    marks[i] |= np.uint32(bits[1])
+                    inside[i] += spilled[read]
+            for i in range(width):
+                inside[i] += ghost[i]
+        for i in range(len(value)):
+            raw[y, region[0] + i] = np.uint16(min(max(np.floor(value[i] + 0.5), 0.0), 65535.0))
+
+
+@compiled
+def _haunt(
+    ghost: FloatArray,
+    stack: npt.NDArray[np.float32],
+    read: int,
+    from_right: int,
+    where: npt.NDArray[np.int64],
+    strength: FloatArray,
+) -> None:
+    # Ghosts on one row, the `read`-th after the start of the readout, of all that leaks into it:
+    # what the sources' channels read at the same moment.
+    n = len(ghost)
+    ghost[:] = 0.0
+    for k in range(len(where)):
+        w = where[k]
+        row = stack[w[0], w[4] - 1 - read if w[5] else w[3] + read, w[1] : w[2]]
+        mirrored = w[6] != from_right
+        for i in range(n):
+            ghost[i] += _leak(row[n - 1 - i] if mirrored else row[i], strength[k])

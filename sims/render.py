@@ -32,7 +32,7 @@ _MIN_SIDE_GALAXY = 48  # up to the width of `_WIDE`, else as for stars
 _WIDE = 4.0
 _FOLDING = 3.0  # electrons at the Nyquist frequency from which folding is drawn
 _FOLDING_FROM = 0.55 * np.pi
-_BLOCK = 500_000  # frequencies filled at a time: a few megabytes
+_BLOCK = 120_000  # frequencies filled at a time: what the second-level cache holds
 _PER_Q_STEP, _PER_PROFILE_STEP = 1.0 / galaxies.STEP, 1.0 / PROFILE_STEP
 
 
@@ -251,7 +251,16 @@ def _fold(
 ) -> None:
     # Sampling folds frequencies beyond Nyquist back, which only bright sources show.
     n_sources, side, half = block.shape
-    period = 2.0 * np.pi
+    step = 2.0 * np.pi / side
+    # The frequency, and the nearest of its aliases, along x and along y.
+    ux, vy = np.empty((2, half)), np.empty((2, side))
+    for i in range(half):
+        ux[0, i], ux[1, i] = step * i, step * (i - side)
+    for j in range(side):
+        v = step * (j if j < half else j - side)
+        vy[0, j], vy[1, j] = v, (v - 2.0 * np.pi if v > 0.0 else v + 2.0 * np.pi)
+    first = int(np.ceil(_FOLDING_FROM / step))
+    phase_x, phase_y = np.empty((2, half), np.complex128), np.empty((2, side), np.complex128)
     for s in range(n_sources):
         cx, cy, flux, tx, ty = scalars[s]
         a, b, c, ga, gb, gc = forms[s]
@@ -259,15 +268,17 @@ def _fold(
         nyquist = _lookup(profile, np.pi * np.sqrt(min(a, c)) * _PER_PROFILE_STEP)
         if abs(flux) * nyquist < _FOLDING:
             continue
-        for j in range(side):
-            v = period * (j if j < half else j - side) / side
-            v2 = v - period if v > 0.0 else v + period
+        for k in range(2):
             for i in range(half):
-                u = period * i / side
-                if u < _FOLDING_FROM and abs(v) < _FOLDING_FROM:
-                    continue
+                phase_x[k, i] = np.exp(-1j * ux[k, i] * cx) * _sinc(0.5 * ux[k, i])
+            for j in range(side):
+                phase_y[k, j] = np.exp(-1j * vy[k, j] * cy) * (flux * _sinc(0.5 * vy[k, j]))
+        trailed = tx != 0.0 or ty != 0.0
+        for j in range(side):
+            start = 0 if abs(vy[0, j]) >= _FOLDING_FROM else first
+            for i in range(start, half):
                 for k in range(1, 4):
-                    fu, fv = (u - period if k & 1 else u), (v2 if k & 2 else v)
+                    fu, fv = ux[k & 1, i], vy[k >> 1, j]
                     q2 = a * fu * fu + 2.0 * b * fu * fv + c * fv * fv
                     value = _lookup(profile, np.sqrt(max(q2, 0.0)) * _PER_PROFILE_STEP)
                     if abs(flux) * value < 0.01 * _FOLDING:
@@ -275,9 +286,9 @@ def _fold(
                     if extended:
                         q2 = ga * fu * fu + 2.0 * gb * fu * fv + gc * fv * fv
                         value *= _lookup(table, np.sqrt(max(q2, 0.0)) * _PER_Q_STEP)
-                    value *= flux * _sinc(0.5 * fu) * _sinc(0.5 * fv)
-                    value *= _sinc(0.5 * (fu * tx + fv * ty))
-                    block[s, j, i] += value * np.exp(-1j * (fu * cx + fv * cy))
+                    if trailed:
+                        value *= _sinc(0.5 * (fu * tx + fv * ty))
+                    block[s, j, i] += value * phase_x[k & 1, i] * phase_y[k >> 1, j]
 
 
 @compiled
@@ -292,5 +303,8 @@ def _add(
     for s in range(n):
         left, right = max(0, -x0[s]), min(side, nx - x0[s])
         for j in range(max(0, -y0[s]), min(side, ny - y0[s])):
-            for i in range(left, right):
-                image[y0[s] + j, x0[s] + i] += stamps[s, j, i]
+            # Slices let the inner loop run over several pixels at once.
+            under = image[y0[s] + j, x0[s] + left : x0[s] + right]
+            row = stamps[s, j, left:right]
+            for i in range(len(row)):
+                under[i] += row[i]

@@ -107,6 +107,8 @@ def paint(
         trail.x + np.array([0.0, direction[0]]), trail.y + np.array([0.0, direction[1]])
     )
     norm = np.hypot(x[1] - x[0], y[1] - y[0])
+    if not _crosses(x, y, image.shape):
+        return
     _paint(
         image,
         artefacts,
@@ -121,6 +123,14 @@ def paint(
         _VISIBLE * float(np.sqrt(sky)),
         bit("SATELLITE"),
     )
+
+
+def _crosses(x: FloatArray, y: FloatArray, shape: tuple[int, ...]) -> bool:
+    """Tell whether the line through two points comes near a detector."""
+    corners = np.array([[0, 0, shape[1], shape[1]], [0, shape[0], 0, shape[0]]])
+    away = (corners[0] - x[0]) * (y[1] - y[0]) - (corners[1] - y[0]) * (x[1] - x[0])
+    away /= np.hypot(x[1] - x[0], y[1] - y[0])
+    return bool(away.min() < _REACH + 1.0 and away.max() > -_REACH - 1.0)
 
 
 def _line_spread(psf: PsfField) -> FloatArray:
