@@ -39,7 +39,8 @@ class Astrometry:
     detection, reference : ndarray of int, (n,)
         Indices of the pairs used.
     rms : tuple of float, mas
-        Scatter of the pairs along east and north.
+        Scatter of the pairs along east and north, weighted by the inverse variances that are
+        expected of them: the noise of faint centroids says nothing about the coordinates.
     order : int
         0 for shift, rotation and scale; 1 linear, 2 quadratic, 3 cubic.
     offset : float, arcsec
@@ -249,9 +250,9 @@ class _Fit:
         return truth + self.colour[self.j][:, None] * self.chromatic / _MAS - model
 
     def rms(self) -> tuple[float, float]:
-        """Scatter along east and north, mas."""
-        r = self._residuals() * _ARCSEC * 1000.0
-        east, north = np.sqrt((r**2).mean(axis=0))
+        """Weighted scatter along east and north, mas."""
+        east, north = np.sqrt(np.average(self._residuals() ** 2, axis=0, weights=self._weights()))
+        east, north = east * _MAS, north * _MAS
         return float(east), float(north)
 
 

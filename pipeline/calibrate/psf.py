@@ -17,12 +17,12 @@ Weights come from a source-free sky and the median star.  A star's own counts ne
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.calibrate.kaiser import HALF_WIDTH, resample
+from pipeline.calibrate.kaiser import HALF_WIDTH, noise_power, resample
 from pipeline.errors import PsfError
 from pipeline.exposure import (
     FloatArray,
@@ -43,6 +43,7 @@ _CLIP = 4.0
 _RIDGE = (np.inf, 0.03, 0.01)
 _LEAKAGE = 0.02
 _WORST_STAR = 3.0
+_FEWEST_FOR_PEDESTAL = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +62,8 @@ class PsfStars:
         Estimate of the flux within `Psf.FLUX_RADIUS`.
     use : ndarray of bool, (n, side²)
         Usable pixels.
+    power : ndarray, (n,)
+        Variance of a pixel after recentring, relative to that before.
     """
 
     x: FloatArray
@@ -69,42 +72,31 @@ class PsfStars:
     variance: FloatArray
     flux: FloatArray
     use: npt.NDArray[np.bool_]
+    power: FloatArray
 
     def __len__(self) -> int:
         return len(self.x)
 
     def select(self, keep: npt.NDArray[np.bool_]) -> PsfStars:
         """Return the stars where `keep` is true."""
-        return PsfStars(
-            self.x[keep],
-            self.y[keep],
-            self.stamps[keep],
-            self.variance[keep],
-            self.flux[keep],
-            self.use[keep],
-        )
+        return PsfStars(**{f.name: getattr(self, f.name)[keep] for f in fields(self)})
 
     def plus(self, psf: PolynomialPsf, flux: FloatArray) -> PsfStars:
         """Put a model of each star, with the flux given, back into stamps it was taken from."""
         model = psf.stamps(self.x, self.y).reshape(len(self), -1)
-        stamps = self.stamps + model * (flux / self.flux)[:, None]
-        return PsfStars(self.x, self.y, stamps, self.variance, self.flux, self.use)
+        return replace(self, stamps=self.stamps + model * (flux / self.flux)[:, None])
 
     def inner(self) -> PsfStars:
         """Return the stars with their pixels within `Psf.FLUX_RADIUS` only."""
-        return PsfStars(
-            self.x, self.y, self.stamps[:, _INNER], self.variance, self.flux, self.use[:, _INNER]
-        )
+        return replace(self, stamps=self.stamps[:, _INNER], use=self.use[:, _INNER])
 
     def rescaled(self, amplitude: FloatArray) -> PsfStars:
         """Return the stars with fluxes multiplied by amplitudes, ``(n,)``."""
-        return PsfStars(
-            self.x,
-            self.y,
-            self.stamps / amplitude[:, None],
-            self.variance / amplitude**2,
-            self.flux * amplitude,
-            self.use,
+        return replace(
+            self,
+            stamps=self.stamps / amplitude[:, None],
+            variance=self.variance / amplitude**2,
+            flux=self.flux * amplitude,
         )
 
 
@@ -120,11 +112,14 @@ class PsfFit:
         Candidate stars that were used in the end.
     chi2 : float
         Mean χ² per pixel of those stars within nine pixels.
+    sky_err : float
+        Relative error of the flux within `Psf.FLUX_RADIUS` that the residual sky leaves.
     """
 
     psf: PolynomialPsf
     kept: npt.NDArray[np.bool_]
     chi2: float
+    sky_err: float = 0.0
 
     @property
     def n_stars(self) -> int:
@@ -181,7 +176,8 @@ def cut_stamps(
         leak = resample(poor[hurt].astype(float), (x - ix)[hurt], (y - iy)[hurt], SIDE)
         use[hurt] = (np.abs(leak) < _LEAKAGE).reshape(-1, SIDE * SIDE)
     sky = noise[iy.clip(0, image.shape[0] - 1), ix.clip(0, image.shape[1] - 1)].astype(float)
-    return PsfStars(x, y, stamps / flux[:, None], sky / flux**2, flux, use)
+    power = noise_power(x - ix, y - iy)
+    return PsfStars(x, y, stamps / flux[:, None], sky / flux**2, flux, use, power)
 
 
 def fit_psf(
@@ -209,6 +205,7 @@ def fit_psf(
     PsfError
         If fewer than `min_stars` remain.
     """
+    stars, sky_err = _levelled(stars)
     kept = stars.use[:, _INNER[_CORE]].mean(axis=1) > 0.9
     for _ in range(4):
         _require(int(kept.sum()), min_stars, len(stars))
@@ -220,7 +217,39 @@ def fit_psf(
             break
         kept[np.flatnonzero(kept)[outlying]] = False
     psf = PolynomialPsf(coefficients.reshape(-1, SIDE, SIDE), order, shape)
-    return PsfFit(psf, kept, float(np.mean(chi2)))
+    return PsfFit(psf, kept, float(np.mean(chi2)), sky_err)
+
+
+def _levelled(stars: PsfStars) -> tuple[PsfStars, float]:
+    """Take out what the sky model left under the stars.
+
+    One electron per pixel is 450 within the flux radius, two mmag of a bright star.  Beyond that
+    radius a star's mean is its wing, in proportion to its flux, plus the same pedestal for all:
+    in stamps divided by the flux, a straight line in 1/flux.  The second value is the relative
+    error of the stars' common flux that remains.
+    """
+    ring = (_RADIUS > Psf.FLUX_RADIUS + 1.0) & (_RADIUS <= SIDE // 2)
+    n = stars.use[:, ring].sum(axis=1)
+    keep = n > 0.5 * ring.sum()
+    if int(keep.sum()) < _FEWEST_FOR_PEDESTAL:
+        return stars, 0.0
+    means = (stars.stamps * stars.use)[:, ring].sum(axis=1) / np.maximum(n, 1)
+    root = np.sqrt(n / stars.variance)
+    design = np.column_stack([np.ones(len(stars)), 1.0 / stars.flux])
+    line = np.zeros(2)
+    for _ in range(4):
+        weighted = (design * root[:, None])[keep]
+        scale = np.abs(weighted).max(axis=0)
+        line = np.linalg.lstsq(weighted / scale, (means * root)[keep], rcond=None)[0] / scale
+        pulls = np.abs(means - design @ line) * root
+        keep = (n > 0.5 * ring.sum()) & (pulls < 3.0 * max(1.0, float(np.median(pulls)) / 0.6745))
+        if int(keep.sum()) < _FEWEST_FOR_PEDESTAL:
+            return stars, 0.0
+    slope = design[:, 1] - np.average(design[:, 1], weights=root**2)
+    pedestal_err = float(np.sum((slope * root)[keep] ** 2)) ** -0.5
+    share = np.average(design[:, 1], weights=1.0 / (stars.variance * len(_INNER) + design[:, 1]))
+    levelled = replace(stars, stamps=stars.stamps - (line[1] / stars.flux)[:, None])
+    return levelled, pedestal_err * len(_INNER) * float(share)
 
 
 def held_out(stars: PsfStars, fit: PsfFit, shape: tuple[int, int]) -> dict[str, float | None]:
@@ -247,7 +276,7 @@ def held_out(stars: PsfStars, fit: PsfFit, shape: tuple[int, int]) -> dict[str, 
     names = ("psfSizeResidual", "psfE1Residual", "psfE2Residual")
     if fit.n_stars < 30:
         return {"psfChi2": fit.chi2, **dict.fromkeys(names)}
-    kept = stars.select(fit.kept)
+    kept = _levelled(stars)[0].select(fit.kept)
     out = np.arange(len(kept)) % 6 == 3
     coefficients, _ = _solve(kept.select(~out), shape, fit.psf.order)
     test, terms = kept.select(out).inner(), polynomial_terms(kept.x, kept.y, shape, fit.psf.order)
@@ -445,4 +474,4 @@ def _chi2(stars: PsfStars, weights: FloatArray, model: FloatArray) -> FloatArray
     """χ² per pixel of the core of each star."""
     used = (weights > 0) & _CORE
     pulls = np.where(used, (stars.stamps - model) ** 2 * weights, 0.0)
-    return np.asarray(pulls.sum(axis=1) / np.maximum(used.sum(axis=1), 1))
+    return np.asarray(pulls.sum(axis=1) / np.maximum(used.sum(axis=1), 1) / stars.power)

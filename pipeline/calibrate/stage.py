@@ -47,6 +47,7 @@ __all__ = ["Result", "Row", "run"]
 Row = dict[str, float | int | str | None]
 
 _FWHM = float(np.sqrt(8.0 * np.log(2.0)))
+_MAG = 2.5 / float(np.log(10.0))
 _FIRST_SIGMA = 1.8
 _SIGMA_RANGE = (0.8, 5.0)
 _DEAD = bits("BAD", "SAT", "NO_DATA", "BLEED", "UNMASKEDNAN", "EDGEBLEED")
@@ -150,10 +151,14 @@ def run(
     fluxes = photometry(
         work.exposure, found.noise, _separated(work.exposure, found, fit.psf, 3), found.moments.ok
     )
-    _correct_aperture(work, fluxes, stars)
+    correction = _correct_aperture(work, fluxes, stars)
     reference = _references(work, refcat)
     matched = _tie_to_sky(work, found, fluxes, reference)
     zero = _tie_to_flux(work, found, fluxes, reference, matched)
+    if zero is not None:
+        # The flux scale is that of 12 pixels, known as well as the aperture correction is.
+        err = np.hypot(zero.err, _MAG * np.hypot(correction.err, fit.sky_err))
+        zero = replace(zero, err=float(err))
     return _finish(work, found, fluxes, stars, reference, matched, zero)
 
 

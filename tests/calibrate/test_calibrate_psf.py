@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pipeline.calibrate.kaiser import resample
+from pipeline.calibrate.kaiser import noise_power, resample
 from pipeline.calibrate.psf import cut_stamps, fit_psf, held_out, order_for
 from pipeline.errors import PsfError
 
@@ -63,7 +64,7 @@ def test_hundred_stars_meet_the_bounds(scene: Maker, curved: bool) -> None:
     assert flux.std() < 0.003
     chi2 = held_out(stars, fit, SHAPE)["psfChi2"]
     assert chi2 is not None
-    assert chi2 < 1.05
+    assert 0.95 < chi2 < 1.05
 
 
 @pytest.mark.parametrize(("n", "order"), [(30, 1), (12, 1), (6, 0)])
@@ -93,7 +94,7 @@ def test_a_blend_and_a_galaxy_are_left_out(scene: Maker) -> None:
     stars, clean = _fit(frame)
     blended = stars.stamps.copy()
     blended[7] += 0.3 * np.roll(blended[7].reshape(41, 41), (3, 3), (0, 1)).ravel()
-    broken = type(stars)(stars.x, stars.y, blended, stars.variance, stars.flux, stars.use)
+    broken = replace(stars, stamps=blended)
 
     fit = fit_psf(broken, SHAPE)
 
@@ -110,18 +111,44 @@ def test_too_few_stars_fail_with_numbers(scene: Maker) -> None:
     assert caught.value.numbers == {"stars": 3, "required": 5, "candidates": 3}
 
 
-def test_recentring_keeps_the_moments(scene: Maker) -> None:
-    """The windowed sinc moves a star by half a pixel and keeps its size to 3·10⁻⁴."""
-    psf = scene(36, n_stars=2, n_faint=0).psf
-    off = psf.stamp(200, 200, 0.5, -0.37, half=27)[None]
-
-    centred = resample(off, np.array([0.5]), np.array([-0.37]), 41)[0]
-    true = psf.stamp(200, 200, half=20)
-
+def _recentred(stamp: Callable[..., Any]) -> tuple[float, float]:
+    """Relative errors of size and peak of a star that is moved back by half a pixel."""
+    off = stamp(0.5, -0.37, 28)[None]
+    centred, true = resample(off, np.array([0.5]), np.array([-0.37]), 41)[0], stamp(0.0, 0.0, 20)
     k = np.arange(-20, 21)
-    w = np.exp(-0.5 * (k[:, None] ** 2 + k[None] ** 2) / 16.0)
-    size = [
-        (p * w * (k[:, None] ** 2 + k[None] ** 2)).sum() / (p * w).sum() for p in (centred, true)
-    ]
-    assert size[0] == pytest.approx(size[1], rel=3e-4)
-    assert np.abs(centred - true).max() < 1e-3 * true.max()
+    r2 = k[:, None] ** 2 + k[None] ** 2
+    w = np.exp(-r2 / 32.0)
+    size = [(p * w * r2).sum() / (p * w).sum() for p in (centred, true)]
+    return abs(size[0] / size[1] - 1.0), float(np.abs(centred - true).max() / true.max())
+
+
+def test_recentring_keeps_a_star(scene: Maker) -> None:
+    """What it costs the peak is what the pixels of such a profile alias, see below."""
+    psf = scene(36, n_stars=2, n_faint=0).psf
+
+    size, peak = _recentred(lambda dx, dy, half: psf.stamp(200, 200, dx, dy, half=half))
+
+    assert size < 1e-4
+    assert peak < 5e-4
+
+
+def test_recentring_is_exact_where_pixels_alias_nothing() -> None:
+    def gaussian(dx: float, dy: float, half: int) -> Any:
+        k = np.arange(-half, half + 1.0)
+        return np.exp(-0.5 * ((k - dx)[None] ** 2 + (k - dy)[:, None] ** 2) / 1.8**2)
+
+    size, peak = _recentred(gaussian)
+
+    assert size < 1e-4
+    assert peak < 1e-4
+
+
+def test_noise_after_recentring_is_as_stated() -> None:
+    rng = np.random.default_rng(37)
+    dx, dy = np.array([0.0, 0.3, 0.5]), np.array([0.0, -0.2, 0.5])
+    noise = rng.normal(size=(400, 3, 57, 57))
+
+    seen = [resample(n, dx, dy, 41).var(axis=(1, 2)) for n in noise]
+
+    assert np.mean(seen, axis=0) == pytest.approx(noise_power(dx, dy), rel=0.01)
+    assert noise_power(dx, dy)[0] == pytest.approx(1.0, abs=1e-12)
