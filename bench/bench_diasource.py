@@ -279,7 +279,7 @@ def forced(n: int, seed: int) -> None:
 
 def positions(n: int, seed: int) -> None:
     """Fitted positions, SNR 10 to 100, and fluxes there."""
-    pulls = {"x": [], "y": [], "raErr": []}
+    pulls = {"x": [], "y": [], "psfRa": []}
     flux_pull = []
     for t, at, flux, _, world in trials(n, 10, 100, seed, signed=True):
         i, k = match(t, at)
@@ -287,7 +287,7 @@ def positions(n: int, seed: int) -> None:
             pulls[name].append((column(t, name, k) - at[i, axis]) / column(t, f"{name}Err", k))
         ra, _ = world.difference.exposure.wcs.all_pix2world(*at[i].T, 0)
         east = (column(t, "ra", k) - ra) * np.cos(np.radians(column(t, "dec", k)))
-        pulls["raErr"].append(east / column(t, "raErr", k))
+        pulls["psfRa"].append(east / column(t, "psfRaErr", k))
         error = column(t, "psfFluxErr", k)
         flux_pull.append((np.abs(column(t, "psfFlux", k)) - np.abs(flux[i])) / error)
     for name, values in pulls.items():

@@ -1,32 +1,25 @@
 """Executors: a pool of processes, or this process.
 
-Workers are forked from a clean server that has the numerical libraries loaded, with one BLAS
-thread each; they ignore Ctrl-C, which is the coordinator's affair.  When a worker dies, the
-orders it may have had are tried again one by one, until their attempts are used up.
+When a worker dies, the orders it may have had are tried again one by one, until their attempts
+are used up.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from multiprocessing import forkserver
 from types import TracebackType
 
 from harness.execute.orders import Order
 from harness.execute.work import perform
 from harness.ledger import FAILED, Outcome, StageRecord
+from harness.processes import new_pool
 
 __all__ = ["Executor", "LocalExecutor", "SerialExecutor", "open_executor"]
-
-_PRELOAD = ["harness.execute.work"]
 
 
 class Executor(ABC):
@@ -117,7 +110,7 @@ class LocalExecutor(Executor):
 
     def _submit(self, order: Order) -> Future[Outcome]:
         if self._pool is None:
-            self._pool = _new_pool(self._jobs)
+            self._pool = new_pool(self._jobs)
         return self._pool.submit(perform, order)
 
     def _close(self) -> None:
@@ -153,34 +146,6 @@ def open_executor(kind: str, jobs: int, attempts: int) -> Executor:
     if kind == "serial":
         return SerialExecutor()
     return LocalExecutor(jobs or len(os.sched_getaffinity(0)), attempts)
-
-
-def _new_pool(jobs: int) -> ProcessPoolExecutor:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOAD)
-    _start_server()
-    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_initialise)
-
-
-def _start_server() -> None:
-    """Start the server deaf to Ctrl-C, also while it loads the libraries."""
-    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.signal(signal.SIGINT, former)
-
-
-def _initialise() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
-
-
-def _follow(parent: int) -> None:
-    """End with the coordinator: the server that forked us ends when the coordinator does."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
 
 
 def _died(order: Order, attempts: int) -> Outcome:

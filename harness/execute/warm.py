@@ -11,7 +11,6 @@ libraries.
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import tempfile
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from scipy.ndimage import gaussian_filter
 
 import pipeline
 from harness.hashes import combine, file_hash
+from harness.processes import server
 from pipeline import calibrate, diaobject, diasource, io, isr, subtract, template
 from pipeline.camera import Camera
 from pipeline.exposure import (
@@ -61,7 +61,7 @@ def compile_loops(say: Callable[[str], None] = lambda _: None) -> None:
     if marker.is_file():
         return
     say("compiling the pixel loops, once: about half a minute")
-    context = multiprocessing.get_context("spawn")
+    context = server()
     parts = [
         context.Process(target=part, daemon=True) for part in (_sources, _visit_images, _templates)
     ]

@@ -92,8 +92,7 @@ def judge_workspace(
         for c, i, k in spec.checks()
         if not wanted or any(f"{c.id}/{i.id}/{k.id}".startswith(w) for w in wanted)
     ]
-    context.memory["requests"] = requests_of(context, selected)
-    start_measuring(context, context.memory["requests"])
+    start_measuring(context, requests_of(context, selected))
     results = judge_cases(spec, context, only=wanted, progress=progress)
     sheets: dict[str, list[dict[str, Any]]] = {}
     figures: tuple[Evidence, ...] = ()

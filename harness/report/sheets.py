@@ -92,9 +92,27 @@ def _triplet(view: View) -> np.ndarray[Any, Any]:
     difference = binned(exposure.image, factor)
     return beside(
         grey(binned(view.visit_image.image, factor)),
-        grey(binned(view.warped.image, factor)),
+        grey(_template_panel(view, factor)),
         grey(difference, symmetric=True),
         grey(difference, symmetric=True, masked=masked),
+    )
+
+
+def _template_panel(view: View, factor: int) -> np.ndarray[Any, Any]:
+    """Template on the binned pixels of the visit: the nearest bin is good enough to look at."""
+    science, coadd = view.visit_image, view.template
+    assert science.wcs is not None
+    assert coadd.wcs is not None
+    ny, nx = (n // factor for n in science.shape)
+    y, x = factor * np.mgrid[:ny, :nx] + (factor - 1) / 2
+    u, v = coadd.wcs.world_to_pixel_values(*science.wcs.pixel_to_world_values(x, y))
+    small = binned(coadd.image, factor)
+    row, column = (np.rint((c + 0.5) / factor - 0.5).astype(int) for c in (v, u))
+    inside = (row >= 0) & (row < small.shape[0]) & (column >= 0) & (column < small.shape[1])
+    return np.where(
+        inside,
+        small[np.clip(row, 0, small.shape[0] - 1), np.clip(column, 0, small.shape[1] - 1)],
+        np.nan,
     )
 
 
@@ -124,20 +142,23 @@ def source_stamps(
         view = views[place]
         difference = view.difference.exposure
         noise = float(np.sqrt(np.nanmedian(difference.variance[::16, ::16])))
-        panels = [
-            grey(_stamp(e.image, source["x"], source["y"], half), symmetric=d, scale=noise)
-            for e, d in ((view.visit_image, False), (view.warped, False), (difference, True))
-        ]
+        box = _box(difference.shape, source["x"], source["y"], half)
+        images = (
+            (view.visit_image.image[box], False),
+            (view.warped_part(*box).image, False),
+            (difference.image[box], True),
+        )
+        panels = [grey(image, symmetric=d, scale=noise) for image, d in images]
         pixels = np.repeat(np.repeat(beside(*panels, gap=1), 2, axis=0), 2, axis=1)
         rows.append({"caption": source["caption"], **store_image(pixels, folder)})
     return rows
 
 
-def _stamp(image: np.ndarray[Any, Any], x: float, y: float, half: int) -> np.ndarray[Any, Any]:
-    padded = np.full((2 * half + 1, 2 * half + 1), np.nan)
-    column, row = round(x), round(y)
-    y0, x0 = max(row - half, 0), max(column - half, 0)
-    part = image[y0 : row + half + 1, x0 : column + half + 1]
-    top, left = y0 - (row - half), x0 - (column - half)
-    padded[top : top + part.shape[0], left : left + part.shape[1]] = part
-    return padded
+def _box(shape: tuple[int, int], x: float, y: float, half: int) -> tuple[slice, slice]:
+    """Rows and columns round a place: all of the same size, moved inwards at an edge."""
+    first = (
+        min(max(round(c) - half, 0), size - 2 * half - 1)
+        for c, size in zip((y, x), shape, strict=True)
+    )
+    row, column = first
+    return slice(row, row + 2 * half + 1), slice(column, column + 2 * half + 1)

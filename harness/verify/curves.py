@@ -65,8 +65,7 @@ def transients(context: Context) -> Transients:
         A campaign with truth.
     """
     request = Request.of("transients", {})
-    batch = context.memory.get("requests", set()) | {request}
-    outcomes = measure_images(context, batch)[request]
+    outcomes = measure_images(context, [request])[request]
     broken = next((o for o in outcomes.values() if isinstance(o, str)), None)
     if broken:
         raise RuntimeError(broken)

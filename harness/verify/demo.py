@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import subprocess
 import sys
 import tempfile
 import tomllib
@@ -22,7 +21,7 @@ import duckdb
 __all__ = ["EXPECTED", "compare", "main", "sources"]
 
 EXPECTED = Path(__file__).resolve().parents[2] / "testcases" / "demo" / "sources.csv"
-_PROFILE, _SEED, _DETECTOR = "tiny", 42, 1
+_PROFILE, _CAMERA, _SEED, _DETECTOR = "tiny", "testcam", 42, 1
 _VISITS = (410985, 411035, 411069, 411420, 412568)  # three for the template, two to search
 _LEAST_SNR = 8.0
 _COLUMNS = ("visit", "detector", "x", "y", "ra", "dec", "psfFlux", "psfFluxErr", "snr")
@@ -118,17 +117,21 @@ def _is_demo(root: Path) -> bool:
 
 
 def _make(root: Path) -> None:
-    some = [word for v in _VISITS for word in ("--visit", str(v))]
-    verbs = (
-        ["init", str(root), "--profile", _PROFILE, "--seed", str(_SEED)],
-        ["sim", str(root), "-q", "-j", "1", "--detector", str(_DETECTOR), *some],
-        ["run", str(root), "-q", "-j", "1"],
+    import sims
+    from harness.execute import run_campaign
+    from harness.settings import Campaign, Execution, Settings
+    from harness.workspace import Workspace
+
+    space = Workspace.create(root)
+    campaign = Campaign(name=root.name, profile=_PROFILE, camera=_CAMERA, seed=_SEED)
+    # One process: starting others would take longer than the work.
+    Settings(campaign=campaign, execution=Execution(executor="serial")).save(space.config)
+    sims.simulate(
+        space.root, _PROFILE, seed=_SEED, jobs=1, visits=list(_VISITS), detectors=[_DETECTOR]
     )
-    for verb in verbs:
-        command = [sys.executable, "-m", "harness.cli.main", *verb]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise RuntimeError(f"nightjar {verb[0]}: {done.stderr.strip()[-500:]}")
+    summary = run_campaign(root, quiet=True)
+    if summary.troubles:
+        raise RuntimeError("; ".join(f"{t.stage}: {t.message}" for t in summary.troubles)[:500])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

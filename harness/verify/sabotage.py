@@ -129,8 +129,7 @@ class _Yard:
     def _verdicts(self, space: Workspace) -> dict[str, Verdict]:
         shared = {name: self._memory[name] for name in _SHARED}
         context = Context(space, self._testcases, jobs=self._jobs, memory=shared)
-        context.memory["requests"] = requests_of(context, [k for _, k in self._checks])
-        start_measuring(context, context.memory["requests"])
+        start_measuring(context, requests_of(context, [k for _, k in self._checks]))
         verdicts = {p: judge_check(p, k, context).verdict for p, k in self._checks}
         context.connection.close()
         return verdicts

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from harness.processes import new_pool
 from harness.verify.conditions import CONDITIONS
 from harness.verify.measurement import Measurement
 from harness.verify.metrics import Metric, Reduction, Sample, load_metrics
@@ -151,8 +150,7 @@ class _Batch:
 def _pool(processes: int) -> ProcessPoolExecutor | None:
     if processes < 2:
         return None
-    context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
-    return ProcessPoolExecutor(processes, mp_context=context)
+    return new_pool(processes)
 
 
 def _keys(context: Context, request: Request) -> dict[_Place, _Key]:
@@ -194,20 +192,22 @@ def _state(
 ) -> tuple[Any, ...]:
     """Identify the content of the files a metric reads without reading them."""
     space, root = context.space, context.space.root
-    name = f"{unit.visit}_{unit.detector:02d}"
-    files: dict[str, list[Path]] = {
-        "visit_image": [space.visit_image(unit.visit, unit.detector)],
-        "difference": [space.difference(unit.visit, unit.detector)],
-        "template": [root / template.file],
-        "raw": [root / "raw" / f"{unit.visit}.fits.fz"],
-        "artefacts": [root / "truth" / "artefacts" / f"{name}.fits"],
-        "truth": [root / "truth" / "visits.parquet"],
-        "refcat": [space.refcat],
-        "sources": [space.staging("DiaSource", unit.visit, unit.detector)],
-        "camera": [],
+    place = unit.visit, unit.detector
+    files: dict[str, Callable[[], list[Path]]] = {
+        "visit_image": lambda: [space.visit_image(*place)],
+        "difference": lambda: [space.difference(*place)],
+        "template": lambda: [root / template.file],
+        "warped": lambda: [root / template.file, space.visit_image(*place)],
+        "raw": lambda: [root / "raw" / f"{unit.visit}.fits.fz"],
+        "artefacts": lambda: [
+            root / "truth" / "artefacts" / f"{unit.visit}_{unit.detector:02d}.fits"
+        ],
+        "truth": lambda: [root / "truth" / "visits.parquet"],
+        "refcat": lambda: [space.refcat],
+        "sources": lambda: [space.staging("DiaSource", *place)],
+        "camera": list,
     }
-    files["warped"] = files["template"] + files["visit_image"]
-    stamps = tuple(_stamp(p) for word in metric.reads for p in files[word])
+    stamps = tuple(_stamp(p) for word in metric.reads for p in files[word]())
     return (*stamps, template.inputs if "template" in metric.reads else ())
 
 

@@ -137,11 +137,20 @@ class View:
     @cached_property
     def warped(self) -> Exposure:
         """The template on the pixels of the visit."""
+        ny, nx = self.visit_image.shape
+        return self._warped(self.template, slice(0, ny), slice(0, nx))
+
+    def warped_part(self, rows: slice, columns: slice) -> Exposure:
+        """Warp the template to some pixels of the visit only, without its PSF."""
+        return self._warped(self.template.replace(psf=None), rows, columns)
+
+    def _warped(self, coadd: Exposure, rows: slice, columns: slice) -> Exposure:
         from pipeline import template
 
-        science = self.visit_image
-        assert science.wcs is not None
-        return template.warp(self.template, science.wcs, science.shape, template.Config())
+        wcs = self.visit_image.wcs
+        assert wcs is not None
+        shape = (rows.stop - rows.start, columns.stop - columns.start)
+        return template.warp(coadd, wcs[rows, columns], shape, template.Config())
 
     @cached_property
     def raw(self) -> RawFrame:

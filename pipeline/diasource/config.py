@@ -47,6 +47,12 @@ class Config(StageConfig):
     )
     fit_radius: float = param(8.0, "Radius of the pixels in PSF fits.", unit="pixel", gt=2)
     max_shift: float = param(2.0, "Farthest a fitted position may move.", unit="pixel", gt=0)
+    sky_floor: float = param(
+        0.008, "Astrometric floor of a visit in the errors of ra and dec.", unit="arcsec", ge=0
+    )
+    registration: float = param(
+        0.010, "Error of the registration of the template.", unit="arcsec", ge=0
+    )
     aperture_radius: float = param(12.0, "Radius of the aperture.", unit="pixel", gt=0)
     trail_gain: float = param(12.0, "Least Δχ² against a point for a source to be trailed.", gt=0)
     dipole_range: float = param(

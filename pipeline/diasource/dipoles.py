@@ -105,6 +105,8 @@ def fit_pairs(
         "dipoleFitAttempted": np.ones(len(rows), bool),
     }
     columns |= {name: _spread(v, rows, n, False) for name, v in flags.items()}
+    expected = np.full(len(rows), scene.config.registration)
+    columns["dipoleRegistrationLength"] = _spread(expected, rows, n)
     return columns | {"dipoleNdata": _spread(fits.ndata, rows, n, 0)}
 
 

@@ -19,13 +19,14 @@ from pipeline.diasource.planes import Planes
 from pipeline.exposure import FloatArray, Image
 from pipeline.psfphot import SplinePsf, psf_box
 
-__all__ = ["Fits", "fit_dipoles", "fit_points", "fit_trails", "without"]
+__all__ = ["Fits", "fit_dipoles", "fit_points", "fit_trails"]
 
 _SIZE = {POINT: 3, TRAIL: 5, DIPOLE: 6}
 _MIN_TRAIL = 3.0
 _LARGEST_BOX = 45.0
 _DEBLEND_ROUNDS = 4
 _VAGUE = 4.0
+_OVERLAP = 5.0
 _KNOWN_TO = 0.1
 
 
@@ -61,6 +62,16 @@ class Fits:
     ndata: npt.NDArray[np.int32]
     good: FloatArray
     converged: npt.NDArray[np.bool_]
+
+    @classmethod
+    def none(cls, n: int, k: int) -> Fits:
+        """Return n fits of k parameters that were not made."""
+        nothing = np.full(n, np.nan)
+        return cls(
+            theta=np.full((n, k), np.nan), cov=np.full((n, k, k), np.nan), chi2=nothing,
+            ln_likelihood=nothing, cost=nothing, gain=nothing, ndata=np.zeros(n, np.int32),
+            good=nothing, converged=np.zeros(n, bool),
+        )  # fmt: skip
 
     @property
     def errors(self) -> FloatArray:
@@ -161,24 +172,24 @@ def fit_points(
     fits = _run(POINT, planes, psf, at, np.column_stack([flux, at]), size, reach, own)
     if len(children) == 0:
         return fits, planes
-    rest = planes
+    apart = planes._replace(image=planes.image.copy())
+    found = np.nan_to_num(fits.theta[children])
+    _take_out(apart.image, psf, found)
     for _ in range(_DEBLEND_ROUNDS):
-        found = np.nan_to_num(fits.theta[children])
-        rest = planes._replace(image=without(planes.image, psf, found))
         own = np.column_stack([found[:, 1:], found[:, 0], np.zeros(len(children))])
         begin = np.column_stack([found[:, 0], at[children]])
-        again = _run(POINT, rest, psf, at[children], begin, size[children], reach, own)
+        again = _run(POINT, apart, psf, at[children], begin, size[children], reach, own)
+        _take_out(apart.image, psf, found * [-1.0, 1.0, 1.0])
+        found = np.nan_to_num(again.theta)
+        _take_out(apart.image, psf, found)
         fits = fits.replace_at(children, again)
-    found = np.nan_to_num(fits.theta[children])
-    return fits, planes._replace(image=without(planes.image, psf, found))
+    return fits, apart
 
 
-def without(image: Image, psf: SplinePsf, theta: FloatArray) -> Image:
-    """Return a copy of an image less point sources ``(n, 3)`` of flux, x and y."""
-    rest = image.copy()
+def _take_out(image: Image, psf: SplinePsf, theta: FloatArray) -> None:
+    """Subtract point sources ``(n, 3)`` of flux, x and y from an image, in place."""
     coef = psf.coefficients(theta[:, 1], theta[:, 2])
-    _subtract(rest, coef, psf.order, np.ascontiguousarray(theta))
-    return rest
+    _subtract(image, coef, psf.order, np.ascontiguousarray(theta))
 
 
 @compiled
@@ -199,6 +210,7 @@ def fit_trails(
     points: FloatArray,
     added: FloatArray,
     extent: FloatArray,
+    room: FloatArray,
     width: float,
 ) -> Fits:
     """Fit trails, starting from point sources and an estimate of their extent.
@@ -215,6 +227,8 @@ def fit_trails(
         Flux of the point source to put back first (0 for none).
     extent : ndarray, (n, 2), pixel
         Guess of the trail as a vector.
+    room : ndarray, (n,), pixel
+        Side of the footprint; the pixels of the fit reach little farther.
     width : float, pixel
         FWHM of the PSF.
 
@@ -223,19 +237,20 @@ def fit_trails(
     Fits
         Parameters F, x, y, a, b.
     """
+    largest = np.clip(room, 5.0 * width, _LARGEST_BOX)
     length = np.hypot(*extent.T)
-    stretch = np.clip(length, _MIN_TRAIL, 2.0 * _LARGEST_BOX - 24.0) / np.maximum(length, 1e-9)
+    stretch = np.clip(length, _MIN_TRAIL, 1.5 * largest) / np.maximum(length, 1e-9)
     vector = np.where(length[:, None] > 0, extent * stretch[:, None], [[_MIN_TRAIL, 0.0]])
     # a point fit catches only part of a trail's flux
     theta = np.column_stack([points, vector])
     theta[:, 0] *= 1.0 + np.hypot(*vector.T) / (2.0 * width)
     own = np.column_stack([points[:, 1:], added, points[:, 0]])
-    size = np.clip(2.0 * width + np.hypot(*vector.T) / 2.0, 10.0, _LARGEST_BOX)
+    size = np.clip(2.0 * width + np.hypot(*vector.T) / 2.0, 10.0, largest)
     fits = _run(TRAIL, planes, psf, points[:, 1:], theta, size, 6.0, own)
     reach = np.hypot(*np.nan_to_num(fits.theta[:, 3:]).T) / 2.0 + 1.5 * width
-    again = np.flatnonzero((reach > size) & (size < _LARGEST_BOX))
+    again = np.flatnonzero((reach > size) & (size < largest))
     if len(again):
-        larger = np.minimum(reach[again] + width, _LARGEST_BOX)
+        larger = np.minimum(reach[again] + width, largest[again])
         restart = fits.theta[again]
         second = _run(TRAIL, planes, psf, points[again, 1:], restart, larger, 12.0, own[again])
         fits = fits.replace_at(again, second)
@@ -275,6 +290,27 @@ def fit_dipoles(
         Parameters F, Δ, x, y, a, b; the better of two starts, since the peaks of a matched
         filter lie farther apart than narrow lobes do.
     """
+    best = Fits.none(len(points), _SIZE[DIPOLE])
+    merged = known > _OVERLAP * np.abs(points[:, 0])
+    alone = np.flatnonzero(~merged)
+    free = _free_dipoles(planes, psf, plus[alone], minus[alone], points[alone], radius)
+    best = best.replace_at(alone, free)
+    vague = ~best.converged | ~(best.theta[:, 0] > _VAGUE * best.errors[:, 0])
+    again = np.flatnonzero(merged | (vague & (known > 0)))
+    informed = _informed_dipoles(
+        planes, psf, plus[again], minus[again], points[again], known[again], radius
+    )
+    return best.replace_at(again, informed)
+
+
+def _free_dipoles(
+    planes: Planes,
+    psf: SplinePsf,
+    plus: FloatArray,
+    minus: FloatArray,
+    points: FloatArray,
+    radius: float,
+) -> Fits:
     middle, arm = (plus + minus) / 2.0, plus - minus
     size = np.minimum(radius + np.hypot(*arm.T) / 2.0, _LARGEST_BOX)
     flux, none = np.abs(points[:, 0]), np.zeros(len(points))
@@ -287,13 +323,23 @@ def fit_dipoles(
         for factor, strength in ((1.0, 1.0), (0.4, 1.6))
     )  # fmt: skip
     better = narrow.converged & ((narrow.cost < wide.cost) | ~wide.converged)
-    best = wide.replace_at(np.flatnonzero(better), narrow.take(better))
-    vague = ~best.converged | ~(best.theta[:, 0] > _VAGUE * best.errors[:, 0])
-    again = np.flatnonzero(vague & (known > 0))
-    if len(again) == 0:
-        return best
-    flux, arm = known[again], arm[again] * (np.abs(points[again, 0]) / known[again])[:, None]
-    prior = np.column_stack([flux, 1.0 / (_KNOWN_TO * flux) ** 2])
-    guess = np.column_stack([flux, none[again], middle[again], arm])
-    informed = _run(DIPOLE, planes, psf, middle[again], guess, size[again], 4.0, own[again], prior)
-    return best.replace_at(again, informed)
+    return wide.replace_at(np.flatnonzero(better), narrow.take(better))
+
+
+def _informed_dipoles(
+    planes: Planes,
+    psf: SplinePsf,
+    plus: FloatArray,
+    minus: FloatArray,
+    points: FloatArray,
+    known: FloatArray,
+    radius: float,
+) -> Fits:
+    """Fit with the star's flux as a prior: then the separation is what the lobes measure."""
+    middle, none = (plus + minus) / 2.0, np.zeros(len(points))
+    arm = (plus - minus) * (np.abs(points[:, 0]) / known)[:, None]
+    size = np.minimum(radius + np.hypot(*(plus - minus).T) / 2.0, _LARGEST_BOX)
+    own = np.column_stack([points[:, 1:], none, points[:, 0]])
+    guess = np.column_stack([known, none, middle, arm])
+    prior = np.column_stack([known, 1.0 / (_KNOWN_TO * known) ** 2])
+    return _run(DIPOLE, planes, psf, middle, guess, size, 4.0, own, prior)

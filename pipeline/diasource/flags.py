@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from pipeline.exposure import Mask, bits
 
-__all__ = ["box_pixels", "pixel_flags", "square_side"]
+__all__ = ["box_pixels", "pixel_flags", "square_sides"]
 
 Ints = npt.NDArray[np.int32]
 
@@ -50,10 +50,13 @@ def box_pixels(shape: tuple[int, int], x: int, y: int, half: int) -> Ints:
     return (rows[:, None] * shape[1] + columns).ravel().astype(np.int32)
 
 
-def square_side(shape: tuple[int, int], pixels: Ints) -> int:
-    """Side of the smallest upright square that holds the pixels."""
-    y, x = np.divmod(pixels, shape[1])
-    return int(max(np.ptp(x), np.ptp(y))) + 1
+def square_sides(shape: tuple[int, int], footprints: Sequence[Ints]) -> Ints:
+    """Sides of the smallest upright squares that hold the footprints, ``(n,)``."""
+    sides = np.empty(len(footprints), np.int32)
+    for k, pixels in enumerate(footprints):
+        y, x = np.divmod(pixels, shape[1])
+        sides[k] = max(np.ptp(x), np.ptp(y)) + 1
+    return sides
 
 
 def pixel_flags(

@@ -53,21 +53,21 @@ def find_glints(at: FloatArray, shape: tuple[int, int]) -> npt.NDArray[np.bool_]
     Parameters
     ----------
     at : ndarray, (n, 2), pixel
-        Detections, the most significant first.  Those within 20 pixels of a more significant
-        one are left out, and only the first 200 of the rest are looked at.
+        Detections, the most significant first.  Lines are sought among the first 200 that have
+        no more significant one within 20 pixels.
     shape : tuple of int, (ny, nx)
         Size of the image.
 
     Returns
     -------
     ndarray, (n,), bool
-        Members of lines with at least five detections within 1.5 pixels, where fewer than 0.001
-        such lines are expected among as many random positions (Poisson).  Lines along columns
-        are left out: those are bad columns.
+        Members (within 3 pixels) of lines with at least five detections within 1.5 pixels, where
+        fewer than 0.001 such lines are expected among as many random positions (Poisson).  Lines
+        along columns are left out: those are bad columns.
     """
     member = np.zeros(len(at), bool)
-    alone = _alone(np.asarray(at, float))[:_LARGEST]
-    few = np.asarray(at, float)[alone]
+    at = np.asarray(at, float).reshape(-1, 2)
+    few = at[_alone(at)[:_LARGEST]]
     n = len(few)
     if n < _GLINTS:
         return member
@@ -85,9 +85,20 @@ def find_glints(at: FloatArray, shape: tuple[int, int]) -> npt.NDArray[np.bool_]
         count = on_line.sum(axis=1)
         # two of them define the line; P(at least k | mean) is the regularised gamma function
         chance = len(normal) * gammainc(np.maximum(count - 2, 1), expected)
-        found = (count >= _GLINTS) & (chance < _CHANCE)
-        member[alone[on_line[found].any(axis=0)]] = True
+        for k in np.flatnonzero((count >= _GLINTS) & (chance < _CHANCE)):
+            member |= _on_segment(at, few[on_line[k]], normal[s][k], offset[s][k])
     return member
+
+
+def _on_segment(
+    at: FloatArray, points: FloatArray, normal: FloatArray, offset: float
+) -> npt.NDArray[np.bool_]:
+    """Find detections near a line, between the outermost of the points that define it."""
+    along = np.array([normal[1], -normal[0]])
+    ends = points @ along
+    place = at @ along
+    near = np.abs(at @ normal - offset) < 2.0 * _LINE_WIDTH
+    return np.asarray(near & (place >= ends.min() - 1.0) & (place <= ends.max() + 1.0))
 
 
 def _alone(at: FloatArray) -> npt.NDArray[np.intp]:

@@ -26,6 +26,7 @@ __all__ = [
     "forced_columns",
     "moment_columns",
     "science_columns",
+    "sky_errors",
     "start_points",
     "trail_columns",
 ]
@@ -35,6 +36,7 @@ Columns = dict[str, npt.NDArray[Any]]
 _PHI0 = 1.0 / np.sqrt(2.0 * np.pi)
 _SIZE_MARGIN = 0.10
 _SIZE_FLOOR = 0.03
+_LARGEST_RATIO = 30.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +55,8 @@ class Scene:
         Point-source fits.
     child : ndarray, (n,), bool
         Sources that were taken out of `apart`.
+    room : ndarray, (n,), pixel
+        Side of the square that holds the footprint.
     frame : Frame
         The sky at the fitted positions.
     config : Config
@@ -65,6 +69,7 @@ class Scene:
     width: float
     points: Fits
     child: npt.NDArray[np.bool_]
+    room: FloatArray
     frame: Frame
     config: Config
 
@@ -74,6 +79,7 @@ class Scene:
             self,
             points=self.points.take(keep),
             child=self.child[keep],
+            room=self.room[keep],
             frame=self.frame.take(keep),
         )
 
@@ -177,6 +183,19 @@ def point_columns(scene: Scene, forced: ForcedFlux) -> Columns:
         "psfFlux_flag_excursion": ~free & np.isfinite(fits.cov[:, 1, 1]),
         **_aperture(scene),
     }  # fmt: skip
+
+
+def sky_errors(columns: Columns, config: Config) -> Columns:
+    """Widen the errors of ra and dec by what does not show in the difference's pixels.
+
+    Two terms, alike in both axes: the floor of a visit's astrometry, and the pull of the residual
+    that a registration error ε leaves of a star or galaxy under the source, which moves the
+    centroid by ε times the flux ratio.
+    """
+    ratio = np.nan_to_num(columns["templateFlux"] / columns["psfFlux"])
+    pull = config.registration * np.minimum(np.abs(ratio), _LARGEST_RATIO)
+    extra = (config.sky_floor**2 + pull**2) / 3600.0**2
+    return {name: np.sqrt(columns[name] ** 2 + extra) for name in ("raErr", "decErr")}
 
 
 def _aperture(scene: Scene) -> Columns:
@@ -371,7 +390,9 @@ def _trails(scene: Scene, moments: Columns) -> Fits:
     for planes, index in scene.groups():
         points = np.nan_to_num(scene.points.theta[index])
         added = scene.added[index]
-        fits = fit_trails(planes, scene.psf, points, added, extent[index], scene.width)
+        fits = fit_trails(
+            planes, scene.psf, points, added, extent[index], scene.room[index], scene.width
+        )
         parts.append((index, fits))
     order = np.argsort(np.concatenate([index for index, _ in parts]), kind="stable")
     return Fits(

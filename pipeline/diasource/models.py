@@ -27,6 +27,8 @@ from pipeline.psfphot import psf_box
 __all__ = ["DIPOLE", "POINT", "TRAIL", "cut", "evaluate", "fit", "fit_many", "invert"]
 
 POINT, TRAIL, DIPOLE = 0, 1, 2
+_MAX_STEPS = 30
+_SHORTEST = 0.7
 
 
 @compiled
@@ -254,7 +256,8 @@ def fit(
     Returns
     -------
     bool
-        Whether the fit converged within `reach`.
+        Whether the fit converged within `reach`.  A trail that shrinks below 0.7 pixels is given
+        up: its length has no linear error any more.
     """
     k, n = theta.shape[0], d.shape[0]
     at = 2 if kind == DIPOLE else 1
@@ -264,16 +267,16 @@ def fit(
     trial_m, trial_jac = np.empty((n, n)), np.empty((k, n, n))
     evaluate(kind, theta, coef, order, m, jac)
     cost = _normal(d, w, m, jac, a, g) + _known(theta, prior, a, g)
-    damping, converged, steps = 1e-3, False, 0
+    damping, converged, steps, stops = 1e-3, False, 0, 0
     trial, damped = np.empty(k), np.empty((k, k))
-    while steps < 60 and not converged:
+    while steps < _MAX_STEPS and stops < 4 and not converged:
         steps += 1
         damped[:] = a
         for s in range(k):
             damped[s, s] *= 1.0 + damping
         if not invert(damped, inverse):
             damping = max(10.0 * damping, 1e-3)
-            if damping > 1e8:
+            if damping > 1e5:
                 break
             continue
         gain = 0.0
@@ -285,6 +288,7 @@ def fit(
             trial[s] = theta[s] + step
         moved = np.hypot(trial[at] - x0, trial[at + 1] - y0)
         if moved > reach:
+            stops += 1
             trial[at] = x0 + (trial[at] - x0) * reach / moved
             trial[at + 1] = y0 + (trial[at + 1] - y0) * reach / moved
         trial_cost = np.inf
@@ -296,18 +300,20 @@ def fit(
                 for i in range(n):
                     trial_cost += w[j, i] * (d[j, i] - trial_m[j, i]) ** 2
         if trial_cost <= cost:
-            # what is left to gain is far below the noise
-            converged = gain < 1e-6 * max(1.0, 1e-3 * cost) or cost - trial_cost < 1e-9 * cost
+            # what is left to gain is far below the noise: the cost of good fits is about n
+            converged = cost - trial_cost < max(1e-6 * cost, 1e-9)
             theta[:] = trial
             m, trial_m = trial_m, m
             jac, trial_jac = trial_jac, jac
             cost = _normal(d, w, m, jac, a, g) + _known(theta, prior, a, g)
             damping = max(damping * 0.1, 1e-9)
+            if kind == TRAIL and np.hypot(theta[3], theta[4]) < _SHORTEST:
+                converged = False
+                break
         else:
-            if gain < 1e-9:
-                converged = True
+            converged = gain < max(1e-6 * cost, 1e-9)
             damping *= 10.0
-            if damping > 1e8:
+            if damping > 1e5:
                 break
     _sandwich(w, v, jac, a, prior[1], cov)
     chi2, logs = 0.0, 0.0

@@ -14,14 +14,14 @@ from astropy.wcs import WCS
 from pipeline import ids
 from pipeline.diasource.config import Config
 from pipeline.diasource.detect import Footprints, Ints
-from pipeline.diasource.flags import box_pixels, pixel_flags, square_side
+from pipeline.diasource.flags import box_pixels, pixel_flags, square_sides
 from pipeline.diasource.reliability import model
 from pipeline.diasource.select import SELECTION_BITS, Peaks, sample, sky_places
 from pipeline.diasource.sky import Frame
 from pipeline.exposure import Difference, Exposure, FloatArray, Mask, bits
 from pipeline.schema import CANDIDATE
 
-__all__ = ["Targets", "footprint_columns", "identity_columns", "ledger"]
+__all__ = ["Targets", "footprint_columns", "footprint_pixels", "identity_columns", "ledger"]
 
 Columns = dict[str, npt.NDArray[Any]]
 
@@ -195,19 +195,27 @@ def footprint_columns(
     The footprint of a child is the part of the blend nearer to it than to its siblings; that of
     a row without one is a box of 5×5 pixels.
     """
-    pixels = [_pixels(mask, targets, footprints, k) for k in range(len(targets.at))]
-    sides = np.array([square_side(mask.shape, p) for p in pixels], np.int32)
-    return pixel_flags(mask, pixels, columns["x"], columns["y"]) | {"bboxSize": sides}
+    pixels = footprint_pixels(mask.shape, targets, footprints)
+    return pixel_flags(mask, pixels, columns["x"], columns["y"]) | {
+        "bboxSize": square_sides(mask.shape, pixels)
+    }
 
 
-def _pixels(mask: Mask, targets: Targets, footprints: Footprints, k: int) -> Ints:
+def footprint_pixels(
+    shape: tuple[int, int], targets: Targets, footprints: Footprints
+) -> list[Ints]:
+    """Flat indices of the pixels of every row."""
+    return [_pixels(shape, targets, footprints, k) for k in range(len(targets.at))]
+
+
+def _pixels(shape: tuple[int, int], targets: Targets, footprints: Footprints, k: int) -> Ints:
     x, y = targets.at[k]
     if targets.footprint[k] < 0:
-        return box_pixels(mask.shape, round(x), round(y), _SMALL_BOX)
+        return box_pixels(shape, round(x), round(y), _SMALL_BOX)
     pixels = footprints.of(int(targets.footprint[k]))
     if targets.parent[k] < 0:
         return pixels
-    row, column = np.divmod(pixels, mask.shape[1])
+    row, column = np.divmod(pixels, shape[1])
     siblings = np.flatnonzero(targets.parent == targets.parent[k])
     distance = np.hypot(
         column[:, None] - targets.at[siblings, 0], row[:, None] - targets.at[siblings, 1]

@@ -14,6 +14,7 @@ from pipeline.diasource.config import Config
 from pipeline.diasource.detect import Footprints, find_peaks, flood
 from pipeline.diasource.dipoles import find_partners, fit_pairs, weaker_lobes
 from pipeline.diasource.features import feature_table
+from pipeline.diasource.flags import square_sides
 from pipeline.diasource.lines import find_glints, find_streaks
 from pipeline.diasource.measure import (
     Columns,
@@ -22,12 +23,19 @@ from pipeline.diasource.measure import (
     moment_columns,
     point_columns,
     science_columns,
+    sky_errors,
     start_points,
     trail_columns,
 )
 from pipeline.diasource.planes import Planes
 from pipeline.diasource.reliability import model
-from pipeline.diasource.rows import Targets, footprint_columns, identity_columns, ledger
+from pipeline.diasource.rows import (
+    Targets,
+    footprint_columns,
+    footprint_pixels,
+    identity_columns,
+    ledger,
+)
 from pipeline.diasource.select import Peaks, judge
 from pipeline.diasource.sky import Frame
 from pipeline.errors import MeasurementError
@@ -118,7 +126,9 @@ def run(
     streaks = find_streaks(footprints, score.shape[1])
     mask = _detected(exposure.mask, score, footprints, streaks)
     targets = Targets.choose(difference, peaks, footprints, near or {}, config)
-    columns, targets, features = _measure(difference, science, template, targets, peaks, config)
+    columns, targets, features = _measure(
+        difference, science, template, targets, peaks, footprints, config
+    )
     columns |= footprint_columns(mask, targets, footprints, columns)
     columns |= identity_columns(difference, template, targets, peaks, now_mjd_tai)
     columns |= _satellites(targets, streaks, columns, score.shape)
@@ -155,6 +165,7 @@ def _measure(
     template: Exposure,
     targets: Targets,
     peaks: Peaks,
+    footprints: Footprints,
     config: Config,
 ) -> tuple[Columns, Targets, FloatArray]:
     """Measure the targets; those that turn out not to be sources are dropped on the way."""
@@ -180,7 +191,10 @@ def _measure(
     targets, points, forced = targets.take(keep), points.take(keep), forced.take(keep)
     partner = find_partners(targets, peaks, width, config)
     frame = Frame.at(exposure.wcs, points.theta[:, 1], points.theta[:, 2])
-    scene = Scene(planes, apart, psf, width, points, targets.parent >= 0, frame, config)
+    room = square_sides(exposure.shape, footprint_pixels(exposure.shape, targets, footprints))
+    scene = Scene(
+        planes, apart, psf, width, points, targets.parent >= 0, room.astype(float), frame, config
+    )
     dipoles = fit_pairs(scene, targets, peaks, partner, science, template)
     lobes = weaker_lobes(dipoles, targets, peaks, partner)
     keep = ~lobes
@@ -188,6 +202,7 @@ def _measure(
     moments = moment_columns(scene)
     columns = point_columns(scene, forced) | moments
     columns |= forced_columns(scene, science, template) | science_columns(scene, science)
+    columns |= sky_errors(columns, config)
     columns |= trail_columns(scene, moments)
     columns |= {name: values[keep] for name, values in dipoles.items()}
     columns["shape_flag_parent_source"] = targets.is_parent
@@ -200,12 +215,14 @@ def _measure(
 def _satellites(
     targets: Targets, streaks: npt.NDArray[np.bool_], columns: Columns, shape: tuple[int, ...]
 ) -> Columns:
-    """Flag fragments of trails and glints on a line."""
+    """Flag fragments of trails and glints: on a line, those that are long themselves and others."""
     on_streak = np.append(streaks, False)[targets.footprint]
     single = (targets.selection == 0) & ~targets.is_parent & ~columns["isDipole"] & ~on_streak
     index = np.flatnonzero(single)
-    glint = np.zeros(len(targets.at), bool)
-    glint[index] = find_glints(targets.at[index], (shape[0], shape[1]))
+    on_line = np.zeros(len(targets.at), bool)
+    on_line[index] = find_glints(targets.at[index], (shape[0], shape[1]))
+    on_streak |= on_line & columns["isTrailed"]
+    glint = on_line & ~on_streak
     return {"isStreak": on_streak, "isGlint": glint, "glint_trail": glint}
 
 

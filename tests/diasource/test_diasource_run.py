@@ -65,7 +65,7 @@ def test_sky_positions_are_those_of_the_wcs(lab, field):
     np.testing.assert_allclose(t["dec"].to_numpy(), dec, atol=1e-7)
     # the rotation is 0.3 rad, x and y are equally uncertain
     np.testing.assert_allclose(
-        t["raErr"].to_numpy() * 3600, t["xErr"].to_numpy() * lab.SCALE, rtol=0.02
+        t["psfRaErr"].to_numpy() * 3600, t["xErr"].to_numpy() * lab.SCALE, rtol=0.02
     )
 
 
@@ -151,3 +151,13 @@ def test_a_score_without_pixels_is_an_error(lab, field):
     dead = replace(scene.difference, score=np.full_like(scene.difference.score, np.nan))
     with pytest.raises(MeasurementError, match="usable"):
         diasource.run(dead, scene.science, scene.template)
+
+
+def test_sky_errors_hold_the_floor_and_the_pull_of_the_template(field):
+    t = detections(field[3].sources)
+    config = diasource.Config()
+    ratio = t["templateFlux"].to_numpy() / t["psfFlux"].to_numpy()
+    extra = np.hypot(config.sky_floor, config.registration * np.abs(ratio)) / 3600
+    for total, fitted in (("raErr", "psfRaErr"), ("decErr", "psfDecErr")):
+        expected = np.hypot(t[fitted].to_numpy(), extra)
+        np.testing.assert_allclose(t[total].to_numpy(), expected, rtol=1e-5)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from harness.processes import new_pool
 from harness.verify.kinds import Kind
 from harness.verify.measurement import Evidence, Measurement
 
@@ -106,8 +105,7 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 def _checked(jobs: list[tuple[Path, int]], processes: int) -> list[Check]:
     if processes < 2 or len(jobs) < 2:
         return [_check(j) for j in jobs]
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context) as pool:
+    with new_pool(min(processes, len(jobs))) as pool:
         return list(pool.map(_check, jobs))
 
 

@@ -45,8 +45,7 @@ class Image(Kind):
     def measure(self, context: Context, bound: Bound) -> Measurement:
         """Measure all units and combine them."""
         request = Request.of(self.metric, self.args)
-        batch = context.memory.get("requests", set()) | {request}
-        outcomes = measure_images(context, batch)[request]
+        outcomes = measure_images(context, [request])[request]
         got = combine(outcomes, self.reduce or METRICS[self.metric].reduce, bound)
         rows = [
             [v, d, s.value, s.stderr, s.n, s.note]
