@@ -1,0 +1,58 @@
+"""Pools of worker processes, forked from one clean server that has the libraries loaded."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
+
+__all__ = ["new_pool", "server"]
+
+_PRELOAD = ["harness.execute.work", "harness.verify.metrics"]
+
+
+def new_pool(processes: int) -> ProcessPoolExecutor:
+    """Make a pool whose workers start at once, ignore Ctrl-C and end with their coordinator.
+
+    Parameters
+    ----------
+    processes : int
+        How many.
+
+    Returns
+    -------
+    ProcessPoolExecutor
+        The server behind it serves every pool of this process: loading the libraries takes
+        seconds, and is done once.
+    """
+    return ProcessPoolExecutor(processes, mp_context=server(), initializer=_initialise)
+
+
+def server() -> ForkServerContext:
+    """Start the server, if need be, and return the context that makes processes from it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOAD)
+    # The server is deaf to Ctrl-C, also while it loads the libraries.
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, former)
+    return context
+
+
+def _initialise() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
+
+
+def _follow(parent: int) -> None:
+    """End with the coordinator: the server that forked us ends when the coordinator does."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
