@@ -1,6 +1,7 @@
 # make verify    a small campaign from simulated raw frames to a milestone test report
 # make test      the tests, the linters and the type checker
 # make bench     speed, beside the peers that are installed;  make bench-science: accuracy
+# make docs      check the documentation;  make image: the container;  make verify-container: prove it
 # Every target needs only Python >= 3.11 and make; it creates .venv by itself.
 
 PYTHON ?= python3
@@ -13,13 +14,16 @@ PIP = $(PY) -m pip install --quiet --disable-pip-version-check
 NIGHTJAR := $(VENV)/bin/nightjar
 WORK := campaigns/$(PROFILE)
 EVIDENCE := campaigns/evidence
+DOCKER ?= $(firstword $(notdir $(shell command -v docker podman)) docker)
+CONTAINED = $(DOCKER) run --rm --network none --read-only --tmpfs /tmp --tmpfs /work:mode=1777 \
+  --cap-drop all --security-opt no-new-privileges nightjar
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
 
 .PHONY: help env test lint unit verify demo bench bench-science docs image verify-container clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -4
+	@sed -n 's/^# //p' Makefile | head -5
 
 env: $(VENV)/.ready
 
@@ -28,15 +32,17 @@ $(VENV)/.ready: requirements.lock requirements-uv.lock pyproject.toml
 	  || { echo "nightjar: needs Python 3.11, 3.12 or 3.13, found $$($(PYTHON) --version); set PYTHON=..."; exit 2; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null \
 	  || { echo "nightjar: Python has no venv module; install it (Debian: apt-get install python3-venv)"; exit 2; }
-	@echo "nightjar: creating $(VENV)"
+	@echo "nightjar: creating $(VENV)"; date +%s > .installing
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) --require-hashes -r requirements-uv.lock
 	@$(VENV)/bin/uv pip install --quiet --python $(PY) --require-hashes -r requirements.lock 2>/dev/null \
 	  || $(PIP) --require-hashes -r requirements.lock
 	@$(PIP) --no-build-isolation --no-deps -e .
-	@touch $@
+	@$(PY) -m harness.verify.evidence install --since $$(cat .installing) -- $(NIGHTJAR) --version
+	@rm .installing; touch $@
 
 test: env
+	@$(PY) -m harness.verify.evidence docs -- $(PY) -m harness.docs
 	@$(PY) -m harness.verify.evidence lint -- $(MAKE) --no-print-directory lint
 	@$(PY) -m harness.verify.evidence unit-tests --junit $(EVIDENCE)/unit-tests.xml -- \
 	  $(PY) -m pytest --junit-xml=$(EVIDENCE)/unit-tests.xml
@@ -65,6 +71,15 @@ bench: env
 
 bench-science: env
 	@$(PY) -m bench science
+
+docs: env
+	@$(PY) -m harness.verify.evidence docs -- $(PY) -m harness.docs
+
+image:
+	@$(DOCKER) build -t nightjar .
+
+verify-container: env
+	@$(PY) -m harness.verify.evidence container -- sh -c '$(CONTAINED) doctor && $(CONTAINED) demo'
 
 clean:
 	rm -rf campaigns build dist .pytest_cache .mypy_cache .ruff_cache

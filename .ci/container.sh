@@ -25,6 +25,4 @@ fi
 secret=()
 [ -n "${PIP_CERT:-}" ] && secret=(--secret "id=ca_bundle,src=$PIP_CERT")
 podman build --quiet --pull=never --network host "${secret[@]}" -t nightjar .
-run="podman run --rm --network none --read-only --tmpfs /tmp --tmpfs /work:mode=1777 --cap-drop all --security-opt no-new-privileges"
-$run nightjar doctor
-$run nightjar demo
+make --no-print-directory verify-container DOCKER=podman

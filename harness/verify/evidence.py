@@ -1,6 +1,6 @@
 """Records of commands that ran elsewhere or earlier: unit tests, container, installation.
 
-``python -m harness.verify.evidence KIND [--junit FILE] [--folder DIR] -- COMMAND…`` runs a command,
+``python -m harness.verify.evidence KIND [--junit FILE] [--since T] [--folder DIR] -- COMMAND…`` runs a command,
 passes its output and exit status on, and writes ``KIND.json``:
 
 ``{"kind", "commit", "utc", "command", "result": {"exit_status", "wall_s", …}}``
@@ -121,17 +121,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("kind")
     parser.add_argument("--junit", type=Path)
     parser.add_argument("--folder", type=Path, default=FOLDER)
+    parser.add_argument("--since", type=float, help="when the work began, in seconds of Unix time")
     options = parser.parse_args(words[:split])
     command = words[split + 1 :]
     if not command:
         parser.error("a command must follow --")
     options.folder.mkdir(parents=True, exist_ok=True)
-    start = time.perf_counter()
+    start = time.time() if options.since is None else options.since
     status = subprocess.run(command, check=False).returncode
-    result: dict[str, Any] = {
-        "exit_status": status,
-        "wall_s": round(time.perf_counter() - start, 2),
-    }
+    result: dict[str, Any] = {"exit_status": status, "wall_s": round(time.time() - start, 2)}
     if options.junit is not None and options.junit.is_file():
         result |= junit_counts(options.junit)
     write_record(options.kind, result, " ".join(command), options.folder)

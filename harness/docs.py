@@ -1,0 +1,99 @@
+"""Build and check the documentation: ``python -m harness.docs [--write]``.
+
+The pages are Markdown that needs no tool to read, so building them means three things: the column
+reference equals what the declarations say (`--write` makes it so), every link to a file of the
+repository leads somewhere, and every ``nightjar`` or ``make`` command that a page shows exists,
+with the options it shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline import schema
+
+__all__ = ["faults", "main"]
+
+ROOT = Path(__file__).resolve().parents[1]
+_LINK = re.compile(r"!?\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
+_COMMAND = re.compile(r"^(?:    |\t)?(?:\$ )?((?:nightjar|make) [^#`\n]*)", re.MULTILINE)
+
+
+def pages(root: Path = ROOT) -> list[Path]:
+    """Markdown files of the repository, those of environments and campaigns left out."""
+    folders = (root, root / "docs", *(root / "examples").glob("*"))
+    return [page for folder in folders for page in sorted(folder.glob("*.md"))]
+
+
+def faults(root: Path = ROOT) -> list[str]:
+    """List what is wrong with the documentation, one sentence each."""
+    found = []
+    if (root / "docs" / "columns.md").read_text(encoding="utf-8") != schema.document():
+        found.append("docs/columns.md is out of step: python -m harness.docs --write")
+    targets = set(re.findall(r"^([a-z][\w-]*):", (root / "Makefile").read_text("utf-8"), re.M))
+    for page in pages(root):
+        text, name = page.read_text(encoding="utf-8"), page.relative_to(root)
+        found += [f"{name}: no such file {link}" for link in _dead_links(page, text)]
+        for line in _COMMAND.findall(text):
+            wrong = _wrong(line.strip(), targets)
+            found += [f"{name}: `{line.strip()}`: {wrong}"] if wrong else []
+    return found
+
+
+def _dead_links(page: Path, text: str) -> Iterator[str]:
+    for link in _LINK.findall(text):
+        if "://" not in link and not (page.parent / link).exists():
+            yield link
+
+
+def _wrong(line: str, targets: set[str]) -> str:
+    """Say what does not exist in a command line, empty if all does."""
+    words = shlex.split(line)
+    if words[0] == "make":
+        unknown = [w for w in words[1:2] if re.fullmatch(r"[a-z-]+", w) and w not in targets]
+        return f"no target {unknown[0]}" if unknown else ""
+    command: Any = _commands()
+    for word in words[1:]:
+        inner = getattr(command, "commands", None)
+        if inner is None or word.startswith("-"):
+            break
+        if word not in inner:
+            return f"no command {word}"
+        command = inner[word]
+    known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)} | {"--help"}
+    unknown = [w for w in words if re.match(r"--?[a-z]", w) and w.split("=")[0] not in known]
+    return f"no option {unknown[0]}" if unknown else ""
+
+
+def _commands() -> Any:
+    from harness.cli.main import build_app
+
+    return build_app()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Check the documentation, after writing the generated page if asked to.
+
+    Returns
+    -------
+    int
+        0 when nothing is wrong.
+    """
+    parser = argparse.ArgumentParser(prog="python -m harness.docs")
+    parser.add_argument("--write", action="store_true", help="write docs/columns.md")
+    if parser.parse_args(arguments).write:
+        (ROOT / "docs" / "columns.md").write_text(schema.document(), encoding="utf-8")
+    found = faults()
+    sys.stderr.write("".join(f"{line}\n" for line in found))
+    sys.stdout.write(f"{len(pages())} pages, {len(found)} faults\n")
+    return int(bool(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
