@@ -1,7 +1,7 @@
 """Records of commands that ran elsewhere or earlier: unit tests, container, installation.
 
-``python -m harness.verify.evidence KIND [--junit FILE] [--since T] [--folder DIR] -- COMMAND…`` runs a command,
-passes its output and exit status on, and writes ``KIND.json``:
+``python -m harness.verify.evidence KIND [--junit FILE] [--since T] [--folder DIR] -- COMMAND…``
+runs a command, passes its output and exit status on, and writes ``KIND.json``:
 
 ``{"kind", "commit", "utc", "command", "result": {"exit_status", "wall_s", …}}``
 
