@@ -131,12 +131,13 @@ def start_points(
     )  # fmt: skip
     flux = np.nan_to_num(forced.flux)
     fits, apart = fit_points(planes, psf, at, flux, config.fit_radius, config.max_shift, children)
-    lost = np.flatnonzero(fixed | ~np.isfinite(fits.cov[:, 0, 0]))
+    # A fit that changed the sign has wandered off to something else.
+    lost = fixed | ~np.isfinite(fits.cov[:, 0, 0]) | (fits.theta[:, 0] * flux < 0.0)
     theta, cov = fits.theta.copy(), fits.cov.copy()
     theta[lost] = np.column_stack([forced.flux, at])[lost]
     cov[lost] = np.nan
     cov[lost, 0, 0] = forced.flux_err[lost] ** 2
-    return replace(fits, theta=theta, cov=cov, converged=fits.converged & ~fixed), apart, forced
+    return replace(fits, theta=theta, cov=cov, converged=fits.converged & ~lost), apart, forced
 
 
 def covariance_columns(names: tuple[str, ...], cov: FloatArray) -> Columns:

@@ -161,3 +161,18 @@ def test_sky_errors_hold_the_floor_and_the_pull_of_the_template(field):
     for total, fitted in (("raErr", "psfRaErr"), ("decErr", "psfDecErr")):
         expected = np.hypot(t[fitted].to_numpy(), extra)
         np.testing.assert_allclose(t[total].to_numpy(), expected, rtol=1e-5)
+
+
+def test_a_fit_that_changed_its_sign_is_not_believed(field, monkeypatch):
+    scene, at, flux, _ = field
+    fit = measure.fit_points
+
+    def flipped(*args, **kwargs):
+        fits, apart = fit(*args, **kwargs)
+        return replace(fits, theta=fits.theta * [-1.0, 1.0, 1.0]), apart
+
+    monkeypatch.setattr(measure, "fit_points", flipped)
+    t = detections(diasource.run(scene.difference, scene.science, scene.template).sources)
+    assert t["centroid_flag"].to_numpy(zero_copy_only=False).all()
+    negative = t["isNegative"].to_numpy(zero_copy_only=False)
+    np.testing.assert_array_equal(t["psfFlux"].to_numpy() < 0, negative)
