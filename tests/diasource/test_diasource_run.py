@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline import diasource, ids
+from pipeline.diasource import measure
 from pipeline.errors import MeasurementError
 from pipeline.exposure import bits
 from pipeline.schema import CANDIDATE, DIA_SOURCE
@@ -164,7 +165,7 @@ def test_sky_errors_hold_the_floor_and_the_pull_of_the_template(field):
 
 
 def test_a_fit_that_changed_its_sign_is_not_believed(field, monkeypatch):
-    scene, at, flux, _ = field
+    scene = field[0]
     fit = measure.fit_points
 
     def flipped(*args, **kwargs):
