@@ -1,5 +1,7 @@
 """The stage as a whole: rows, ledger and mask against the truth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -146,7 +148,6 @@ def test_nothing_there_gives_empty_tables(lab):
 
 
 def test_a_score_without_pixels_is_an_error(lab, field):
-    from dataclasses import replace
 
     scene = field[0]
     dead = replace(scene.difference, score=np.full_like(scene.difference.score, np.nan))
