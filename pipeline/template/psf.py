@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
+from scipy import fft
 
 from pipeline.exposure import FloatArray, GridPsf, Psf
 from pipeline.template.lanczos import transfer
@@ -14,6 +16,9 @@ __all__ = ["coadd_psf", "warped_psf"]
 
 _PHASES = 5
 """Output pixels on each side of a node whose sub-pixel phases are averaged, in steps of 13."""
+
+_TABLE_STEPS = 256
+"""Sub-pixel phases whose transfer functions are kept."""
 
 
 def warped_psf(
@@ -43,8 +48,16 @@ def warped_psf(
     if psf is None:
         return None
     x, y = _nodes(shape[1], step), _nodes(shape[0], step)
-    cube = [[_warped_stamp(psf, mapping, float(u), float(v)) for u in x] for v in y]
-    return GridPsf(np.array(cube), x, y)
+    at = np.meshgrid(x, y)
+    place = np.stack(mapping.at(*at), axis=-1)
+    jacobian = mapping.jacobian(*at)
+    responses = _responses(mapping, *at, 2 * psf.side)
+    cube = np.full((len(y), len(x), psf.side, psf.side), np.nan)
+    for node in np.ndindex(len(y), len(x)):
+        if np.isfinite(place[node]).all() and np.isfinite(jacobian[node]).all():
+            stamp = _smoothed(psf.at(*place[node].tolist()), *(r[node] for r in responses))
+            cube[node] = _moved(stamp, jacobian[node])
+    return GridPsf(cube, x, y)
 
 
 def coadd_psf(psfs: Sequence[GridPsf], weights: FloatArray) -> GridPsf:
@@ -82,28 +95,40 @@ def _padded(cube: FloatArray, side: int) -> FloatArray:
     return np.pad(cube, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
 
 
-def _warped_stamp(psf: Psf, mapping: Mapping, x: float, y: float) -> FloatArray:
-    from scipy.ndimage import map_coordinates
+def _responses(
+    mapping: Mapping, x: FloatArray, y: FloatArray, size: int
+) -> tuple[FloatArray, FloatArray]:
+    """Mean transfer functions of the interpolation near output positions, ``(..., size)`` each."""
+    steps = 13.0 * np.arange(-_PHASES, _PHASES + 1)
+    east, north = (s.ravel() for s in np.meshgrid(steps, steps))
+    near = mapping.at(x[..., None] + east, y[..., None] + north)
+    table = _transfer_table(size)
+    index = [np.rint(np.nan_to_num(p) % 1.0 * _TABLE_STEPS).astype(int) for p in near]
+    return table[index[0]].mean(-2), table[index[1]].mean(-2)
 
-    at_x, at_y = (float(v) for v in mapping.at(x, y))
-    jacobian = mapping.jacobian(x, y)
-    if not np.isfinite([at_x, at_y, *jacobian.ravel()]).all():
-        return np.full((psf.side, psf.side), np.nan)
-    stamp = _smoothed(psf.at(at_x, at_y), mapping, x, y)
-    half = (psf.side - 1) / 2
-    v, u = np.mgrid[: psf.side, : psf.side] - half
-    places = np.tensordot(jacobian, np.stack([u, v]), axes=1) + half
-    moved = map_coordinates(stamp, places[::-1], order=5, mode="constant")
+
+@cache
+def _transfer_table(size: int) -> FloatArray:
+    """Transfer functions at all sub-pixel phases, for transforms of a given length."""
+    phases = np.arange(_TABLE_STEPS + 1) / _TABLE_STEPS
+    return transfer(phases[:, None], np.fft.fftfreq(size))
+
+
+def _smoothed(stamp: FloatArray, along_x: FloatArray, along_y: FloatArray) -> FloatArray:
+    """Apply the transfer functions of the interpolation."""
+    size = len(along_x)
+    spectrum = fft.rfft2(stamp, (size, size))
+    spectrum *= along_y[:, None] * along_x[None, : size // 2 + 1]
+    return np.asarray(fft.irfft2(spectrum, (size, size))[: stamp.shape[0], : stamp.shape[1]])
+
+
+def _moved(stamp: FloatArray, jacobian: FloatArray) -> FloatArray:
+    """Resample a stamp with a linear map, to unit sum."""
+    from scipy.ndimage import affine_transform
+
+    half = (len(stamp) - 1) / 2
+    matrix = jacobian[::-1, ::-1]  # rows before columns
+    offset = half - matrix @ np.full(2, half)
+    moved = affine_transform(stamp, matrix, offset, order=5, mode="constant")
+    v, u = np.mgrid[: len(stamp), : len(stamp)] - half
     return np.asarray(moved / moved[np.hypot(u, v) <= Psf.FLUX_RADIUS].sum())
-
-
-def _smoothed(stamp: FloatArray, mapping: Mapping, x: float, y: float) -> FloatArray:
-    """Apply the mean transfer function of the interpolation near an output position."""
-    offset = 13.0 * np.arange(-_PHASES, _PHASES + 1)
-    near_x, near_y = mapping.at(*np.meshgrid(x + offset, y + offset))
-    size = 2 * stamp.shape[0]
-    frequency = np.fft.fftfreq(size)
-    along_x = transfer((near_x % 1.0).ravel(), frequency[: size // 2 + 1])
-    along_y = transfer((near_y % 1.0).ravel(), frequency)
-    spectrum = np.fft.rfft2(stamp, (size, size)) * along_y[:, None] * along_x[None, :]
-    return np.asarray(np.fft.irfft2(spectrum, (size, size))[: stamp.shape[0], : stamp.shape[1]])
