@@ -229,11 +229,14 @@ def _difference(order: DifferenceOrder, outcome: Outcome) -> Iterator[Notes]:
     warped = _warped(order, science)
     inputs = {k: v for k, v in warped.provenance.items() if k.startswith(("TMPLI", "NTMPL"))}
     difference = subtract.run(science, warped, settings.subtract)
-    _write_difference(order, difference, outcome, {}, inputs)
     yield ()
-    result = diasource.run(
-        difference, science, warped, settings.diasource, now_mjd_tai=now_mjd_tai()
-    )
+    try:
+        result = diasource.run(
+            difference, science, warped, settings.diasource, now_mjd_tai=now_mjd_tai()
+        )
+    except Exception:  # the difference is a product even if nothing could be measured on it
+        _write_difference(order, difference, outcome, {}, inputs)
+        raise
     marked = _with_mask(difference, result.mask)
     _write_difference(order, marked, outcome, result.metrics, inputs)
     io.write_parquet(order.space.staging("DiaSource", *order.unit), result.sources)
