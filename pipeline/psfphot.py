@@ -193,19 +193,33 @@ def smooth_variance(variance: Image, mask: Mask, bad: np.uint32 = BAD_PIXELS) ->
     ndarray, (ny, nx), float32
         What the variance would be without sources; blocks without data take the median of all.
     """
-    thin = np.s_[::4, ::4]  # 256 pixels tell a block's median to better than the noise needs
-    values = variance[thin].astype(float)
-    values[((mask[thin] & bad) != 0) | ~(values > 0)] = np.nan
     ny, nx = (max(1, round(size / _BLOCK)) for size in variance.shape)
-    nodes = np.array(
-        [
-            [_median(tile) for tile in np.array_split(strip, nx, axis=1)]
-            for strip in np.array_split(values, ny, axis=0)
-        ]
-    )
+    nodes = np.full((ny, nx), np.nan)
+    thin = np.s_[::4, ::4]  # 256 pixels tell a block's median to better than the noise needs
+    _block_medians(np.asarray(variance[thin], np.float32), mask[thin] & bad, nodes)
     nodes[~np.isfinite(nodes)] = _median(nodes)
     rows, columns = (_hats(size, n) for size, n in zip(variance.shape, (ny, nx), strict=True))
     return np.asarray(rows @ nodes.astype(np.float32) @ columns.T)
+
+
+@compiled
+def _block_medians(values: Any, bad: Any, nodes: Any) -> None:
+    """Median of the good positive values of each block; blocks are as even as can be."""
+    ny, nx = nodes.shape
+    tall, wide = divmod(values.shape[0], ny), divmod(values.shape[1], nx)
+    kept = np.empty((tall[0] + 1) * (wide[0] + 1))
+    for j in range(ny):
+        y0, y1 = j * tall[0] + min(j, tall[1]), (j + 1) * tall[0] + min(j + 1, tall[1])
+        for i in range(nx):
+            x0, x1 = i * wide[0] + min(i, wide[1]), (i + 1) * wide[0] + min(i + 1, wide[1])
+            n = 0
+            for y in range(y0, y1):
+                for x in range(x0, x1):
+                    if bad[y, x] == 0 and values[y, x] > 0 and np.isfinite(values[y, x]):
+                        kept[n] = values[y, x]
+                        n += 1
+            if n > 0:
+                nodes[j, i] = np.median(kept[:n])
 
 
 def _hats(size: int, n: int) -> Image:

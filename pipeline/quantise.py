@@ -45,9 +45,18 @@ def to_grid(image: Image, step: float) -> Image:
     """
     if step == 0:
         return image
-    counts = np.rint(image * np.float32(1.0 / step))
-    np.clip(counts, -_LARGEST, _LARGEST, out=counts)
-    return np.asarray(counts * np.float32(step))
+    flat = np.ascontiguousarray(image, np.float32).ravel()
+    return np.asarray(_rounded(flat, np.float32(1.0 / step), np.float32(step))).reshape(image.shape)
+
+
+@compiled
+def _rounded(values: Any, inverse: Any, step: Any) -> Any:
+    out = np.empty_like(values)
+    least, most = np.float32(-_LARGEST), np.float32(_LARGEST)
+    for i in range(values.size):
+        count = np.rint(values[i] * inverse)
+        out[i] = step * (least if count < least else (most if count > most else count))
+    return out
 
 
 def shared_step(image: Image) -> float:
@@ -133,6 +142,10 @@ def _settled(plane: Image, step: float) -> Image:
     """Round unless the plane lies on such a grid already.
 
     A constant plane lies on some grid of its own, which may be far too fine for exact sums.  Half
-    a step is let pass: rounding the variance may have moved the noise over a power of two.
+    a step is let pass: rounding the variance may have moved the noise over a power of two.  One
+    row in the middle tells of nearly every plane that it lies on none.
     """
-    return plane if shared_step(plane) >= max(0.5 * step, _FINEST) else to_grid(plane, step)
+    least = max(0.5 * step, _FINEST)
+    middle = len(plane) // 2
+    on_grid = all(shared_step(p) >= least for p in (plane[middle : middle + 1], plane))
+    return plane if on_grid else to_grid(plane, step)

@@ -65,9 +65,9 @@ class CosmicRays:
     metrics: dict[str, float]
 
 
-_UNTESTABLE = bits(
-    "BAD", "SAT", "NO_DATA", "UNMASKEDNAN", "BLEED", "EDGEBLEED", "UNLISTED", "INTRP"
-)  # fmt: skip
+_UNTESTABLE = int(
+    bits("BAD", "SAT", "NO_DATA", "UNMASKEDNAN", "BLEED", "EDGEBLEED", "UNLISTED", "INTRP")
+)
 
 
 def find(
@@ -107,14 +107,16 @@ def find(
         raise ValueError(f"psf_fwhm_pixel must be positive, got {psf_fwhm_pixel}")
     config = config or Config()
     flux = np.ascontiguousarray(image - np.float32(background_level), np.float32)
-    bad = ((mask & _UNTESTABLE) != 0) | ~np.isfinite(flux)
-    state = bad.astype(np.uint8)
+    state = np.empty(flux.shape, np.uint8)
+    _untestable(flux.ravel(), np.ravel(mask), state.ravel())
+    bad = state == _BAD
     noise = np.array(variance, np.float32, order="C")  # changed where pixels are replaced
     ratios = _star_ratios(psf_fwhm_pixel, config.sharpness)
     seeds = _seeds(flux, noise, state, ratios, config.faintest, config.threshold, config.margin)
     _grow(flux, noise, state, seeds, ratios, config.grow_threshold, config.rounds)
     found = state == _HIT
-    flagged = _dilated(found, config.dilate)
+    flagged = found.copy()
+    _dilate(found, flagged, config.dilate)
     clean, clean_variance = np.array(image, np.float32), np.array(variance, np.float32)
     fill_holes(clean, clean_variance, flagged, bad, config.reach)
     metrics = {"crPixels": float(found.sum()), "crFraction": float(flagged.mean())}
@@ -130,18 +132,22 @@ def _star_ratios(fwhm: float, sharpness: float) -> FloatArray:
     return np.asarray(sharpness * np.exp(-0.5 * squared / (fwhm / 2.3548) ** 2))
 
 
-def _dilated(found: npt.NDArray[np.bool_], pixels: int) -> npt.NDArray[np.bool_]:
-    wide = found.copy()
-    for _ in range(pixels):
-        for axis in (0, 1):
-            grown = wide.copy()
-            low = [slice(None), slice(None)]
-            high = [slice(None), slice(None)]
-            low[axis], high[axis] = slice(None, -1), slice(1, None)
-            grown[tuple(low)] |= wide[tuple(high)]
-            grown[tuple(high)] |= wide[tuple(low)]
-            wide = grown
-    return wide
+@compiled
+def _untestable(flux: Any, mask: Any, state: Any) -> None:
+    for i in range(flux.size):
+        bad = mask[i] & np.uint32(_UNTESTABLE) != 0 or not np.isfinite(flux[i])
+        state[i] = 1 if bad else 0
+
+
+@compiled
+def _dilate(found: Any, wide: Any, pixels: int) -> None:
+    """Set the squares round the pixels found."""
+    ny, nx = found.shape
+    for y in range(ny):
+        for x in range(nx):
+            if found[y, x]:
+                for j in range(max(y - pixels, 0), min(y + pixels + 1, ny)):
+                    wide[j, max(x - pixels, 0) : x + pixels + 1] = True
 
 
 @compiled

@@ -14,9 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.compiled import compiled
-from pipeline.exposure import Exposure, Image, bits
+from pipeline.exposure import Exposure, Image, Mask, bits
 
-__all__ = ["Detections", "detect", "footprint_mask", "score_image"]
+_GONE = int(bits("NO_DATA", "UNMASKEDNAN"))
+_BAD, _BAD_OR_FILLED = int(bits("BAD")), int(bits("BAD", "INTRP"))
+
+__all__ = ["Detections", "detect", "score_image", "with_footprints"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,9 +78,18 @@ def detect(exposure: Exposure, noise: Image, *, sigma: float, threshold: float =
 
 
 def _filled(exposure: Exposure) -> Image:
-    bad = exposure.has("NO_DATA", "UNMASKEDNAN") | ~np.isfinite(exposure.image)
-    bad |= exposure.has("BAD") & ~exposure.has("INTRP")
-    return np.where(bad, np.float32(0), exposure.image)
+    """Image with zeros where there is nothing, or nothing that was interpolated."""
+    image = np.ascontiguousarray(exposure.image, np.float32)
+    return np.asarray(_blanked(image.ravel(), np.ravel(exposure.mask))).reshape(image.shape)
+
+
+@compiled
+def _blanked(image: Any, mask: Any) -> Any:
+    out = np.empty_like(image)
+    for i in range(image.size):
+        bad = mask[i] & np.uint32(_GONE) != 0 or mask[i] & np.uint32(_BAD_OR_FILLED) == _BAD
+        out[i] = np.float32(0) if bad or not np.isfinite(image[i]) else image[i]
+    return out
 
 
 def score_image(image: Image, noise: Image, sigma: float) -> Image:
@@ -102,24 +114,29 @@ def score_image(image: Image, noise: Image, sigma: float) -> Image:
 
 
 @compiled
+def _add(to: Any, row: Any, factor: Any) -> None:
+    """Add a row to another; views from zero on are what the compiler turns into vectors."""
+    for x in range(len(to)):
+        to[x] += factor * row[x]
+
+
+@compiled
 def _separable(image: Image, noise: Image, taps: Image) -> Image:
     ny, nx = image.shape
     half = len(taps) // 2
     out = np.empty((ny, nx), np.float32)
     line = np.zeros(nx + 2 * half, np.float32)
+    middle = line[half : half + nx]
     for y in range(ny):
         line[:] = 0
         for j in range(max(0, y - half), min(ny, y + half + 1)):
-            tap = taps[j - y + half]
-            for x in range(nx):
-                line[half + x] += tap * image[j, x]
-        out[y] = 0
+            _add(middle, image[j], taps[j - y + half])
+        row = out[y]
+        row[:] = 0
         for i in range(len(taps)):
-            tap = taps[i]
-            for x in range(nx):
-                out[y, x] += tap * line[x + i]
+            _add(row, line[i : i + nx], taps[i])
         for x in range(nx):
-            out[y, x] /= np.sqrt(noise[y, x])
+            row[x] /= np.sqrt(noise[y, x])
     return out
 
 
@@ -179,6 +196,8 @@ def _is_peak(score: Any, x: int, y: int) -> bool:
     return True
 
 
-def footprint_mask(detections: Detections) -> npt.NDArray[np.uint32]:
-    """Mask plane DETECTED of the footprints, ``(ny, nx)``."""
-    return np.where(detections.labels > 0, bits("DETECTED"), np.uint32(0))
+def with_footprints(mask: Mask, detections: Detections) -> Mask:
+    """Copy of a mask, ``(ny, nx)``, with DETECTED set in the footprints."""
+    out = np.array(mask, np.uint32)
+    out[detections.labels > 0] |= bits("DETECTED")
+    return out

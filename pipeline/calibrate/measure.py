@@ -140,6 +140,7 @@ def _sums(image: Any, x: float, y: float, sigma: float) -> Any:
     half = int(np.ceil(4.0 * sigma))
     ix, iy = int(np.round(x)), int(np.round(y))
     s0, sx, sy, sxx, syy, sxy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    window = np.exp(-0.5 * (np.arange(ix - half, ix + half + 1) - x) ** 2 / sigma**2)
     for q in range(max(iy - half, 0), min(iy + half + 1, ny)):
         dy = q - y
         wy = np.exp(-0.5 * dy * dy / sigma**2)
@@ -148,7 +149,7 @@ def _sums(image: Any, x: float, y: float, sigma: float) -> Any:
             if not np.isfinite(value):
                 continue
             dx = p - x
-            w = wy * np.exp(-0.5 * dx * dx / sigma**2) * value
+            w = wy * window[p - ix + half] * value
             s0 += w
             sx += w * dx
             sy += w * dy

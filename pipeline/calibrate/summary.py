@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from pipeline.compiled import compiled
 from pipeline.exposure import (
     Exposure,
     FloatArray,
@@ -46,38 +49,37 @@ def psf_shape(psf: Psf, shape: tuple[int, int]) -> dict[str, float]:
         ``psfSigma`` (pixel), ``psfE1``, ``psfE2`` ((xx − yy)/T, 2 xy/T), ``psfArea`` (pixel²).
     """
     gx, gy = np.meshgrid(*(np.linspace(0.1, 0.9, 5) * n for n in (shape[1], shape[0])))
-    sigma, e1, e2, area = np.transpose([_shape(s) for s in psf.stamps(gx.ravel(), gy.ravel())])
+    stamps = psf.stamps(gx.ravel(), gy.ravel())
+    xx, yy, xy = _adaptive_moments(stamps).T
+    area = stamps.sum(axis=(1, 2)) ** 2 / (stamps**2).sum(axis=(1, 2))
     return {
-        "psfSigma": float(np.median(sigma)),
-        "psfE1": float(np.median(e1)),
-        "psfE2": float(np.median(e2)),
+        "psfSigma": float(np.median(np.sqrt(0.5 * (xx + yy)))),
+        "psfE1": float(np.median((xx - yy) / (xx + yy))),
+        "psfE2": float(np.median(2.0 * xy / (xx + yy))),
         "psfArea": float(np.median(area)),
     }
 
 
-def _shape(stamp: FloatArray) -> tuple[float, float, float, float]:
-    """Adaptive Gaussian moments of a centred stamp and its noise-equivalent area."""
-    k = np.arange(stamp.shape[0]) - stamp.shape[0] // 2
-    xx, yy, xy = 4.0, 4.0, 0.0
+def _adaptive_moments(stamps: FloatArray) -> FloatArray:
+    """Moments xx, yy, xy of centred stamps under the Gaussian that has the same, ``(n, 3)``."""
+    k = np.arange(stamps.shape[1], dtype=float) - stamps.shape[1] // 2
+    v, u = np.meshgrid(k, k, indexing="ij")
+    terms = np.stack([np.ones_like(u), u * u, v * v, u * v], axis=-1).reshape(-1, 4)
+    pixels = stamps.reshape(len(stamps), -1)
+    moments = np.tile([4.0, 4.0, 0.0], (len(stamps), 1))
+    live = np.arange(len(stamps))
     for _ in range(50):
-        det = xx * yy - xy**2
-        q = (yy * k[None] ** 2 + xx * k[:, None] ** 2 - 2 * xy * k[None] * k[:, None]) / det
-        w = np.exp(-0.5 * q) * stamp
-        norm = w.sum()
-        new = (
-            2.0 * float((w * k[None] ** 2).sum() / norm),
-            2.0 * float((w * k[:, None] ** 2).sum() / norm),
-            2.0 * float((w * k[None] * k[:, None]).sum() / norm),
-        )
-        if not new[0] * new[1] - new[2] ** 2 > 0.01:
+        xx, yy, xy = moments[live].T
+        q = np.stack([yy, xx, -2.0 * xy], axis=1) @ terms[:, 1:].T / (xx * yy - xy**2)[:, None]
+        sums = (np.exp(-0.5 * q) * pixels[live]) @ terms
+        new = 2.0 * sums[:, 1:] / sums[:, :1]
+        sane = new[:, 0] * new[:, 1] - new[:, 2] ** 2 > 0.01
+        moving = np.abs(new - moments[live]).max(axis=1) >= 1e-6
+        moments[live[sane]] = new[sane]
+        live = live[sane & moving]
+        if len(live) == 0:
             break
-        settled = max(abs(a - b) for a, b in zip(new, (xx, yy, xy), strict=True)) < 1e-6
-        xx, yy, xy = new
-        if settled:
-            break
-    trace = xx + yy
-    area = float(stamp.sum() ** 2 / (stamp**2).sum())
-    return float(np.sqrt(trace / 2.0)), (xx - yy) / trace, 2.0 * xy / trace, area
+    return moments
 
 
 def depth(zero_point: float, area: float, sky_variance: float, snr: float = 5.0) -> float:
@@ -171,15 +173,25 @@ def pixel_summary(exposure: Exposure, sky_variance: float) -> dict[str, float | 
     mask, n = exposure.mask, exposure.mask.size
     unused = bits("BAD", "SAT", "NO_DATA", "BLEED", "CR", "UNMASKEDNAN", "EDGEBLEED")
 
-    def share(planes: np.uint32) -> float:
-        return float(np.count_nonzero(mask & planes)) / n
-
-    background = exposure.background
+    planes = np.array([unused, bits("SAT"), bits("BAD"), bits("CR")], np.uint32)
+    masked, saturated, bad, rays = (int(c) for c in _counts(mask.ravel(), planes))
+    background = None if exposure.background is None else exposure.background[::8, ::8]
     return {
         "skyBackground": float("nan") if background is None else float(np.median(background)),
         "skyNoise": float(np.sqrt(sky_variance)),
-        "fractionMasked": share(unused),
-        "fractionSaturated": share(bits("SAT")),
-        "fractionBad": share(bits("BAD")),
-        "nCosmicRays": int(np.count_nonzero(mask & bits("CR"))),
+        "fractionMasked": masked / n,
+        "fractionSaturated": saturated / n,
+        "fractionBad": bad / n,
+        "nCosmicRays": rays,
     }
+
+
+@compiled
+def _counts(mask: Any, planes: Any) -> Any:
+    """Pixels with any bit of each set of planes."""
+    out = np.zeros(len(planes), np.int64)
+    for i in range(mask.size):
+        if mask[i] != 0:
+            for k in range(len(planes)):
+                out[k] += mask[i] & planes[k] != 0
+    return out

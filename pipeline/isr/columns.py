@@ -74,16 +74,34 @@ def _block_means(
         low, high = level - 3 * np.sqrt(spread), level + 3 * np.sqrt(spread)
         total, weight, count = np.zeros(nx), np.zeros(nx), np.zeros(nx)
         for y in range(start, stop):
-            for x in range(nx):
-                if mask[y, x] & ignored == 0:
-                    total[x] += min(max(image[y, x], low), high)
-                    weight[x] += variance[y, x]
-                    count[x] += 1.0
+            _add_row(image[y], variance[y], mask[y], ignored, low, high, total, weight, count)
         for x in range(nx):
             if 2 * count[x] >= block:
                 means[b, x] = total[x] / count[x]
                 errors[b, x] = np.sqrt(weight[x]) / count[x]
     return means, errors
+
+
+@compiled
+def _add_row(
+    image: Any,
+    variance: Any,
+    mask: Any,
+    ignored: Any,
+    low: float,
+    high: float,
+    total: Any,
+    weight: Any,
+    count: Any,
+) -> None:
+    """Add the good pixels of a row; selections, no branches, so that it becomes vectors."""
+    for x in range(len(image)):
+        good = mask[x] & ignored == 0
+        clamped = image[x] if image[x] > low else low
+        clamped = clamped if clamped < high else high
+        total[x] += clamped if good else 0.0
+        weight[x] += variance[x] if good else 0.0
+        count[x] += 1.0 if good else 0.0
 
 
 @compiled

@@ -6,15 +6,29 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.camera import Box
 from pipeline.compiled import compiled
 from pipeline.exposure import Image, Mask, bits
 from pipeline.isr.config import Config
 
-__all__ = ["flag_bleeds", "flag_defects", "flag_edges", "grow_saturation"]
+__all__ = ["flag_bleeds", "flag_defects", "flag_edges", "grow_saturation", "has_any"]
 
 _SAT, _BLEED = int(bits("SAT")), int(bits("BLEED"))
+
+
+def has_any(mask: Mask, planes: np.uint32) -> npt.NDArray[np.bool_]:
+    """Where any of the planes is set, ``(ny, nx)``, in one pass."""
+    return np.asarray(_has_any(mask.ravel(), planes)).reshape(mask.shape)
+
+
+@compiled
+def _has_any(mask: Any, planes: Any) -> Any:
+    out = np.empty(mask.size, np.bool_)
+    for i in range(mask.size):
+        out[i] = mask[i] & planes != 0
+    return out
 
 
 def flag_defects(mask: Mask, defects: Iterable[Box]) -> None:
@@ -99,16 +113,14 @@ def _follow(image: Any, variance: Any, y: int, x: int, way: int, reach: int, exc
 def grow_saturation(mask: Mask, pixels: int) -> None:
     """Widen SAT by some pixels in all directions, in place."""
     if pixels:
-        _grow(mask, mask & bits("SAT") != 0, pixels)
+        _grow(mask, np.argwhere(has_any(mask, bits("SAT"))), pixels)
 
 
 @compiled
-def _grow(mask: Any, saturated: Any, pixels: int) -> None:
+def _grow(mask: Any, places: Any, pixels: int) -> None:
     ny, nx = mask.shape
-    for y in range(ny):
-        for x in range(nx):
-            if not saturated[y, x]:
-                continue
-            for j in range(max(y - pixels, 0), min(y + pixels + 1, ny)):
-                for i in range(max(x - pixels, 0), min(x + pixels + 1, nx)):
-                    mask[j, i] |= np.uint32(_SAT)
+    for k in range(len(places)):
+        y, x = places[k]
+        for j in range(max(y - pixels, 0), min(y + pixels + 1, ny)):
+            for i in range(max(x - pixels, 0), min(x + pixels + 1, nx)):
+                mask[j, i] |= np.uint32(_SAT)

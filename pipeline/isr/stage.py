@@ -17,7 +17,7 @@ from pipeline.isr.columns import find_columns
 from pipeline.isr.config import Config
 from pipeline.isr.correct import correct
 from pipeline.isr.crosstalk import ghosts
-from pipeline.isr.flags import flag_bleeds, flag_defects, flag_edges, grow_saturation
+from pipeline.isr.flags import flag_bleeds, flag_defects, flag_edges, grow_saturation, has_any
 from pipeline.isr.overscan import Levels
 
 __all__ = ["VERSION", "Calibs", "Result", "run"]
@@ -205,7 +205,7 @@ def _flag_amplifier(mask: Mask, amp: Amplifier, levels: Levels, crosstalk: np.nd
 
 def _flag(work: _Work, detector: Detector, config: Config) -> None:
     """Set every mask plane that needs the assembled image."""
-    work.metrics["saturatedPixels"] = float(np.count_nonzero(work.mask & bits("SAT")))
+    work.metrics["saturatedPixels"] = float(has_any(work.mask, bits("SAT")).sum())
     flag_defects(work.mask, detector.defects)
     bleeding = flag_bleeds(work.image, work.variance, work.mask, config)
     grow_saturation(work.mask, config.saturation_growth)
@@ -221,15 +221,15 @@ def _flag(work: _Work, detector: Detector, config: Config) -> None:
 def _fill(work: _Work, config: Config) -> None:
     """Interpolate bad pixels."""
     if config.interpolate:
-        holes = work.mask & bits("BAD") != 0  # has everything that is not a number
-        unusable = work.mask & bits("SAT", "BLEED", "EDGEBLEED") != 0
+        holes = has_any(work.mask, bits("BAD"))  # everything that is not a number among them
+        unusable = has_any(work.mask, bits("SAT", "BLEED", "EDGEBLEED"))
         filled = fill_holes(work.image, work.variance, holes, unusable, config.interpolate_reach)
         work.mask[filled] |= bits("INTRP")
 
 
 def _judge(work: _Work, detector: Detector) -> None:
     """Measure sky and noise per amplifier, and refuse an image without usable pixels."""
-    good = work.mask & bits("BAD", "SAT", "NO_DATA", "BLEED", "INTRP") == 0
+    good = ~has_any(work.mask, bits("BAD", "SAT", "NO_DATA", "BLEED", "INTRP"))
     work.metrics["usableFraction"] = float(good.mean())
     if not good.any():
         raise PixelError("no usable pixel", usableFraction=0.0)
