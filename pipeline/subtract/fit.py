@@ -3,6 +3,11 @@
 Every stamp contributes a small matrix of its own pixels; the spatially varying solution needs
 only their sums with the polynomials of the stamps' positions.  Stamps that fit badly are dropped
 and the rest is solved again.
+
+The convolved image is noisy itself.  Its noise adds to the power that a kernel function seems to
+find in it and makes the kernel too soft: cores of stars stay positive by some per cent of their
+peak when both images are equally deep.  The expected noise is therefore taken off the normal
+equations (Fuller 1987, Measurement Error Models, section 2.2), as far as they stay well posed.
 """
 
 from __future__ import annotations
@@ -22,6 +27,8 @@ __all__ = ["Fit", "Roles", "fit_kernel"]
 
 _TERMS = {0: 1, 1: 3, 2: 6}
 _ROUNDS = 6
+_MOST_NOISE = 0.7
+"""Largest share of noise in the power of a combination of functions that is corrected for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,8 @@ class _System:
     matrices: FloatArray  # (n, columns, columns)
     vectors: FloatArray  # (n, columns)
     terms: FloatArray  # (n, 6)
+    noise: FloatArray  # (n,), variance of the source summed with the weights
+    gram: FloatArray  # (columns, columns), what the functions make of noise of unit variance
     ridge: float
 
     @classmethod
@@ -92,12 +101,14 @@ class _System:
         target: FloatArray,
         weight: FloatArray,
         terms: FloatArray,
+        noise: FloatArray,
+        gram: FloatArray,
         ridge: float,
     ) -> _System:
         weighted = design * weight[:, None, :]
         matrices = np.matmul(weighted, design.transpose(0, 2, 1))
         vectors = np.matmul(weighted, target[:, :, None])[..., 0]
-        return cls(design, target, weight, matrices, vectors, terms, ridge)
+        return cls(design, target, weight, matrices, vectors, terms, noise, gram, ridge)
 
     def solve(self, use: npt.NDArray[np.bool_], orders: tuple[int, int, int]) -> _Solution:
         """Solve for spatial degrees (ratio, kernel, background) with some of the stamps."""
@@ -105,23 +116,24 @@ class _System:
         counts = [_TERMS[orders[0]], *[_TERMS[orders[1]]] * (n - 2), _TERMS[orders[2]]]
         column = np.repeat(np.arange(n), counts)
         term = np.concatenate([np.arange(c) for c in counts])
-        matrix, vector = self._sums(use)
-        matrix = matrix[column[:, None], column, term[:, None], term]
-        vector = vector[column, term]
+        sums, vectors, noises = self._sums(use)
+        matrix = sums[column[:, None], column, term[:, None], term]
+        noise = self.gram[column[:, None], column] * noises[term[:, None], term]
         scale = 1.0 / np.sqrt(np.diag(matrix))
-        scaled = matrix * scale[:, None] * scale
+        scaled, noise = (m * scale[:, None] * scale for m in (matrix, noise))
         scaled[np.diag_indices_from(scaled)] += self.ridge
         coefficients = np.zeros((n, max(_TERMS[o] for o in orders)))
-        coefficients[column, term] = scale * np.linalg.solve(scaled, scale * vector)
+        coefficients[column, term] = scale * _solve(scaled, noise, scale * vectors[column, term])
         return _Solution(coefficients, scaled)
 
-    def _sums(self, use: npt.NDArray[np.bool_]) -> tuple[FloatArray, FloatArray]:
-        """Sum the stamps' matrices and vectors times the polynomials of their positions."""
+    def _sums(self, use: npt.NDArray[np.bool_]) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Sum matrices, vectors and noise of the stamps times polynomials of their positions."""
         n, terms = self.matrices.shape[1], self.terms[use]
         products = terms[:, :, None] * terms[:, None, :]
         matrix = self.matrices[use].reshape(len(terms), -1).T @ products.reshape(len(terms), -1)
         size = terms.shape[1]
-        return matrix.reshape(n, n, size, size), self.vectors[use].T @ terms
+        noise = np.tensordot(self.noise[use], products, axes=1)
+        return matrix.reshape(n, n, size, size), self.vectors[use].T @ terms, noise
 
     def residuals(self, solution: _Solution) -> FloatArray:
         """Pixels minus model, (n, pixels)."""
@@ -146,7 +158,25 @@ class _Solution:
         return float(np.linalg.cond(self.scaled))
 
 
-def fit_kernel(stamps: Stamps, convolved: str, shape: tuple[int, int], config: Config) -> Fit:
+def _solve(matrix: FloatArray, noise: FloatArray, vector: FloatArray) -> FloatArray:
+    """Solve with the noise taken off, along the directions that have enough besides.
+
+    In the basis with xᵀ M x = 1 and xᵀ N x = ν the solution is x (x · v) / (1 − ν).
+    """
+    from scipy.linalg import eigh
+
+    share, basis = eigh(noise, matrix, check_finite=False)
+    share = np.clip(share, 0.0, _MOST_NOISE)
+    return np.asarray(basis @ ((basis.T @ vector) / (1.0 - share)))
+
+
+def fit_kernel(
+    stamps: Stamps,
+    convolved: str,
+    shape: tuple[int, int],
+    config: Config,
+    correlation: FloatArray | None = None,
+) -> Fit:
     """Fit the matching kernel.
 
     Parameters
@@ -159,6 +189,8 @@ def fit_kernel(stamps: Stamps, convolved: str, shape: tuple[int, int], config: C
         Size of the images.
     config : Config
         Basis, spatial degrees, clipping.
+    correlation : ndarray, (k, k), optional
+        Autocovariance of the noise of the convolved image, one in the middle; None if white.
 
     Returns
     -------
@@ -172,7 +204,8 @@ def fit_kernel(stamps: Stamps, convolved: str, shape: tuple[int, int], config: C
     """
     basis = Basis.build(config.sigmas, config.degrees, config.kernel_half)
     roles = Roles.of(stamps, convolved)
-    system, use = _first_solution(stamps, roles, basis, shape, config)
+    system = _system(stamps, roles, basis, shape, config, correlation)
+    use = np.ones(len(stamps), bool)
     use, orders = _clip(system, use, config)
     ratio_order, gain = _ratio_order(system, use, orders, config)
     solution = system.solve(use, (ratio_order, orders[1], orders[2]))
@@ -187,10 +220,15 @@ def _orders(n: int, config: Config) -> tuple[int, int, int]:
     return 0, min(config.order, largest), min(config.background_order, largest)
 
 
-def _first_solution(
-    stamps: Stamps, roles: Roles, basis: Basis, shape: tuple[int, int], config: Config
-) -> tuple[_System, npt.NDArray[np.bool_]]:
-    """Solve once with weights from the data, then make weights from that model."""
+def _system(
+    stamps: Stamps,
+    roles: Roles,
+    basis: Basis,
+    shape: tuple[int, int],
+    config: Config,
+    correlation: FloatArray | None,
+) -> _System:
+    """Set up the normal equations of all stamps."""
     n, half = len(stamps), config.kernel_half
     convolutions = basis.convolve(roles.source).reshape(n, basis.size, -1)
     design = np.concatenate([convolutions, np.ones((n, 1, convolutions.shape[-1]))], axis=1)
@@ -201,8 +239,22 @@ def _first_solution(
     variance = (roles.target_variance + ratio**2 * roles.source_variance).reshape(n, -1)
     signal = np.maximum(target, 0.0)
     weight = good / (variance + (config.model_error * signal) ** 2)
-    system = _System.build(design, target, weight, terms, config.ridge)
-    return system, np.ones(n, bool)
+    noise = (weight * roles.source_variance.reshape(n, -1)).sum(1)
+    gram = np.pad(_gram(basis.functions, correlation), (0, 1))
+    if correlation is None and config.measure_correlation:
+        gram[:] = 0.0  # noise of unknown colour is better left in than taken for white
+    return _System.build(design, target, weight, terms, noise, gram, config.ridge)
+
+
+def _gram(functions: FloatArray, correlation: FloatArray | None) -> FloatArray:
+    """Covariance of noise of unit variance convolved with the kernel functions."""
+    from scipy.signal import fftconvolve
+
+    flat = functions.reshape(len(functions), -1)
+    if correlation is None:
+        return np.asarray(flat @ flat.T)
+    smooth = fftconvolve(functions, correlation[None], "same", axes=(1, 2))
+    return np.asarray(flat @ smooth.reshape(flat.shape).T)
 
 
 def _clip(

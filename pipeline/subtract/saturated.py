@@ -15,7 +15,7 @@ from pipeline.compiled import compiled
 from pipeline.exposure import FloatArray, Image, MatchingKernel, polynomial_terms
 from pipeline.subtract.planes import Layer
 
-__all__ = ["restore"]
+__all__ = ["groups", "restore"]
 
 _MOST = 500
 """Pixels of the largest core that is solved."""
@@ -52,7 +52,7 @@ def restore(
     y, x = np.nonzero(saturated)
     if not len(y):
         return 0
-    label = _groups(np.full(saturated.shape, -1, np.int32), y, x, _GAP)
+    label = groups(saturated.shape, y, x)
     solved = 0
     for k in range(int(label.max()) + 1):
         members = label == k
@@ -61,8 +61,15 @@ def restore(
     return solved
 
 
+def groups(
+    shape: tuple[int, ...], y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Label the connected groups of some pixels; gaps of a pixel do not divide them."""
+    return _label(np.full(shape, -1, np.int32), y, x, _GAP)
+
+
 @compiled
-def _groups(
+def _label(
     index: npt.NDArray[np.int32],
     ys: npt.NDArray[np.int64],
     xs: npt.NDArray[np.int64],

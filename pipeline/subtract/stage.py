@@ -29,6 +29,7 @@ from pipeline.subtract.planes import UNUSABLE, Layer, prepare
 from pipeline.subtract.saturated import restore
 from pipeline.subtract.score import score
 from pipeline.subtract.stamps import Stamps, find
+from pipeline.subtract.wings import bright_stars, remove_wings
 
 __all__ = ["run"]
 
@@ -72,7 +73,9 @@ def run(science: Exposure, template: Exposure, config: Config | None = None) -> 
     _check_overlap(layers)
     stamps, config = _stamps(layers, config)
     convolved = _direction(stamps, config)
-    fit = fit_kernel(stamps, convolved, science.shape, config)
+    correlation = layers[convolved].correlation
+    typical = None if correlation is None else correlation.mean((0, 1))
+    fit = fit_kernel(stamps, convolved, science.shape, config, typical)
     return _difference(science, template, layers, fit, config)
 
 
@@ -118,8 +121,12 @@ def _difference(
     usable = (mask & EXCLUDED) == 0
     assert science.psf is not None
     source = science if kernel.convolved == "science" else template
-    saturated = source.has("SAT", "BLEED")
-    planes = _Planes.match(layers, kernel, usable.view(np.uint8), saturated, config)
+    clipped = source.has("SAT", "BLEED")
+    saturated = science.has("SAT") | template.has("SAT")
+    planes = _Planes.match(layers, kernel, usable.view(np.uint8), clipped, config)
+    half = kernel.basis.shape[-1] // 2
+    stars = bright_stars(layers["science"], layers["template"], saturated)
+    remove_wings(planes.residual, planes.usable, *stars, half)
     filters = _filters(planes, layers, kernel, config)
     psf = filters.psf(science.psf, kernel)
     image, null_variance, variance = planes.whiten(filters, layers, mask, kernel, config)
@@ -175,14 +182,14 @@ class _Planes:
         layers: dict[str, Layer],
         kernel: MatchingKernel,
         usable: npt.NDArray[np.uint8],
-        saturated: npt.NDArray[np.bool_],
+        clipped: npt.NDArray[np.bool_],
         config: Config,
     ) -> _Planes:
         """Convolve the source and subtract it from the target."""
         source, target = _roles(kernel)
         science = layers["science"]
         matched = convolve(layers[source].image, kernel, config.tile)
-        restore(matched, layers[source], layers[target], saturated, kernel)
+        restore(matched, layers[source], layers[target], clipped, kernel)
         model = np.empty_like(matched)
         raw = np.empty(usable.size - np.count_nonzero(usable), np.float32)
         residual(

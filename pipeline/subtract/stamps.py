@@ -14,7 +14,7 @@ from pipeline.exposure import FloatArray, Image
 from pipeline.subtract.config import Config
 from pipeline.subtract.planes import Layer
 
-__all__ = ["Stamps", "find"]
+__all__ = ["Stamps", "find", "peaks"]
 
 _MOST_PEAKS = 20000
 
@@ -90,17 +90,7 @@ def find(science: Layer, template: Layer, config: Config) -> Stamps:
         If fewer than three sources qualify.
     """
     bad = science.bad | template.bad
-    x, y, snr = _peaks(
-        science.image,
-        template.image,
-        bad.view(np.uint8),
-        science.sky,
-        template.sky,
-        science.noise,
-        template.noise,
-        float(config.stamp_snr),
-        _MOST_PEAKS,
-    )
+    x, y, snr = peaks(science, template, bad, config.stamp_snr, _MOST_PEAKS)
     margin = config.stamp_half + config.kernel_half
     ny, nx = science.shape
     inside = (x >= margin) & (x < nx - margin) & (y >= margin) & (y < ny - margin)
@@ -111,6 +101,42 @@ def find(science: Layer, template: Layer, config: Config) -> Stamps:
             "too few sources to fit the matching kernel", stamps=len(chosen), needed=3
         )
     return _cut(x[chosen], y[chosen], science, template, config)
+
+
+def peaks(
+    science: Layer, template: Layer, bad: npt.NDArray[np.bool_], threshold: float, most: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Local maxima of the science image that stand out in both images.
+
+    Parameters
+    ----------
+    science, template : Layer
+        The images.
+    bad : ndarray of bool, (ny, nx)
+        Pixels that are no peak.
+    threshold : float
+        In units of the noise of a pixel, in both images.
+    most : int
+        The search ends after so many.
+
+    Returns
+    -------
+    x, y : ndarray, (n,), pixel
+        Positions, row by row.
+    snr : ndarray, (n,)
+        Peak over noise in the image where that is less.
+    """
+    return _peaks(
+        science.image,
+        template.image,
+        bad.view(np.uint8),
+        science.sky,
+        template.sky,
+        science.noise,
+        template.noise,
+        float(threshold),
+        most,
+    )
 
 
 @compiled
