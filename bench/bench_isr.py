@@ -73,7 +73,8 @@ class Frame:
         truth = root / "truth" / "artefacts" / f"{visit}_{number:02d}.fits"
         self.artefacts = pixels(truth, "ARTEFACTS").view(np.uint32)
         rng = stream(seed, visit, number, "cosmic rays")
-        self.charge = cosmic_rays(rng, self.detector.shape, self.raw.info.exptime)
+        self.charge = np.zeros(self.detector.shape, np.float32)
+        cosmic_rays(rng, self.charge, self.raw.info.exptime)
         self.result = isr.run(self.raw, self.detector, self.calibs)
         self.exposure = self.result.exposure
         e = self.exposure
