@@ -12,7 +12,17 @@ from pipeline.compiled import compiled
 from pipeline.exposure import FloatArray, Image
 from sims.streams import stream
 
-__all__ = ["ARTEFACTS", "Defects", "Map", "bit", "bleed", "cosmic_rays", "defects"]
+__all__ = [
+    "ARTEFACTS",
+    "COSMIC_RAYS_PER_SECOND",
+    "FULL_SIZE",
+    "Defects",
+    "Map",
+    "bit",
+    "bleed",
+    "cosmic_rays",
+    "defects",
+]
 
 Map = npt.NDArray[np.uint32]
 
@@ -30,11 +40,15 @@ ARTEFACTS: dict[str, str] = {
 }
 """Bits of an artefact map and what each says; the order is the bit number."""
 
+COSMIC_RAYS_PER_SECOND = 2.9
+"""Tracks per second in a detector of `FULL_SIZE` pixels."""
+
+FULL_SIZE = 2048 * 4096
+"""Pixels of a full-size detector."""
+
 _THICKNESS_UM = 250.0
 _PIXEL_UM = 15.0
 _CHARGE_PER_UM = 75.0
-_RATE = 2.9  # per second and full-size CCD of 8.4 million pixels
-_FULL_SIZE = 2048 * 4096
 _PACKET = 12.0  # electrons that diffuse together
 _DIFFUSION_PX = 0.45  # at the far side of the silicon
 
@@ -45,9 +59,12 @@ def bit(name: str) -> int:
 
 
 def cosmic_rays(
-    rng: np.random.Generator, shape: tuple[int, int], seconds: float, rate: float = _RATE
-) -> Image:
-    """Charge left by cosmic rays.
+    rng: np.random.Generator,
+    image: Image,
+    seconds: float,
+    rate: float = COSMIC_RAYS_PER_SECOND,
+) -> None:
+    """Add the charge left by cosmic rays.
 
     Muons cross the thick silicon on straight lines, steep ones leaving long tracks; electrons from
     Compton scattering curl.  The charge of every step diffuses on its way to the gates, the wider
@@ -57,25 +74,19 @@ def cosmic_rays(
     ----------
     rng : numpy.random.Generator
         Source of the numbers.
-    shape : tuple of int, (ny, nx)
-        Size of the detector.
+    image : ndarray, (ny, nx), float32, electron
+        Changed in place.
     seconds : float, s
         Time during which charge is collected.
     rate : float, 1/s
-        Events per second in 2048 × 4096 pixels.
-
-    Returns
-    -------
-    ndarray, (ny, nx), electron
-        The charge.
+        Events per second in `FULL_SIZE` pixels.
     """
-    image = np.zeros(shape, np.float32)
-    n = int(rng.poisson(rate * seconds * shape[0] * shape[1] / _FULL_SIZE))
+    shape = image.shape
+    n = int(rng.poisson(rate * seconds * shape[0] * shape[1] / FULL_SIZE))
     for _ in range(n):
         x, y, depth, charge = _worm(rng) if rng.random() < 0.35 else _muon(rng)
         x0, y0 = rng.uniform(-0.5, shape[1] - 0.5), rng.uniform(-0.5, shape[0] - 0.5)
         _deposit(rng, image, x + x0, y + y0, depth, charge)
-    return image
 
 
 def _muon(rng: np.random.Generator) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
@@ -237,7 +248,9 @@ def bleed(
     for y in range(ny):
         for x in range(nx):
             full[x] |= charge[y, x] > full_well[x]
-    for x in np.flatnonzero(full):
+    for x in range(nx):
+        if not full[x]:
+            continue
         well = full_well[x]
         for y in range(ny):
             excess = charge[y, x] - well

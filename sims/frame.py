@@ -53,9 +53,8 @@ class Frame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Exposed:
-    """Charge in the pixels at the end of an exposure."""
+    """What an exposure left beside the charge in the pixels."""
 
-    charge: Image
     artefacts: Map
     spill: Spill
     scene: Scene
@@ -75,8 +74,10 @@ def make_frame(profile: Profile, seed: int, visit: int, number: int) -> Frame:
     """
     detector = Camera.load(profile.camera).detector(number)
     conditions = profile.conditions(seed, profile.visit(visit))
-    exposed = _expose(profile, seed, conditions, detector)
-    numbers, planes = _leaking(profile, seed, conditions, detector, exposed.charge)
+    numbers = _sources(profile, detector)
+    planes = np.zeros((len(numbers), *detector.shape), np.float32)
+    exposed = _expose(profile, seed, conditions, detector, planes[0])
+    _measure(profile, seed, conditions, numbers, planes)
     raw = electronics.read_out(
         stream(seed, visit, number, "read noise"),
         detector,
@@ -91,27 +92,34 @@ def make_frame(profile: Profile, seed: int, visit: int, number: int) -> Frame:
 
 
 @lru_cache(maxsize=2)
-def _static(profile: Profile, seed: int, band: str, number: int) -> tuple[Image, Defects]:
-    camera = Camera.load(profile.camera)
-    detector = camera.detector(number)
-    flat = true_flat(seed, band, camera, detector)
-    return flat, artefact.defects(seed, detector, profile.unlisted_columns)
+def _flat(camera: str, seed: int, band: str, number: int) -> Image:
+    loaded = Camera.load(camera)
+    return true_flat(seed, band, loaded, loaded.detector(number))
 
 
-def _expose(profile: Profile, seed: int, conditions: Conditions, detector: Detector) -> _Exposed:
+@lru_cache(maxsize=1)
+def _defects(camera: str, seed: int, number: int, unlisted: int) -> Defects:
+    return artefact.defects(seed, Camera.load(camera).detector(number), unlisted)
+
+
+def _expose(
+    profile: Profile, seed: int, conditions: Conditions, detector: Detector, charge: Image
+) -> _Exposed:
+    """Fill the pixels with charge: light, dark current, cosmic rays; let full ones bleed."""
     geometry = DetectorGeometry(Camera.load(profile.camera), detector)
     visit = conditions.visit
     scene = scene_of(profile, seed, conditions, detector)
     plane = geometry.to_plane(scene.light.x, scene.light.y)
     image = render(scene.light, conditions.psf, plane, detector.shape)
-    flat, bad = _static(profile, seed, visit.band, detector.number)
+    flat = _flat(profile.camera, seed, visit.band, detector.number)
+    bad = _defects(profile.camera, seed, detector.number, profile.unlisted_columns)
     artefacts = bad.artefacts.copy()
     for trail in trails(seed, visit.number, geometry.camera, profile.trails):
         paint(image, artefacts, trail, geometry, conditions.psf, conditions.sky)
-    charge = _cosmic_rays(seed, conditions, detector)
+    _cosmic_rays(seed, conditions, detector, charge)
     _collect(charge, image, artefacts, (flat, bad), seed, conditions, geometry)
     spill = _bleed(charge, artefacts, detector)
-    return _Exposed(charge, artefacts, spill, scene)
+    return _Exposed(artefacts, spill, scene)
 
 
 def _collect(
@@ -141,41 +149,47 @@ def _collect(
         _gather(charge[part], photons, expected, noise, artefacts[part], artefact.bit("CR"))
 
 
-def _leaking(
-    profile: Profile, seed: int, conditions: Conditions, detector: Detector, charge: Image
-) -> tuple[list[int], npt.NDArray[np.float32]]:
-    """Measured counts of a detector and of those that leak into it.
+def _sources(profile: Profile, detector: Detector) -> list[int]:
+    """Return the number of a detector and of those that leak into it."""
+    camera = Camera.load(profile.camera)
+    others = [n for n in detector.partners if camera.detector(n).status != "dead"]
+    return [detector.number, *others]
+
+
+def _measure(
+    profile: Profile,
+    seed: int,
+    conditions: Conditions,
+    numbers: list[int],
+    planes: npt.NDArray[np.float32],
+) -> None:
+    """Turn the charge of a detector, the first plane, into counts, and add those that leak.
 
     Of the others only what is bright is drawn, whether they are read out in this campaign or not.
     """
     camera = Camera.load(profile.camera)
-    others = [n for n in detector.partners if camera.detector(n).status != "dead"]
-    planes = np.empty((1 + len(others), *detector.shape), np.float32)
-    planes[0] = charge
-    electronics.to_counts(detector, planes[0])
-    for plane, number in zip(planes[1:], others, strict=True):
-        plane[:] = _bright_charge(profile, seed, conditions, camera.detector(number))
+    for plane, number in zip(planes, numbers, strict=True):
+        if number != numbers[0]:
+            _bright_charge(profile, seed, conditions, camera.detector(number), plane)
         electronics.to_counts(camera.detector(number), plane)
-    return [detector.number, *others], planes
 
 
 def _bright_charge(
-    profile: Profile, seed: int, conditions: Conditions, detector: Detector
-) -> Image:
+    profile: Profile, seed: int, conditions: Conditions, detector: Detector, charge: Image
+) -> None:
     geometry = DetectorGeometry(Camera.load(profile.camera), detector)
     scene = scene_of(profile, seed, conditions, detector, faintest=_PARTNER_FAINTEST)
     plane = geometry.to_plane(scene.light.x, scene.light.y)
-    charge = _cosmic_rays(seed, conditions, detector)
+    _cosmic_rays(seed, conditions, detector, charge)
     charge += render(scene.light, conditions.psf, plane, detector.shape)
     charge += np.float32(conditions.sky)
     _bleed(charge, np.zeros(detector.shape, np.uint32), detector)
-    return charge
 
 
-def _cosmic_rays(seed: int, conditions: Conditions, detector: Detector) -> Image:
+def _cosmic_rays(seed: int, conditions: Conditions, detector: Detector, charge: Image) -> None:
     visit = conditions.visit
     rng = stream(seed, visit.number, detector.number, "cosmic rays")
-    return artefact.cosmic_rays(rng, detector.shape, visit.exptime)
+    artefact.cosmic_rays(rng, charge, visit.exptime)
 
 
 @compiled

@@ -41,6 +41,8 @@ class Profile:
         Bad columns per detector that are in no list.
     turbulence : float, arcsec
         Atmospheric jitter of each source in each visit, per axis.
+    ideal : bool
+        Whether the telescope points where it believes to point and air refracts all colours alike.
     description : str
         One line for a person.
     """
@@ -59,6 +61,7 @@ class Profile:
     trails: float = 0.8
     unlisted_columns: int = 4
     turbulence: float = 0.008
+    ideal: bool = False
     description: str = ""
 
     def visit(self, number: int) -> Visit:
@@ -82,9 +85,9 @@ class Profile:
     def conditions(self, seed: int, visit: Visit) -> Conditions:
         """Return the conditions of one of the visits."""
         seeing = self.template_seeing if visit.role == "template" else self.science_seeing
-        return Conditions.draw(
-            seed, visit, seeing, Camera.load(self.camera).pixel_scale, self.cloud
-        )
+        scale = Camera.load(self.camera).pixel_scale
+        drawn = Conditions.draw(seed, visit, seeing, scale, self.cloud)
+        return replace(drawn, pointing=drawn.believed, refraction=0.0) if self.ideal else drawn
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,13 @@ from sims.galaxies import sersic_indices
 from sims.lightcurves import BANDS, KINDS, N_PARAMETERS
 from sims.streams import stream
 
-__all__ = ["EPOCH", "SOURCE", "Sky", "at_epoch", "cells_of"]
+__all__ = ["EPOCH", "GALAXY_SLOPE", "SOURCE", "STAR_SLOPE", "Sky", "at_epoch", "cells_of"]
 
 EPOCH = 57388.5
 """Epoch of the catalogue positions, MJD TAI: J2016.0, that of Gaia DR3."""
+
+STAR_SLOPE, GALAXY_SLOPE = 0.15, 0.40
+"""Logarithmic slopes of the number counts per magnitude in g."""
 
 SOURCE = np.dtype(
     [
@@ -204,7 +207,7 @@ def _stars(cell: _Cell) -> npt.NDArray[Any]:
     rng, n = cell.draw("stars", cell.sky.stars)
     rows = _new("star", n)
     cell.scatter(rng, rows)
-    g = _power_law(rng, n, cell.sky.star_limits, 0.15)
+    g = _power_law(rng, n, cell.sky.star_limits, STAR_SLOPE)
     _set_flux(rows, g, _star_colours(rng, g))
     spread = 12.0 * 10.0 ** (-0.08 * (g - 18.0))
     rows["pmRa"], rows["pmDec"] = rng.normal(-3.0, spread), rng.normal(-4.0, spread)
@@ -216,7 +219,7 @@ def _galaxies(cell: _Cell) -> npt.NDArray[Any]:
     rng, n = cell.draw("galaxies", cell.sky.galaxies)
     rows = _new("galaxy", n)
     cell.scatter(rng, rows)
-    g = _power_law(rng, n, cell.sky.galaxy_limits, 0.40)
+    g = _power_law(rng, n, cell.sky.galaxy_limits, GALAXY_SLOPE)
     _set_flux(rows, g, rng.normal(0.75, 0.25, n) - 0.05 * (g - 21.0))
     radius = 0.55 * 10.0 ** (-0.11 * (g - 22.5)) * np.exp(rng.normal(0.0, 0.35, n))
     rows["radius"] = np.clip(radius, 0.12, 8.0)

@@ -7,12 +7,23 @@ import pytest
 from scipy import ndimage
 
 from pipeline.camera import Camera
-from sims.artefacts import ARTEFACTS, bit, bleed, cosmic_rays, defects
+from sims.artefacts import (
+    ARTEFACTS,
+    COSMIC_RAYS_PER_SECOND,
+    bit,
+    bleed,
+    cosmic_rays,
+    defects,
+)
 from sims.geometry import DetectorGeometry
 from sims.optics import PsfField
 from sims.trails import Trail, paint, trails
 
-RATE = 2.9
+
+def rays(rng: np.random.Generator, shape: tuple[int, int], seconds: float) -> np.ndarray:
+    image = np.zeros(shape, np.float32)
+    cosmic_rays(rng, image, seconds)
+    return image
 
 
 def test_bleeding_keeps_the_charge() -> None:
@@ -39,12 +50,12 @@ def test_cosmic_rays_come_at_their_rate_with_tracks() -> None:
     shape, seconds, trials = (1024, 1024), 86.0, 6
     counts, sizes, sharp = 0, [], []
     for _ in range(trials):
-        image = cosmic_rays(rng, shape, seconds)
+        image = rays(rng, shape, seconds)
         labels, n = ndimage.label(image > 0, np.ones((3, 3)))
         counts += n
         sizes += np.bincount(labels.ravel())[1:].tolist()
         sharp.append(image.max())
-    expected = RATE * seconds * trials / 8.0
+    expected = COSMIC_RAYS_PER_SECOND * seconds * trials / 8.0
     # A few tracks fall apart or cross.
     assert counts == pytest.approx(expected, rel=0.10, abs=4 * np.sqrt(expected))
     assert np.median(sizes) > 6
@@ -54,7 +65,7 @@ def test_cosmic_rays_come_at_their_rate_with_tracks() -> None:
 
 def test_charge_diffuses() -> None:
     # Were it not for diffusion, vertical muons would be single pixels.
-    image = cosmic_rays(np.random.default_rng(2), (1024, 1024), 300.0)
+    image = rays(np.random.default_rng(2), (1024, 1024), 300.0)
     labels, n = ndimage.label(image > 0, np.ones((3, 3)))
     sizes = np.bincount(labels.ravel())[1:]
     assert n > 50

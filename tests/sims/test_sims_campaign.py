@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +16,9 @@ from pipeline.camera import Camera
 from pipeline.errors import ConfigError
 from pipeline.io import list_raw, read_parquet, read_raw
 from pipeline.schema import EXPOSURE, TRUTH_VISIT, to_numpy
-from sims import frame as frame_module
 from sims.artefacts import ARTEFACTS, bit
 from sims.calibration import believed_camera, true_flat
-from sims.electronics import linearised
-from sims.frame import make_frame
-from sims.geometry import DetectorGeometry
 from sims.rawfile import pieces
-from sims.render import Light, render
-from sims.scene import scene_of
 
 VISIT = 411420
 
@@ -148,91 +141,6 @@ def test_unknown_names_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no visit 1"):
         sims.simulate(tmp_path, "tiny", visits=[1])
     assert not any(tmp_path.iterdir())
-
-
-def quiet_profile() -> sims.Profile:
-    profile = sims.profiles()["tiny"]
-    sky = replace(profile.sky, star_limits=(16.0, 20.5), galaxies=0.0, supernovae=0.0, flares=0.0)
-    sky = replace(sky, variables=0.0, agn=0.0)
-    return replace(profile, sky=sky, turbulence=0.0, trails=0.0, known_asteroids=0,
-                   unknown_asteroids=1, near_earth=0.0)  # fmt: skip
-
-
-def test_stars_lie_on_the_header_s_wcs_as_their_noise_allows(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(frame_module.artefact, "_RATE", 0.0)
-    profile, seed = quiet_profile(), 3
-    camera = Camera.load("testcam")
-    shifts, errors = [], []
-    for visit in profile.visits:
-        conditions = replace(profile.conditions(seed, visit), refraction=0.0)
-        monkeypatch.setattr(type(profile), "conditions", lambda *_, c=conditions: c)
-        for number in (1, 2):
-            found = residuals(profile, seed, visit.number, number, conditions, camera)
-            shifts += found[0]
-            errors += found[1]
-        monkeypatch.undo()
-    shift, error = np.array(shifts), np.array(errors)
-    assert len(shift) > 150
-    pull = shift / error
-    mas = 262.6
-    standard = 1.25 * mas * np.median(error) / np.sqrt(len(shift))
-    assert np.abs(np.median(shift, axis=0) * mas).max() < 2.0 + 3 * standard
-    width = 1.4826 * np.median(np.abs(pull - np.median(pull, axis=0)))
-    assert width == pytest.approx(1.0, abs=0.12)
-
-
-def residuals(profile, seed, visit, number, conditions, camera):
-    """Offsets of measured positions from the true pointing's WCS, pixels, and their errors."""
-    detector = camera.detector(number)
-    geometry = DetectorGeometry(camera, detector)
-    made = make_frame(profile, seed, visit, number)
-    image = electrons(made.raw, detector) / true_flat(seed, "g", camera, detector)
-    scene = scene_of(profile, seed, conditions, detector)
-    x, y = geometry.to_pixel(conditions.pointing, scene.ra, scene.dec)
-    shifts, errors = [], []
-    alone = np.hypot(x[:, None] - x, y[:, None] - y) + 1e3 * np.eye(len(x))
-    for k in np.flatnonzero(alone.min(axis=1) > 25):
-        if not (16 < x[k] < 495 and 16 < y[k] < 495) or scene.light.radius[k] > 0:
-            continue
-        box = slice(round(y[k]) - 10, round(y[k]) + 11), slice(round(x[k]) - 10, round(x[k]) + 11)
-        if made.artefacts[box].any() or scene.light.trail_x[k] != 0:
-            continue
-        fitted = fit(image[box], conditions, geometry, x[k], y[k], scene.light.flux[k])
-        shifts.append(fitted[0])
-        errors.append(fitted[1])
-    return shifts, errors
-
-
-def electrons(raw, detector):
-    """Trimmed image in electrons, with true gains and linearity."""
-    out = np.empty(detector.shape)
-    for amp in detector.amplifiers:
-        rows = slice(amp.data.y0, amp.data.y1)
-        level = np.median(raw[rows, amp.overscan.x0 : amp.overscan.x1], axis=1)[:, None]
-        out[amp.trimmed.slices] = amp.gain * linearised(amp, raw[amp.data.slices] - level)
-    return out
-
-
-def fit(stamp, conditions, geometry, x, y, flux):
-    """Linear fit of flux, two shifts and a constant to a star."""
-    middle = np.array([round(x), round(y)])
-    plane = tuple(np.atleast_1d(v) for v in geometry.to_plane(x, y))
-
-    def model(dx, dy):
-        place = 10.0 + np.array([x, y]) - middle + (dx, dy)
-        return render(Light.points(*place, flux), conditions.psf, plane, stamp.shape)
-
-    step = 0.02
-    columns = [model(0, 0), (model(step, 0) - model(-step, 0)) / (2 * step),
-               (model(0, step) - model(0, -step)) / (2 * step), np.ones(stamp.shape)]  # fmt: skip
-    design = np.stack([c.ravel() for c in columns], axis=1)
-    weight = 1.0 / (columns[0].ravel() + conditions.sky + 36.0)
-    normal = design.T @ (weight[:, None] * design)
-    solution = np.linalg.solve(normal, design.T @ (weight * stamp.ravel()))
-    covariance = np.linalg.inv(normal)
-    return solution[1:3], np.sqrt(np.diag(covariance)[1:3])
 
 
 def test_the_header_s_wcs_is_off_by_the_pointing_error(campaign: Path) -> None:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from sims import galaxies
-from sims.optics import INSTRUMENT_FWHM, PsfField
+from sims.optics import PsfField
 from sims.render import EDGE_BRIGHTNESS, Light, render, stamp_sides
+from sims.statistics.oracle import CLASSES, drawn_by_galsim, rendering
 
 SIDE = 200
 SKY, READ_NOISE = 360.0, 6.0
@@ -17,7 +18,6 @@ X, Y = 100.3, 99.8
 PLANE = np.array([10.0]), np.array([-50.0])
 COLUMN, ROW = np.meshgrid(np.arange(SIDE), np.arange(SIDE))
 APERTURE = np.hypot(COLUMN - X, ROW - Y) < 16.0
-PRECISE = galsim.GSParams(kvalue_accuracy=1e-7, folding_threshold=2e-4, maximum_fft_size=16384)
 
 
 def light(flux: float, radius: float = 0.0, index: int = 0, g: float = 0.0, trail=(0.0, 0.0)):
@@ -36,25 +36,7 @@ def light(flux: float, radius: float = 0.0, index: int = 0, g: float = 0.0, trai
 
 
 def oracle(psf: PsfField, source: Light) -> np.ndarray:
-    size, g1, g2 = (float(v[0]) for v in psf.at(*PLANE))
-    kolmogorov = galsim.Kolmogorov(fwhm=psf.atmosphere_fwhm, gsparams=PRECISE)
-    instrument = galsim.Gaussian(fwhm=INSTRUMENT_FWHM / SCALE)
-    parts = [galsim.Convolve([kolmogorov, instrument]).dilate(size).shear(g1=g1, g2=g2)]
-    if source.radius[0] > 0:
-        index = galaxies.sersic_indices()[source.index[0]]
-        radius = float(source.radius[0])
-        sersic = galsim.Sersic(index, half_light_radius=radius, trunc=galaxies.TRUNCATION * radius)
-        parts.append(sersic.shear(g1=float(source.g1[0]), g2=float(source.g2[0])))
-    length = float(np.hypot(source.trail_x[0], source.trail_y[0]))
-    if length > 0:
-        angle = np.arctan2(source.trail_y[0], source.trail_x[0]) * galsim.radians
-        parts.append(galsim.Box(length, 1e-3).rotate(angle))
-    profile = galsim.Convolve(parts, gsparams=PRECISE).withFlux(float(source.flux[0]))
-    middle = 0.5 * (SIDE - 1)
-    image = profile.drawImage(
-        nx=SIDE, ny=SIDE, scale=1.0, offset=(X - middle, Y - middle), dtype=float
-    )
-    return image.array
+    return drawn_by_galsim(source, psf, PLANE, SIDE)
 
 
 CASES = {
@@ -80,6 +62,16 @@ def test_pixels_fluxes_and_centroids_follow_galsim(name: str, fwhm: float) -> No
     assert np.abs((ours - theirs) / noise).max() < 0.02
     assert ours[APERTURE].sum() == pytest.approx(theirs[APERTURE].sum(), rel=1e-3)
     assert np.abs(centroid(ours) - centroid(theirs)).max() * SCALE < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fwhm", [0.8, 1.3])
+def test_every_class_at_every_stamp_size_follows_galsim(fwhm: float) -> None:
+    found = rendering(PsfField.draw(2, 2, fwhm, SCALE))
+    subjects = {row.subject for row in found.rows}
+    assert {s.split(",")[0] for s in subjects} == set(CLASSES)
+    assert len(subjects) >= 20
+    assert [row for row in found.rows if not row.holds] == []
 
 
 @pytest.mark.parametrize("name", ["star, 64 px", "small disk, 48 px"])

@@ -1,0 +1,18 @@
+"""Do the frames hold what was put in?  Measured values beside their inputs, each with a bound."""
+
+from sims.statistics.channels import laboratory
+from sims.statistics.oracle import rendering
+from sims.statistics.rows import Curve, Row, Statistics
+from sims.statistics.stars import astrometry, quiet
+from sims.statistics.workspace import campaign
+
+__all__ = [
+    "Curve",
+    "Row",
+    "Statistics",
+    "astrometry",
+    "campaign",
+    "laboratory",
+    "quiet",
+    "rendering",
+]
