@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,15 @@ from typing import Any
 from harness.report.figures import overview_figures
 from harness.report.model import build
 from harness.report.sheets import contact_sheets
+from harness.report.simulation import simulation_page
 from harness.report.write import latest_report, next_folder, write_report
+from harness.verify.conditions import applies
 from harness.verify.context import Context
 from harness.verify.engine import CaseResult, judge_cases
+from harness.verify.kinds.command import Command
 from harness.verify.loader import TESTCASES, load_spec
-from harness.verify.measurement import Evidence
+from harness.verify.measurement import Evidence, NotRun
+from harness.verify.model import Check
 from harness.verify.pin import pin
 from harness.verify.replay import replay
 from harness.verify.sampling import requests_of, start_measuring
@@ -92,13 +97,16 @@ def judge_workspace(
         for c, i, k in spec.checks()
         if not wanted or any(f"{c.id}/{i.id}/{k.id}".startswith(w) for w in wanted)
     ]
+    # What takes long goes on in other processes while the figures are drawn here.
     start_measuring(context, requests_of(context, selected))
-    results = judge_cases(spec, context, only=wanted, progress=progress)
+    _start_commands(context, selected)
     sheets: dict[str, list[dict[str, Any]]] = {}
-    figures: tuple[Evidence, ...] = ()
+    overview: tuple[Evidence, ...] = ()
     if keep:
         sheets = contact_sheets(spec, context, folder / "evidence")
-        figures = (*_drawn(results), *overview_figures(context, folder / "evidence"))
+        overview = overview_figures(context, folder / "evidence")
+    results = judge_cases(spec, context, only=wanted, progress=progress)
+    figures = (*_drawn(results), *overview) if keep else ()
     report = build(
         folder.name,
         spec,
@@ -109,10 +117,18 @@ def judge_workspace(
         replay=replay("dmtr-53", testcases),
         figures=figures,
         sheets=sheets,
+        simulation=simulation_page(space),
     )
     path = write_report(report, folder, testcases) if keep else None
     context.connection.close()
     return Judgement(report, results, path)
+
+
+def _start_commands(context: Context, checks: Iterable[Check]) -> None:
+    for check in checks:
+        if isinstance(check.subject, Command) and applies(context, check):
+            with suppress(NotRun):  # its measurement will say so
+                check.subject.start(context)
 
 
 def _drawn(results: list[CaseResult]) -> list[Evidence]:

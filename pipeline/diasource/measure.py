@@ -112,9 +112,12 @@ def start_points(
     at: FloatArray,
     children: npt.NDArray[np.intp],
     fixed: npt.NDArray[np.bool_],
+    width: float,
     config: Config,
 ) -> tuple[Fits, Planes, ForcedFlux]:
     """Fit point sources at peaks; where that fails, or where `fixed`, keep the forced flux.
+
+    A peak whose fit failed keeps its place with the error of a peak; a `fixed` place has none.
 
     Returns
     -------
@@ -137,7 +140,20 @@ def start_points(
     theta[lost] = np.column_stack([forced.flux, at])[lost]
     cov[lost] = np.nan
     cov[lost, 0, 0] = forced.flux_err[lost] ** 2
+    peak = np.flatnonzero(lost & ~fixed & (flux != 0.0))
+    error = _peak_error(np.abs(flux[peak]) / forced.flux_err[peak], width)
+    cov[peak[:, None], [1, 2], [1, 2]] = error[:, None] ** 2
+    cov[peak, 1, 2] = cov[peak, 2, 1] = 0.0
     return replace(fits, theta=theta, cov=cov, converged=fits.converged & ~lost), apart, forced
+
+
+def _peak_error(snr: FloatArray, width: float) -> FloatArray:
+    """Error of the position of a matched filter's peak along one axis, at most the FWHM.
+
+    That of a whole pixel, and √2 σ / SNR for a Gaussian of width σ (King 1983, PASP 95, 163).
+    """
+    sigma = width / float(np.sqrt(8.0 * np.log(2.0)))
+    return np.asarray(np.minimum(np.hypot(12**-0.5, 2**0.5 * sigma / snr), width))
 
 
 def covariance_columns(names: tuple[str, ...], cov: FloatArray) -> Columns:

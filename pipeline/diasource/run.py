@@ -179,13 +179,25 @@ def _measure(
     psf = SplinePsf.of(exposure.psf)
     width = float(fwhm(exposure.psf.at(exposure.shape[1] / 2, exposure.shape[0] / 2)))
     points, apart, forced = start_points(
-        planes, psf, targets.at, np.flatnonzero(targets.parent >= 0), targets.is_sky, config
+        planes,
+        psf,
+        targets.at,
+        np.flatnonzero(targets.parent >= 0),
+        targets.is_sky,
+        width,
+        config,
     )
     keep = targets.distinct(points.theta[:, 1:], peaks, config.distinct * width)
     if not keep.all():
         targets = targets.take(keep)
         points, apart, forced = start_points(
-            planes, psf, targets.at, np.flatnonzero(targets.parent >= 0), targets.is_sky, config
+            planes,
+            psf,
+            targets.at,
+            np.flatnonzero(targets.parent >= 0),
+            targets.is_sky,
+            width,
+            config,
         )
     keep = targets.usable(points.good, peaks, config)
     targets, points, forced = targets.take(keep), points.take(keep), forced.take(keep)

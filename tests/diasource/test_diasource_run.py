@@ -178,3 +178,5 @@ def test_a_fit_that_changed_its_sign_is_not_believed(field, monkeypatch):
     assert t["centroid_flag"].to_numpy(zero_copy_only=False).all()
     negative = t["isNegative"].to_numpy(zero_copy_only=False)
     np.testing.assert_array_equal(t["psfFlux"].to_numpy() < 0, negative)
+    error = t["xErr"].to_numpy()
+    assert np.all((error >= 12**-0.5 - 1e-6) & (error < 2.0))  # the place is that of the peak

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import docs
+from harness.cli import docs
 from pipeline import schema
 
 

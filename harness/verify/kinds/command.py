@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import shlex
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -53,17 +53,18 @@ class Command(Kind):
         """Run the command or look its record up."""
         return self._look_up(context) if self.recorded else self._run(context)
 
-    def _run(self, context: Context) -> Measurement:
+    def start(self, context: Context) -> None:
+        """Begin to run the command, after those begun before; `measure` waits for the end."""
+        if not self.run:
+            return
+        line: ThreadPoolExecutor = context.memory.setdefault("line", ThreadPoolExecutor(1))
         words = shlex.split(self.run.format(**_places(context, self.run)))
-        if words[0] == "nightjar":
-            words[:1] = [sys.executable, "-m", "harness.cli.main"]
-        elif words[0] == "python":
-            words[0] = sys.executable
-        start = time.perf_counter()
-        done = subprocess.run(
-            words, capture_output=True, text=True, timeout=self.timeout_s, env={**os.environ}
-        )
-        seconds = time.perf_counter() - start
+        context.memory[_key(self)] = line.submit(_finished, words, self.timeout_s)
+
+    def _run(self, context: Context) -> Measurement:
+        if _key(self) not in context.memory:
+            self.start(context)
+        done, seconds = context.memory.pop(_key(self)).result()
         unmet = int(done.returncode != self.exit_status)
         unmet += sum(re.search(p, done.stdout, re.MULTILINE) is None for p in self.stdout)
         text = f"$ {self.run}\n{done.stdout[-_TAIL:]}{done.stderr[-_TAIL:]}"
@@ -90,6 +91,21 @@ class Command(Kind):
         value = float(result[self.value]) if self.value else float(result["exit_status"] != 0)
         population = int(result[self.population]) if self.population else 1
         return Measurement(value, population, evidence=(_table(record),))
+
+
+def _key(command: Command) -> tuple[str, str]:
+    return ("command", command.run)
+
+
+def _finished(words: list[str], timeout_s: float) -> tuple[subprocess.CompletedProcess[str], float]:
+    """Run a command to its end; wall time in seconds."""
+    if words[0] == "nightjar":
+        words = [sys.executable, "-m", "harness.cli.main", *words[1:]]
+    elif words[0] == "python":
+        words = [sys.executable, *words[1:]]
+    start = time.perf_counter()
+    done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False)
+    return done, time.perf_counter() - start
 
 
 def _places(context: Context, run: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Build and check the documentation: ``python -m harness.docs [--write]``.
+"""Build and check the documentation: ``python -m harness.cli.docs [--write]``.
 
 The pages are Markdown that needs no tool to read, so building them means three things: the column
 reference equals what the declarations say (`--write` makes it so), every link to a file of the
@@ -20,7 +20,7 @@ from pipeline import schema
 
 __all__ = ["faults", "main"]
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
 _COMMAND = re.compile(r"^(?:    |\t)?(?:\$ )?((?:nightjar|make) [^#`\n]*)", re.MULTILINE)
 
@@ -35,7 +35,7 @@ def faults(root: Path = ROOT) -> list[str]:
     """List what is wrong with the documentation, one sentence each."""
     found = []
     if (root / "docs" / "columns.md").read_text(encoding="utf-8") != schema.document():
-        found.append("docs/columns.md is out of step: python -m harness.docs --write")
+        found.append("docs/columns.md is out of step: python -m harness.cli.docs --write")
     targets = set(re.findall(r"^([a-z][\w-]*):", (root / "Makefile").read_text("utf-8"), re.M))
     for page in pages(root):
         text, name = page.read_text(encoding="utf-8"), page.relative_to(root)
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         0 when nothing is wrong.
     """
-    parser = argparse.ArgumentParser(prog="python -m harness.docs")
+    parser = argparse.ArgumentParser(prog="python -m harness.cli.docs")
     parser.add_argument("--write", action="store_true", help="write docs/columns.md")
     if parser.parse_args(arguments).write:
         (ROOT / "docs" / "columns.md").write_text(schema.document(), encoding="utf-8")
