@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from harness.cli.options import Detectors, DryRun, Jobs, Json, Quiet, Visits, WorkspacePath, emit
@@ -15,6 +17,12 @@ def sim(
     visit: Visits = None,
     detector: Detectors = None,
     dry_run: DryRun = False,
+    statistics: Annotated[
+        bool,
+        typer.Option(
+            "--statistics", help="Measure the frames against their inputs for the report."
+        ),
+    ] = False,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -67,6 +75,11 @@ def sim(
         )
         if phase:
             display.finish()
+    if statistics:
+        from harness.report.simulation import keep_statistics
+        from sims.statistics import page
+
+        keep_statistics(space, page(space.root).as_json())
     if as_json:
         emit({"workspace": str(workspace), "profile": campaign.profile, "seed": campaign.seed})
     else:

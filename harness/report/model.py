@@ -52,6 +52,7 @@ def build(
     replay: Mapping[str, Any] | None = None,
     figures: Sequence[Evidence] = (),
     sheets: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    simulation: Sequence[Evidence] = (),
 ) -> dict[str, Any]:
     """Describe a judged campaign.
 
@@ -73,6 +74,8 @@ def build(
         For the overview.
     sheets : mapping, optional
         Contact sheets by the path of their check.
+    simulation : sequence of Evidence
+        Statistics of the simulated frames, where they were kept.
 
     Returns
     -------
@@ -104,6 +107,7 @@ def build(
         "criteria": spec.criteria,
         "sabotage": dict(sabotage) if sabotage else None,
         "replay": dict(replay) if replay else None,
+        "simulation": [_evidence(e) for e in simulation],
         "changes_since": _changes_since(previous, results, spec) if previous else None,
     }
 

@@ -2,6 +2,7 @@
 
 from sims.statistics.channels import laboratory
 from sims.statistics.oracle import rendering
+from sims.statistics.page import page
 from sims.statistics.rows import Curve, Row, Statistics
 from sims.statistics.stars import astrometry, quiet
 from sims.statistics.workspace import campaign
@@ -13,6 +14,7 @@ __all__ = [
     "astrometry",
     "campaign",
     "laboratory",
+    "page",
     "quiet",
     "rendering",
 ]

@@ -22,7 +22,7 @@ __all__ = ["laboratory"]
 
 _LEVELS = (0.0, 20_000.0, 60_000.0)  # electrons of the flat fields
 _VARIANCE_ERROR = 0.0015  # several standard errors of a gain fit into a percent
-_MEAN_ERROR = 0.004  # of a pixel's noise, with which the mean of a channel is known
+_MEAN_ERROR = 0.0025  # of a pixel's noise, with which the mean of a channel is known
 _BLOCK = 16  # pixels on a side of the patches that leak
 _PATCH = 35_000.0  # ADU of the brightest, below the onset of the nonlinear branch
 _FULL = 0.95  # of the saturation level, end of the ramp

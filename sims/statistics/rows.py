@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from pipeline.exposure import FloatArray
 
 __all__ = ["Curve", "Row", "Statistics"]
+
+
+_ARRAYS = ("x", "measured", "expected")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,16 @@ class Statistics:
             tuple(row for part in every for row in part.rows),
             tuple(curve for part in every for curve in part.curves),
         )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return rows, with what follows from them, and curves as JSON can hold them."""
+        return {
+            "rows": [asdict(r) | {"error": r.error, "holds": r.holds} for r in self.rows],
+            "curves": [
+                asdict(c) | {n: [float(f"{v:.6g}") for v in getattr(c, n)] for n in _ARRAYS}
+                for c in self.curves
+            ],
+        }
 
     def worst(self) -> tuple[Row, ...]:
         """Return of each statistic the row that comes closest to its bound."""

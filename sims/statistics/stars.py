@@ -37,6 +37,7 @@ _HALF = 10  # pixels from the middle of a stamp to its edge
 _APART = 25.0  # pixels to the nearest other star
 _SHIFT, _WIDEN = 0.02, 0.01  # steps of the derivatives: pixels, relative width
 _SOFTENING = 36.0  # electrons², the read noise of a pixel
+_OUTLIER = 5.0  # errors from which a star counts as spoilt
 _OFFSET, _WIDTH = 2.0, 0.10  # mas, relative
 
 
@@ -215,7 +216,7 @@ def offsets_rows(what: str, stars: Measured, scale: float) -> Statistics:
         offset, error = stars.offset[:, axis], stars.error[:, axis]
         middle = float(np.median(offset))
         pull = (offset - middle) / error
-        width = 1.4826 * float(np.median(np.abs(pull)))
+        width = float(pull[np.abs(pull) < _OUTLIER].std())
         rows += [
             Row(f"centroid on the {what}", name, middle * mas, 0.0, _OFFSET, "mas", n),
             Row(f"centroid scatter over noise, {what}", name, width, 1.0, _WIDTH, "", n),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 import erfa  # type: ignore[import-untyped]
@@ -16,7 +17,7 @@ from scipy.ndimage import binary_dilation, label
 from scipy.stats import kstest, kstwo
 
 from pipeline.camera import Camera, Detector
-from pipeline.exposure import NJY_ZERO_POINT, FloatArray
+from pipeline.exposure import NJY_ZERO_POINT, FloatArray, Image
 from pipeline.io import read_parquet, read_raw
 from pipeline.schema import to_numpy
 from sims.artefacts import COSMIC_RAYS_PER_SECOND, FULL_SIZE, Map, bit
@@ -36,6 +37,7 @@ _SEEING = 0.02  # relative
 _RATE = 0.05  # relative; tracks cross and fall apart
 _FLUXES = (2.0e4, 6.0e5)  # electrons of the stars that are measured
 _FAINTER, _NEIGHBOUR = 0.01, 20.0  # relative flux and distance in pixels of what spoils a star
+_STARS = 80  # per frame at most
 _MILLISECOND = 1.0 / 86_400_000.0  # days
 
 
@@ -61,6 +63,13 @@ class _Campaign:
         ]
         return cls(root, profile, int(plan["seed"]), tuple(frames))
 
+    def some(self, most: int) -> _Campaign:
+        """Return the same with at most so many of its frames."""
+        if len(self.frames) <= most:
+            return self
+        rows = np.unique(np.linspace(0, len(self.frames) - 1, most).astype(int))
+        return replace(self, frames=tuple(self.frames[k] for k in rows))
+
     @property
     def camera(self) -> Camera:
         return Camera.load(self.profile.camera)
@@ -76,13 +85,16 @@ class _Campaign:
         return read_parquet(self.root / "truth" / "visits.parquet").join(columns, "truthId")
 
 
-def campaign(root: Path) -> Statistics:
+def campaign(root: Path, *, most: int = 24) -> Statistics:
     """Measure the raw frames and artefact maps of a simulated workspace.
 
     Parameters
     ----------
     root : path-like
         A workspace written by `sims.simulate`, or some frames of one.
+    most : int
+        Frames whose pixels are looked at, spread evenly over the campaign.  Tables are compared
+        as a whole.
 
     Returns
     -------
@@ -92,9 +104,10 @@ def campaign(root: Path) -> Statistics:
     """
     made = _Campaign.open(Path(root))
     truth = made.truth()
+    some = made.some(most)
     counts = [_number_counts(made, truth, kind) for kind in ("star", "galaxy")]
     return Statistics.join(
-        [*counts, _stars(made, truth), _seeing_drawn(made), _cosmic_rays(made), _midpoints(made)]
+        [*counts, _stars(some, truth), _seeing_drawn(made), _cosmic_rays(some), _midpoints(made)]
     )
 
 
@@ -181,6 +194,7 @@ def _measured(made: _Campaign, truth: pa.Table, visit: Visit, detector: Detector
     star = np.array(table["kind"].to_pylist()) == "star"
     good = star & (flux > _FLUXES[0]) & (flux < _FLUXES[1])
     alone = np.array([k for k in np.flatnonzero(good) if not _spoilt(int(k), x, y, flux)], int)
+    alone = alone[:_STARS]
     raw = read_raw(made.root / "raw" / f"{visit.number}.fits.fz", made.camera, detector.number)
     image = electrons(raw.data, detector) / true_flat(made.seed, visit.band, made.camera, detector)
     return measure_stars(
@@ -190,6 +204,12 @@ def _measured(made: _Campaign, truth: pa.Table, visit: Visit, detector: Detector
         DetectorGeometry(made.camera, detector),
         (x[alone], y[alone], flux[alone]),
     )
+
+
+@lru_cache(maxsize=2)
+def _flat(camera: str, seed: int, band: str, number: int) -> Image:
+    loaded = Camera.load(camera)
+    return true_flat(seed, band, loaded, loaded.detector(number))
 
 
 def _spoilt(k: int, x: FloatArray, y: FloatArray, flux: FloatArray) -> bool:

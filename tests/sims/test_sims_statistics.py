@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from pipeline.io import read_parquet, write_parquet
 from sims import calibration, electronics
 from sims.artefacts import bit
 from sims.optics import PsfField
-from sims.statistics import Row, Statistics, astrometry, campaign, laboratory
+from sims.statistics import Row, Statistics, astrometry, campaign, laboratory, page
 from sims.statistics.stars import electrons, quiet, width_of
 
 SEED = 4
@@ -194,3 +195,16 @@ def test_width_is_weighted_by_its_errors() -> None:
     width, error = width_of(stars, psf)
     assert width == pytest.approx(1.09)
     assert error == pytest.approx(1 / np.sqrt(1e4 + 1 / 0.03**2))
+
+
+@pytest.mark.slow
+def test_the_page_holds_every_statistic_and_json_can_hold_the_page(tiny: Path) -> None:
+    found = page(tiny, most=4)
+    names = {row.name for row in found.rows}
+    assert {"gain", "read noise", "linearity", "crosstalk", "counts of stars", "seeing"} <= names
+    assert {"rate of cosmic rays", "centroid on the WCS", "pixels of noise-free images"} <= names
+    assert failing(found) == set()
+    document = json.loads(json.dumps(found.as_json(), allow_nan=False))
+    assert len(document["rows"]) == len(found.rows)
+    assert all(row["holds"] for row in document["rows"])
+    assert len(document["curves"][0]["x"]) == len(found.curves[0].x)
