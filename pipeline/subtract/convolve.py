@@ -7,16 +7,15 @@ The kernel is Σ_t T_t(x, y) K_t(u, v) with polynomials T of the position, so th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
 from pipeline.exposure import FloatArray, Image, MatchingKernel
-from pipeline.subtract.pixels import combine
+from pipeline.subtract.pixels import add_term, cut
 
-__all__ = ["Tile", "convolve", "cut", "fft_size", "inner", "padded_transform", "tiles"]
+__all__ = ["Tile", "convolve", "fft_size", "inner", "tiles", "transform"]
 
 Tile = tuple[slice, slice]
 
@@ -37,50 +36,16 @@ def fft_size(shape: tuple[int, int], core: int, half: int) -> tuple[int, int]:
     return fft.next_fast_len(sizes[0], real=True), fft.next_fast_len(sizes[1], real=True)
 
 
-def cut(image: npt.NDArray[Any], tile: Tile, half: int, size: tuple[int, int]) -> npt.NDArray[Any]:
-    """Cut a tile with its rim, mirrored at the edge of the image, zeros beyond."""
-    out = np.zeros(size, image.dtype)
-    ny, nx = image.shape
-    y0, y1, x0, x1 = (
-        tile[0].start - half,
-        tile[0].stop + half,
-        tile[1].start - half,
-        tile[1].stop + half,
-    )
-    if y0 >= 0 and x0 >= 0 and y1 <= ny and x1 <= nx:
-        out[: y1 - y0, : x1 - x0] = image[y0:y1, x0:x1]
-        return out
-    rows = _mirror(np.arange(y0, y1), ny)
-    columns = _mirror(np.arange(x0, x1), nx)
-    out[: y1 - y0, : x1 - x0] = image[rows[:, None], columns]
-    return out
+def transform(kernel: FloatArray, size: tuple[int, int]) -> npt.NDArray[np.complex64]:
+    """Transform a small kernel that begins at the origin: what it filters moves by its half."""
+    rows = fft.rfft(kernel.astype(np.float32), size[1])
+    return np.asarray(fft.fft(rows, size[0], axis=0))
 
 
-def inner(planes: Image, tile: Tile, half: int) -> Image:
-    """Take the rim off filtered tiles."""
+def inner(plane: Image, tile: Tile, first: int) -> Image:
+    """Cut the tile out of a filtered plane; it begins at `first` along both axes."""
     rows, columns = tile[0].stop - tile[0].start, tile[1].stop - tile[1].start
-    return planes[..., half : half + rows, half : half + columns]
-
-
-def _mirror(index: npt.NDArray[np.int_], size: int) -> npt.NDArray[np.int_]:
-    index = np.abs(index)
-    return np.clip(np.where(index >= size, 2 * size - 2 - index, index), 0, size - 1)
-
-
-def padded_transform(kernels: FloatArray, size: tuple[int, int]) -> npt.NDArray[np.complex64]:
-    """Transform small kernels, their middle moved to the origin."""
-    half_y, half_x = kernels.shape[-2] // 2, kernels.shape[-1] // 2
-    wide = np.zeros((*kernels.shape[:-2], *size), np.float32)
-    for rows, from_rows in _wrapped(half_y):
-        for columns, from_columns in _wrapped(half_x):
-            wide[..., rows, columns] = kernels[..., from_rows, from_columns]
-    return np.asarray(fft.rfft2(wide))
-
-
-def _wrapped(half: int) -> tuple[tuple[slice, slice], ...]:
-    """Where the upper and the lower half of a centred kernel go when its middle is the origin."""
-    upper = slice(0, half + 1), slice(half, 2 * half + 1)
-    return (upper, (slice(-half, None), slice(0, half))) if half else (upper,)
+    return plane[first : first + rows, first : first + columns]
 
 
 def convolve(image: Image, kernel: MatchingKernel, core: int) -> Image:
@@ -104,10 +69,13 @@ def convolve(image: Image, kernel: MatchingKernel, core: int) -> Image:
     half = kernel.basis.shape[-1] // 2
     size = fft_size(shape, core, half)
     terms = np.tensordot(kernel.coefficients.T, kernel.basis, axes=1)
-    spectra = padded_transform(terms, size)
-    out = np.empty(shape, np.float32)
+    spectra = [transform(term, size) for term in terms]
+    out, padded = np.empty(shape, np.float32), np.empty(size, np.float32)
     for tile in tiles(shape, core):
-        spectrum = fft.rfft2(cut(image, tile, half, size))
-        pieces = fft.irfft2(spectra * spectrum, size)
-        combine(pieces, half, kernel.order, tile[0].start, tile[1].start, out[tile], shape)
+        place = (tile[0].start, tile[1].start)
+        cut(image, *place, half, padded)
+        spectrum = fft.rfft2(padded)
+        for k, kernel_spectrum in enumerate(spectra):
+            piece = inner(fft.irfft2(kernel_spectrum * spectrum, size), tile, 2 * half)
+            add_term(piece, k, *place, out[tile], shape)
     return out

@@ -19,7 +19,8 @@ import numpy.typing as npt
 from scipy import fft
 
 from pipeline.exposure import FloatArray, GridPsf, Image, MatchingKernel, Psf
-from pipeline.subtract.convolve import cut, fft_size, inner, padded_transform, tiles
+from pipeline.subtract.convolve import fft_size, inner, tiles, transform
+from pipeline.subtract.pixels import cut
 
 __all__ = ["Filters", "apply", "design"]
 
@@ -155,14 +156,17 @@ def apply(
     shape = (int(difference.shape[0]), int(difference.shape[1]))
     size = fft_size(shape, core, _HALF)
     image, variance = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    padded = np.empty(size, np.float32)
     for k, tile in enumerate(tiles(shape, core)):
-        kernels = padded_transform(np.stack([filters.psi[k], filters.spread[k]]), size)
-        planes = np.stack(
-            [cut(difference, tile, _HALF, size), cut(source_variance, tile, _HALF, size)]
-        )
-        filtered = inner(fft.irfft2(fft.rfft2(planes) * kernels, size), tile, _HALF)
-        image[tile] = filtered[0]
-        variance[tile] = filtered[1] + np.float32(filters.target[k]) * target_variance[tile]
+        for plane, kernel, out in (
+            (difference, filters.psi[k], image),
+            (source_variance, filters.spread[k], variance),
+        ):
+            cut(plane, tile[0].start, tile[1].start, _HALF, padded)
+            spectrum = fft.rfft2(padded)
+            spectrum *= transform(kernel, size)
+            out[tile] = inner(fft.irfft2(spectrum, size), tile, 2 * _HALF)
+        variance[tile] += np.float32(filters.target[k]) * target_variance[tile]
     return image, variance
 
 

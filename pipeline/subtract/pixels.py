@@ -9,10 +9,11 @@ from pipeline.compiled import compiled
 from pipeline.exposure import FloatArray, Image, Mask
 
 __all__ = [
+    "add_term",
     "below",
     "block_medians",
     "bright_ratios",
-    "combine",
+    "cut",
     "fill",
     "finish",
     "normalise",
@@ -365,57 +366,97 @@ def below(image: Image, limit: Image, usable: npt.NDArray[np.uint8]) -> npt.NDAr
 
 
 @compiled
-def combine(
-    pieces: Image,
-    rim: int,
-    order: int,
-    first_row: int,
-    first_column: int,
-    out: Image,
-    shape: tuple[int, int],
-) -> None:
-    """Sum images times polynomials of the position.
+def cut(image: Image, first_row: int, first_column: int, rim: int, out: Image) -> None:
+    """Copy a tile with its rim, mirrored at the edges of the image.
 
     Parameters
     ----------
-    pieces : ndarray, (n_terms, rows, columns)
-        One image per term of `pipeline.exposure.polynomial_terms`.
+    image : ndarray, (ny, nx)
+        The whole image.
+    first_row, first_column : int
+        Where the tile begins.
     rim : int, pixel
-        Where the tile begins in `pieces`, along both axes.
-    order : int
-        Degree of the polynomial, at most 2.
+        Width of the rim before the tile.
+    out : ndarray
+        Filled from the rim on.
+    """
+    ny, nx = image.shape
+    for j in range(out.shape[0]):
+        y = _mirrored(first_row - rim + j, ny)
+        for i in range(out.shape[1]):
+            out[j, i] = image[y, _mirrored(first_column - rim + i, nx)]
+
+
+@compiled
+def _mirrored(k: int, size: int) -> int:
+    k = abs(k)
+    if k >= size:
+        k = 2 * size - 2 - k
+    return min(max(k, 0), size - 1)
+
+
+@compiled
+def add_term(
+    piece: Image, term: int, first_row: int, first_column: int, out: Image, shape: tuple[int, int]
+) -> None:
+    """Add an image times one monomial of the position.
+
+    Parameters
+    ----------
+    piece : ndarray, (rows, columns)
+        The image, a tile of a larger one.
+    term : int
+        Which of `pipeline.exposure.polynomial_terms`, up to the second degree; the first one
+        overwrites.
     first_row, first_column : int
         Position of the tile in the whole image.
-    out : ndarray
-        The tile.
+    out : ndarray, (rows, columns)
+        The sum.
     shape : tuple of int, (ny, nx)
         Size of the whole image, over which positions are scaled.
     """
     rows, columns = out.shape
+    one, two = np.float32(1.0), np.float32(2.0)
     for j in range(rows):
-        v = np.float32(2.0 * (first_row + j) / max(shape[0] - 1, 1) - 1.0)
-        for i in range(columns):
-            u = np.float32(2.0 * (first_column + i) / max(shape[1] - 1, 1) - 1.0)
-            y, x = j + rim, i + rim
-            total = pieces[0, y, x]
-            if order > 0:
-                total += u * pieces[1, y, x] + v * pieces[2, y, x]
-            if order > 1:
-                total += u * u * pieces[3, y, x] + u * v * pieces[4, y, x]
-                total += v * v * pieces[5, y, x]
-            out[j, i] = total
+        v = two * np.float32(first_row + j) / np.float32(max(shape[0] - 1, 1)) - one
+        if term == 0:
+            for i in range(columns):
+                out[j, i] = piece[j, i]
+            continue
+        power = 2 if term == 3 else 1 if term == 1 or term == 4 else 0
+        factor = v * v if term == 5 else v if term == 2 or term == 4 else one
+        scale, start = two / np.float32(max(shape[1] - 1, 1)), np.float32(first_column)
+        if power == 0:
+            for i in range(columns):
+                out[j, i] += factor * piece[j, i]
+        else:
+            for i in range(columns):
+                u = scale * (start + np.float32(i)) - one
+                out[j, i] += factor * (u if power == 1 else u * u) * piece[j, i]
 
 
 @compiled
-def weigh(flux: Image, variance: Image, usable: npt.NDArray[np.uint8], planes: Image) -> np.float32:
-    """Inverse variances of usable pixels, and fluxes times them.
+def weigh(
+    flux: Image,
+    variance: Image,
+    usable: npt.NDArray[np.uint8],
+    first_row: int,
+    first_column: int,
+    rim: int,
+    planes: Image,
+) -> np.float32:
+    """Inverse variances of usable pixels of a tile, and fluxes times them.
 
     Parameters
     ----------
-    flux, variance : ndarray, (rows, columns)
-        A tile with its rim.
-    usable : ndarray, (rows, columns)
+    flux, variance : ndarray, (ny, nx)
+        The whole images, mirrored at their edges.
+    usable : ndarray, (ny, nx)
         Zero where a pixel does not count.
+    first_row, first_column : int
+        Where the tile begins.
+    rim : int, pixel
+        Width of the rim before the tile.
     planes : ndarray, (2, rows, columns)
         Becomes weighted flux and weight, both relative to the largest weight.
 
@@ -424,41 +465,45 @@ def weigh(flux: Image, variance: Image, usable: npt.NDArray[np.uint8], planes: I
     numpy.float32
         The largest weight; zero if nothing is usable.
     """
-    rows, columns = flux.shape
-    least = np.float32(np.inf)
+    ny, nx = flux.shape
+    rows, columns = planes.shape[1:]
+    largest = np.float32(0.0)
     for j in range(rows):
+        y = _mirrored(first_row - rim + j, ny)
         for i in range(columns):
-            if usable[j, i]:
-                least = min(least, variance[j, i])
-    for j in range(rows):
-        for i in range(columns):
-            w = least / variance[j, i] if usable[j, i] else np.float32(0.0)
+            x = _mirrored(first_column - rim + i, nx)
+            w = np.float32(1.0) / variance[y, x] if usable[y, x] else np.float32(0.0)
+            largest = max(largest, w)
             planes[1, j, i] = w
-            planes[0, j, i] = w * flux[j, i] if usable[j, i] else np.float32(0.0)
-    return np.float32(1.0) / least
+            planes[0, j, i] = w * flux[y, x] if usable[y, x] else np.float32(0.0)
+    if largest > 0.0:
+        scale = np.float32(1.0) / largest
+        for j in range(rows):
+            for i in range(columns):
+                planes[0, j, i] *= scale
+                planes[1, j, i] *= scale
+    return largest
 
 
 @compiled
-def normalise(sums: Image, rim: int, least: float, scale: float, out: Image) -> None:
+def normalise(sums: Image, norms: Image, least: float, scale: float, out: Image) -> None:
     """Turn weighted sums into a score.
 
     Parameters
     ----------
-    sums : ndarray, (2, rows, columns)
-        Σ w P D and Σ w P², with the rim of the tile.
-    rim : int, pixel
-        Width of the rim.
+    sums, norms : ndarray, (rows, columns)
+        Σ w P D and Σ w P².
     least : float
         Smallest second sum that is enough.
     scale : float
         What the weights are relative to.
-    out : ndarray
-        The tile of the score; zero where there is too little.
+    out : ndarray, (rows, columns)
+        The score; zero where there is too little.
     """
     rows, columns = out.shape
     root = np.sqrt(np.float32(scale))
     for j in range(rows):
         for i in range(columns):
-            norm = sums[1, j + rim, i + rim]
-            value = sums[0, j + rim, i + rim]
-            out[j, i] = value / np.sqrt(norm) * root if norm > least else np.float32(0.0)
+            norm = norms[j, i]
+            value = sums[j, i] / np.sqrt(norm) * root
+            out[j, i] = value if norm > least else np.float32(0.0)

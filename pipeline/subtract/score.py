@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy import fft
 
 from pipeline.exposure import FloatArray, GridPsf, Image
-from pipeline.subtract.convolve import cut, fft_size, inner, padded_transform, tiles
+from pipeline.subtract.convolve import fft_size, inner, tiles, transform
 from pipeline.subtract.pixels import normalise, weigh
 
 __all__ = ["score"]
@@ -46,18 +46,25 @@ def score(
     out = np.empty(shape, np.float32)
     planes = np.empty((2, *size), np.float32)
     for tile, stamp in zip(tiles(shape, core), _stamps(psf), strict=True):
-        good = cut(usable, tile, _HALF, size)
-        scale = weigh(
-            cut(difference, tile, _HALF, size), cut(null_variance, tile, _HALF, size), good, planes
-        )
+        place = (tile[0].start, tile[1].start)
+        scale = weigh(difference, null_variance, usable, *place, _HALF, planes)
         if scale == 0.0:
             out[tile] = 0.0
             continue
-        kernels = np.conj(padded_transform(np.stack([stamp, stamp**2]), size))
         typical = float(np.median(inner(planes[1], tile, _HALF)[::4, ::4]))
-        sums = fft.irfft2(fft.rfft2(planes) * kernels, size)
-        normalise(sums, _HALF, _LEAST * float((stamp**2).sum()) * typical, float(scale), out[tile])
+        least = _LEAST * float((stamp**2).sum()) * typical
+        sums = [
+            inner(_correlate(plane, kernel, size), tile, 0)
+            for plane, kernel in zip(planes, (stamp, stamp**2), strict=True)
+        ]
+        normalise(sums[0], sums[1], least, float(scale), out[tile])
     return out
+
+
+def _correlate(plane: Image, kernel: FloatArray, size: tuple[int, int]) -> Image:
+    spectrum = np.conj(transform(kernel, size))
+    spectrum *= fft.rfft2(plane)
+    return np.asarray(fft.irfft2(spectrum, size))
 
 
 def _stamps(psf: GridPsf) -> FloatArray:
