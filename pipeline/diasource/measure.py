@@ -142,8 +142,8 @@ def start_points(
     cov[lost, 0, 0] = forced.flux_err[lost] ** 2
     peak = np.flatnonzero(lost & ~fixed & (flux != 0.0))
     error = _peak_error(np.abs(flux[peak]) / forced.flux_err[peak], width)
-    cov[peak[:, None], [1, 2], [1, 2]] = error[:, None] ** 2
-    cov[peak, 1, 2] = cov[peak, 2, 1] = 0.0
+    spread = np.stack([forced.flux_err[peak], error, error], axis=-1)
+    cov[peak] = spread[:, :, None] ** 2 * np.eye(3)
     return replace(fits, theta=theta, cov=cov, converged=fits.converged & ~lost), apart, forced
 
 
