@@ -86,6 +86,11 @@ def test_files_and_tables(campaign: Path) -> None:
         assert abs(raw.info.ra - row["ra"]) < 0.01
 
 
+def test_extensions_come_in_any_order(campaign: Path) -> None:
+    orders = {tuple(pieces(path)) for path in campaign.glob("raw/*.fz")}
+    assert orders == {(1, 2), (2, 1)}
+
+
 def test_checksums_hold_and_no_date_is_written(campaign: Path) -> None:
     paths = [*campaign.glob("raw/*.fz"), *campaign.glob("calib/*.fits")]
     paths += sorted(campaign.glob("truth/artefacts/*.fits"))[:2]
