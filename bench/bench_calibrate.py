@@ -48,10 +48,14 @@ scenes = _scenes()
 
 
 def emit(name, value, unit, bound, population, *, goal=None, low=None):
-    """Print one result; it holds between `low` (by default minus the bound) and the bound."""
+    """Print one result; it holds between `low` (by default minus the bound) and the bound.
+
+    An infinite bound makes `low` the one that is shown.
+    """
     value = float(value)
     least = -bound if low is None else low
-    row = {"name": name, "stage": "calibrate", "value": value, "unit": unit, "bound": bound}
+    shown = least if np.isinf(bound) else bound
+    row = {"name": name, "stage": "calibrate", "value": value, "unit": unit, "bound": shown}
     row |= {"goal": goal, "holds": bool(least <= value <= bound), "population": int(population)}
     print(json.dumps(row), flush=True)
 
@@ -158,7 +162,7 @@ def science_stage():
     seen = []
     offsets, rms, zero, pulls, noise, flux = [], [], [], [], [], []
     x, y = (a.ravel() for a in np.mgrid[50:750:8j, 50:750:8j])
-    for i in range(40):
+    for i in range(120):
         scene = scenes.make_scene(SEED + 100 + i, shape=(800, 800), n_stars=70, n_faint=60,
                                   isolated=True)  # fmt: skip
         result = calibrate.run(scene.exposure, scene.refcat, psf_fwhm_min=0.68)

@@ -2,25 +2,33 @@
 
 ``python -m bench.bench_isr [speed | science] [--seed 7] [--visits 2] [--workspace FOLDER]`` prints
 one JSON object per line: name, stage, value, unit, bound, goal, holds, population.  Times are
-processor time of one thread (``OMP_NUM_THREADS=1``).
+processor time of one thread.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
+import os
+import resource
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import numpy as np
 from scipy.ndimage import binary_dilation
 
 import sims
-from pipeline import io, isr
+from pipeline import calibrate, io, isr
 from pipeline.calibrate import background, cosmicray
 from pipeline.camera import Camera
-from pipeline.exposure import RawFrame, VisitInfo
+from pipeline.exposure import RawFrame, VisitInfo, bits
 from pipeline.io.hdus import read_pixels
 from pipeline.quantise import grid_step, quantised, to_grid
 from sims import calibration
@@ -56,6 +64,12 @@ def pixels(path, name):
         return read_pixels(hdus[name])
 
 
+def calibration_frames(root, number, band):
+    names = (f"bias_{number:02d}.fits", f"flat_{band}_{number:02d}.fits")
+    planes = (pixels(root / "calib" / name, "IMAGE") for name in names)
+    return isr.Calibs(*(np.ascontiguousarray(p, np.float32) for p in planes))
+
+
 class Frame:
     """A simulated frame on its way through the steps."""
 
@@ -63,13 +77,7 @@ class Frame:
         self.raw = io.read_raw(path, camera, number)
         self.path, self.camera, self.detector = path, camera, camera.detector(number)
         band, visit = self.raw.info.band, self.raw.info.visit
-        calib = root / "calib"
-        self.calibs = isr.Calibs(
-            np.ascontiguousarray(pixels(calib / f"bias_{number:02d}.fits", "IMAGE"), np.float32),
-            np.ascontiguousarray(
-                pixels(calib / f"flat_{band}_{number:02d}.fits", "IMAGE"), np.float32
-            ),
-        )
+        self.calibs = calibration_frames(root, number, band)
         truth = root / "truth" / "artefacts" / f"{visit}_{number:02d}.fits"
         self.artefacts = pixels(truth, "ARTEFACTS").view(np.uint32)
         rng = stream(seed, visit, number, "cosmic rays")
@@ -135,6 +143,53 @@ def rays(frames):
          total, goal=0.997, least=True, stage="calibrate")  # fmt: skip
     emit("false cosmic-ray pixels before dilation", false / area, "fraction", 1e-5, area,
          goal=3e-6, stage="calibrate")  # fmt: skip
+
+
+def sharp_stars_and_tracks(samples):
+    """Diffused tracks, and stars alone in the best seeing, drawn as the tests draw them."""
+    field = scene_maker("test_cosmicray", "isr")
+    shape, sharpest = (1024, 1024), field.SHARPEST
+    for diffusion in (0.0, 0.3, 0.45):
+        found = total = false = 0
+        for seed, fwhm in ((s, f) for s in range(samples) for f in (2.7, 4.2)):
+            rng = np.random.default_rng([500, seed])
+            stars, _ = field._stars(shape, fwhm, 150, rng)
+            charge = field._tracks(shape, 120, rng, diffusion)
+            rays, good = found_in(field, stars, charge, rng, sharpest)
+            bright = (charge > 6 * np.sqrt(stars + field.SKY + 36)) & good
+            near = binary_dilation(charge > 0.1, iterations=2)
+            found, total = found + int((rays.found & bright).sum()), total + int(bright.sum())
+            false += int((rays.found & ~near).sum())
+        label = f"diffusion {diffusion} px"
+        emit(f"cosmic-ray pixels above 6 sigma found before dilation, {label}", found / total,
+             "fraction", 0.99, total, goal=0.997, least=True, stage="calibrate")  # fmt: skip
+        area = 2 * samples * shape[0] * shape[1]
+        emit(f"false cosmic-ray pixels before dilation, {label}", false / area, "fraction", 1e-5,
+             area, goal=3e-6, stage="calibrate")  # fmt: skip
+    hit = count = 0
+    for seed in range(samples):
+        rng = np.random.default_rng([600, seed])
+        stars, cores = field._stars(shape, 0.70 / 0.2626, 500, rng)
+        rays, _ = found_in(field, stars, 0.0, rng, sharpest)
+        hit, count = hit + int((rays.found & cores).sum()), count + int(cores.sum())
+    emit("pixels of star cores (SNR > 100) taken for cosmic rays, seeing 0.7 arcsec", hit, "pixel",
+         0, count, stage="calibrate")  # fmt: skip
+
+
+def scene_maker(name, package):
+    """Load a module of the tests that draws scenes."""
+    path = Path(__file__).parents[1] / "tests" / package / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def found_in(field, stars, charge, rng, sharpest):
+    image, variance = field._observe(stars + charge, rng)
+    saturated = stars > 1.7e5
+    mask = np.where(saturated, bits("SAT"), np.uint32(0)).astype(np.uint32)
+    return cosmicray.find(image, variance, mask, field.SKY, sharpest), ~saturated
 
 
 def levels(frames):
@@ -300,6 +355,27 @@ def speed(frame):
          bright.sum(), least=True, stage="calibrate")  # fmt: skip
 
 
+def chain(root, camera, path, number, scratch):
+    """Raw file to written visit image in a process that does nothing else."""
+    catalogue = io.read_parquet(root / "refcat" / "refcat.parquet")
+    detector = camera.detector(number)
+    target = scratch / "visit_image.fits"
+
+    def run():
+        raw = io.read_raw(path, camera, number)
+        frames = calibration_frames(root, number, raw.info.band)
+        exposure = isr.run(raw, detector, frames).exposure
+        result = calibrate.run(exposure, catalogue, psf_fwhm_min=camera.psf_fwhm_min)
+        io.write_exposure(target, result.visit_image)
+
+    emit("raw file to written visit image", cpu(run), "CPU s", 3.0, 5, goal=2.0, stage="visit")
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    emit("peak memory from raw file to written visit image", memory, "MiB", 1024.0, 1,
+         stage="visit")  # fmt: skip
+    emit("size of a written visit image", target.stat().st_size / 1e6, "MB", 16.0, 1,
+         stage="visit")  # fmt: skip
+
+
 def workspace(options, scratch):
     """Simulate frames unless a folder with some is given."""
     root = options.workspace or scratch / "workspace"
@@ -312,6 +388,7 @@ def workspace(options, scratch):
 def science(frames, scratch, options):
     masks(frames)
     rays(frames)
+    sharp_stars_and_tracks(6)
     levels(frames)
     blank_sky(2)
     galaxies(frames[0])
@@ -320,7 +397,7 @@ def science(frames, scratch, options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", nargs="?", choices=["speed", "science"], default="speed")
+    parser.add_argument("kind", nargs="?", choices=["speed", "science", "chain"], default="speed")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--visits", type=int, default=2)
     parser.add_argument("--ccds", type=int, default=30)
@@ -335,7 +412,11 @@ def main():
             for path in sorted((root / "raw").glob("*.fits.fz"))
             for number in io.list_raw(path, camera)
         ]
-        if options.kind == "speed":
+        if options.kind == "chain":
+            chain(root, camera, *places[0], scratch)
+        elif options.kind == "speed":
+            again = [sys.executable, "-m", "bench.bench_isr", "chain", "--workspace", str(root)]
+            subprocess.run(again, check=True)
             frame = Frame(root, camera, *places[0], options.seed)
             files(frame, scratch)
             speed(frame)

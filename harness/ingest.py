@@ -150,7 +150,7 @@ def _catalogues(
     if refcat is not None:
         tables.append((space.refcat, io.read_refcat(refcat)))
     if objects is not None:
-        tables.append((space.objects, io.read_parquet(objects)))
+        tables.append((space.objects, io.read_objects(objects)))
     return tables
 
 

@@ -20,7 +20,7 @@ from pipeline.io.raw import (
     read_raw,
     survey_raw,
 )
-from pipeline.io.refcat import read_refcat
+from pipeline.io.refcat import read_objects, read_refcat
 from pipeline.io.tables import read_parquet, write_parquet
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "read_exposure",
     "read_generic",
     "read_instcal",
+    "read_objects",
     "read_parquet",
     "read_raw",
     "read_refcat",

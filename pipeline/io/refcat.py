@@ -1,4 +1,4 @@
-"""Reference catalogues: Parquet, FITS or CSV, ours or Rubin's.
+"""Reference catalogues and catalogues of static objects: Parquet, FITS or CSV, ours or Rubin's.
 
 The least a catalogue must have is ``ra`` and ``dec`` (deg, ICRS) and in one band a flux
 (``gFlux``, nJy) or an AB magnitude (``gMag``).  Everything of `pipeline.schema.REFCAT` is used
@@ -7,11 +7,16 @@ where present: ``objectId``, ``raErr decErr`` (mas), ``pmRa pmDec`` (mas/yr, pmR
 (``source_id pmra pmdec ra_error dec_error ref_epoch``) are understood, and so are the shards of
 Rubin's reference catalogues (``coord_ra`` and ``coord_dec`` in radians, ``g_flux``), one file or a
 folder of them.
+
+A catalogue of objects must have ``ra``, ``dec`` and ``objectType`` (star or galaxy), or Rubin's
+``refExtendedness`` (above a half: a galaxy) in its place; fluxes and ``radius`` (arcsec) are used
+where present.  Rubin's Object table is understood, with ``coord_ra`` and ``coord_dec`` in degrees
+and ``g_cModelFlux`` or ``g_psfFlux``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +28,9 @@ import pyarrow.csv
 from pipeline.errors import FileFormatError
 from pipeline.io.files import open_fits
 from pipeline.io.tables import read_parquet
-from pipeline.schema import REFCAT
+from pipeline.schema import OBJECT, REFCAT
 
-__all__ = ["read_refcat"]
+__all__ = ["read_objects", "read_refcat"]
 
 _Columns = dict[str, npt.NDArray[Any]]
 
@@ -47,6 +52,11 @@ _SHARD = {
     "pmDec": "pm_dec",
     "parallax": "parallax",
 }
+_RUBIN_OBJECT = {"ra": ("coord_ra",), "dec": ("coord_dec",)} | {
+    f"{b}Flux{e}": (f"{b}_cModelFlux{e}", f"{b}_psfFlux{e}") for b in _BANDS for e in ("", "Err")
+}
+_EXTENDEDNESS = ("refExtendedness", "extendedness")
+_OBJECT_NAMES = "ra and dec in degrees and objectType star or galaxy"
 _NAMES = "ra and dec in degrees and a flux {b}Flux (nJy) or magnitude {b}Mag"
 
 
@@ -68,23 +78,77 @@ def read_refcat(path: str | Path) -> pa.Table:
     FileFormatError
         If a file cannot be read or lacks the columns every catalogue must have.
     """
-    path = Path(path)
+    return _read(Path(path), _reference_stars)
+
+
+def read_objects(path: str | Path) -> pa.Table:
+    """Read a catalogue of static stars and galaxies.
+
+    Parameters
+    ----------
+    path : path-like
+        A ``.parquet``, ``.csv`` or FITS file, or a folder of such files.
+
+    Returns
+    -------
+    pyarrow.Table
+        As `pipeline.schema.OBJECT`; what the catalogue lacks is NULL.
+
+    Raises
+    ------
+    FileFormatError
+        If a file cannot be read or lacks the columns every catalogue must have.
+    """
+    return _read(Path(path), _objects)
+
+
+_Made = Callable[[_Columns, Mapping[str, Any], Path], pa.Table]
+
+
+def _read(path: Path, made: _Made) -> pa.Table:
     if path.is_dir():
         files = sorted(p for p in path.iterdir() if p.suffix in _READERS)
         if not files:
             raise FileFormatError("no catalogue here", path=path, expected=", ".join(_READERS))
-        return pa.concat_tables([read_refcat(file) for file in files])
+        return pa.concat_tables([_read(file, made) for file in files])
     if not path.is_file():
-        raise FileFormatError("no such file", path=path, expected="a reference catalogue")
+        raise FileFormatError("no such file", path=path, expected="a catalogue")
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise FileFormatError(
             f"unknown kind of catalogue {path.suffix!r}", path=path, expected=", ".join(_READERS)
         )
     columns, header = reader(path)
+    return made(columns, header, path)
+
+
+def _reference_stars(columns: _Columns, header: Mapping[str, Any], path: Path) -> pa.Table:
     shard = "coord_ra" in columns
-    found = _from_shard(columns, header) if shard else _from_table(columns)
-    return _checked(found, path)
+    found = _from_shard(columns, header) if shard else _from_table(columns, REFCAT.names, _ALIASES)
+    _require_place(found, path, _NAMES)
+    if not any(f"{band}Flux" in found for band in _BANDS):
+        raise FileFormatError("no flux in any band", path=path, expected=_NAMES)
+    return REFCAT.to_arrow(_placed(found, path))
+
+
+def _objects(columns: _Columns, header: Mapping[str, Any], path: Path) -> pa.Table:
+    found = _from_table(columns, OBJECT.names, {**_ALIASES, **_RUBIN_OBJECT})
+    _require_place(found, path, _OBJECT_NAMES)
+    for name in _EXTENDEDNESS:
+        if "objectType" not in found and name in columns:
+            found["objectType"] = np.where(columns[name].astype(float) > 0.5, "galaxy", "star")
+    if "objectType" not in found:
+        raise FileFormatError("missing column", path=path, key="objectType", expected=_OBJECT_NAMES)
+    kinds = found["objectType"] = np.char.strip(found["objectType"].astype(str))
+    wrong = (kinds != "star") & (kinds != "galaxy")
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise FileFormatError(
+            f"row {row} has objectType {str(kinds[row])!r}", path=path, expected="star or galaxy"
+        )
+    found["objectType"] = kinds.astype(object)
+    known = {name: found[name] for name in OBJECT.names if name in found}
+    return OBJECT.to_arrow(_placed(known, path))
 
 
 def _parquet(path: Path) -> tuple[_Columns, Mapping[str, Any]]:
@@ -129,14 +193,16 @@ def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return np.asarray(array).astype(array.dtype.newbyteorder("="))
 
 
-def _from_table(columns: _Columns) -> _Columns:
+def _from_table(
+    columns: _Columns, names: Sequence[str], aliases: Mapping[str, Sequence[str]]
+) -> _Columns:
     """Columns by our names from those of a table."""
-    found = {name: columns[name] for name in REFCAT.names if name in columns}
-    for name, others in _ALIASES.items():
+    found = {name: columns[name] for name in names if name in columns}
+    for name, others in aliases.items():
         for other in others:
             if name not in found and other in columns:
                 found[name] = columns[other]
-    if "epochMjdTai" not in found and "ref_epoch" in columns:
+    if "epochMjdTai" in names and "epochMjdTai" not in found and "ref_epoch" in columns:
         found["epochMjdTai"] = 51544.5 + (columns["ref_epoch"].astype(float) - 2000.0) * 365.25
     for band in _BANDS:
         for suffix in ("Mag", "mag", "_mag"):
@@ -175,12 +241,14 @@ def _from_shard(columns: _Columns, header: Mapping[str, Any]) -> _Columns:
     return found
 
 
-def _checked(found: _Columns, path: Path) -> pa.Table:
+def _require_place(found: _Columns, path: Path, expected: str) -> None:
     missing = [name for name in ("ra", "dec") if name not in found]
     if missing:
-        raise FileFormatError("missing column", path=path, key=missing[0], expected=_NAMES)
-    if not any(f"{band}Flux" in found for band in _BANDS):
-        raise FileFormatError("no flux in any band", path=path, expected=_NAMES)
+        raise FileFormatError("missing column", path=path, key=missing[0], expected=expected)
+
+
+def _placed(found: _Columns, path: Path) -> _Columns:
+    """Columns with positions checked and every row numbered."""
     ra, dec = found["ra"].astype(float), found["dec"].astype(float)
     wrong = ~(np.isfinite(ra) & (np.abs(dec) <= 90.0) & (ra >= -180.0) & (ra <= 360.0))
     if wrong.any():
@@ -190,4 +258,4 @@ def _checked(found: _Columns, path: Path) -> pa.Table:
         )
     columns = {**found, "ra": ra % 360.0, "dec": dec}
     columns.setdefault("objectId", np.arange(len(ra), dtype=np.int64))
-    return REFCAT.to_arrow(columns)
+    return columns

@@ -153,6 +153,24 @@ def test_dry_run_registers_nothing(space: Path, tmp_path: Path) -> None:
     assert not registered(space)
 
 
+def test_catalogues_are_taken_along_or_refused_before_anything_is_written(
+    space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = str(write_frame(tmp_path / "a.fits"))
+    stars, things = tmp_path / "stars.csv", tmp_path / "things.csv"
+    stars.write_text("ra,dec,rMag\n30.0,-5.0,18.0\n")
+    things.write_text("ra,dec,kind\n30.0,-5.0,star\n")
+    both = ["--refcat", str(stars), "--objects", str(things)]
+    assert execute(["ingest", str(space), frame, *both]) == 2
+    assert "objectType" in capsys.readouterr().err
+    assert not registered(space)
+    things.write_text("ra,dec,objectType\n30.0,-5.0,star\n")
+    assert execute(["ingest", str(space), frame, *both]) == 0
+    assert io.read_parquet(space / "refcat" / "refcat.parquet")["rFlux"].null_count == 0
+    rows = io.read_parquet(space / "refcat" / "objects.parquet").to_pylist()
+    assert [r["objectType"] for r in rows] == ["star"]
+
+
 def test_unit_that_fails_is_recorded_and_the_rest_goes_on(
     space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,8 @@
 """Products come back as they were written, bit by bit, and hold what the standard asks for."""
 
+import shutil
+import subprocess
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -139,6 +142,15 @@ def test_the_same_exposure_gives_the_same_bytes_and_astropy_agrees(tmp_path):
         assert hdus["IMAGE"].header["BUNIT"] == "nJy"
         assert hdus[0].header["DETBAD"] & int(bits("BAD", "SAT"))
     assert names == ["PRIMARY", "IMAGE", "VARIANCE", "MASK", "BACKGROUND", "PSF", "PSF_X", "PSF_Y"]
+
+
+@pytest.mark.skipif(shutil.which("fitsverify") is None, reason="fitsverify is not installed")
+@pytest.mark.parametrize("header", [TPV, TAN, SIP])
+def test_products_are_clean_to_fitsverify(tmp_path, header):
+    path = tmp_path / "x.fits"
+    io.write_exposure(path, _exposure(header=header, psf=_polynomial()))
+    done = subprocess.run(["fitsverify", "-l", path], capture_output=True, text=True, check=False)
+    assert "found 0 warning(s) and 0 error(s)" in done.stdout, done.stdout
 
 
 def test_mask_planes_are_found_by_name(tmp_path):

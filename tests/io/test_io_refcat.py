@@ -9,7 +9,7 @@ from astropy.table import Table
 
 from pipeline import io
 from pipeline.errors import FileFormatError
-from pipeline.schema import REFCAT
+from pipeline.schema import OBJECT, REFCAT
 
 RA, DEC = np.array([150.0, 359.9999, 0.25]), np.array([-2.0, 0.0, 45.5])
 
@@ -83,6 +83,42 @@ def test_what_lacks_is_said_in_one_line(tmp_path, columns, words):
     with pytest.raises(FileFormatError, match=words) as caught:
         io.read_refcat(_save(tmp_path / "r.csv", columns))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "fits", "csv"])
+def test_objects_of_every_kind(tmp_path, kind):
+    columns = {"ra": RA, "dec": DEC, "objectType": ["star", "galaxy", "star"], "gMag": [20.0] * 3}
+    table = io.read_objects(_save(tmp_path / f"o.{kind}", columns))
+    assert table.schema.equals(OBJECT.arrow_schema)
+    assert table["objectType"].to_pylist() == ["star", "galaxy", "star"]
+    np.testing.assert_allclose(table["gFlux"].to_numpy(), 10 ** (0.4 * 11.4), rtol=1e-6)
+    assert table["radius"].null_count == 3
+
+
+def test_object_table_of_rubin(tmp_path):
+    columns = {
+        "objectId": np.arange(3) + 2**60, "coord_ra": RA, "coord_dec": DEC,
+        "refExtendedness": [0.0, 1.0, 0.0], "g_cModelFlux": [1e3, 2e3, 3e3],
+        "g_psfFlux": [1.0, 1.0, 1.0], "g_cModelFluxErr": [1.0, 2.0, 3.0],
+    }  # fmt: skip
+    table = io.read_objects(_save(tmp_path / "o.parquet", columns))
+    assert table["objectId"].to_pylist() == [2**60, 2**60 + 1, 2**60 + 2]
+    assert table["objectType"].to_pylist() == ["star", "galaxy", "star"]
+    assert table["gFlux"].to_pylist() == [1e3, 2e3, 3e3]
+    assert table["gFluxErr"].to_pylist() == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"dec": DEC, "objectType": ["star"] * 3}, r"o\.csv ra: missing column"),
+        ({"ra": RA, "dec": DEC}, "objectType: missing column; expected .* star or galaxy"),
+        ({"ra": RA, "dec": DEC, "objectType": ["star", "QSO", "star"]}, "row 1 .* 'QSO'"),
+    ],
+)
+def test_objects_that_lack_something_are_refused(tmp_path, columns, words):
+    with pytest.raises(FileFormatError, match=words):
+        io.read_objects(_save(tmp_path / "o.csv", columns))
 
 
 def test_wrong_files(tmp_path):
