@@ -2,10 +2,10 @@
 
 The loops of `pipeline` are compiled at their first call, half a minute to a minute of processor
 time in all, and kept on disk.  Left to the workers, each of them would compile the same loops at
-the same time and the first units would look slow.  Here three processes run the stages on
-small artificial frames: raw pixels to a visit image, visit images to a difference, a difference to
-sources and objects. A marker beside the compiled code says that it is done for these sources and
-libraries.
+the same time and the first units would look slow.  Here two processes run the stages on
+small artificial frames, one from raw pixels to a difference, one from a difference to sources and
+objects: as much work in each, and little that both need.  A marker beside the compiled code says
+that it is done for these sources and libraries.
 """
 
 from __future__ import annotations
@@ -62,9 +62,7 @@ def compile_loops(say: Callable[[str], None] = lambda _: None) -> None:
         return
     say("compiling the pixel loops, once: about half a minute")
     context = server()
-    parts = [
-        context.Process(target=part, daemon=True) for part in (_sources, _visit_images, _templates)
-    ]
+    parts = [context.Process(target=part, daemon=True) for part in (_sources, _images)]
     for process in parts:
         process.start()
     for process in parts:
@@ -89,6 +87,12 @@ def _marker() -> Path:
     name = combine([sources, numba.__version__, np.__version__])[:16]
     folder = os.environ.get("NUMBA_CACHE_DIR")
     return (Path(folder) if folder else package / "__pycache__") / f"compiled-{name}"
+
+
+def _images() -> None:
+    # Visit images last: what they share with `_sources` has been compiled there by then.
+    _templates()
+    _visit_images()
 
 
 def _visit_images() -> None:
