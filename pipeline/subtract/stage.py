@@ -15,6 +15,7 @@ from pipeline.exposure import (
     Image,
     Mask,
     MatchingKernel,
+    Psf,
     bits,
 )
 from pipeline.subtract.config import Config
@@ -28,7 +29,7 @@ from pipeline.subtract.pixels import below, finish, residual
 from pipeline.subtract.planes import UNUSABLE, Layer, prepare
 from pipeline.subtract.saturated import restore
 from pipeline.subtract.score import score
-from pipeline.subtract.stamps import Stamps, find
+from pipeline.subtract.stamps import Stamps, find, from_psfs
 from pipeline.subtract.wings import bright_stars, remove_wings
 
 __all__ = ["run"]
@@ -58,7 +59,14 @@ def run(science: Exposure, template: Exposure, config: Config | None = None) -> 
     PixelError
         If one of the images has no usable pixels.
     SubtractionError
-        If they do not overlap, or fewer than three sources can be used for the kernel.
+        If they do not overlap, or fewer than three sources can be used for the kernel and the
+        template has no PSF, or nothing tells the photometric ratio.
+
+    Notes
+    -----
+    With fewer than three sources the kernel is that which takes one PSF model to the other.  Its
+    sum is one if both images are in nJy, otherwise that of the one or two sources there are.  The
+    metrics then say ``nStamps`` 0.
     """
     config = config or Config()
     if science.shape != template.shape:
@@ -71,11 +79,20 @@ def run(science: Exposure, template: Exposure, config: Config | None = None) -> 
         raise SubtractionError("the science exposure has no PSF, so the difference can have none")
     layers = {"science": prepare(science, "science"), "template": prepare(template, "template")}
     _check_overlap(layers)
-    stamps, config = _stamps(layers, config)
-    convolved = _direction(stamps, config)
-    correlation = layers[convolved].correlation
-    typical = None if correlation is None else correlation.mean((0, 1))
-    fit = fit_kernel(stamps, convolved, science.shape, config, typical)
+    try:
+        stamps, config = _stamps(layers, config)
+    except SubtractionError:
+        if template.psf is None:
+            raise
+        config = config.model_copy(update=_SPARSE)
+        calibrated = science.unit == template.unit == "nJy"
+        ratio = 1.0 if calibrated else find(layers["science"], layers["template"], config, 1).ratio
+        fit = _fit_psfs(science.psf, template.psf, ratio, science.shape, config)
+    else:
+        convolved = _direction(stamps, config)
+        correlation = layers[convolved].correlation
+        typical = None if correlation is None else correlation.mean((0, 1))
+        fit = fit_kernel(stamps, convolved, science.shape, config, typical)
     return _difference(science, template, layers, fit, config)
 
 
@@ -95,6 +112,15 @@ def _stamps(layers: dict[str, Layer], config: Config) -> tuple[Stamps, Config]:
         smaller = {name: min(getattr(config, name), value) for name, value in _SPARSE.items()}
         config = config.model_copy(update=smaller)
         return find(layers["science"], layers["template"], config), config
+
+
+def _fit_psfs(
+    science: Psf, template: Psf, ratio: float, shape: tuple[int, int], config: Config
+) -> Fit:
+    """Fit the kernel to the PSF models where there are too few sources."""
+    stamps = from_psfs(science, template, ratio, shape, config)
+    fit = fit_kernel(stamps, _direction(stamps, config), shape, config)
+    return replace(fit, kernel=replace(fit.kernel, stamps=np.zeros((0, 4))))
 
 
 def _direction(stamps: Stamps, config: Config) -> str:

@@ -10,13 +10,15 @@ import numpy.typing as npt
 
 from pipeline.compiled import compiled
 from pipeline.errors import SubtractionError
-from pipeline.exposure import FloatArray, Image
+from pipeline.exposure import FloatArray, Image, Psf
 from pipeline.subtract.config import Config
 from pipeline.subtract.planes import Layer
 
-__all__ = ["Stamps", "find", "peaks"]
+__all__ = ["Stamps", "find", "from_psfs", "peaks"]
 
 _MOST_PEAKS = 20000
+_GRID, _FLUX = 5, 1e4
+"""Stars per axis and their flux, in units of the noise, when they come from PSF models."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +71,7 @@ def _core(size: int, half: int) -> tuple[slice, slice, slice]:
     return (slice(None), middle, middle)
 
 
-def find(science: Layer, template: Layer, config: Config) -> Stamps:
+def find(science: Layer, template: Layer, config: Config, least: int = 3) -> Stamps:
     """Choose stamps: bright, unsaturated, spread over the image.
 
     Parameters
@@ -78,6 +80,8 @@ def find(science: Layer, template: Layer, config: Config) -> Stamps:
         The two images.
     config : Config
         Sizes, thresholds and numbers.
+    least : int
+        How many are enough.
 
     Returns
     -------
@@ -87,7 +91,7 @@ def find(science: Layer, template: Layer, config: Config) -> Stamps:
     Raises
     ------
     SubtractionError
-        If fewer than three sources qualify.
+        If fewer sources qualify.
     """
     bad = science.bad | template.bad
     x, y, snr = peaks(science, template, bad, config.stamp_snr, _MOST_PEAKS)
@@ -96,9 +100,9 @@ def find(science: Layer, template: Layer, config: Config) -> Stamps:
     inside = (x >= margin) & (x < nx - margin) & (y >= margin) & (y < ny - margin)
     x, y, snr = x[inside], y[inside], snr[inside]
     chosen = _spread(x, y, snr, bad, config)
-    if len(chosen) < 3:
+    if len(chosen) < least:
         raise SubtractionError(
-            "too few sources to fit the matching kernel", stamps=len(chosen), needed=3
+            "too few sources to fit the matching kernel", stamps=len(chosen), needed=least
         )
     return _cut(x[chosen], y[chosen], science, template, config)
 
@@ -137,6 +141,44 @@ def peaks(
         float(threshold),
         most,
     )
+
+
+def from_psfs(
+    science: Psf, template: Psf, ratio: float, shape: tuple[int, int], config: Config
+) -> Stamps:
+    """Make stamps of noise-free stars from PSF models, where the images have too few.
+
+    Parameters
+    ----------
+    science, template : Psf
+        The models.
+    ratio : float
+        Flux in the science image over flux in the template.
+    shape : tuple of int, (ny, nx)
+        Size of the images.
+    config : Config
+        Sizes; they must not exceed those of the PSFs.
+
+    Returns
+    -------
+    Stamps
+        Stars of equal flux on a grid, bright compared with their nominal noise.
+    """
+    side, wide = 2 * config.stamp_half + 1, 2 * (config.stamp_half + config.kernel_half) + 1
+    steps = (np.arange(_GRID) + 0.5) / _GRID
+    x, y = (a.ravel() for a in np.meshgrid(steps * (shape[1] - 1), steps * (shape[0] - 1)))
+    new, old = (_FLUX * _resized(psf.stamps(x, y), wide) for psf in (science, template))
+    one = np.ones((len(x), side, side))
+    u, v = (np.rint(a).astype(np.int64) for a in (x, y))
+    return Stamps(u, v, new, old / ratio, one, np.zeros_like(one), one > 0)
+
+
+def _resized(cube: FloatArray, side: int) -> FloatArray:
+    """Stamps with another odd side, cut or padded with zeros."""
+    extra = (side - cube.shape[-1]) // 2
+    if extra < 0:
+        return cube[:, -extra:extra, -extra:extra]
+    return np.pad(cube, ((0, 0), (extra, extra), (extra, extra)))
 
 
 @compiled

@@ -169,6 +169,23 @@ class TestFallBacks:
         assert difference.metrics["kernelOrder"] == order
         assert robust_std(pulls(difference)) == pytest.approx(1.0, abs=0.015)
 
+    @pytest.mark.parametrize(("science", "template"), [(2.0, 1.6), (1.6, 2.0)])
+    def test_psf_models_stand_in_for_missing_stars(self, make_scene, science, template):
+        scene = make_scene(
+            stars=2, ratio=1.0, science_sigma=science, template_sigma=template, transients=20
+        )
+        difference = subtract.run(scene.science, scene.template)
+        assert difference.metrics["nStamps"] == 0
+        assert difference.metrics["kernelSum"] == pytest.approx(1.0, abs=0.003)
+        assert robust_std(pulls(difference)) == pytest.approx(1.0, abs=0.02)
+        kernel = difference.kernel
+        stamps = {"science": scene.science, "template": scene.template}
+        target = "template" if kernel.convolved == "science" else "science"
+        source = stamps[kernel.convolved].psf.at(0, 0)
+        matched = fftconvolve(source, kernel.at(256, 256), "same")
+        wanted = stamps[target].psf.at(0, 0)
+        assert np.abs(matched - wanted).max() < 0.005 * wanted.max()
+
     def test_saturated_template_core_leaves_no_halo(self, make_scene):
         scene = make_scene(stars=60)
         x, y = np.array([256.0]), np.array([250.0])
@@ -254,8 +271,19 @@ class TestBadInput:
     def test_too_few_stamps(self, make_scene):
         scene = make_scene(stars=2)
         with pytest.raises(SubtractionError, match="too few sources") as error:
-            subtract.run(scene.science, scene.template)
+            subtract.run(scene.science, scene.template.replace(psf=None))
         assert error.value.numbers["needed"] == 3
+        empty = make_scene(stars=0)
+        pair = (e.replace(unit="adu") for e in (empty.science, empty.template))
+        with pytest.raises(SubtractionError, match="too few sources"):
+            subtract.run(*pair)
+
+    def test_ratio_of_uncalibrated_images_is_that_of_the_stars_left(self, make_scene):
+        scene = make_scene(stars=2, seed=6, ratio=0.8)
+        pair = (e.replace(unit="adu") for e in (scene.science, scene.template))
+        metrics = subtract.run(*pair).metrics
+        assert metrics["nStamps"] == 0
+        assert metrics["kernelSum"] == pytest.approx(0.8, abs=0.02)
 
     def test_without_psf(self, make_scene):
         scene = make_scene()
