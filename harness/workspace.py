@@ -219,6 +219,10 @@ class Workspace:
         """Visit image of a unit."""
         return self.root / "products" / "visit_image" / f"{visit}_{detector:02d}.fits"
 
+    def diagnosis(self, visit: int, detector: int) -> Path:
+        """Visit image of a unit as far as it came before it failed."""
+        return self.root / "diagnosis" / f"visit_image_{visit}_{detector:02d}.fits"
+
     def template(self, name: str) -> Path:
         """Template of that name."""
         return self.root / "products" / "template" / f"{name}.fits"

@@ -116,10 +116,16 @@ class UnitError(NightjarError, RuntimeError):
         One sentence for a person.
     **numbers : float, int or str
         The measured values and bounds behind the failure.
+
+    Attributes
+    ----------
+    partial : object, optional
+        What had been made when it failed, for diagnosis.  Stays in the process that made it.
     """
 
     cause = "UNIT_FAILED"
     exit_code = 1
+    partial: object | None = None
 
     def __init__(self, message: str, **numbers: float | int | str) -> None:
         self.numbers = numbers

@@ -42,7 +42,7 @@ from harness.ledger import (
 from harness.log import Collector, collecting
 from pipeline import alerts, calibrate, diaobject, diasource, io, isr, subtract, template
 from pipeline.camera import Camera
-from pipeline.errors import AstrometryError, PhotometryError
+from pipeline.errors import AstrometryError, PhotometryError, UnitError
 from pipeline.exposure import Difference, Exposure, RawFrame
 
 __all__ = ["cards_of", "perform"]
@@ -136,7 +136,7 @@ def _visit_image(order: VisitImageOrder, outcome: Outcome) -> Iterator[Notes]:
     camera = Camera.load(order.space.camera(order.settings.campaign.camera))
     exposure, metrics, notes = _detrended(order, camera)
     yield notes
-    result = _calibrated(order, exposure, camera)
+    result = _diagnosed(order, exposure, camera)
     cards = {"SCIID": _name(*order.unit), "SCIHASH": order.input_sha256, **cards_of(order)}
     image = result.visit_image.replace(provenance={**exposure.provenance, **cards})
     path = order.space.visit_image(*order.unit)
@@ -147,6 +147,21 @@ def _visit_image(order: VisitImageOrder, outcome: Outcome) -> Iterator[Notes]:
         order, image, metrics, result.summary, [*notes, *result.notes], outcome
     )
     yield result.notes
+
+
+def _diagnosed(order: VisitImageOrder, exposure: Exposure, camera: Camera) -> calibrate.Result:
+    """Calibrate; keep what there is of an image that fails, to be looked at."""
+    path = order.space.diagnosis(*order.unit)
+    try:
+        result = _calibrated(order, exposure, camera)
+    except UnitError as err:
+        if isinstance(err.partial, Exposure):
+            cards = {"SCIID": _name(*order.unit), "FAILURE": err.cause, "REASON": str(err)}
+            provenance = {**exposure.provenance, **cards, **cards_of(order)}
+            io.write_exposure(path, err.partial.replace(provenance=provenance))
+        raise
+    path.unlink(missing_ok=True)
+    return result
 
 
 def _calibrated(order: VisitImageOrder, exposure: Exposure, camera: Camera) -> calibrate.Result:

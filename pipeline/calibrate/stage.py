@@ -29,7 +29,7 @@ from pipeline.calibrate.sources import Photometry, photometry, source_table
 from pipeline.calibrate.stars import contamination, select_stars, star_size
 from pipeline.calibrate.summary import depth, effective_time, geometry, pixel_summary, psf_shape
 from pipeline.camera import Section
-from pipeline.errors import PixelError
+from pipeline.errors import PixelError, UnitError
 from pipeline.exposure import (
     NJY_ZERO_POINT,
     Exposure,
@@ -140,8 +140,21 @@ def run(
         No credible match to the reference stars.
     PhotometryError
         No zero point although there are reference fluxes.
+
+    Each of these errors has in `partial` the exposure as far as it came.
     """
     work = _Work(exposure, config or Config())
+    try:
+        return _calibrated(work, refcat, psf_fwhm_min, amplifiers)
+    except UnitError as err:
+        err.partial = work.exposure
+        raise
+
+
+def _calibrated(
+    work: _Work, refcat: pa.Table | None, psf_fwhm_min: float, amplifiers: Sequence[Section]
+) -> Result:
+    """Do the steps, one after the other."""
     _check_pixels(work)
     _subtract_sky(work)
     _remove_cosmic_rays(work, psf_fwhm_min)

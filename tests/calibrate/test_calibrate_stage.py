@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from pipeline import calibrate
-from pipeline.errors import AstrometryError, PixelError, PsfError
-from pipeline.exposure import PhotoCalib, bits
+from pipeline.errors import AstrometryError, PhotometryError, PixelError, PsfError
+from pipeline.exposure import Exposure, PhotoCalib, bits
 from pipeline.schema import VISIT_IMAGE, to_numpy
 
 Maker = Callable[..., Any]
@@ -138,6 +138,23 @@ def test_catalogue_of_another_field_is_refused_with_numbers(frame: Any, scene: M
     with pytest.raises(AstrometryError, match="no credible match") as caught:
         calibrate.run(frame.exposure, other.refcat, psf_fwhm_min=0.68)
     assert caught.value.numbers["detections"] > 10
+    partial = caught.value.partial
+    assert isinstance(partial, Exposure)
+    assert partial.psf is not None  # everything before the match is there to be looked at
+    assert partial.background is not None
+    assert partial.has("DETECTED").any()
+
+
+def test_patchy_clouds_are_refused_with_the_scatter(frame: Any) -> None:
+    rng = np.random.default_rng(17)
+    patchy = to_numpy(frame.refcat, "gFlux") * 10 ** (0.4 * rng.normal(0, 0.5, len(frame.refcat)))
+    index = frame.refcat.schema.get_field_index("gFlux")
+    refcat = frame.refcat.set_column(index, "gFlux", [patchy])
+
+    with pytest.raises(PhotometryError, match="clouds") as caught:
+        calibrate.run(frame.exposure, refcat, psf_fwhm_min=0.68)
+    assert 0.3 < caught.value.numbers["scatter"] < 0.7
+    assert caught.value.numbers["bound"] == 0.2
 
 
 def test_empty_sky_has_no_psf(frame: Any) -> None:

@@ -183,4 +183,8 @@ def test_unit_that_fails_is_recorded_and_the_rest_goes_on(
     text = capsys.readouterr().out
     assert "BAD_INPUT" in text  # the file that is gone
     assert "PSF_FAILED" in text  # the frame without stars
+    kept = io.read_exposure(space / "diagnosis" / "visit_image_1_01.fits")
+    assert kept.provenance["FAILURE"] == "PSF_FAILED"
+    assert kept.background is not None  # as far as it came
+    assert abs(float(np.median(kept.image))) < float(np.sqrt(np.median(kept.variance)))
     assert not list(space.rglob("*.part"))
