@@ -26,6 +26,7 @@ from harness.plan import Selection
 from harness.progress import ProgressDisplay
 from harness.settings import Settings
 from harness.software import software_version
+from harness.standalone import RECIPE, recreate
 from harness.workspace import Workspace
 from pipeline import io
 from pipeline.errors import ConfigError, UnitError
@@ -73,7 +74,7 @@ def rerun_product(product: Path, output: Path | None = None) -> RerunResult:
     Parameters
     ----------
     product : Path
-        File below ``products/`` of a workspace.
+        File below ``products/`` of a workspace, or a difference of ``nightjar subtract``.
     output : Path, optional
         Where to keep the new file.
 
@@ -86,13 +87,17 @@ def rerun_product(product: Path, output: Path | None = None) -> RerunResult:
     ------
     ConfigError
         If the file is no product of a workspace, or its unit is not planned any more.
+    InputError
+        If an input of a difference of ``nightjar subtract`` is gone or has changed.
     UnitError
         If the product cannot be made again at all.
     """
     product = product.resolve()
-    space = _workspace_of(product)
     with io.open_fits(product, expected="a product of Nightjar") as hdus:
         header = dict(hdus[0].header)
+    if header.get("RECIPE") == RECIPE:
+        return _rerun_standalone(product, header, output)
+    space = _workspace_of(product)
     settings = _settings_of(space, str(header.get("RUNID", "")))
     with tempfile.TemporaryDirectory(prefix="nightjar-rerun-") as folder:
         order = _order(space, settings, product, header)
@@ -101,6 +106,26 @@ def rerun_product(product: Path, output: Path | None = None) -> RerunResult:
         result.differences = compare_fits(product, made)
         if output is not None:
             shutil.copyfile(made, output)
+    return result
+
+
+def _rerun_standalone(product: Path, header: dict[str, Any], output: Path | None) -> RerunResult:
+    """Make a difference of ``nightjar subtract`` again; a changed input is an error by name."""
+    made = recreate(io.read_difference(product))
+    now = made.exposure.provenance
+    result = RerunResult(
+        changed=[
+            f"{what} ({card}) {header.get(card)} → {now[card]}"
+            for card, what in _MEANING.items()
+            if card in now and str(now[card]) != str(header.get(card))
+        ]
+    )
+    with tempfile.TemporaryDirectory(prefix="nightjar-rerun-") as folder:
+        path = Path(folder) / product.name
+        io.write_difference(path, made, compress=False)
+        result.differences = compare_fits(product, path)
+        if output is not None:
+            shutil.copyfile(path, output)
     return result
 
 

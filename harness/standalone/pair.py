@@ -19,7 +19,7 @@ from harness.standalone.estimate import (
 from harness.standalone.read import Planes, Raw, read_planes
 from pipeline import io
 from pipeline import wcs as world
-from pipeline.errors import InputError
+from pipeline.errors import InputError, PixelError
 from pipeline.exposure import Exposure, VisitInfo
 
 __all__ = ["Pair", "Planes", "load_pair"]
@@ -77,12 +77,16 @@ def load_pair(science: Planes, template: Planes, *, registered: bool = False) ->
         If a file is unusable, or the images are on different pixels and one has no coordinates.
     TemplateError
         If the images do not overlap on the sky.
+    PixelError
+        If an image is constant or has no usable pixel.
     PsfError
-        If the science image has no star.
+        If one of the images has no star.
     """
     notes: list[str] = []
     first, first_files = _exposure(science, "science", notes)
     second, second_files = _exposure(template, "template", notes)
+    _refuse_useless(first, "science")
+    _refuse_useless(second, "template")
     has_wcs = first.wcs is not None
     warped = not registered and not _on_same_pixels(first, second, science, template, notes)
     if warped:
@@ -119,6 +123,16 @@ def _exposure(planes: Planes, name: str, notes: list[str]) -> tuple[Exposure, tu
         unit=_unit(raw),
     )
     return exposure, raw.files
+
+
+def _refuse_useless(exposure: Exposure, name: str) -> None:
+    """Say which image is at fault before anything is made of it."""
+    values = exposure.image[(exposure.mask == 0) & (exposure.variance > 0)]
+    values = values[np.isfinite(values)]
+    if not values.size:
+        raise PixelError(f"the {name} has no usable pixels", usable=0, of=int(exposure.image.size))
+    if values.min() == values.max():
+        raise PixelError(f"the {name} is constant", value=float(values[0]))
 
 
 def _with_psf(exposure: Exposure, name: str, notes: list[str]) -> Exposure:

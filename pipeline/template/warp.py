@@ -95,9 +95,11 @@ class Warper:
         if np.all(self.variance_factor == 1.0):
             return
         factor = self.variance_factor.astype(np.float32)
-        tile = _tile_index(first + np.arange(variance.shape[0]), self.shape[0], len(factor))
-        column = _tile_index(np.arange(self.shape[1]), self.shape[1], factor.shape[1])
-        variance *= factor[tile][:, column]
+        rows = _tile_index(first + np.arange(variance.shape[0]), self.shape[0], len(factor))
+        columns = _tile_index(np.arange(self.shape[1]), self.shape[1], factor.shape[1])
+        for tile in np.unique(rows):
+            low, high = np.searchsorted(rows, [tile, tile + 1])
+            variance[low:high] *= factor[tile, columns]
 
 
 def _tile_index(pixel: npt.NDArray[np.int_], size: int, tiles: int) -> npt.NDArray[np.int_]:

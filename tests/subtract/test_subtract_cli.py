@@ -1,0 +1,204 @@
+"""``nightjar subtract`` and ``nightjar rerun`` on files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from harness.cli.main import execute
+from pipeline import io
+
+SIZE = 320
+
+
+def header(shift: float = 0.0, ra: float = 150.0) -> fits.Header:
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval = [ra, 2.0]
+    wcs.wcs.crpix = [SIZE / 2 + shift, SIZE / 2]
+    wcs.wcs.cdelt = [-0.263 / 3600, 0.263 / 3600]
+    cards = wcs.to_header()
+    cards["GAIN"], cards["SATURATE"] = 4.0, 60000.0
+    return cards
+
+
+Write = Callable[..., dict[str, Path]]
+
+
+@pytest.fixture
+def write(tmp_path, make_scene) -> Write:
+    """Write a pair, its planes in files of their own."""
+
+    def pair(**scene) -> dict[str, Path]:
+        made = make_scene(
+            **{"shape": (SIZE, SIZE), "stars": 60, "transients": 6, "noise": (10.0, 5.0), **scene}
+        )
+        files = {}
+        for name, e in (("science", made.science), ("template", made.template)):
+            for kind, plane in (("", e.image), ("_var", e.variance), ("_mask", e.mask)):
+                data = plane if plane.dtype.kind == "f" else plane.astype(np.int16)
+                files[name + kind] = tmp_path / f"{name}{kind}.fits"
+                fits.writeto(files[name + kind], data, header(), overwrite=True)
+        return files
+
+    return pair
+
+
+def arguments(files: dict[str, Path], *more: str) -> list[str]:
+    planes = [
+        f"--{name}-{word}={files[f'{name}_{kind}']}"
+        for name in ("science", "template")
+        for word, kind in (("variance", "var"), ("mask", "mask"))
+    ]
+    out = files["science"].parent / "out"
+    return ["subtract", str(files["science"]), str(files["template"]), "-o", str(out), *planes,
+            *more]  # fmt: skip
+
+
+def edit(path: Path, change: Callable[[np.ndarray], None]) -> None:
+    with fits.open(path, mode="update") as hdus:
+        change(hdus[0].data)
+
+
+class TestFiles:
+    def test_separate_planes(self, write, capsys):
+        files = write()
+        assert execute(arguments(files, "--psf-grid")) == 0
+        text = capsys.readouterr().out
+        out = files["science"].parent / "out"
+        with fits.open(out / "difference.fits") as hdus:
+            names = {hdu.name for hdu in hdus}
+        assert {"IMAGE", "VARIANCE", "MASK", "SCORE", "PSF", "KERNEL"} <= names
+        found = pq.read_table(out / "detections.parquet")
+        assert len(found) >= 5
+        assert "template    " in text
+        assert len(text.splitlines()) < 25
+        with fits.open(out / "psf_grid.fits") as hdus:
+            assert hdus[0].data.sum((2, 3)) == pytest.approx(1.0)
+
+    def test_one_file_with_extensions_gives_the_same_pixels(self, write, tmp_path, capsys):
+        files = write()
+        assert execute(arguments(files)) == 0
+        first = io.read_difference(tmp_path / "out" / "difference.fits")
+        for name in ("science", "template"):
+            planes = [fits.getdata(files[name + kind]) for kind in ("", "_var", "_mask")]
+            hdus = [
+                fits.ImageHDU(p, header(), name=n)
+                for p, n in zip(planes, ("SCI", "VAR", "DQ"), strict=True)
+            ]
+            fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(tmp_path / f"{name}_mef.fits")
+        command = ["subtract", str(tmp_path / "science_mef.fits"),
+                   str(tmp_path / "template_mef.fits"), "-o", str(tmp_path / "mef")]  # fmt: skip
+        assert execute(command) == 0
+        second = io.read_difference(tmp_path / "mef" / "difference.fits")
+        assert np.array_equal(first.exposure.image, second.exposure.image, equal_nan=True)
+
+    def test_what_is_missing_is_estimated_and_said(self, write, tmp_path, capsys):
+        files = write(transients=0)
+        command = ["subtract", str(files["science"]), str(files["template"]),
+                   "-o", str(tmp_path / "out"), "--json"]  # fmt: skip
+        assert execute(command) == 0
+        document = json.loads(capsys.readouterr().out)
+        notes = " ".join(document["notes"])
+        assert "no variance" in notes
+        assert "no mask" in notes
+        assert "PSF of order" in notes
+        assert document["metrics"]["pixelStd"] == pytest.approx(1.0, abs=0.1)
+
+    def test_template_is_resampled_where_coordinates_ask_for_it(self, write, tmp_path, capsys):
+        files = write(transients=0)
+        fits.writeto(files["template"], np.roll(fits.getdata(files["template"]), 3, 1),
+                     header(3.0), overwrite=True)  # fmt: skip
+        assert execute(arguments(files, "--json")) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert any("resampled" in note for note in document["notes"])
+        assert document["metrics"]["starChi2Mean"] < 1.5
+
+
+class TestRerun:
+    def test_bit_for_bit(self, write, tmp_path, capsys):
+        assert execute(arguments(write())) == 0
+        product = tmp_path / "out" / "difference.fits"
+        assert execute(["rerun", str(product)]) == 0
+        assert "identical" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("which", ["science", "template_var"])
+    def test_a_changed_input_is_named(self, write, tmp_path, capsys, which):
+        files = write()
+        assert execute(arguments(files)) == 0
+        edit(files[which], lambda data: data.__setitem__((100, 100), data[100, 100] + 1))
+        assert execute(["rerun", str(tmp_path / "out" / "difference.fits")]) == 2
+        assert files[which].name in capsys.readouterr().err
+
+    def test_an_edited_product_is_noticed(self, write, tmp_path, capsys):
+        assert execute(arguments(write())) == 0
+        product = tmp_path / "out" / "difference.fits"
+        with fits.open(product, mode="update") as hdus:
+            hdus["IMAGE"].data[50, 60] += 1
+        assert execute(["rerun", str(product)]) == 1
+        assert "IMAGE" in capsys.readouterr().out
+
+    def test_edited_provenance_is_noticed(self, write, tmp_path, capsys):
+        assert execute(arguments(write())) == 0
+        product = tmp_path / "out" / "difference.fits"
+        with fits.open(product, mode="update") as hdus:
+            hdus[0].header["TMPLHASH"] = "0" * 64
+        assert execute(["rerun", str(product)]) == 1
+        assert "TMPLHASH" in capsys.readouterr().out
+
+
+class TestBadInput:
+    def test_different_shapes_without_coordinates(self, write, capsys):
+        files = write()
+        for kind in ("template", "template_var", "template_mask"):
+            fits.writeto(files[kind], fits.getdata(files[kind])[:300], overwrite=True)
+        assert execute(arguments(files)) == 2
+        assert "different shapes" in capsys.readouterr().err
+
+    def test_no_overlap(self, write, capsys):
+        files = write()
+        fits.writeto(
+            files["template"], fits.getdata(files["template"]), header(ra=151.0), overwrite=True
+        )
+        assert execute(arguments(files)) == 1
+        assert "overlap" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("plane", "value", "message"),
+        [
+            ("science_mask", 1, "no usable pixels"),
+            ("template", 5.0, "constant"),
+            ("science", np.nan, "no usable pixels"),
+            ("template_var", -1.0, "no usable pixels"),
+        ],
+    )
+    def test_useless_planes(self, write, capsys, plane, value, message):
+        files = write()
+        edit(files[plane], lambda data: data.fill(value))
+        assert execute(arguments(files)) in (1, 2)
+        assert message in capsys.readouterr().err
+        assert not (files["science"].parent / "out" / "difference.fits").exists()
+
+    def test_some_negative_variances_are_masked_and_said(self, write, capsys):
+        files = write()
+        edit(files["science_var"], lambda data: data[200:205, 100:105].fill(-1.0))
+        assert execute(arguments(files, "--json")) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert any("25 unmasked pixels" in note for note in document["notes"])
+
+    def test_too_few_stars(self, write, capsys):
+        assert execute(arguments(write(stars=0, transients=0))) == 1
+        assert capsys.readouterr().err.strip()
+
+    def test_not_a_fits_file(self, write, capsys):
+        files = write()
+        files["template"].write_text("not FITS")
+        assert execute(arguments(files)) == 2
+        assert "template.fits" in capsys.readouterr().err
