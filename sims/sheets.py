@@ -130,6 +130,8 @@ def _details(artefacts: Map) -> list[tuple[str, tuple[int, int]]]:
         hits = ((artefacts & bit(name)) != 0).astype(np.float32)
         if hits.any():
             dense = uniform_filter(hits, 33)
-            y, x = np.unravel_index(int(np.argmax(dense)), dense.shape)
+            half = _ZOOM // 2
+            inner = dense[half:-half, half:-half]
+            y, x = np.add(np.unravel_index(int(np.argmax(inner)), inner.shape), half)
             found.append((name.lower(), (int(x), int(y))))
     return found[:3]
