@@ -63,8 +63,7 @@ def _injections(context: Context) -> bool:
 
 
 def _raw(context: Context) -> bool:
-    sql = "select count(*) from unit where stage = 'isr'"
-    return (context.scalar(sql) or 0) > 0
+    return any((context.space.root / "raw").glob("*.fits*"))
 
 
 def _scheduler(_: Context) -> bool:

@@ -139,11 +139,12 @@ def _rescaled(result: Result, zero: ZeroPoint, unit: str) -> Result:
     image, factor = result.visit_image, zero.njy
     f = np.float32(factor)
     background = None if image.background is None else image.background * f
+    calib = _common_scale(image, zero, unit)
     visit = image.replace(
         image=image.image * f,
         variance=image.variance * np.float32(factor**2),
         background=background,
-        photo_calib=_common_scale(image, zero, unit),
+        photo_calib=calib,
         unit=unit,
         info=replace(image.info, saturation=image.info.saturation * factor),
     )
@@ -154,6 +155,8 @@ def _rescaled(result: Result, zero: ZeroPoint, unit: str) -> Result:
     for name in ("skyNoise",):
         value = row.get(name)
         row[name] = None if value is None else float(value) * factor
+    row |= {"unit": unit, "zeroPoint": calib.zero_point, "zeroPointErr": calib.zero_point_err}
+    row |= {"zeroPointScatter": calib.scatter, "nZeroPointStars": calib.n_stars}
     return Result(quantised(visit), sources, row, result.notes)
 
 

@@ -136,6 +136,8 @@ def _running_median(values: np.ndarray, width: int) -> np.ndarray:
 def sharp_pixels_unmasked(view: View, sigma: float = 8.0) -> Sample:
     """Unmasked pixels sharper than the camera's sharpest star: cosmic rays that were overlooked."""
     image = view.visit_image
+    if not (view.camera.psf_fwhm_min and view.camera.pixel_scale):
+        return Sample(float("nan"), 0)
     data = image.image
     good = (image.mask & bits("BAD", "SAT", "CR", "EDGE", "NO_DATA", "INTRP", "BLEED")) == 0
     fwhm = view.camera.psf_fwhm_min / view.camera.pixel_scale
