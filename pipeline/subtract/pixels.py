@@ -196,33 +196,53 @@ def residual(
     """
     n = 0
     ny, nx = target.shape
-    ty, tx = sky.shape
+    left, share = _bilinear_places(nx, sky.shape[1])
+    one, inverse = np.float32(1.0), np.float32(1.0 / ratio)
+    gain, terms = np.float32(slope), background.astype(np.float32)
     for y in range(ny):
-        v = 2.0 * y / max(ny - 1, 1) - 1.0
-        b = min(max((y + 0.5) * ty / ny - 0.5, 0.0), ty - 1.0)
-        j = min(int(b), max(ty - 2, 0))
-        j1, t = min(j + 1, ty - 1), b - j
+        v = np.float32(2.0 * y / max(ny - 1, 1) - 1.0)
+        constant = terms[0] + v * terms[2] + v * v * terms[5]
+        linear = terms[1] + v * terms[4]
+        dark, noise = _bilinear_row(sky, y, ny), _bilinear_row(power, y, ny)
         for x in range(nx):
-            u = 2.0 * x / max(nx - 1, 1) - 1.0
-            level = background[0] + u * background[1] + v * background[2]
-            level += u * u * background[3] + u * v * background[4] + v * v * background[5]
+            u = np.float32(2.0) * np.float32(x) / np.float32(max(nx - 1, 1)) - one
+            level = constant + u * (linear + u * terms[3])
             expected = matched[y, x] + level
             difference = target[y, x] - expected
-            a = min(max((x + 0.5) * tx / nx - 0.5, 0.0), tx - 1.0)
-            i = min(int(a), max(tx - 2, 0))
-            i1, s = min(i + 1, tx - 1), a - i
-            dark = (1 - t) * ((1 - s) * sky[j, i] + s * sky[j, i1])
-            dark += t * ((1 - s) * sky[j1, i] + s * sky[j1, i1])
-            noise = (1 - t) * ((1 - s) * power[j, i] + s * power[j, i1])
-            noise += t * ((1 - s) * power[j1, i] + s * power[j1, i1])
-            scene = expected if science_target else (target[y, x] - level) / ratio
-            model[y, x] = noise + slope * max(scene - dark, 0.0)
+            i, s = left[x], share[x]
+            k = min(i + 1, len(dark) - 1)
+            scene = expected if science_target else (target[y, x] - level) * inverse
+            excess = scene - ((one - s) * dark[i] + s * dark[k])
+            base = (one - s) * noise[i] + s * noise[k]
+            model[y, x] = base + gain * max(excess, np.float32(0.0))
             if usable[y, x]:
                 matched[y, x] = difference
             else:
-                matched[y, x] = 0.0
+                matched[y, x] = np.float32(0.0)
                 raw[n] = difference
                 n += 1
+
+
+@compiled
+def _bilinear_places(size: int, tiles: int) -> tuple[npt.NDArray[np.int64], Image]:
+    """Coarse column before every pixel of a row, and how far it lies behind."""
+    left, share = np.empty(size, np.int64), np.empty(size, np.float32)
+    for x in range(size):
+        a = min(max((x + 0.5) * tiles / size - 0.5, 0.0), tiles - 1.0)
+        left[x] = min(int(a), max(tiles - 2, 0))
+        share[x] = a - left[x]
+    return left, share
+
+
+@compiled
+def _bilinear_row(coarse: Image, y: int, ny: int) -> Image:
+    """Interpolate a coarse plane to one row of pixels, at its own columns."""
+    ty = coarse.shape[0]
+    b = min(max((y + 0.5) * ty / ny - 0.5, 0.0), ty - 1.0)
+    j = min(int(b), max(ty - 2, 0))
+    t = np.float32(b - j)
+    row: Image = (np.float32(1.0) - t) * coarse[j] + t * coarse[min(j + 1, ty - 1)]
+    return row
 
 
 @compiled
@@ -264,9 +284,12 @@ def finish(
         Quadratic that divides the difference; its constant is one if nothing is to be done.
     """
     ny, nx = image.shape
-    nan, n = np.float32(np.nan), 0
+    nan, n, one = np.float32(np.nan), 0, np.float32(1.0)
+    share, terms, least = np.float32(gain), ratio.astype(np.float32), np.float32(0.25)
     for y in range(ny):
-        v = 2.0 * y / max(ny - 1, 1) - 1.0
+        v = np.float32(2.0 * y / max(ny - 1, 1) - 1.0)
+        constant = terms[0] + v * terms[2] + v * v * terms[5]
+        linear = terms[1] + v * terms[4]
         for x in range(nx):
             value = image[y, x]
             if not usable[y, x]:
@@ -275,14 +298,13 @@ def finish(
             if mask[y, x] & no_data:
                 image[y, x], null_variance[y, x], variance[y, x] = nan, nan, nan
                 continue
-            u = 2.0 * x / max(nx - 1, 1) - 1.0
-            scale = ratio[0] + u * ratio[1] + v * ratio[2]
-            scale += u * u * ratio[3] + u * v * ratio[4] + v * v * ratio[5]
-            image[y, x] = value / scale
+            u = np.float32(2.0) * np.float32(x) / np.float32(max(nx - 1, 1)) - one
+            scale = one / (constant + u * (linear + u * terms[3]))
+            image[y, x] = value * scale
             base = null_variance[y, x]
-            total = base + gain * (science_variance[y, x] - variance[y, x])
-            null_variance[y, x] = base / (scale * scale)
-            variance[y, x] = max(total, 0.25 * base) / (scale * scale)
+            total = base + share * (science_variance[y, x] - variance[y, x])
+            null_variance[y, x] = base * (scale * scale)
+            variance[y, x] = max(total, least * base) * (scale * scale)
 
 
 @compiled
@@ -311,28 +333,32 @@ def region_sums(
     """
     ny, nx = image.shape
     out = np.zeros((tiles_y, tiles_x, 5))
+    pulls, above = np.full(nx, np.nan, np.float32), np.full(nx, np.nan, np.float32)
+    five = np.float32(5.0)
     for j in range(tiles_y):
-        for i in range(tiles_x):
-            total = np.zeros(5)
-            for y in range(j * ny // tiles_y, (j + 1) * ny // tiles_y):
-                left, first = 0.0, True
-                for x in range(i * nx // tiles_x, (i + 1) * nx // tiles_x):
-                    if not usable[y, x]:
-                        first = True
-                        continue
-                    z = min(max(image[y, x] / np.sqrt(variance[y, x]), -5.0), 5.0)
-                    total[0] += 1.0
-                    total[1] += z
-                    total[2] += z * z
-                    if not first:
-                        total[3] += 1.0
-                        total[4] += z * left
-                    if y > 0 and usable[y - 1, x]:
-                        up = min(max(image[y - 1, x] / np.sqrt(variance[y - 1, x]), -5.0), 5.0)
-                        total[3] += 1.0
-                        total[4] += z * up
-                    left, first = z, False
-            out[j, i] = total
+        for y in range(j * ny // tiles_y, (j + 1) * ny // tiles_y):
+            pulls, above = above, pulls
+            for x in range(nx):
+                z = image[y, x] / np.sqrt(variance[y, x])
+                pulls[x] = min(max(z, -five), five) if usable[y, x] else np.float32(np.nan)
+            for i in range(tiles_x):
+                first = i * nx // tiles_x
+                left = np.float32(np.nan)
+                count, total, square, pairs, product = 0, 0.0, 0.0, 0, 0.0
+                for x in range(first, (i + 1) * nx // tiles_x):
+                    z = pulls[x]
+                    if not np.isnan(z):
+                        count += 1
+                        total += z
+                        square += z * z
+                        if not np.isnan(left):
+                            pairs += 1
+                            product += z * left
+                        if not np.isnan(above[x]):
+                            pairs += 1
+                            product += z * above[x]
+                    left = z
+                out[j, i] += np.array([count, total, square, pairs, product])
     return out
 
 

@@ -65,20 +65,18 @@ def groups(
     shape: tuple[int, ...], y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
     """Label the connected groups of some pixels; gaps of a pixel do not divide them."""
-    return _label(np.full(shape, -1, np.int32), y, x, _GAP)
+    rows = np.searchsorted(y, np.arange(shape[0] + 1))
+    return _label(rows, y, x, _GAP)
 
 
 @compiled
 def _label(
-    index: npt.NDArray[np.int32],
+    rows: npt.NDArray[np.int64],
     ys: npt.NDArray[np.int64],
     xs: npt.NDArray[np.int64],
     gap: int,
 ) -> npt.NDArray[np.int64]:
-    """Label connected groups of pixels; `index` comes filled with -1."""
-    ny, nx = index.shape
-    for k in range(len(ys)):
-        index[ys[k], xs[k]] = k
+    """Label pixels that come row by row; row k begins at rows[k]."""
     label = np.full(len(ys), -1, np.int64)
     stack = np.empty(len(ys), np.int64)
     count = 0
@@ -90,13 +88,14 @@ def _label(
         while depth > 0:
             depth -= 1
             k = stack[depth]
-            for v in range(max(0, ys[k] - gap), min(ny, ys[k] + gap + 1)):
-                for u in range(max(0, xs[k] - gap), min(nx, xs[k] + gap + 1)):
-                    m = index[v, u]
-                    if m >= 0 and label[m] < 0:
+            for v in range(max(0, ys[k] - gap), min(len(rows) - 1, ys[k] + gap + 1)):
+                m = rows[v] + np.searchsorted(xs[rows[v] : rows[v + 1]], xs[k] - gap)
+                while m < rows[v + 1] and xs[m] <= xs[k] + gap:
+                    if label[m] < 0:
                         label[m] = count
                         stack[depth] = m
                         depth += 1
+                    m += 1
         count += 1
     return label
 

@@ -199,28 +199,35 @@ def _peaks(
     xs, ys = np.empty(most, np.int64), np.empty(most, np.int64)
     snr = np.empty(most, np.float32)
     n = 0
+    limit = science_sky + np.float32(threshold) * science_noise
     for y in range(2, ny - 2):
         j = min(y * ty // ny, ty - 1)
         for x in range(2, nx - 2):
-            i = min(x * tx // nx, tx - 1)
             v = science[y, x]
-            first = (v - science_sky[j, i]) / science_noise[j, i]
-            if bad[y, x] or not first > threshold:
+            i = x * tx // nx
+            if not v > limit[j, i] or bad[y, x]:
                 continue
+            first = (v - science_sky[j, i]) / science_noise[j, i]
             second = (template[y, x] - template_sky[j, i]) / template_noise[j, i]
             if not second > threshold:
                 continue
-            top = True
-            for dy in range(-2, 3):
-                for dx in range(-2, 3):
-                    other = science[y + dy, x + dx]
-                    if other > v or (other == v and (dy < 0 or (dy == 0 and dx < 0))):
-                        top = False
-            if top and n < most:
+            if n < most and _is_top(science, y, x):
                 xs[n], ys[n] = x, y
                 snr[n] = min(first, second)
                 n += 1
     return xs[:n], ys[:n], snr[:n]
+
+
+@compiled
+def _is_top(image: Image, y: int, x: int) -> bool:
+    """Whether a pixel is the largest of 5 × 5; of equal ones the first."""
+    v = image[y, x]
+    for dy in range(-2, 3):
+        for dx in range(-2, 3):
+            other = image[y + dy, x + dx]
+            if other > v or (other == v and (dy < 0 or (dy == 0 and dx < 0))):
+                return False
+    return True
 
 
 def _spread(
