@@ -117,7 +117,10 @@ def find(
     found = state == _HIT
     flagged = found.copy()
     _dilate(found, flagged, config.dilate)
-    clean, clean_variance = np.array(image, np.float32), np.array(variance, np.float32)
+    # The copies are at hand; what the search has replaced in them is put back.
+    flux[found], noise[found] = image[found], variance[found]
+    plain = np.ndim(background_level) == 0 and background_level == 0
+    clean, clean_variance = (flux if plain else np.array(image, np.float32)), noise
     fill_holes(clean, clean_variance, flagged, bad, config.reach)
     metrics = {"crPixels": float(found.sum()), "crFraction": float(flagged.mean())}
     return CosmicRays(found, flagged, clean, clean_variance, metrics)

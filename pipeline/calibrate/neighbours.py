@@ -117,9 +117,7 @@ def separate(
     state = np.zeros((len(index), 3))
     state[:, 0], state[:, 1] = x[index], y[index]
     start = state.copy()
-    residual = np.array(image, np.float32)
-    residual[~np.isfinite(residual)] = 0.0
-    unusable = ((mask & BAD_PIXELS) != 0) | ~np.isfinite(image)
+    residual, unusable = _prepared(image, mask, BAD_PIXELS)
     for sweep in range(sweeps):
         for first in range(0, len(index), _CHUNK):
             s = slice(first, first + _CHUNK)
@@ -130,6 +128,19 @@ def separate(
     for column, values in enumerate(out):
         values[index] = state[:, column]
     return Separated(residual, *out)
+
+
+@compiled
+def _prepared(image: Any, mask: Any, bad: Any) -> Any:
+    """Copy of the image without what is not a number, and which pixels not to use."""
+    ny, nx = image.shape
+    residual, unusable = np.empty((ny, nx), np.float32), np.empty((ny, nx), np.bool_)
+    for v in range(ny):
+        for u in range(nx):
+            finite = np.isfinite(image[v, u])
+            residual[v, u] = image[v, u] if finite else np.float32(0)
+            unusable[v, u] = not finite or mask[v, u] & bad != 0
+    return residual, unusable
 
 
 @compiled
