@@ -163,9 +163,9 @@ def _solve(matrix: FloatArray, noise: FloatArray, vector: FloatArray) -> FloatAr
 
     In the basis with xᵀ M x = 1 and xᵀ N x = ν the solution is x (x · v) / (1 − ν).
     """
-    from scipy.linalg import eigh
-
-    share, basis = eigh(noise, matrix, check_finite=False)
+    root = np.linalg.inv(np.linalg.cholesky(matrix))
+    share, vectors = np.linalg.eigh(root @ noise @ root.T)
+    basis = root.T @ vectors
     share = np.clip(share, 0.0, _MOST_NOISE)
     return np.asarray(basis @ ((basis.T @ vector) / (1.0 - share)))
 
@@ -248,12 +248,14 @@ def _system(
 
 def _gram(functions: FloatArray, correlation: FloatArray | None) -> FloatArray:
     """Covariance of noise of unit variance convolved with the kernel functions."""
-    from scipy.signal import fftconvolve
-
     flat = functions.reshape(len(functions), -1)
     if correlation is None:
         return np.asarray(flat @ flat.T)
-    smooth = fftconvolve(functions, correlation[None], "same", axes=(1, 2))
+    side, lags = functions.shape[-1], correlation.shape[-1]
+    size = (side + lags - 1,) * 2
+    spectrum = np.fft.rfft2(functions, size) * np.fft.rfft2(correlation, size)
+    middle = slice(lags // 2, lags // 2 + side)
+    smooth = np.fft.irfft2(spectrum, size)[:, middle, middle]
     return np.asarray(flat @ smooth.reshape(flat.shape).T)
 
 
