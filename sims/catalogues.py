@@ -29,7 +29,7 @@ _OBJECT_LIMIT = 24.5
 _POINTS = ("star", "rr_lyrae", "eclipsing", "long_period", "agn")
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1)
 def _all_sources(profile: Profile, seed: int) -> npt.NDArray[Any]:
     """Return the sources in all cells that any detector sees."""
     camera = Camera.load(profile.camera)

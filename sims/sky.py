@@ -158,7 +158,7 @@ class _Cell:
         rows["dec"] = (self.ring + rng.random(len(rows))) * _CELL - 90.0
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=64)  # a detector and one that leaks into it see about forty
 def _cell(sky: Sky, number: int) -> npt.NDArray[Any]:
     cell = _Cell(sky, number)
     groups = [_stars(cell), _galaxies(cell)]
