@@ -19,7 +19,8 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --create-home --uid 1000 nightjar \
  && mkdir -p /work /opt/nightjar/numba \
- && chown -R nightjar /work /opt/nightjar
+ && chmod 1777 /work \
+ && chown -R nightjar /opt/nightjar
 COPY --from=build --chown=nightjar /opt/nightjar/venv /opt/nightjar/venv
 COPY --chmod=755 docker-entrypoint.sh /opt/nightjar/entrypoint
 ENV PATH=/opt/nightjar/venv/bin:$PATH \
@@ -29,6 +30,6 @@ ENV PATH=/opt/nightjar/venv/bin:$PATH \
 USER nightjar
 WORKDIR /work
 # The pixel loops are compiled once, here, by running the whole pipeline on a tiny campaign.
-RUN /opt/nightjar/entrypoint demo /tmp/warm || [ -s /tmp/warm/reports/latest/report.json ]; rm -rf /tmp/warm
+RUN /opt/nightjar/entrypoint demo /tmp/warm && rm -rf /tmp/warm
 ENTRYPOINT ["/opt/nightjar/entrypoint"]
 CMD ["--help"]
