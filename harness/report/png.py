@@ -45,7 +45,7 @@ def _chunk(name: bytes, data: bytes) -> bytes:
 def binned(image: npt.NDArray[Any], factor: int) -> npt.NDArray[np.float64]:
     """Mean over squares of pixels, NaN only where all of them are."""
     ny, nx = (n // factor * factor for n in image.shape)
-    blocks = image[:ny, :nx].astype(float).reshape(ny // factor, factor, nx // factor, factor)
+    blocks = image[:ny, :nx].astype(np.float32).reshape(ny // factor, factor, nx // factor, factor)
     known = np.isfinite(blocks)
     count = known.sum(axis=(1, 3))
     total = np.where(known, blocks, 0.0).sum(axis=(1, 3))

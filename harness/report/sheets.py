@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy.stats import mad_std
+from scipy.ndimage import map_coordinates
 
 from harness.report.png import beside, binned, encode, grey
 from harness.verify.context import Context
@@ -15,10 +17,12 @@ from harness.verify.kinds.inspect import Inspect, draw
 from harness.verify.loader import Spec
 from harness.verify.sampling import template_records
 from harness.verify.view import TemplateRecord, View
+from pipeline.exposure import bits
 
 __all__ = ["contact_sheets", "source_stamps", "store_image"]
 
 _PANEL = 220
+Pixels = np.ndarray[Any, Any]
 
 
 def contact_sheets(spec: Spec, context: Context, folder: Path) -> dict[str, list[dict[str, Any]]]:
@@ -63,7 +67,7 @@ def contact_sheets(spec: Spec, context: Context, folder: Path) -> dict[str, list
     return sheets
 
 
-def store_image(pixels: np.ndarray[Any, Any], folder: Path) -> dict[str, str]:
+def store_image(pixels: Pixels, folder: Path) -> dict[str, str]:
     """Write a PNG under the name of its content and return ``{"path", "sha256"}``."""
     data = encode(pixels)
     digest = hashlib.sha256(data).hexdigest()
@@ -74,46 +78,44 @@ def store_image(pixels: np.ndarray[Any, Any], folder: Path) -> dict[str, str]:
     return {"path": f"{folder.name}/{path.name}", "sha256": digest}
 
 
-def _science(view: View) -> np.ndarray[Any, Any]:
-    image = view.visit_image
+def _science(view: View) -> Pixels:
+    image, mask, sky = (view.plane("visit_image", n)[0] for n in ("IMAGE", "MASK", "BACKGROUND"))
     factor = max(1, image.shape[1] // _PANEL)
-    flat = binned(image.image, factor)
-    masked = binned((image.mask != 0) & ~image.has("DETECTED", "DETECTED_NEGATIVE"), factor) > 0.3
-    panels = [grey(flat), grey(flat, masked=masked)]
-    if image.background is not None:
-        panels.append(grey(binned(image.background, factor)))
-    return beside(*panels)
+    flat = binned(image, factor)
+    hidden = (mask & ~np.uint32(bits("DETECTED", "DETECTED_NEGATIVE"))) != 0
+    masked = binned(hidden, factor) > 0.3
+    return beside(grey(flat), grey(flat, masked=masked), grey(binned(sky, factor)))
 
 
-def _triplet(view: View) -> np.ndarray[Any, Any]:
-    exposure = view.difference.exposure
-    factor = max(1, exposure.shape[1] // _PANEL)
-    masked = binned((exposure.mask & np.uint32(view.excluded_bits)) != 0, factor) > 0.3
-    difference = binned(exposure.image, factor)
+def _triplet(view: View) -> Pixels:
+    image, mask = (view.plane("difference", n)[0] for n in ("IMAGE", "MASK"))
+    factor = max(1, image.shape[1] // _PANEL)
+    masked = binned((mask & np.uint32(view.excluded_bits)) != 0, factor) > 0.3
+    difference = binned(image, factor)
     return beside(
-        grey(binned(view.visit_image.image, factor)),
+        grey(binned(view.plane("visit_image")[0], factor)),
         grey(_template_panel(view, factor)),
         grey(difference, symmetric=True),
         grey(difference, symmetric=True, masked=masked),
     )
 
 
-def _template_panel(view: View, factor: int) -> np.ndarray[Any, Any]:
+def _template_panel(view: View, factor: int) -> Pixels:
     """Template on the binned pixels of the visit: the nearest bin is good enough to look at."""
-    science, coadd = view.visit_image, view.template
-    assert science.wcs is not None
-    assert coadd.wcs is not None
-    ny, nx = (n // factor for n in science.shape)
-    y, x = factor * np.mgrid[:ny, :nx] + (factor - 1) / 2
-    u, v = coadd.wcs.world_to_pixel_values(*science.wcs.pixel_to_world_values(x, y))
-    small = binned(coadd.image, factor)
-    row, column = (np.rint((c + 0.5) / factor - 0.5).astype(int) for c in (v, u))
-    inside = (row >= 0) & (row < small.shape[0]) & (column >= 0) & (column < small.shape[1])
-    return np.where(
-        inside,
-        small[np.clip(row, 0, small.shape[0] - 1), np.clip(column, 0, small.shape[1] - 1)],
-        np.nan,
-    )
+    ny, nx = (n // factor for n in view.plane("difference")[0].shape)
+    v, u = _on_template(view, *(factor * np.mgrid[:ny, :nx] + (factor - 1) / 2))
+    small = binned(view.plane("template")[0], factor)
+    places = [(c + 0.5) / factor - 0.5 for c in (v, u)]
+    return np.asarray(map_coordinates(small, places, order=0, cval=np.nan))
+
+
+def _on_template(view: View, y: Pixels, x: Pixels) -> Pixels:
+    """Rows and columns of the template at pixels of the visit."""
+    science, coadd = view.plane("difference")[1], view.plane("template")[1]
+    assert science is not None
+    assert coadd is not None
+    u, v = coadd.world_to_pixel_values(*science.pixel_to_world_values(x, y))
+    return np.stack([v, u])
 
 
 def source_stamps(
@@ -140,13 +142,14 @@ def source_stamps(
         if place not in views:
             views = {place: View(context.space.root, *place, context.camera_name, records[place])}
         view = views[place]
-        difference = view.difference.exposure
-        noise = float(np.sqrt(np.nanmedian(difference.variance[::16, ::16])))
+        difference = view.plane("difference")[0]
+        noise = float(mad_std(difference[::16, ::16], ignore_nan=True))
         box = _box(difference.shape, source["x"], source["y"], half)
+        around = _on_template(view, *np.mgrid[box])
         images = (
-            (view.visit_image.image[box], False),
-            (view.warped_part(*box).image, False),
-            (difference.image[box], True),
+            (view.plane("visit_image")[0][box], False),
+            (map_coordinates(view.plane("template")[0], around, order=1, cval=np.nan), False),
+            (difference[box], True),
         )
         panels = [grey(image, symmetric=d, scale=noise) for image, d in images]
         pixels = np.repeat(np.repeat(beside(*panels, gap=1), 2, axis=0), 2, axis=1)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 from astropy.io import fits
+from astropy.wcs import WCS
 
 from harness.workspace import Workspace
 from pipeline import io
@@ -137,20 +138,20 @@ class View:
     @cached_property
     def warped(self) -> Exposure:
         """The template on the pixels of the visit."""
-        ny, nx = self.visit_image.shape
-        return self._warped(self.template, slice(0, ny), slice(0, nx))
-
-    def warped_part(self, rows: slice, columns: slice) -> Exposure:
-        """Warp the template to some pixels of the visit only, without its PSF."""
-        return self._warped(self.template.replace(psf=None), rows, columns)
-
-    def _warped(self, coadd: Exposure, rows: slice, columns: slice) -> Exposure:
         from pipeline import template
 
-        wcs = self.visit_image.wcs
-        assert wcs is not None
-        shape = (rows.stop - rows.start, columns.stop - columns.start)
-        return template.warp(coadd, wcs[rows, columns], shape, template.Config())
+        science = self.visit_image
+        assert science.wcs is not None
+        return template.warp(self.template, science.wcs, science.shape, template.Config())
+
+    def plane(self, product: str, name: str = "IMAGE") -> tuple[npt.NDArray[Any], WCS | None]:
+        """One plane of ``visit_image``, ``difference`` or ``template`` with its coordinates."""
+        paths = {
+            "visit_image": self.space.visit_image(self.visit, self.number),
+            "difference": self.space.difference(self.visit, self.number),
+            "template": self.space.root / self._record.file,
+        }
+        return remember(self, f"{product}/{name}", lambda: io.read_plane(paths[product], name))
 
     @cached_property
     def raw(self) -> RawFrame:

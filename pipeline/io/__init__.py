@@ -9,6 +9,7 @@ from pipeline.io.files import atomic_path, open_fits
 from pipeline.io.products import (
     read_difference,
     read_exposure,
+    read_plane,
     write_difference,
     write_exposure,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "read_instcal",
     "read_objects",
     "read_parquet",
+    "read_plane",
     "read_raw",
     "read_refcat",
     "survey_raw",

@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from astropy.io import fits
+from astropy.wcs import WCS
 
 from pipeline import wcs as world
 from pipeline.errors import FileFormatError
@@ -44,7 +46,13 @@ from pipeline.io.files import atomic_path, open_fits
 from pipeline.io.hdus import Card, array_hdu, cards, compressed_hdu, primary_hdu, read_pixels
 from pipeline.quantise import grid_step, quantised, shared_step, to_grid
 
-__all__ = ["read_difference", "read_exposure", "write_difference", "write_exposure"]
+__all__ = [
+    "read_difference",
+    "read_exposure",
+    "read_plane",
+    "write_difference",
+    "write_exposure",
+]
 
 _NOT_FOR_DETECTION = bits(
     "BAD", "SAT", "CR", "EDGE", "NO_DATA", "UNMASKEDNAN", "BLEED", "EDGEBLEED", "UNLISTED",
@@ -299,6 +307,34 @@ def read_difference(path: str | Path) -> Difference:
             kernel=_kernel(hdus, path),
             metrics=_metrics(_hdu(hdus, "METRICS", path)),
         )
+
+
+def read_plane(path: str | Path, name: str = "IMAGE") -> tuple[npt.NDArray[Any], WCS | None]:
+    """Read one plane of a product, where the others are not wanted.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    name : str
+        ``IMAGE``, ``VARIANCE``, ``MASK``, ``BACKGROUND``, ``SCORE`` or ``NULL_VARIANCE``.
+
+    Returns
+    -------
+    pixels : ndarray, (ny, nx)
+        As in the `Exposure` or `Difference` that the file holds.
+    wcs : astropy.wcs.WCS, optional
+        Its sky coordinates.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is missing, damaged, no such product, or has no such plane.
+    """
+    with _open(path) as hdus:
+        hdu = _hdu(hdus, name, path)
+        wcs = world.from_header(_hdu(hdus, "IMAGE", path).header)
+        return (_mask(hdu) if name == "MASK" else read_pixels(hdu)), wcs
 
 
 @contextmanager

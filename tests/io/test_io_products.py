@@ -227,3 +227,15 @@ def test_unwritable_folder_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(FileFormatError, match="cannot be written"):
         io.write_exposure(tmp_path / "file" / "v.fits", _exposure())
+
+
+def test_one_plane_is_that_of_the_whole(tmp_path):
+    path = tmp_path / "v.fits"
+    io.write_exposure(path, _exposure())
+    whole = io.read_exposure(path)
+    for name, expected in (("IMAGE", whole.image), ("MASK", whole.mask)):
+        pixels, wcs = io.read_plane(path, name)
+        np.testing.assert_array_equal(pixels, expected)
+        np.testing.assert_allclose(wcs.wcs.crval, whole.wcs.wcs.crval)
+    with pytest.raises(FileFormatError, match="SCORE"):
+        io.read_plane(path, "SCORE")
