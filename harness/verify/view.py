@@ -58,8 +58,14 @@ class Artefacts:
     planes: Mapping[str, int]
 
     def has(self, *names: str) -> npt.NDArray[np.bool_]:
-        """Return a boolean image, true where any of the artefacts lies; unknown names are empty."""
-        value = sum(1 << self.planes[n] for n in names if n in self.planes)
+        """Return a boolean image, true where any of the artefacts lies.
+
+        Raises
+        ------
+        KeyError
+            If the map knows no such artefact: a misspelt one would find nothing to complain of.
+        """
+        value = sum(1 << self.planes[n] for n in names)
         return np.asarray((self.bits & self.bits.dtype.type(value)) != 0)
 
 

@@ -81,10 +81,10 @@ def artefacts(shape, **places):
 
 
 def test_masked_artefacts(blank):
-    box = (slice(0, 10), slice(0, 10))
+    box, nowhere = (slice(0, 10), slice(0, 10)), (slice(0, 0), slice(0, 0))
     mask = blank.mask.copy()
     mask[:5, :10] |= bits("CR")
-    view = view_of(blank.replace(mask=mask), artefacts=artefacts(blank.shape, CR=box))
+    view = view_of(blank.replace(mask=mask), artefacts=artefacts(blank.shape, CR=box, BLEED=nowhere))
 
     got = measure("masked_artefacts", view, artefacts=["CR"], planes=["CR"])
     none = measure("masked_artefacts", view, artefacts=["BLEED"], planes=["BLEED"])
@@ -93,6 +93,8 @@ def test_masked_artefacts(blank):
     assert (got.value, got.n) == (0.5, 100)
     assert none.n == 0
     assert lost.value == 0.0
+    with pytest.raises(KeyError, match="BLED"):  # a misspelt name must not pass for a clean image
+        measure("masked_artefacts", view, artefacts=["BLED"], planes=["BLEED"])
 
 
 def test_listed_defects(blank):
