@@ -84,7 +84,8 @@ def test_masked_artefacts(blank):
     box, nowhere = (slice(0, 10), slice(0, 10)), (slice(0, 0), slice(0, 0))
     mask = blank.mask.copy()
     mask[:5, :10] |= bits("CR")
-    view = view_of(blank.replace(mask=mask), artefacts=artefacts(blank.shape, CR=box, BLEED=nowhere))
+    true = artefacts(blank.shape, CR=box, BLEED=nowhere)
+    view = view_of(blank.replace(mask=mask), artefacts=true)
 
     got = measure("masked_artefacts", view, artefacts=["CR"], planes=["CR"])
     none = measure("masked_artefacts", view, artefacts=["BLEED"], planes=["BLEED"])
