@@ -43,7 +43,7 @@ def test_help_loads_nothing_heavy() -> None:
         (["init", "{tmp}/a", "--camera", "kodak"], "unknown camera"),
         (["run", "{tmp}"], "not a workspace"),
         (["status", "{tmp}"], "not a workspace"),
-        (["rerun", "{tmp}/x.fits"], "not a product"),
+        (["rerun", "{tmp}/x.fits"], "no such file; expected a product"),
         (["alerts", "check", "{tmp}/x.avro"], "x.avro"),
     ],
 )
