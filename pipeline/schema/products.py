@@ -83,8 +83,8 @@ psfChi2          | f32  |         | stat.fit.chi2               | 0070 | χ² pe
 psfSizeResidual  | f32  |         | stat.fit.residual           | 0070 | mean relative size residual at stars held out
 psfE1Residual    | f32  |         | stat.fit.residual           | 0070 | mean ellipticity residual at stars held out
 psfE2Residual    | f32  |         | stat.fit.residual           | 0070 | mean ellipticity residual at stars held out
-astrometryRmsRa  | f32  | mas     | stat.fit.residual;pos.eq.ra | 0030 | rms residual of the standards in right ascension
-astrometryRmsDec | f32  | mas     | stat.fit.residual;pos.eq.dec | 0030 | rms residual of the standards in declination
+astrometryRmsRa  | f32  | mas     | stat.fit.residual;pos.eq.ra | 0030 | rms residual of the standards in right ascension, weighted by their expected variances
+astrometryRmsDec | f32  | mas     | stat.fit.residual;pos.eq.dec | 0030 | rms residual of the standards in declination, weighted by their expected variances
 nAstrometryStars | i32  |         | meta.number                 | 0030 | standards used
 astrometryOrder  | i32  |         | stat.fit.param              | 0030 | degree of the correction to the header's solution
 skyBackground    | f32  | electron | instr.background           | 0327 | median background per pixel
