@@ -14,7 +14,6 @@ from harness.report.model import build
 from harness.report.sheets import contact_sheets
 from harness.report.simulation import simulation_page
 from harness.report.write import latest_report, next_folder, write_report
-from harness.verify.conditions import applies
 from harness.verify.context import Context
 from harness.verify.engine import CaseResult, judge_cases
 from harness.verify.kinds.command import Command
@@ -126,7 +125,7 @@ def judge_workspace(
 
 def _start_commands(context: Context, checks: Iterable[Check]) -> None:
     for check in checks:
-        if isinstance(check.subject, Command) and applies(context, check):
+        if isinstance(check.subject, Command) and check.applies(context):
             with suppress(NotRun):  # its measurement will say so
                 check.subject.start(context)
 

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from harness.verify.context import Context
-    from harness.verify.model import Check
 
-__all__ = ["CONDITIONS", "Condition", "applies"]
+__all__ = ["CONDITIONS", "Condition"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +91,3 @@ CONDITIONS: dict[str, Condition] = {
     "scheduler": Condition(_scheduler, "there is no batch scheduler here"),
 }
 """Every condition by the word used in case files."""
-
-
-def applies(context: Context, check: Check) -> bool:
-    """Whether all conditions of a check hold."""
-    return all(CONDITIONS[word].holds(context) for word in check.when)

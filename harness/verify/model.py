@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from datetime import date
 from functools import lru_cache
-from typing import Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator, model_validator
 
 from harness.verify.bounds import Bound
 from harness.verify.conditions import CONDITIONS
 from harness.verify.kinds import Kind, load_kinds
+
+if TYPE_CHECKING:
+    from harness.verify.context import Context
 
 __all__ = [
     "Case",
@@ -158,6 +161,10 @@ class Check(_Model):
             if word not in CONDITIONS:
                 raise ValueError(f"unknown condition {word!r}; known: {', '.join(CONDITIONS)}")
         return value
+
+    def applies(self, context: Context) -> bool:
+        """Whether all its conditions hold."""
+        return all(CONDITIONS[word].holds(context) for word in self.when)
 
     @property
     def subject(self) -> Kind:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.processes import new_pool
-from harness.verify.conditions import applies
 from harness.verify.measurement import Measurement
 from harness.verify.metrics import Metric, Reduction, Sample, load_metrics
 from harness.verify.view import TemplateRecord, View
@@ -61,7 +60,7 @@ def requests_of(context: Context, checks: Iterable[Any]) -> set[Request]:
     """Collect what checks that apply will ask for, so that every image is read once."""
     asked: set[Request] = set()
     for check in checks:
-        if applies(context, check):
+        if check.applies(context):
             if check.subject.name == "image":
                 asked.add(Request.of(check.subject.metric, check.subject.args))
             elif check.subject.name == "curve":
