@@ -11,7 +11,6 @@ import importlib.util
 import json
 import os
 import sys
-import time
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -19,6 +18,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import numpy as np
 
+from bench.timing import cpu
 from pipeline import calibrate
 from pipeline.calibrate.astrometry import fit_astrometry, image_centre
 from pipeline.calibrate.kaiser import resample
@@ -58,17 +58,6 @@ def emit(name, value, unit, bound, population, *, goal=None, low=None):
     row = {"name": name, "stage": "calibrate", "value": value, "unit": unit, "bound": shown}
     row |= {"goal": goal, "holds": bool(least <= value <= bound), "population": int(population)}
     print(json.dumps(row), flush=True)
-
-
-def cpu(function, repeats=5):
-    """CPU seconds of the best of some calls in a warm process."""
-    function()
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        function()
-        times.append(time.process_time() - start)
-    return min(times)
 
 
 # --- point spread function -------------------------------------------------------------------

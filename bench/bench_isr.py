@@ -25,6 +25,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation
 
 import sims
+from bench.timing import cpu
 from pipeline import calibrate, io, isr
 from pipeline.calibrate import background, cosmicray
 from pipeline.camera import Camera
@@ -46,17 +47,6 @@ def emit(name, value, unit, bound, population, *, goal=None, least=False, stage=
     print(
         json.dumps(row | {"goal": goal, "holds": holds, "population": int(population)}), flush=True
     )
-
-
-def cpu(function, repeats=5):
-    """CPU seconds of the best of some calls in a warm process."""
-    function()
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        function()
-        times.append(time.process_time() - start)
-    return min(times)
 
 
 def pixels(path, name):

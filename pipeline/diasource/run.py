@@ -14,6 +14,7 @@ from pipeline.diasource.config import Config
 from pipeline.diasource.detect import Footprints, find_peaks, flood
 from pipeline.diasource.dipoles import find_partners, fit_pairs, weaker_lobes
 from pipeline.diasource.features import feature_table
+from pipeline.diasource.fits import Fits
 from pipeline.diasource.flags import square_sides
 from pipeline.diasource.lines import find_glints, find_streaks
 from pipeline.diasource.measure import (
@@ -40,7 +41,7 @@ from pipeline.diasource.select import Peaks, judge
 from pipeline.diasource.sky import Frame
 from pipeline.errors import MeasurementError
 from pipeline.exposure import Difference, Exposure, FloatArray, Image, Mask, bits
-from pipeline.psfphot import SplinePsf, fwhm
+from pipeline.psfphot import ForcedFlux, SplinePsf, fwhm
 from pipeline.schema import DIA_SOURCE
 
 __all__ = ["VERSION", "Result", "run"]
@@ -178,27 +179,11 @@ def _measure(
     )  # fmt: skip
     psf = SplinePsf.of(exposure.psf)
     width = float(fwhm(exposure.psf.at(exposure.shape[1] / 2, exposure.shape[0] / 2)))
-    points, apart, forced = start_points(
-        planes,
-        psf,
-        targets.at,
-        np.flatnonzero(targets.parent >= 0),
-        targets.is_sky,
-        width,
-        config,
-    )
+    points, apart, forced = _start(planes, psf, targets, width, config)
     keep = targets.distinct(points.theta[:, 1:], peaks, config.distinct * width)
     if not keep.all():
         targets = targets.take(keep)
-        points, apart, forced = start_points(
-            planes,
-            psf,
-            targets.at,
-            np.flatnonzero(targets.parent >= 0),
-            targets.is_sky,
-            width,
-            config,
-        )
+        points, apart, forced = _start(planes, psf, targets, width, config)
     keep = targets.usable(points.good, peaks, config)
     targets, points, forced = targets.take(keep), points.take(keep), forced.take(keep)
     partner = find_partners(targets, peaks, width, config)
@@ -222,6 +207,14 @@ def _measure(
     del columns["trailGain"]
     columns["reliability"] = model().predict(features)
     return columns, targets, features
+
+
+def _start(
+    planes: Planes, psf: SplinePsf, targets: Targets, width: float, config: Config
+) -> tuple[Fits, Planes, ForcedFlux]:
+    """Fit point sources at the targets; those split from a blend around each other."""
+    children = np.flatnonzero(targets.parent >= 0)
+    return start_points(planes, psf, targets.at, children, targets.is_sky, width, config)
 
 
 def _satellites(

@@ -47,12 +47,10 @@ class Copy:
     ) -> Copy:
         """Link every file of a workspace into a new folder; what is edited in place is copied."""
         for folder, _, names in os.walk(origin.root):
-            if (
-                Path(folder).name == "reports"
-                or "reports" in Path(folder).relative_to(origin.root).parts
-            ):
+            inner = Path(folder).relative_to(origin.root)
+            if "reports" in inner.parts:
                 continue
-            target = root / Path(folder).relative_to(origin.root)
+            target = root / inner
             target.mkdir(parents=True, exist_ok=True)
             for name in names:
                 _place(Path(folder) / name, target / name)
