@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import signal
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 
+from harness.memory import keep_memory
+
 __all__ = ["new_pool", "server"]
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 _PRELOAD = ["harness.execute.work", "harness.verify.metrics"]
 
 
@@ -50,17 +49,9 @@ def server() -> ForkServerContext:
 
 
 def _initialise() -> None:
-    _keep_memory()
+    keep_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
-
-
-def _keep_memory() -> None:
-    """Let glibc reuse the memory of large arrays: a fifth of the time went into new pages."""
-    with suppress(OSError, AttributeError):
-        library = ctypes.CDLL("libc.so.6")
-        library.mallopt(_MMAP_THRESHOLD, 1 << 30)
-        library.mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def _follow(parent: int) -> None:
