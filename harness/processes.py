@@ -6,10 +6,10 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
 
 from harness.memory import keep_memory
 
@@ -51,11 +51,15 @@ def server() -> ForkServerContext:
 def _initialise() -> None:
     keep_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
+    coordinator = multiprocessing.parent_process()
+    if coordinator is not None:
+        threading.Thread(target=_follow, args=(coordinator,), daemon=True).start()
 
 
-def _follow(parent: int) -> None:
-    """End with the coordinator: the server that forked us ends when the coordinator does."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
+def _follow(coordinator: BaseProcess) -> None:
+    """End with the coordinator.
+
+    The server that forked us cannot tell: it ends after its last worker does.
+    """
+    coordinator.join()
     os._exit(1)
