@@ -29,6 +29,7 @@ from pipeline.subtract.pixels import below, finish, residual
 from pipeline.subtract.planes import UNUSABLE, Layer, prepare
 from pipeline.subtract.saturated import restore
 from pipeline.subtract.score import score
+from pipeline.subtract.sky import noise_excess, structure
 from pipeline.subtract.stamps import Stamps, find, from_psfs
 from pipeline.subtract.wings import bright_stars, remove_wings
 
@@ -156,16 +157,25 @@ def _difference(
     filters = _filters(planes, layers, kernel, config)
     psf = filters.psf(science.psf, kernel)
     image, null_variance, variance = planes.whiten(filters, layers, mask, kernel, config)
-    significance = score(image, null_variance, planes.usable, psf, config.tile)
     blank = planes.blank(layers["template"])
+    background = structure(image, null_variance, blank)
+    if background is not None:
+        image -= background
+    significance = score(image, null_variance, planes.usable, psf, config.tile)
+    excess = noise_excess(significance, variance, null_variance, blank, psf)
+    if excess > 1.0:
+        significance /= np.float32(excess)
+        null_variance *= np.float32(excess**2)
     metrics = measure(image, variance, significance, mask, blank, fit)
+    metrics["scoreExcess"] = excess
+    metrics["backgroundRms"] = 0.0 if background is None else float(background.std())
     significance[(mask & bits("NO_DATA")) != 0] = np.nan
     exposure = science.replace(
         image=image,
         variance=variance,
         mask=mask,
         psf=psf,
-        background=None,
+        background=background,
         noise_correlation=None,
         provenance={},
     )
