@@ -20,16 +20,17 @@ _CELL = 64
 _LEAST = 400
 """Pixels of a cell that say something."""
 
+_FEW = 8
 _SIGNIFICANT = 4.0
 _BEAM = 25.0
 """Pixels that share one independent value of the score."""
 
 
 def structure(image: Image, variance: Image, blank: npt.NDArray[np.uint8]) -> Image | None:
-    """Background that varies from cell to cell by more than the noise of its means.
+    """Background that varies from cell to cell, or from row to row, by more than noise.
 
-    Means of cells are shrunk towards zero by the share that noise has in their scatter, so that
-    no more is taken off than is there.
+    Means of cells, then of rows, are shrunk towards zero by the share that noise has in their
+    scatter, so that no more is taken off than is there.
 
     Parameters
     ----------
@@ -43,10 +44,25 @@ def structure(image: Image, variance: Image, blank: npt.NDArray[np.uint8]) -> Im
     ndarray, (ny, nx), optional
         The background; None if the means scatter no more than they should.
     """
-    tiles = [max(1, round(size / _CELL)) for size in image.shape]
+    ny, nx = image.shape
+    cells = (max(1, round(ny / _CELL)), max(1, round(nx / _CELL)))
+    background = None
+    for tiles in (cells, (ny, 1)):
+        left = image if background is None else image - background
+        found = _means(left, variance, blank, tiles)
+        if found is not None:
+            background = found if background is None else background + found
+    return background
+
+
+def _means(
+    image: Image, variance: Image, blank: npt.NDArray[np.uint8], tiles: tuple[int, int]
+) -> Image | None:
+    """Shrunken means of tiles as a smooth image; None if they are what noise makes of nothing."""
+    least = min(_LEAST, image.size // (2 * tiles[0] * tiles[1]))
     count, total = np.moveaxis(region_sums(image, variance, blank, *tiles)[..., :2], -1, 0)
-    known = count >= _LEAST
-    if np.count_nonzero(known) < 4:
+    known = count >= least
+    if np.count_nonzero(known) < _FEW:
         return None
     pulls = total[known] / np.sqrt(count[known])
     excess = robust_std(pulls - np.median(pulls)) ** 2 - 1.0
