@@ -7,14 +7,17 @@ its normalisation has to know of it.  Neither changes a difference whose noise i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
+from scipy import fft
 
 from pipeline.exposure import FloatArray, GridPsf, Image
 from pipeline.subtract.metrics import robust_std
 from pipeline.subtract.pixels import region_sums
 
-__all__ = ["noise_excess", "structure"]
+__all__ = ["Colour", "colour", "dark_sky", "looks_wide", "noise_excess", "structure"]
 
 _CELL = 64
 _LEAST = 400
@@ -24,6 +27,37 @@ _FEW = 8
 _SIGNIFICANT = 4.0
 _BEAM = 25.0
 """Pixels that share one independent value of the score."""
+
+_CALM = 1.04
+_CLIP = 4.0
+_REACH = 30
+"""Largest lag looked at."""
+
+_WIDTHS = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Colour:
+    """Correlated noise beyond that of the model.
+
+    Attributes
+    ----------
+    share : float
+        Its variance over that of the white noise.
+    width : float, pixel
+        Its autocovariance falls as a Gaussian of this width.
+    """
+
+    share: float
+    width: float
+
+    def power(self, size: tuple[int, int]) -> FloatArray:
+        """Power over that of the white noise on the half plane of a real transform."""
+        ky, kx = fft.fftfreq(size[0])[:, None], fft.rfftfreq(size[1])[None, :]
+        k2 = (2 * np.pi) ** 2 * (kx**2 + ky**2)
+        return np.asarray(
+            self.share * 2 * np.pi * self.width**2 * np.exp(-0.5 * k2 * self.width**2)
+        )
 
 
 def structure(image: Image, variance: Image, blank: npt.NDArray[np.uint8]) -> Image | None:
@@ -87,46 +121,57 @@ def _bilinear(size: int, nodes: int) -> Image:
     return out
 
 
-def noise_excess(
-    score: Image,
-    variance: Image,
-    null_variance: Image,
-    blank: npt.NDArray[np.uint8],
-    psf: GridPsf,
-) -> float:
+def noise_excess(score: Image, dark: npt.NDArray[np.bool_]) -> float:
     """Factor by which a score scatters more than its noise model says, one if it does not.
 
     Parameters
     ----------
     score : ndarray, (ny, nx)
         The matched filter's signal to noise.
-    variance, null_variance : ndarray, (ny, nx)
-        Variance of the difference, sources included and not.
-    blank : ndarray of uint8, (ny, nx)
-        Non-zero where there is nothing but noise.
-    psf : GridPsf
-        PSF of the difference.
+    dark : ndarray of bool, (ny, nx)
+        Pixels with nothing but noise, see `dark_sky`.
 
     Returns
     -------
     float
         The factor, at least one.
     """
-    quiet = blank > 0
-    number = int(np.count_nonzero(quiet))
-    if number < 10 * _BEAM:
-        return 1.0
-    limit = 1.0 + _SIGNIFICANT * 1.17 * np.sqrt(_BEAM / number)
-    if robust_std(score[::3, ::3][quiet[::3, ::3]]) < limit:
-        return 1.0
-    # Photons of sources nearby are noise that the score does not count, and no reason to rescale.
-    expected = _expected(variance, null_variance, psf)
-    factor = robust_std((score / expected)[::3, ::3][quiet[::3, ::3]])
-    return factor if factor >= limit else 1.0
+    values = score[dark]
+    return robust_std(values) if _too_wide(values, 1) else 1.0
 
 
-def _expected(variance: Image, null_variance: Image, psf: GridPsf) -> FloatArray:
-    """Scatter of the score that its definition allows, with the PSF of the middle."""
+def looks_wide(score: Image, blank: npt.NDArray[np.uint8]) -> bool:
+    """Whether a score scatters by more than one; a quick look, for most differences do not."""
+    return _too_wide(score[::3, ::3][blank[::3, ::3] > 0], 9)
+
+
+def _too_wide(values: npt.NDArray[np.floating], each: int) -> bool:
+    """Whether values of a score, one of `each` pixels, scatter significantly more than by one."""
+    number = max(values.size * each / _BEAM, 1.0)
+    return number > _FEW and robust_std(values) > 1.0 + _SIGNIFICANT * 1.17 / np.sqrt(number)
+
+
+def dark_sky(
+    variance: Image, null_variance: Image, blank: npt.NDArray[np.uint8], psf: GridPsf
+) -> npt.NDArray[np.bool_]:
+    """Blank pixels whose score hardly knows the photons of sources nearby.
+
+    They are noise that the score does not count: none of the model's business here.
+
+    Parameters
+    ----------
+    variance, null_variance : ndarray, (ny, nx)
+        Variance of the difference, sources included and not.
+    blank : ndarray of uint8, (ny, nx)
+        Non-zero where there is nothing but noise.
+    psf : GridPsf
+        PSF of the difference; that of the middle is used.
+
+    Returns
+    -------
+    ndarray of bool, (ny, nx)
+        The pixels.
+    """
     from scipy.signal import fftconvolve
 
     stamp = psf.cube[len(psf.y) // 2, len(psf.x) // 2, ::-1, ::-1] ** 2
@@ -134,5 +179,51 @@ def _expected(variance: Image, null_variance: Image, psf: GridPsf) -> FloatArray
     weight = np.where(known, 1.0 / np.where(known, null_variance, 1.0), 0.0)
     with_sources = np.where(known, variance, 0.0) * weight**2
     sums = [fftconvolve(plane, stamp, mode="same") for plane in (with_sources, weight)]
-    floor = 1e-3 * float(np.median(sums[1][known])) if known.any() else 1.0
-    return np.sqrt(np.maximum(sums[0], floor) / np.maximum(sums[1], floor))
+    quiet = (blank > 0) & (sums[1] > 0.1 * np.median(sums[1]))
+    expected = sums[0] / np.maximum(sums[1], 1e-30)
+    if quiet.any():
+        quiet &= expected < _CALM * np.percentile(expected[quiet], 25)
+    return quiet
+
+
+def colour(image: Image, variance: Image, dark: npt.NDArray[np.bool_]) -> Colour | None:
+    """Noise that neighbours share beyond what the images explain: fringes, flat fields, drifts.
+
+    Its autocovariance is described by a Gaussian of the lag, fitted to the rings of that of the
+    whitened difference.
+
+    Parameters
+    ----------
+    image, variance : ndarray, (ny, nx)
+        Whitened difference and the variance of its source-free model.
+    dark : ndarray of bool, (ny, nx)
+        Pixels with nothing but noise, see `dark_sky`.
+
+    Returns
+    -------
+    Colour, optional
+        The noise; None if there is none.
+    """
+    pulls = np.where(dark, image / np.sqrt(variance), np.float32(0.0))
+    use = dark & (np.abs(pulls) < _CLIP)
+    if np.count_nonzero(use) < _LEAST:
+        return None
+    pulls = np.where(use, pulls - np.mean(pulls[use]), np.float32(0.0))
+    size = [fft.next_fast_len(n + _REACH, real=True) for n in image.shape]
+    sums, counts = (
+        fft.irfft2(np.abs(fft.rfft2(plane.astype(np.float32), size)) ** 2, size)
+        for plane in (pulls, use)
+    )
+    lags = np.arange(-_REACH, _REACH + 1)
+    rho = sums[lags[:, None], lags] / sums[0, 0] * counts[0, 0] / counts[lags[:, None], lags]
+    radius = np.hypot(lags[:, None], lags)
+    ring = (radius > 0) & (radius <= _REACH) & (lags[:, None] != 0)
+    best = min((_fit_ring(rho[ring], radius[ring], width) for width in _WIDTHS), key=lambda f: f[0])
+    return Colour(best[1], best[2]) if best[1] > 0 else None
+
+
+def _fit_ring(rho: FloatArray, radius: FloatArray, width: float) -> tuple[float, float, float]:
+    """Fit a Gaussian of one width and a constant: sum of squares, height, width."""
+    design = np.stack([np.exp(-0.5 * (radius / width) ** 2), np.ones_like(radius)], axis=1)
+    solution, *_ = np.linalg.lstsq(design, rho, rcond=None)
+    return float(np.sum((rho - design @ solution) ** 2)), float(solution[0]), width

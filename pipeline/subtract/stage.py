@@ -29,7 +29,14 @@ from pipeline.subtract.pixels import below, finish, residual
 from pipeline.subtract.planes import UNUSABLE, Layer, prepare
 from pipeline.subtract.saturated import restore
 from pipeline.subtract.score import score
-from pipeline.subtract.sky import noise_excess, structure
+from pipeline.subtract.sky import (
+    Colour,
+    colour,
+    dark_sky,
+    looks_wide,
+    noise_excess,
+    structure,
+)
 from pipeline.subtract.stamps import Stamps, find, from_psfs
 from pipeline.subtract.wings import bright_stars, remove_wings
 
@@ -138,6 +145,7 @@ def _difference(
     layers: dict[str, Layer],
     fit: Fit,
     config: Config,
+    excess: Colour | None = None,
 ) -> Difference:
     kernel = fit.kernel
     masks = {
@@ -154,20 +162,29 @@ def _difference(
     half = kernel.basis.shape[-1] // 2
     stars = bright_stars(layers["science"], layers["template"], saturated)
     remove_wings(planes.residual, planes.usable, *stars, half)
-    filters = _filters(planes, layers, kernel, config)
+    filters = _filters(planes, layers, kernel, config, excess)
     psf = filters.psf(science.psf, kernel)
+    if excess is not None:
+        filters, psf = filters.scaled(psf)
     image, null_variance, variance = planes.whiten(filters, layers, mask, kernel, config)
     blank = planes.blank(layers["template"])
     background = structure(image, null_variance, blank)
     if background is not None:
         image -= background
     significance = score(image, null_variance, planes.usable, psf, config.tile)
-    excess = noise_excess(significance, variance, null_variance, blank, psf)
-    if excess > 1.0:
-        significance /= np.float32(excess)
-        null_variance *= np.float32(excess**2)
+    width = 1.0
+    if config.decorrelate and looks_wide(significance, blank):
+        dark = dark_sky(variance, null_variance, blank, psf)
+        found = colour(image, null_variance, dark) if excess is None else None
+        if found is not None:
+            return _difference(science, template, layers, fit, config, found)
+        width = noise_excess(significance, dark)
+    significance /= np.float32(width)
+    null_variance *= np.float32(width**2)
     metrics = measure(image, variance, significance, mask, blank, fit)
-    metrics["scoreExcess"] = excess
+    metrics["scoreExcess"] = width
+    metrics["excessNoise"] = 0.0 if excess is None else excess.share
+    metrics["excessWidth"] = float("nan") if excess is None else excess.width
     metrics["backgroundRms"] = 0.0 if background is None else float(background.std())
     significance[(mask & bits("NO_DATA")) != 0] = np.nan
     exposure = science.replace(
@@ -183,7 +200,11 @@ def _difference(
 
 
 def _filters(
-    planes: _Planes, layers: dict[str, Layer], kernel: MatchingKernel, config: Config
+    planes: _Planes,
+    layers: dict[str, Layer],
+    kernel: MatchingKernel,
+    config: Config,
+    excess: Colour | None,
 ) -> Filters:
     """Design the decorrelation with what is known of the noise."""
     powers = {name: layer.noise**2 for name, layer in layers.items()}
@@ -192,7 +213,7 @@ def _filters(
     if config.measure_correlation and unknown:
         blank = planes.blank(layers["template"])
         known |= measured_correlation(planes.residual, blank, kernel, powers, unknown)
-    return design(kernel, powers, known, config.tile, whiten=config.decorrelate)
+    return design(kernel, powers, known, config.tile, whiten=config.decorrelate, excess=excess)
 
 
 def _with_holes(mask: Mask, layer: Layer) -> Mask:
