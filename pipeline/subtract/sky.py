@@ -13,11 +13,20 @@ import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
+from pipeline.compiled import compiled
 from pipeline.exposure import FloatArray, GridPsf, Image
 from pipeline.subtract.metrics import robust_std
 from pipeline.subtract.pixels import region_sums
 
-__all__ = ["Colour", "colour", "dark_sky", "looks_wide", "noise_excess", "structure"]
+__all__ = [
+    "Colour",
+    "colour",
+    "dark_sky",
+    "looks_wide",
+    "noise_excess",
+    "structure",
+    "without_changes",
+]
 
 _CELL = 64
 _LEAST = 400
@@ -30,6 +39,7 @@ _BEAM = 25.0
 
 _CALM = 1.04
 _CLIP = 4.0
+_CHANGED, _HALO = 6.0, 10
 _REACH = 30
 """Largest lag looked at."""
 
@@ -58,6 +68,38 @@ class Colour:
         return np.asarray(
             self.share * 2 * np.pi * self.width**2 * np.exp(-0.5 * k2 * self.width**2)
         )
+
+
+def without_changes(score: Image, blank: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Blank pixels without the surroundings of what has changed, light that is no background.
+
+    Parameters
+    ----------
+    score : ndarray, (ny, nx)
+        The matched filter's signal to noise, or something like it.
+    blank : ndarray of uint8, (ny, nx)
+        Non-zero where the template shows nothing.
+
+    Returns
+    -------
+    ndarray of uint8, (ny, nx)
+        The same without boxes round scores that stand out of the others.
+    """
+    values = score[::3, ::3][blank[::3, ::3] > 0]
+    return _hidden(blank, score, np.float32(_CHANGED * robust_std(values)), _HALO)
+
+
+@compiled
+def _hidden(
+    blank: npt.NDArray[np.uint8], score: Image, limit: np.float32, half: int
+) -> npt.NDArray[np.uint8]:
+    out = blank.copy()
+    ny, nx = score.shape
+    for y in range(ny):
+        for x in range(nx):
+            if abs(score[y, x]) > limit and blank[y, x]:
+                out[max(0, y - half) : y + half + 1, max(0, x - half) : x + half + 1] = 0
+    return out
 
 
 def structure(image: Image, variance: Image, blank: npt.NDArray[np.uint8]) -> Image | None:

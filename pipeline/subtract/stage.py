@@ -36,6 +36,7 @@ from pipeline.subtract.sky import (
     looks_wide,
     noise_excess,
     structure,
+    without_changes,
 )
 from pipeline.subtract.stamps import Stamps, find, from_psfs
 from pipeline.subtract.wings import bright_stars, remove_wings
@@ -168,10 +169,12 @@ def _difference(
         filters, psf = filters.scaled(psf)
     image, null_variance, variance = planes.whiten(filters, layers, mask, kernel, config)
     blank = planes.blank(layers["template"])
-    background = structure(image, null_variance, blank)
+    significance = score(image, null_variance, planes.usable, psf, config.tile)
+    steady = without_changes(significance, blank)
+    background = structure(image, null_variance, steady)
     if background is not None:
         image -= background
-    significance = score(image, null_variance, planes.usable, psf, config.tile)
+        significance = score(image, null_variance, planes.usable, psf, config.tile)
     width = 1.0
     if config.decorrelate and looks_wide(significance, blank):
         dark = dark_sky(variance, null_variance, blank, psf)
