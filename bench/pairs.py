@@ -8,18 +8,20 @@ makes their noise correlated.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from astropy.wcs import WCS
 
 from pipeline import template
-from pipeline.exposure import Exposure, GridPsf, VisitInfo, bits
+from pipeline.exposure import Exposure, GridPsf, VisitInfo, bits, polynomial_terms
 
 PIXEL = 0.263 / 3600
 SHARES, WIDTHS = (0.62, 0.30, 0.08), (0.85, 1.45, 3.2)
-HALF, SATURATION, GAIN = 20, 45_000.0, 4.0
+HALF, SATURATION, GAIN, SKY = 20, 45_000.0, 4.0, 300.0
+RATIO = 1 / 1.3
+"""Flux in the science image over flux in the template."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +114,14 @@ def draw(sky: Sky, seeing: Seeing, shape: tuple[int, int], wcs: WCS, base: WCS) 
 
 @dataclass
 class Pair:
+    """Two exposures, their scenes without noise (less the transients), and what is in them."""
+
     science: Exposure
     template: Exposure
     static: Any
+    scene: Any
+    stars: Sky
     truth: Sky
-    notes: dict[str, float] = field(default_factory=dict)
 
 
 def _wcs(shape: tuple[int, int], shift: Any = (0.0, 0.0), degrees: float = 0.0) -> WCS:
@@ -150,10 +155,14 @@ def make_pair(
     shape: tuple[int, int] = (4096, 2048),
     *,
     coadd: bool = True,
+    misreg: float = 0.0,
     template_sigma: float = 1.55,
     science_sigma: float = 1.78,
 ) -> Pair:
-    """Simulate a pair; source counts follow the area, 400 transients on 8 Mpixel."""
+    """Simulate a pair; source counts follow the area, 400 transients on 8 Mpixel.
+
+    With `misreg` the template's sources lie elsewhere by so many pixels rms, a smooth field.
+    """
     rng = np.random.default_rng(seed)
     area = shape[0] * shape[1] / 2**23
     sky = Sky.random(rng, shape, round(2500 * area), round(3000 * area))
@@ -169,10 +178,11 @@ def make_pair(
         10 ** rng.uniform(2.1, 3.6, n), np.zeros((n, 3)),
     )  # fmt: skip
     changed = draw(new, seeing, shape, base, base)
-    science = _observe(rng, static + changed, 300.0, 1, base, seeing)
+    science = _observe(rng, static + changed, SKY, 1, base, seeing)
     places = zip(2 * new.x / shape[1] - 1, 2 * new.y / shape[0] - 1, strict=True)
     new.flux = new.flux * np.array([seeing.encircled(u, v) for u, v in places])
-    visits = []
+    moved = _displaced(np.random.default_rng([seed, 1]), sky, shape, misreg)
+    visits, scenes = [], []
     for k in range(4 if coadd else 1):
         shift = rng.uniform(-12, 12, 2) if coadd else (0.0, 0.0)
         own = Seeing(
@@ -181,7 +191,18 @@ def make_pair(
             (0.01, 0.01, 0.01, -0.01),
         )
         wcs = _wcs(shape, shift, 0.02 * k * coadd)
-        scene = 1.3 * draw(sky, own, shape, wcs, base)
-        visits.append(_observe(rng, scene, 300.0 if coadd else 100.0, 100 + k, wcs, own))
-    deep = template.run(visits, base, shape).template if coadd else visits[0]
-    return Pair(science, deep, static, new)
+        scenes.append(draw(moved, own, shape, wcs, base) / RATIO)
+        visits.append(_observe(rng, scenes[k], SKY if coadd else SKY / 3, 100 + k, wcs, own))
+    if not coadd:
+        return Pair(science, visits[0], static, scenes[0], sky, new)
+    quiet = [v.replace(image=s.astype(np.float32)) for v, s in zip(visits, scenes, strict=True)]
+    deep, still = (template.run(each, base, shape).template for each in (visits, quiet))
+    return Pair(science, deep, static, still.image, sky, new)
+
+
+def _displaced(rng: Any, sky: Sky, size: tuple[int, int], rms: float) -> Sky:
+    """Shift sources by quadratic functions of their position."""
+    terms = polynomial_terms(sky.x, sky.y, size, 2)
+    shifts = terms @ rng.normal(size=(6, 2))
+    shifts *= rms / np.sqrt((shifts**2).sum(1).mean())
+    return replace(sky, x=sky.x + shifts[:, 0], y=sky.y + shifts[:, 1])

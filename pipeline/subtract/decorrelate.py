@@ -12,7 +12,7 @@ filter over the image are ours.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from pipeline.exposure import FloatArray, GridPsf, Image, MatchingKernel, Psf
 from pipeline.subtract.convolve import fft_size, inner, tiles, transform
 from pipeline.subtract.pixels import cut
 from pipeline.subtract.separable import Separable, correlate
+from pipeline.subtract.sky import Colour
 
 __all__ = ["Filters", "apply", "design"]
 
@@ -70,6 +71,20 @@ class Filters:
         cube = _centred(fft.irfft2(spectra, size), side // 2)
         return GridPsf(cube.reshape(len(self.y), len(self.x), *cube.shape[1:]), self.x, self.y)
 
+    def scaled(self, psf: GridPsf) -> tuple[Filters, GridPsf]:
+        """Give the PSF unit flux again after correlated noise has been suppressed."""
+        k = np.arange(psf.side) - psf.side // 2
+        inside = np.hypot(k[:, None], k) <= psf.FLUX_RADIUS
+        flux = psf.cube[..., inside].sum(-1)
+        one = flux.reshape(-1, 1, 1)
+        filters = replace(
+            self,
+            psi=self.psi / one,
+            spread=self.spread / one**2,
+            target=self.target / flux.ravel() ** 2,
+        )
+        return filters, replace(psf, cube=psf.cube / flux[..., None, None])
+
 
 def design(
     kernel: MatchingKernel,
@@ -78,6 +93,7 @@ def design(
     core: int,
     *,
     whiten: bool = True,
+    excess: Colour | None = None,
 ) -> Filters:
     """Design the filters of every tile.
 
@@ -94,6 +110,8 @@ def design(
         Size of the tiles.
     whiten : bool
         False leaves the noise as it is, ψ = δ.
+    excess : Colour, optional
+        Noise beyond that of the two images, to be whitened as well; ψ̂(0) = 1 without it.
 
     Returns
     -------
@@ -117,6 +135,11 @@ def design(
     total = noise[target] + noise[source] * response
     level = total[:, :1, :1]
     psi = np.sqrt(level / np.maximum(total, _FLOOR * level)) if whiten else np.ones_like(total)
+    added = np.ones((len(x), 1, 1))
+    if excess is not None and whiten:
+        lifted = 1.0 + excess.power(size)
+        added = (_mean(psi**2 * total, size) / _mean(psi**2 * total / lifted, size))[:, None, None]
+        psi = psi / np.sqrt(lifted)
     middle = _GRID // 2 - 1
     matched = _centred(fft.irfft2(psi * _transform(kernels, size), size), middle)
     share = _mean(psi**2 * noise[source] * response, size)
@@ -124,10 +147,11 @@ def design(
         :, middle - _HALF : middle + _HALF + 1, middle - _HALF : middle + _HALF + 1
     ]
     spread *= (share / _lookup(powers[source], x, y, shape) / spread.sum((1, 2)))[:, None, None]
+    target_share = _mean(psi**2 * noise[target], size) / _lookup(powers[target], x, y, shape)
     return Filters(
         psi=_centred(fft.irfft2(psi, size), _HALF),
-        spread=spread,
-        target=_mean(psi**2 * noise[target], size) / _lookup(powers[target], x, y, shape),
+        spread=spread * added,
+        target=target_share * added[:, 0, 0],
         x=np.unique(x),
         y=np.unique(y),
     )

@@ -30,6 +30,15 @@ from pipeline.subtract.pixels import below, finish, residual
 from pipeline.subtract.planes import UNUSABLE, Layer, prepare
 from pipeline.subtract.saturated import restore
 from pipeline.subtract.score import score
+from pipeline.subtract.sky import (
+    Colour,
+    colour,
+    dark_sky,
+    looks_wide,
+    noise_excess,
+    structure,
+    without_changes,
+)
 from pipeline.subtract.stamps import Stamps, find, from_psfs
 from pipeline.subtract.wings import bright_stars, remove_wings
 
@@ -78,7 +87,7 @@ def run(science: Exposure, template: Exposure, config: Config | None = None) -> 
         )
     if science.psf is None:
         raise SubtractionError("the science exposure has no PSF, so the difference can have none")
-    layers = {"science": prepare(science, "science"), "template": prepare(template, "template")}
+    layers = _prepared(science, template)
     _check_overlap(layers)
     try:
         stamps, config = _stamps(layers, config)
@@ -95,6 +104,10 @@ def run(science: Exposure, template: Exposure, config: Config | None = None) -> 
         typical = None if correlation is None else correlation.mean((0, 1))
         fit = fit_kernel(stamps, convolved, science.shape, config, typical)
     return _difference(science, template, layers, fit, config)
+
+
+def _prepared(science: Exposure, template: Exposure) -> dict[str, Layer]:
+    return {"science": prepare(science, "science"), "template": prepare(template, "template")}
 
 
 def _check_overlap(layers: dict[str, Layer]) -> None:
@@ -138,6 +151,7 @@ def _difference(
     layers: dict[str, Layer],
     fit: Fit,
     config: Config,
+    excess: Colour | None = None,
 ) -> Difference:
     kernel = fit.kernel
     masks = {
@@ -150,18 +164,38 @@ def _difference(
     planes = _matched(science, template, layers, kernel, usable, config)
     blank = _blank(layers["template"], usable)
     layers.update({name: layer.without_pixels() for name, layer in layers.items()})
-    filters = _filters(planes, layers, blank, kernel, config)
+    filters = _filters(planes, layers, blank, kernel, config, excess)
     psf = filters.psf(science.psf, kernel)
+    if excess is not None:
+        filters, psf = filters.scaled(psf)
     image, null_variance, variance = planes.whiten(filters, layers, mask, kernel, config)
     significance = score(image, null_variance, planes.usable, psf, config.tile)
+    background = structure(image, null_variance, without_changes(significance, blank))
+    if background is not None:
+        image -= background
+        significance = score(image, null_variance, planes.usable, psf, config.tile)
+    width = 1.0
+    if config.decorrelate and looks_wide(significance, blank):
+        dark = dark_sky(variance, null_variance, blank, psf)
+        found = colour(image, null_variance, dark) if excess is None else None
+        if found is not None:
+            layers.update(_prepared(science, template))
+            return _difference(science, template, layers, fit, config, found)
+        width = noise_excess(significance, dark)
+    significance /= np.float32(width)
+    null_variance *= np.float32(width**2)
     metrics = measure(image, variance, significance, mask, blank, fit)
+    metrics["scoreExcess"] = width
+    metrics["excessNoise"] = 0.0 if excess is None else excess.share
+    metrics["excessWidth"] = float("nan") if excess is None else excess.width
+    metrics["backgroundRms"] = 0.0 if background is None else float(background.std())
     significance[flagged(mask, bits("NO_DATA"))] = np.nan
     exposure = science.replace(
         image=image,
         variance=variance,
         mask=mask,
         psf=psf,
-        background=None,
+        background=background,
         noise_correlation=None,
         provenance={},
     )
@@ -192,6 +226,7 @@ def _filters(
     blank: npt.NDArray[np.uint8],
     kernel: MatchingKernel,
     config: Config,
+    excess: Colour | None,
 ) -> Filters:
     """Design the decorrelation with what is known of the noise."""
     powers = {name: layer.noise**2 for name, layer in layers.items()}
@@ -199,7 +234,7 @@ def _filters(
     unknown = tuple(name for name, value in known.items() if value is None)
     if config.measure_correlation and unknown:
         known |= measured_correlation(planes.residual, blank, kernel, powers, unknown)
-    return design(kernel, powers, known, config.tile, whiten=config.decorrelate)
+    return design(kernel, powers, known, config.tile, whiten=config.decorrelate, excess=excess)
 
 
 def _with_holes(mask: Mask, layer: Layer) -> Mask:

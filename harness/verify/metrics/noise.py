@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import uniform_filter
 
 from harness.verify.metrics import Sample, metric
 from harness.verify.robust import mad_std
@@ -14,13 +16,43 @@ from pipeline.exposure import Exposure, bits
 
 __all__: list[str] = []
 
-_SOURCES = ("DETECTED", "DETECTED_NEGATIVE")
 _LAG = 3
+_TILE, _BOX = 128, 7
+_CALM = 1.05
+"""Light of sources may add so much to the variance of a calm place."""
 
 
 def _blank(exposure: Exposure) -> npt.NDArray[np.bool_]:
     """Pixels with no mask bit at all and finite values."""
     return np.asarray((exposure.mask == 0) & np.isfinite(exposure.image) & (exposure.variance > 0))
+
+
+def _calm(view: View) -> npt.NDArray[np.bool_]:
+    """Blank pixels of the difference in the dark: no source of either image adds noise there.
+
+    A static source is as good as gone from a difference and leaves no mask bit, but its photons
+    are noise, and what is left of it is no noise at all.  The variance plane knows where it was:
+    its mean over some pixels (a pixel's own variance goes with its own noise) is compared with
+    the dark quarter of the surroundings.
+    """
+    exposure = view.difference.exposure
+    blank = _blank(exposure)
+    weight = uniform_filter(blank.astype(np.float32), _BOX)
+    total = uniform_filter(np.where(blank, exposure.variance, np.float32(0.0)), _BOX)
+    level = total / np.maximum(weight, np.float32(1e-6))
+    calm = np.zeros_like(blank)
+    for rows in _parts(blank.shape[0]):
+        for columns in _parts(blank.shape[1]):
+            here = level[rows, columns]
+            known = here[blank[rows, columns]]
+            if len(known):
+                calm[rows, columns] = here < _CALM * np.percentile(known, 25)
+    return calm & blank
+
+
+def _parts(size: int) -> list[slice]:
+    edges = np.linspace(0, size, max(1, round(size / _TILE)) + 1).astype(int)
+    return [slice(a, b) for a, b in pairwise(edges)]
 
 
 def _pair_pulls(exposure: Exposure, blank: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
@@ -50,8 +82,8 @@ def noise_ratio(view: View) -> Sample:
 def difference_noise(view: View) -> Sample:
     """Robust standard deviation of the difference over the square root of its variance."""
     exposure = view.difference.exposure
-    blank = _blank(exposure)[::3]
-    pulls = exposure.image[::3][blank] / np.sqrt(exposure.variance[::3][blank])
+    calm = remember(view, "calm", lambda: _calm(view))[::3]
+    pulls = exposure.image[::3][calm] / np.sqrt(exposure.variance[::3][calm])
     if len(pulls) < 1000:
         return Sample(float("nan"), 0)
     return Sample(mad_std(pulls), len(pulls), 1.17 * mad_std(pulls) / np.sqrt(len(pulls)))
@@ -60,10 +92,9 @@ def difference_noise(view: View) -> Sample:
 @metric("score_noise", unit="", product="difference", reads=("difference",), reduce="mean")
 def score_noise(view: View) -> Sample:
     """Robust standard deviation of the score on blank sky; one by definition of σ_null."""
-    difference = view.difference
     # σ_null is the noise of the source-free image: only where no source adds to it.
-    calm = difference.exposure.variance < 1.01 * difference.null_variance
-    values = difference.score[::2][(_blank(difference.exposure) & calm)[::2]].astype(float)
+    calm = remember(view, "calm", lambda: _calm(view))
+    values = view.difference.score[::2][calm[::2]].astype(float)
     values = values[np.isfinite(values)]
     if len(values) < 1000:
         return Sample(float("nan"), 0)
@@ -74,7 +105,7 @@ def score_noise(view: View) -> Sample:
 @metric("noise_correlation", unit="", product="difference", reads=("difference",), reduce="mean")
 def noise_correlation(view: View, axis: int = 1, tiles: tuple[int, int] = (8, 4)) -> Sample:
     """Correlation of neighbouring blank pixels of the difference, averaged over a grid of tiles."""
-    pulls, good = remember(view, "pulls", lambda: _pulls(view.difference.exposure))
+    pulls, good = remember(view, "pulls", lambda: _pulls(view))
     values = []
     for rows in np.array_split(np.arange(pulls.shape[0]), tiles[0]):
         for columns in np.array_split(np.arange(pulls.shape[1]), tiles[1]):
@@ -87,9 +118,10 @@ def noise_correlation(view: View, axis: int = 1, tiles: tuple[int, int] = (8, 4)
     return Sample(float(known.mean()), int(good.sum()), error)
 
 
-def _pulls(exposure: Exposure) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+def _pulls(view: View) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+    exposure = view.difference.exposure
     pulls = exposure.image / np.sqrt(exposure.variance)
-    return pulls, _blank(exposure) & (np.abs(pulls) < 5.0)
+    return pulls, remember(view, "calm", lambda: _calm(view)) & (np.abs(pulls) < 5.0)
 
 
 def _lag_one(pulls: npt.NDArray[Any], good: npt.NDArray[np.bool_], axis: int) -> float:

@@ -1,0 +1,276 @@
+"""What real skies leave in a difference: structure that no polynomial follows, correlated noise.
+
+Moonlight, fringes, flat fields and amplifiers differ between two nights on scales of some tens of
+pixels.  What can be told from noise is subtracted; what is finer, the matched filter adds up, so
+its normalisation has to know of it.  Neither changes a difference whose noise is as expected.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import fft
+
+from pipeline.compiled import compiled
+from pipeline.exposure import FloatArray, GridPsf, Image
+from pipeline.subtract.metrics import robust_std
+from pipeline.subtract.pixels import region_sums
+
+__all__ = [
+    "Colour",
+    "colour",
+    "dark_sky",
+    "looks_wide",
+    "noise_excess",
+    "structure",
+    "without_changes",
+]
+
+_CELL = 64
+_LEAST = 400
+"""Pixels of a cell that say something."""
+
+_FEW = 8
+_SIGNIFICANT = 4.0
+_RELEVANT = 0.02
+_BEAM = 25.0
+"""Pixels that share one independent value of the score."""
+
+_CALM = 1.04
+_CLIP = 4.0
+_CHANGED, _HALO = 6.0, 10
+_REACH = 30
+"""Largest lag looked at."""
+
+_WIDTHS = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Colour:
+    """Correlated noise beyond that of the model.
+
+    Attributes
+    ----------
+    share : float
+        Its variance over that of the white noise.
+    width : float, pixel
+        Its autocovariance falls as a Gaussian of this width.
+    """
+
+    share: float
+    width: float
+
+    def power(self, size: tuple[int, int]) -> FloatArray:
+        """Power over that of the white noise on the half plane of a real transform."""
+        ky, kx = fft.fftfreq(size[0])[:, None], fft.rfftfreq(size[1])[None, :]
+        k2 = (2 * np.pi) ** 2 * (kx**2 + ky**2)
+        return np.asarray(
+            self.share * 2 * np.pi * self.width**2 * np.exp(-0.5 * k2 * self.width**2)
+        )
+
+
+def without_changes(score: Image, blank: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Blank pixels without the surroundings of what has changed, light that is no background.
+
+    Parameters
+    ----------
+    score : ndarray, (ny, nx)
+        The matched filter's signal to noise, or something like it.
+    blank : ndarray of uint8, (ny, nx)
+        Non-zero where the template shows nothing.
+
+    Returns
+    -------
+    ndarray of uint8, (ny, nx)
+        The same without boxes round scores that stand out of the others.
+    """
+    values = score[::3, ::3][blank[::3, ::3] > 0]
+    return _hidden(blank, score, np.float32(_CHANGED * robust_std(values)), _HALO)
+
+
+@compiled
+def _hidden(
+    blank: npt.NDArray[np.uint8], score: Image, limit: np.float32, half: int
+) -> npt.NDArray[np.uint8]:
+    out = blank.copy()
+    ny, nx = score.shape
+    for y in range(ny):
+        for x in range(nx):
+            if abs(score[y, x]) > limit and blank[y, x]:
+                out[max(0, y - half) : y + half + 1, max(0, x - half) : x + half + 1] = 0
+    return out
+
+
+def structure(image: Image, variance: Image, blank: npt.NDArray[np.uint8]) -> Image | None:
+    """Background that varies from cell to cell, or from row to row, by more than noise.
+
+    Means of cells, then of rows, are shrunk towards zero by the share that noise has in their
+    scatter, so that no more is taken off than is there.
+
+    Parameters
+    ----------
+    image, variance : ndarray, (ny, nx)
+        Whitened difference and the variance of its source-free model.
+    blank : ndarray of uint8, (ny, nx)
+        Non-zero where there is nothing but noise.
+
+    Returns
+    -------
+    ndarray, (ny, nx), optional
+        The background; None if the means scatter no more than they should.
+    """
+    ny, nx = image.shape
+    cells = (max(1, round(ny / _CELL)), max(1, round(nx / _CELL)))
+    background = None
+    for tiles in (cells, (ny, 1)):
+        left = image if background is None else image - background
+        found = _means(left, variance, blank, tiles)
+        if found is not None:
+            background = found if background is None else background + found
+    return background
+
+
+def _means(
+    image: Image, variance: Image, blank: npt.NDArray[np.uint8], tiles: tuple[int, int]
+) -> Image | None:
+    """Shrunken means of tiles as a smooth image; None if they are what noise makes of nothing."""
+    least = min(_LEAST, image.size // (2 * tiles[0] * tiles[1]))
+    count, total = np.moveaxis(region_sums(image, variance, blank, *tiles)[..., :2], -1, 0)
+    known = count >= least
+    if np.count_nonzero(known) < _FEW:
+        return None
+    pulls = total[known] / np.sqrt(count[known])
+    excess = robust_std(pulls - np.median(pulls)) ** 2 - 1.0
+    # The robust variance of n values is known to 2.3 / √n of itself.
+    if excess < _SIGNIFICANT * 2.3 / np.sqrt(known.sum()):
+        return None
+    power = excess / float(np.median(count[known]))
+    number = np.maximum(count, 1.0)
+    mean = total / number * power / (power + 1.0 / number)
+    noise = np.sqrt(np.median(variance[blank > 0]))
+    rows, columns = (_bilinear(n, t) for n, t in zip(image.shape, tiles, strict=True))
+    return np.asarray(rows @ (noise * mean).astype(np.float32) @ columns.T)
+
+
+def _bilinear(size: int, nodes: int) -> Image:
+    """Weights, (size, nodes), of nodes in the middle of even cells; constant beyond the last."""
+    place = np.clip((np.arange(size) + 0.5) * nodes / size - 0.5, 0, nodes - 1)
+    low = np.minimum(place.astype(int), max(nodes - 2, 0))
+    out = np.zeros((size, nodes), np.float32)
+    out[np.arange(size), low] = 1.0 - (place - low)
+    out[np.arange(size), np.minimum(low + 1, nodes - 1)] += place - low
+    return out
+
+
+def noise_excess(score: Image, dark: npt.NDArray[np.bool_]) -> float:
+    """Factor by which a score scatters more than its noise model says, one if it does not.
+
+    Parameters
+    ----------
+    score : ndarray, (ny, nx)
+        The matched filter's signal to noise.
+    dark : ndarray of bool, (ny, nx)
+        Pixels with nothing but noise, see `dark_sky`.
+
+    Returns
+    -------
+    float
+        The factor, at least one.
+    """
+    values = score[dark]
+    return robust_std(values) if _too_wide(values, 1) else 1.0
+
+
+def looks_wide(score: Image, blank: npt.NDArray[np.uint8]) -> bool:
+    """Whether a score scatters by more than one; a quick look, for most differences do not."""
+    return _too_wide(score[::3, ::3][blank[::3, ::3] > 0], 9)
+
+
+def _too_wide(values: npt.NDArray[np.floating], each: int) -> bool:
+    """Whether values of a score, one of `each` pixels, scatter by more than one.
+
+    By significantly more, that is, and by so much that it matters.
+    """
+    number = max(values.size * each / _BEAM, 1.0)
+    excess = max(_RELEVANT, _SIGNIFICANT * 1.17 / np.sqrt(number))
+    return bool(number > _FEW and robust_std(values) > 1.0 + excess)
+
+
+def dark_sky(
+    variance: Image, null_variance: Image, blank: npt.NDArray[np.uint8], psf: GridPsf
+) -> npt.NDArray[np.bool_]:
+    """Blank pixels whose score hardly knows the photons of sources nearby.
+
+    They are noise that the score does not count: none of the model's business here.
+
+    Parameters
+    ----------
+    variance, null_variance : ndarray, (ny, nx)
+        Variance of the difference, sources included and not.
+    blank : ndarray of uint8, (ny, nx)
+        Non-zero where there is nothing but noise.
+    psf : GridPsf
+        PSF of the difference; that of the middle is used.
+
+    Returns
+    -------
+    ndarray of bool, (ny, nx)
+        The pixels.
+    """
+    from scipy.signal import fftconvolve
+
+    stamp = psf.cube[len(psf.y) // 2, len(psf.x) // 2, ::-1, ::-1] ** 2
+    known = np.isfinite(variance) & (null_variance > 0)
+    weight = np.where(known, 1.0 / np.where(known, null_variance, 1.0), 0.0)
+    with_sources = np.where(known, variance, 0.0) * weight**2
+    sums = [fftconvolve(plane, stamp, mode="same") for plane in (with_sources, weight)]
+    quiet = (blank > 0) & (sums[1] > 0.1 * np.median(sums[1]))
+    expected = sums[0] / np.maximum(sums[1], 1e-30)
+    if quiet.any():
+        quiet &= expected < _CALM * np.percentile(expected[quiet], 25)
+    return np.asarray(quiet)
+
+
+def colour(image: Image, variance: Image, dark: npt.NDArray[np.bool_]) -> Colour | None:
+    """Noise that neighbours share beyond what the images explain: fringes, flat fields, drifts.
+
+    Its autocovariance is described by a Gaussian of the lag, fitted to the rings of that of the
+    whitened difference.
+
+    Parameters
+    ----------
+    image, variance : ndarray, (ny, nx)
+        Whitened difference and the variance of its source-free model.
+    dark : ndarray of bool, (ny, nx)
+        Pixels with nothing but noise, see `dark_sky`.
+
+    Returns
+    -------
+    Colour, optional
+        The noise; None if there is none.
+    """
+    pulls = np.where(dark, image / np.sqrt(variance), np.float32(0.0))
+    use = dark & (np.abs(pulls) < _CLIP)
+    if np.count_nonzero(use) < _LEAST:
+        return None
+    pulls = np.where(use, pulls - np.mean(pulls[use]), np.float32(0.0))
+    size = [fft.next_fast_len(n + _REACH, real=True) for n in image.shape]
+    sums, counts = (
+        fft.irfft2(np.abs(fft.rfft2(plane.astype(np.float32), size)) ** 2, size)
+        for plane in (pulls, use)
+    )
+    lags = np.arange(-_REACH, _REACH + 1)
+    rho = sums[lags[:, None], lags] / sums[0, 0] * counts[0, 0] / counts[lags[:, None], lags]
+    radius = np.hypot(lags[:, None], lags)
+    ring = (radius > 0) & (radius <= _REACH) & (lags[:, None] != 0)
+    best = min((_fit_ring(rho[ring], radius[ring], width) for width in _WIDTHS), key=lambda f: f[0])
+    return Colour(best[1], best[2]) if best[1] > 0 else None
+
+
+def _fit_ring(rho: FloatArray, radius: FloatArray, width: float) -> tuple[float, float, float]:
+    """Fit a Gaussian of one width and a constant: sum of squares, height, width."""
+    design = np.stack([np.exp(-0.5 * (radius / width) ** 2), np.ones_like(radius)], axis=1)
+    solution, *_ = np.linalg.lstsq(design, rho, rcond=None)
+    return float(np.sum((rho - design @ solution) ** 2)), float(solution[0]), width
