@@ -1,11 +1,11 @@
-"""Memory of large arrays, kept for the next one."""
+"""Memory of large arrays: kept for the next one, or given back."""
 
 from __future__ import annotations
 
 import ctypes
 from contextlib import suppress
 
-__all__ = ["keep_memory"]
+__all__ = ["give_back_memory", "keep_memory"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 
@@ -16,3 +16,9 @@ def keep_memory() -> None:
         library = ctypes.CDLL("libc.so.6")
         library.mallopt(_MMAP_THRESHOLD, 1 << 30)
         library.mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def give_back_memory() -> None:
+    """Return to the system what glibc holds of freed arrays, at the end of a step that had many."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -78,6 +78,7 @@ def subtract(
     Writes difference.fits and, unless --no-detect is given, detections.parquet to FOLDER.  The
     verdict on the template does not change the exit code.
     """
+    from harness.memory import give_back_memory
     from harness.standalone import (
         Planes,
         load_pair,
@@ -94,7 +95,9 @@ def subtract(
     )
     pair = load_pair(first, second, registered=registered)
     config = _config(convolve, measure_noise)
+    give_back_memory()
     difference = make(pair, config, registered=registered)
+    give_back_memory()
     sources, notes = _detect(pair, difference) if detect else None, pair.notes
     del pair  # what is left to do needs memory, not the inputs
     output.mkdir(parents=True, exist_ok=True)
