@@ -20,6 +20,7 @@ from pipeline.subtract.pixels import region_sums
 
 __all__ = [
     "Colour",
+    "Sky",
     "colour",
     "dark_sky",
     "looks_wide",
@@ -69,6 +70,22 @@ class Colour:
         return np.asarray(
             self.share * 2 * np.pi * self.width**2 * np.exp(-0.5 * k2 * self.width**2)
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sky:
+    """What a first look at a difference found.
+
+    Attributes
+    ----------
+    background : ndarray, (ny, nx), optional
+        From `structure`.
+    colour : Colour
+        From `colour`, with the background gone.
+    """
+
+    background: Image | None
+    colour: Colour
 
 
 def without_changes(score: Image, blank: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -31,7 +31,7 @@ from pipeline.subtract.planes import UNUSABLE, Layer, prepare
 from pipeline.subtract.saturated import restore
 from pipeline.subtract.score import score
 from pipeline.subtract.sky import (
-    Colour,
+    Sky,
     colour,
     dark_sky,
     looks_wide,
@@ -44,6 +44,7 @@ from pipeline.subtract.wings import bright_stars, remove_wings
 
 __all__ = ["run"]
 
+_LEAST_TILE = 64
 _SPARSE = {"kernel_half": 8, "stamp_half": 10, "stamp_snr": 8.0}  # 4 to 8 stars in 250 pixels
 
 
@@ -78,7 +79,7 @@ def run(science: Exposure, template: Exposure, config: Config | None = None) -> 
     sum is one if both images are in nJy, otherwise that of the one or two sources there are.  The
     metrics then say ``nStamps`` 0.
     """
-    config = config or Config()
+    config = _fine_tiles(config or Config(), science.shape)
     if science.shape != template.shape:
         raise SubtractionError(
             "science and template are not on the same pixels",
@@ -108,6 +109,12 @@ def run(science: Exposure, template: Exposure, config: Config | None = None) -> 
 
 def _prepared(science: Exposure, template: Exposure) -> dict[str, Layer]:
     return {"science": prepare(science, "science"), "template": prepare(template, "template")}
+
+
+def _fine_tiles(config: Config, shape: tuple[int, int]) -> Config:
+    """Four tiles per axis at least: seeing and noise vary over small images too."""
+    tile = min(config.tile, max(_LEAST_TILE, min(shape) // 4))
+    return config.model_copy(update={"tile": tile})
 
 
 def _check_overlap(layers: dict[str, Layer]) -> None:
@@ -151,7 +158,7 @@ def _difference(
     layers: dict[str, Layer],
     fit: Fit,
     config: Config,
-    excess: Colour | None = None,
+    sky: Sky | None = None,
 ) -> Difference:
     kernel = fit.kernel
     masks = {
@@ -164,30 +171,33 @@ def _difference(
     planes = _matched(science, template, layers, kernel, usable, config)
     blank = _blank(layers["template"], usable)
     layers.update({name: layer.without_pixels() for name, layer in layers.items()})
-    filters = _filters(planes, layers, blank, kernel, config, excess)
+    filters = _filters(planes, layers, blank, kernel, config, sky)
     psf = filters.psf(science.psf, kernel)
-    if excess is not None:
+    if sky is not None:
+        planes.lower(sky.background, kernel)
         filters, psf = filters.scaled(psf)
     image, null_variance, variance = planes.whiten(filters, layers, mask, kernel, config)
     significance = score(image, null_variance, planes.usable, psf, config.tile)
-    background = structure(image, null_variance, without_changes(significance, blank))
-    if background is not None:
-        image -= background
-        significance = score(image, null_variance, planes.usable, psf, config.tile)
+    background = None if sky is None else sky.background
+    if sky is None:
+        background = structure(image, null_variance, without_changes(significance, blank))
+        if background is not None:
+            image -= background
+            significance = score(image, null_variance, planes.usable, psf, config.tile)
     width = 1.0
     if config.decorrelate and looks_wide(significance, blank):
         dark = dark_sky(variance, null_variance, blank, psf)
-        found = colour(image, null_variance, dark) if excess is None else None
+        found = colour(image, null_variance, dark) if sky is None else None
         if found is not None:
             layers.update(_prepared(science, template))
-            return _difference(science, template, layers, fit, config, found)
+            return _difference(science, template, layers, fit, config, Sky(background, found))
         width = noise_excess(significance, dark)
     significance /= np.float32(width)
     null_variance *= np.float32(width**2)
     metrics = measure(image, variance, significance, mask, blank, fit)
     metrics["scoreExcess"] = width
-    metrics["excessNoise"] = 0.0 if excess is None else excess.share
-    metrics["excessWidth"] = float("nan") if excess is None else excess.width
+    metrics["excessNoise"] = 0.0 if sky is None else sky.colour.share
+    metrics["excessWidth"] = float("nan") if sky is None else sky.colour.width
     metrics["backgroundRms"] = 0.0 if background is None else float(background.std())
     significance[flagged(mask, bits("NO_DATA"))] = np.nan
     exposure = science.replace(
@@ -226,7 +236,7 @@ def _filters(
     blank: npt.NDArray[np.uint8],
     kernel: MatchingKernel,
     config: Config,
-    excess: Colour | None,
+    sky: Sky | None,
 ) -> Filters:
     """Design the decorrelation with what is known of the noise."""
     powers = {name: layer.noise**2 for name, layer in layers.items()}
@@ -234,6 +244,7 @@ def _filters(
     unknown = tuple(name for name, value in known.items() if value is None)
     if config.measure_correlation and unknown:
         known |= measured_correlation(planes.residual, blank, kernel, powers, unknown)
+    excess = None if sky is None else sky.colour
     return design(kernel, powers, known, config.tile, whiten=config.decorrelate, excess=excess)
 
 
@@ -284,6 +295,12 @@ class _Planes:
             raw,
         )
         return cls(matched, raw, model, usable)
+
+    def lower(self, background: Image | None, kernel: MatchingKernel) -> None:
+        """Take a background, in science units, off the residual before it is whitened."""
+        if background is not None:
+            sign = 1.0 if kernel.convolved == "template" else -_ratio(kernel)
+            self.residual -= np.float32(sign) * background
 
     def whiten(
         self,

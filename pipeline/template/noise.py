@@ -19,6 +19,8 @@ LAGS = 7
 """Largest lag kept, in pixels; twice interpolated noise reaches a little farther (10⁻³)."""
 
 _SAMPLES = 8
+_FEWEST = 4
+"""Tiles per axis, however small the image: the phase of the warp may turn within 100 px."""
 
 
 def tile_centres(size: int, tiles: int) -> FloatArray:
@@ -49,7 +51,7 @@ def warped_noise(
     factor : ndarray, (ty, tx)
         True variance over what the weights would make of white noise.
     """
-    tiles = max(1, round(shape[0] / tile)), max(1, round(shape[1] / tile))
+    tiles = max(_FEWEST, round(shape[0] / tile)), max(_FEWEST, round(shape[1] / tile))
     x, y = mapping.at(*_samples(shape, tiles))
     x, y = np.nan_to_num(x), np.nan_to_num(y)
     along_x, along_y = autocorrelation(x - np.floor(x)), autocorrelation(y - np.floor(y))

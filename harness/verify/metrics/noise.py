@@ -18,7 +18,7 @@ __all__: list[str] = []
 
 _LAG = 3
 _TILE, _BOX = 128, 7
-_CALM = 1.05
+_CALM = 1.1
 """Light of sources may add so much to the variance of a calm place."""
 
 
