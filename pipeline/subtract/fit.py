@@ -344,7 +344,7 @@ def _predicts_better(
     better = _held_out(other, use, orders) - _held_out(one, use, orders)
     middle = float(np.median(better))
     width = 1.4826 * float(np.median(np.abs(better - middle)))
-    return middle > 3.0 * 1.2533 * width / np.sqrt(len(better))
+    return bool(middle > 3.0 * 1.2533 * width / np.sqrt(len(better)))
 
 
 def _kernel(
