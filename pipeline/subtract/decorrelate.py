@@ -28,7 +28,7 @@ __all__ = ["Filters", "apply", "design"]
 
 _GRID = 64
 _HALF = 16
-_FLOOR = 0.03
+_FLOOR = 0.01
 """Least noise power, as a share of that on large scales, that a filter is asked to lift."""
 
 

@@ -34,8 +34,12 @@ _LEAST = 400
 """Pixels of a cell that say something."""
 
 _FEW = 8
-_SIGNIFICANT = 4.0
+_SIGNIFICANT, _NOTABLE = 3.0, 2.0
+"""Standard errors from which on structure is taken off, and a score is rescaled."""
+
 _RELEVANT = 0.02
+"""Excess of the score's width that is worth a second look."""
+
 _BEAM = 25.0
 """Pixels that share one independent value of the score."""
 
@@ -197,21 +201,21 @@ def noise_excess(score: Image, dark: npt.NDArray[np.bool_]) -> float:
         The factor, at least one.
     """
     values = score[dark]
-    return robust_std(values) if _too_wide(values, 1) else 1.0
+    return robust_std(values) if _too_wide(values, 1, _NOTABLE) else 1.0
 
 
 def looks_wide(score: Image, blank: npt.NDArray[np.uint8]) -> bool:
     """Whether a score scatters by more than one; a quick look, for most differences do not."""
-    return _too_wide(score[::3, ::3][blank[::3, ::3] > 0], 9)
+    return _too_wide(score[::3, ::3][blank[::3, ::3] > 0], 9, _NOTABLE)
 
 
-def _too_wide(values: npt.NDArray[np.floating], each: int) -> bool:
+def _too_wide(values: npt.NDArray[np.floating], each: int, significance: float) -> bool:
     """Whether values of a score, one of `each` pixels, scatter by more than one.
 
     By significantly more, that is, and by so much that it matters.
     """
     number = max(values.size * each / _BEAM, 1.0)
-    excess = max(_RELEVANT, _SIGNIFICANT * 1.17 / np.sqrt(number))
+    excess = max(_RELEVANT, significance * 1.17 / np.sqrt(number))
     return bool(number > _FEW and robust_std(values) > 1.0 + excess)
 
 
@@ -250,7 +254,9 @@ def dark_sky(
     return np.asarray(quiet)
 
 
-def colour(image: Image, variance: Image, dark: npt.NDArray[np.bool_]) -> Colour | None:
+def colour(
+    image: Image, variance: Image, score: Image, dark: npt.NDArray[np.bool_]
+) -> Colour | None:
     """Noise that neighbours share beyond what the images explain: fringes, flat fields, drifts.
 
     Its autocovariance is described by a Gaussian of the lag, fitted to the rings of that of the
@@ -260,6 +266,8 @@ def colour(image: Image, variance: Image, dark: npt.NDArray[np.bool_]) -> Colour
     ----------
     image, variance : ndarray, (ny, nx)
         Whitened difference and the variance of its source-free model.
+    score : ndarray, (ny, nx)
+        Its matched filter's signal to noise, which shows whether there is any.
     dark : ndarray of bool, (ny, nx)
         Pixels with nothing but noise, see `dark_sky`.
 
@@ -268,6 +276,8 @@ def colour(image: Image, variance: Image, dark: npt.NDArray[np.bool_]) -> Colour
     Colour, optional
         The noise; None if there is none.
     """
+    if not _too_wide(score[dark], 1, _SIGNIFICANT):
+        return None
     pulls = np.where(dark, image / np.sqrt(variance), np.float32(0.0))
     use = dark & (np.abs(pulls) < _CLIP)
     if np.count_nonzero(use) < _LEAST:

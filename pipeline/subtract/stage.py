@@ -187,7 +187,7 @@ def _difference(
     width = 1.0
     if config.decorrelate and looks_wide(significance, blank):
         dark = dark_sky(variance, null_variance, blank, psf)
-        found = colour(image, null_variance, dark) if sky is None else None
+        found = colour(image, null_variance, significance, dark) if sky is None else None
         if found is not None:
             layers.update(_prepared(science, template))
             return _difference(science, template, layers, fit, config, Sky(background, found))

@@ -98,8 +98,8 @@ def score_noise(view: View) -> Sample:
     values = values[np.isfinite(values)]
     if len(values) < 1000:
         return Sample(float("nan"), 0)
-    beam = 25.0  # pixels that share one independent value of the score
-    return Sample(mad_std(values), len(values), 1.17 * np.sqrt(beam / len(values)))
+    beam = 25.0  # pixels that share one independent value of the score; every other row is read
+    return Sample(mad_std(values), len(values), 1.17 * np.sqrt(beam / (2 * len(values))))
 
 
 @metric("noise_correlation", unit="", product="difference", reads=("difference",), reduce="mean")
