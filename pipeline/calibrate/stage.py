@@ -288,7 +288,7 @@ def _model_psf(work: _Work, found: _Sources) -> tuple[PsfFit, npt.NDArray[np.int
     work.exposure = exposure.replace(psf=fit.psf)
     work.row.update(psf_shape(fit.psf, exposure.shape))
     work.row.update(psfOrder=fit.psf.order, nPsfStars=fit.n_stars)
-    work.row.update(held_out(stars, fit, exposure.shape))
+    work.row.update(held_out(stars, fit, exposure.shape, ~found.blended[index]))
     return fit, index[fit.kept]
 
 
