@@ -21,7 +21,7 @@ _HEADING = re.compile(r"Verification reported|HDU \d+:|Card \d+:|Note:")  # of a
 
 @metric("invalid_fits", unit="fault", product="visit_image", reads=("visit_image",), reduce="sum")
 def invalid_fits(view: View) -> Sample:
-    """What astropy, and fitsverify where it is installed, find against the FITS standard."""
+    """Faults against the FITS standard, by astropy and, where it is installed, fitsverify."""
     faults = fits_faults(view.space.visit_image(view.visit, view.number))
     judges = "astropy and fitsverify" if shutil.which("fitsverify") else "astropy alone"
     note = f"judged by {judges}" + "".join(f"; {fault}" for fault in faults[:1])

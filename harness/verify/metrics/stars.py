@@ -162,7 +162,7 @@ def _achromatic(view: View, least: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _colour(table: Any) -> np.ndarray:
-    """g − r of the rows of a catalogue, NaN where a flux is missing."""
+    """Colour g − r of the rows of a catalogue, NaN where a flux is missing."""
     g, r = (np.asarray(table[n], float) for n in ("gFlux", "rFlux"))
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(-2.5 * np.log10(np.where((g > 0) & (r > 0), g / r, np.nan)))
@@ -265,7 +265,10 @@ def _fits(view: View, snr_min: float, snr_max: float) -> tuple[np.ndarray, np.nd
 
 
 def _all_fits(view: View) -> np.ndarray:
-    """Fit every isolated star above SNR 20: SNR, flux ratio, χ², x, y, shape, its error, transmission."""
+    """Fit every isolated star above SNR 20.
+
+    Columns are SNR, flux ratio, χ², x, y, excess of T, e1 and e2, its error, electrons per nJy.
+    """
     image = view.visit_image
     x, y, flux, through = _true_stars(view)
     bad = (image.mask & bits(*_UNUSABLE)) != 0
