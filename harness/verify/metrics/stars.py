@@ -344,13 +344,14 @@ def flux_error(view: View, snr_min: float = 50.0, snr_max: float = 1000.0) -> Sa
     reduce="worst",
 )
 def zero_point_pull(view: View, snr_min: float = 50.0, snr_max: float = 1000.0) -> Sample:
-    """Error of the zero point against the truth over the error that is quoted for it."""
+    """Error of the zero point against the truth over the quoted error and that of the median."""
     calib = view.visit_image.photo_calib
     ratio, _, _ = _fits(view, snr_min, snr_max)
     if len(ratio) < 20 or calib is None or not calib.zero_point_err > 0:
         return Sample(float("nan"), 0)
     error = _MMAG / 1000.0 * float(np.log(np.median(ratio)))
-    return Sample(error / calib.zero_point_err, len(ratio))
+    yardstick = _MMAG / 1000.0 * median_error(ratio)
+    return Sample(error / float(np.hypot(calib.zero_point_err, yardstick)), len(ratio))
 
 
 @metric(
@@ -398,13 +399,13 @@ def _mean_error(errors: np.ndarray) -> float:
 
 
 @metric(
-    "psf_flux_flatness",
+    "flux_flatness",
     unit="%",
     product="visit_image",
     reads=("visit_image", "truth"),
     reduce="worst",
 )
-def psf_flux_flatness(view: View, snr_min: float = 200.0) -> Sample:
+def flux_flatness(view: View, snr_min: float = 200.0) -> Sample:
     """Rms over the detector of a quadratic trend of PSF flux over the electrons that arrived.
 
     The electrons of the truth contain thin clouds and what the flat does not know, so that the
@@ -430,25 +431,3 @@ def psf_flux_flatness(view: View, snr_min: float = 200.0) -> Sample:
 
 def _quadratic(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], axis=1)
-
-
-@metric(
-    "flux_flatness",
-    unit="%",
-    product="visit_image",
-    reads=("visit_image", "truth", "refcat"),
-    reduce="worst",
-)
-def flux_flatness(view: View, snr_min: float = 100.0) -> Sample:
-    """Rms over the detector of a linear trend of the flux ratio of stars: PSF and flat together."""
-    ratio, _, positions = _fits(view, snr_min, 1e5)
-    if len(ratio) < 12:
-        return Sample(float("nan"), 0)
-    ny, nx = view.visit_image.shape
-    u, v = 2 * positions[:, 0] / nx - 1, 2 * positions[:, 1] / ny - 1
-    design = np.stack([np.ones_like(u), u, v], axis=1)
-    keep = np.abs(ratio - np.median(ratio)) < 4 * mad_std(ratio)
-    solution, *_ = np.linalg.lstsq(design[keep], ratio[keep], rcond=None)
-    rms = float(np.hypot(solution[1], solution[2]) / np.sqrt(3.0))
-    error = mad_std(ratio[keep] - design[keep] @ solution) / np.sqrt(keep.sum())
-    return Sample(100.0 * rms, int(keep.sum()), 100.0 * float(error))
