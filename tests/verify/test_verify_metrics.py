@@ -307,7 +307,8 @@ def starry(blank):
     colour = rng.normal(0.6, 0.3, 81)
     ra, dec = wcs.all_pix2world(x, y, 0)
     truth = {"x": x, "y": y, "flux": flux, "fluxElectrons": flux / 4.0, "ra": ra, "dec": dec,
-             "kind": np.array(["star"] * 81), "gFlux": flux, "rFlux": flux * 10 ** (0.4 * colour)}  # fmt: skip
+             "kind": np.array(["star"] * 81), "gFlux": flux,
+             "rFlux": flux * 10 ** (0.4 * colour)}  # fmt: skip
     still = {n: np.zeros(81) for n in ("pmRa", "pmDec")} | {"epochMjdTai": np.full(81, 57070.0)}
     refcat = {n: truth[n] for n in ("ra", "dec", "gFlux", "rFlux")} | still
 
@@ -330,6 +331,33 @@ class _Present:
 
 
 PRESENT = _Present()
+
+
+def test_halos_round_a_few_of_the_brightest(starry, tmp_path):
+    """Two dug halos of sixteen are seen; two rings with a neighbour's light are not."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    plain = starry()
+    image, wcs = plain.visit_image, plain.visit_image.wcs
+    x, y = (a.ravel() for a in np.mgrid[100:412:4j, 100:412:4j])
+    ra, dec = wcs.all_pix2world(x, y, 0)
+    table = {"ra": ra, "dec": dec, "gFlux": np.arange(16.0) + 1, "radius": np.full(16, 0.5)}
+    path = tmp_path / "objects.parquet"
+    pq.write_table(pa.table(table), path)
+    yy, xx = np.indices(image.shape)
+    few = np.minimum(*(np.hypot(xx - x[i], yy - y[i]) for i in (0, 15))) < 90
+    rng = np.random.default_rng(3)
+    noise = rng.normal(0.0, 4.0, image.shape).astype(np.float32)
+
+    def ring(depth):
+        changed = image.replace(image=noise + np.where(few, np.float32(depth), np.float32(0.0)))
+        space = SimpleNamespace(objects=path)
+        return measure("ring_deficit", view_of(changed, space=space)).value
+
+    assert abs(ring(0.0)) < 0.03
+    assert ring(-12.0) < -0.1
+    assert ring(12.0) < 0.1
 
 
 def distorted(size=0.0, e1=0.0):

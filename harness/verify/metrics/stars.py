@@ -249,7 +249,8 @@ def _all_projected(view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pixels of the reference stars at the epoch of the image, and which of the catalogue."""
     image, stars = view.visit_image, view.refcat
     assert image.wcs is not None
-    years = (image.info.midpoint_mjd_tai - stars["epochMjdTai"].astype(float)) / 365.25
+    epoch = stars["epochMjdTai"].astype(float)
+    years = np.nan_to_num(image.info.midpoint_mjd_tai - epoch) / 365.25  # none: of date
     dec = stars["dec"] + np.nan_to_num(stars["pmDec"].astype(float)) * years / 3.6e6
     shift = np.nan_to_num(stars["pmRa"].astype(float)) * years / 3.6e6
     ra = stars["ra"] + shift / np.cos(np.radians(dec))
