@@ -1,8 +1,8 @@
 """Accuracy and speed from electrons to visit images, on frames with known answers.
 
 Usage: ``python -m bench.bench_calibrate speed|science``.  Prints one JSON object per line: name,
-stage, value, unit, bound, goal, holds, population.  Seeds from 900 on are kept for this program:
-nothing was tuned on them.
+stage, value, unit, bound, goal, holds, population and where it is an estimate its standard error.
+Seeds from 900 on are kept for this program: nothing was tuned on them.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from pipeline.calibrate.tpv import Coordinates, project
 
 ROOT = Path(__file__).parents[1]
 SEED = 900
+FIELDS = 12  # per case of the PSF
 SHAPE = (4096, 2048)
 ZERO_POINT = 31.5
 K = np.arange(-20, 21)
@@ -47,17 +48,28 @@ def _scenes():
 scenes = _scenes()
 
 
-def emit(name, value, unit, bound, population, *, goal=None, low=None):
+def emit(name, value, unit, bound, population, *, goal=None, low=None, stderr=None):
     """Print one result; it holds between `low` (by default minus the bound) and the bound.
 
-    An infinite bound makes `low` the one that is shown.
+    An infinite bound makes `low` the one that is shown.  With a standard error, three of them must
+    also fit into half the interval.
     """
     value = float(value)
     least = -bound if low is None else low
     shown = least if np.isinf(bound) else bound
+    holds = bool(least <= value <= bound)
     row = {"name": name, "stage": "calibrate", "value": value, "unit": unit, "bound": shown}
-    row |= {"goal": goal, "holds": bool(least <= value <= bound), "population": int(population)}
+    if stderr is not None:
+        room = 0.5 * (bound - least) if np.isfinite(bound) else abs(value - least)
+        holds &= bool(3.0 * stderr <= room)
+        row["stderr"] = float(stderr)
+    row |= {"goal": goal, "holds": holds, "population": int(population)}
     print(json.dumps(row), flush=True)
+
+
+def mean_error(values):
+    """Standard error of the mean of independent values."""
+    return float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 # --- point spread function -------------------------------------------------------------------
@@ -123,7 +135,7 @@ def science_psf():
              ("35 stars", 35, False, 1.10), ("15 stars", 15, False, 1.30)]  # fmt: skip
     for label, n, curved, bound in cases:
         chi2, rows = [], []
-        for i in range(4):
+        for i in range(FIELDS):
             options = {"shape": SHAPE, "n_faint": 0, "isolated": True, "curved": curved}
             scene = scenes.make_scene(SEED + i, n_stars=n, turbulence=0.0, **options)
             other = scenes.make_scene(SEED + 50 + i, n_stars=80, turbulence=0.0, **options)
@@ -131,16 +143,20 @@ def science_psf():
             chi2.append(held_out_chi2(psf, other))
             rows.append(psf_errors(psf, scene.psf, SHAPE))
         size, e1, e2, flux = (np.array(column) for column in zip(*rows, strict=True))
-        chi2 = np.concatenate(chi2)
-        emit(f"PSF χ²/pixel held out, {label}", chi2.mean(), "", bound, len(chi2), low=0.95)
+        _emit_fields(f"PSF χ²/pixel held out, {label}", [c.mean() for c in chi2], bound, low=0.95)
         if n < 100:
             continue
-        emit(f"PSF size bias, {label}", size.mean(), "", 0.002, size.size)
-        emit(f"PSF size rms, {label}", size.std(axis=1).mean(), "", 0.006, size.size)
+        _emit_fields(f"PSF size bias, {label}", size.mean(axis=1), 0.002)
+        _emit_fields(f"PSF size rms, {label}", size.std(axis=1), 0.006, low=0.0)
         for name, e in (("e1", e1), ("e2", e2)):
-            emit(f"PSF {name} bias, {label}", e.mean(), "", 0.0015, e.size)
-            emit(f"PSF {name} rms, {label}", e.std(axis=1).mean(), "", 0.004, e.size)
-        emit(f"PSF flux over the chip, {label}", flux.std(axis=1).mean(), "", 0.003, flux.size)
+            _emit_fields(f"PSF {name} bias, {label}", e.mean(axis=1), 0.0015)
+            _emit_fields(f"PSF {name} rms, {label}", e.std(axis=1), 0.004, low=0.0)
+        _emit_fields(f"PSF flux over the chip, {label}", flux.std(axis=1), 0.003, low=0.0)
+
+
+def _emit_fields(name, values, bound, *, low=None):
+    """Print the mean of one value per field."""
+    emit(name, np.mean(values), "", bound, len(values), low=low, stderr=mean_error(values))
 
 
 # --- coordinates and fluxes ------------------------------------------------------------------

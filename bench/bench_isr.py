@@ -39,11 +39,17 @@ from sims.streams import stream
 ELECTRONS_PER_ADU = 4.0
 
 
-def emit(name, value, unit, bound, population, *, goal=None, least=False, stage="isr"):
-    """Print one result; `least` means that the bound is a minimum."""
+def emit(name, value, unit, bound, population, *, goal=None, least=False, stage="isr", stderr=None):
+    """Print one result; `least` means that the bound is a minimum.
+
+    With a standard error, three of them must also fit into the bound.
+    """
     value = float(value)
     holds = bool(value >= bound if least else value <= bound)
+    if stderr is not None:
+        holds &= bool(3.0 * stderr <= bound)
     row = {"name": name, "stage": stage, "value": round(value, 9), "unit": unit, "bound": bound}
+    row |= {} if stderr is None else {"stderr": stderr}
     print(
         json.dumps(row | {"goal": goal, "holds": holds, "population": int(population)}), flush=True
     )
@@ -279,8 +285,9 @@ def blank_sky(samples):
             image, np.full_like(image, 400.0), np.zeros(image.shape, np.uint32)
         )
         biases.append(model.image.mean(dtype=float) - 400.0)
+    error = float(np.std(biases, ddof=1) / np.sqrt(samples)) / ELECTRONS_PER_ADU
     emit("bias of blank sky", abs(np.mean(biases)) / ELECTRONS_PER_ADU, "ADU", 0.03, samples,
-         stage="calibrate")  # fmt: skip
+         stage="calibrate", stderr=error)  # fmt: skip
 
 
 def galaxies(frame):
@@ -380,7 +387,7 @@ def science(frames, scratch, options):
     rays(frames)
     sharp_stars_and_tracks(6)
     levels(frames)
-    blank_sky(2)
+    blank_sky(8)
     galaxies(frames[0])
     crosstalk(scratch / "camera", options.seed, options.ccds)
 

@@ -152,3 +152,30 @@ def test_noise_after_recentring_is_as_stated() -> None:
 
     assert np.mean(seen, axis=0) == pytest.approx(noise_power(dx, dy), rel=0.01)
     assert noise_power(dx, dy)[0] == pytest.approx(1.0, abs=1e-12)
+
+
+def test_only_lone_stars_judge_the_psf(scene: Maker) -> None:
+    """A neighbour under half of the stars spoils their χ², not the verdict on the PSF."""
+    frame = scene(36, shape=SHAPE, n_stars=60, n_faint=0, isolated=True, turbulence=0.0,
+                  snr=(100.0, 300.0))  # fmt: skip
+    stars, _ = _fit(frame)
+    spoilt = np.arange(len(stars)) % 2 == 0
+    ghost = np.roll(stars.stamps.reshape(-1, 41, 41), (5, 4), (1, 2)).reshape(len(stars), -1)
+    dirty = replace(stars, stamps=stars.stamps + 0.03 * ghost * spoilt[:, None])
+    fit = fit_psf(dirty, SHAPE)
+
+    everything = held_out(dirty, fit, SHAPE)["psfChi2"]
+    lone = held_out(dirty, fit, SHAPE, ~spoilt)["psfChi2"]
+
+    assert lone is not None
+    assert everything is not None
+    assert 0.9 < lone < 1.15
+    assert everything > lone
+    assert held_out(dirty, fit, SHAPE, np.zeros(len(stars), bool))["psfChi2"] is None
+
+
+def test_six_stars_leave_none_to_spare(scene: Maker) -> None:
+    frame = scene(37, shape=SHAPE, n_stars=6, n_faint=0, isolated=True, turbulence=0.0)
+    stars, fit = _fit(frame)
+
+    assert set(held_out(stars, fit, SHAPE).values()) == {None}
