@@ -14,7 +14,6 @@ import os
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -26,7 +25,7 @@ from bench import peers  # noqa: E402
 from bench.oracle import proper  # noqa: E402
 from bench.pairs import Pair, make_pair  # noqa: E402
 from bench.quality import Planes, compare, judge  # noqa: E402
-from pipeline import subtract, template  # noqa: E402
+from pipeline import subtract  # noqa: E402
 
 SIZES = ((512, 512), (1024, 1024), (2048, 2048), (4096, 2048), (4096, 4096))
 REFERENCE = (4096, 2048)
@@ -114,42 +113,6 @@ def speed() -> None:
     pixels, used = np.array(times).T
     slope = float(np.polyfit(np.log(pixels[1:]), np.log(used[1:]), 1)[0])
     show("growth of time with pixels", slope, "exponent", "0.8 to 1.1", "", 0.8 <= slope <= 1.1, 4)
-    warp_speed()
-    coadd_speed()
-
-
-def warp_speed() -> None:
-    """Warp of one CCD."""
-    pair = make_pair(2, (4096, 2048), coadd=False)
-    shifted = pair.science.wcs.deepcopy()
-    shifted.wcs.crpix = shifted.wcs.crpix + 3.3
-    template.warp(pair.template, shifted, (4096, 2048))
-    start = time.process_time()
-    template.warp(pair.template, shifted, (4096, 2048))
-    used = time.process_time() - start
-    show("warp 2048 x 4096, three planes", used, "CPU s", "0.8", "0.5", used <= 0.8, 1)
-
-
-def coadd_speed() -> None:
-    """Coadd of five warped CCDs: what comes on top of warping them."""
-    shape = (4096, 2048)
-    pair = make_pair(2, shape, coadd=False)
-    visits = []
-    for k in range(5):
-        info = replace(pair.template.info, visit=100 + k)
-        moved = pair.template.wcs.deepcopy()
-        moved.wcs.crpix = moved.wcs.crpix + 1.7 * k
-        visits.append(pair.template.replace(info=info, wcs=moved))
-    template.run(visits, pair.science.wcs, shape)
-    start = time.process_time()
-    template.run(visits, pair.science.wcs, shape)
-    used = time.process_time() - start
-    start = time.process_time()
-    for visit in visits:
-        template.warp(visit, pair.science.wcs, shape)
-    own = used - (time.process_time() - start)
-    show("template of five, warps included", used, "CPU s", "4.5", "", used <= 4.5, 1)
-    show("coadd of five, warps taken off", own, "CPU s", "0.5", "", own <= 0.5, 1)
 
 
 def beside_peers(pythons: dict[str, str], shape: tuple[int, int]) -> None:

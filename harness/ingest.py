@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from harness.execute.frames import frames_table
 from harness.hashes import file_hash
@@ -72,6 +74,7 @@ def ingest_files(
     camera: str | None = None,
     refcat: Path | None = None,
     objects: Path | None = None,
+    fetch: str | None = None,
     dry_run: bool = False,
 ) -> IngestResult:
     """Register files in a workspace.
@@ -86,6 +89,8 @@ def ingest_files(
         Camera of the files, if not the workspace's.
     refcat, objects : Path, optional
         Catalogues to take along.
+    fetch : str, optional
+        Catalogue of reference stars to fetch from its archive, see `harness.fetch`.
     dry_run : bool
         Whether only to look.
 
@@ -97,7 +102,7 @@ def ingest_files(
     Raises
     ------
     InputError
-        If a folder, a catalogue or the workspace cannot be used.
+        If a folder, a catalogue or the workspace cannot be used, or nothing can be fetched.
     """
     settings = _settings(space, camera)
     definition = Camera.load(space.camera(settings.campaign.camera))
@@ -115,6 +120,8 @@ def ingest_files(
         found += frames
     fresh = registry.check(found, result)
     if not result.problems and not dry_run:
+        if fetch is not None:
+            catalogues.append((space.refcat, _fetched(space, fetch, found)))
         with translate_os_errors(space.root):
             space.require_writable()
             settings.save(space.config)
@@ -152,6 +159,18 @@ def _catalogues(
     if objects is not None:
         tables.append((space.objects, io.read_objects(objects)))
     return tables
+
+
+def _fetched(space: Workspace, name: str, frames: Sequence[_Candidate]) -> pa.Table:
+    """Stars round the frames, with those of earlier frames."""
+    from harness.fetch import fetch_refcat
+
+    stars = fetch_refcat(name, [frame.corners for frame in frames])
+    if not space.refcat.is_file():
+        return stars
+    before = io.read_parquet(space.refcat)
+    known = pc.is_in(stars["objectId"], value_set=before["objectId"])
+    return pa.concat_tables([before, stars.filter(pc.invert(known))])
 
 
 def _expanded(files: Iterable[Path]) -> list[Path]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
 import signal
 import threading
-import time
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+
+from harness.memory import keep_memory
 
 __all__ = ["new_pool", "server"]
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 _PRELOAD = ["harness.execute.work", "harness.verify.metrics"]
 
 
@@ -50,21 +49,17 @@ def server() -> ForkServerContext:
 
 
 def _initialise() -> None:
-    _keep_memory()
+    keep_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True).start()
+    coordinator = multiprocessing.parent_process()
+    if coordinator is not None:
+        threading.Thread(target=_follow, args=(coordinator,), daemon=True).start()
 
 
-def _keep_memory() -> None:
-    """Let glibc reuse the memory of large arrays: a fifth of the time went into new pages."""
-    with suppress(OSError, AttributeError):
-        library = ctypes.CDLL("libc.so.6")
-        library.mallopt(_MMAP_THRESHOLD, 1 << 30)
-        library.mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
+def _follow(coordinator: BaseProcess) -> None:
+    """End with the coordinator.
 
-
-def _follow(parent: int) -> None:
-    """End with the coordinator: the server that forked us ends when the coordinator does."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
+    The server that forked us cannot tell: it ends after its last worker does.
+    """
+    coordinator.join()
     os._exit(1)

@@ -32,6 +32,7 @@ __all__ = [
     "RawFrame",
     "VisitInfo",
     "bits",
+    "flagged",
     "plane_names",
     "polynomial_terms",
 ]
@@ -39,6 +40,8 @@ __all__ = [
 Image = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.uint32]
 FloatArray = npt.NDArray[np.float64]
+
+_STRIP = 64
 
 NJY_ZERO_POINT = 31.4
 """AB magnitude of a source of 1 nJy."""
@@ -301,6 +304,27 @@ def _bracket(
     return low, low + 1, t
 
 
+def flagged(mask: Mask, wanted: np.uint32) -> npt.NDArray[np.bool_]:
+    """Mark pixels with any of some bits, strip by strip, which spares a copy of the mask.
+
+    Parameters
+    ----------
+    mask : ndarray, (ny, nx)
+        Mask.
+    wanted : numpy.uint32
+        From `bits`.
+
+    Returns
+    -------
+    ndarray of bool, (ny, nx)
+        True where one of the bits is set.
+    """
+    out = np.empty(mask.shape, bool)
+    for y in range(0, len(mask), _STRIP):
+        np.not_equal(mask[y : y + _STRIP] & wanted, 0, out=out[y : y + _STRIP])
+    return out
+
+
 def polynomial_terms(
     x: npt.ArrayLike, y: npt.ArrayLike, shape: tuple[int, int], order: int
 ) -> FloatArray:
@@ -382,7 +406,7 @@ class Exposure:
 
     def has(self, *planes: str) -> npt.NDArray[np.bool_]:
         """Return a boolean image, true where any of the mask planes is set."""
-        return np.asarray((self.mask & bits(*planes)) != 0)
+        return flagged(self.mask, bits(*planes))
 
     def replace(self, **changes: Any) -> Exposure:
         """Return a copy with some attributes exchanged."""

@@ -179,4 +179,4 @@ def _write_image(
         ]
     )
     with atomic_path(path) as partial:
-        partial.write_bytes(primary_hdu(header) + array_hdu("IMAGE", image, header))
+        partial.write_bytes(b"".join([primary_hdu(header), *array_hdu("IMAGE", image, header)]))

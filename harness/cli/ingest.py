@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,13 @@ import typer
 from harness.cli.options import DryRun, Json, WorkspacePath, emit
 
 __all__ = ["ingest"]
+
+
+class Archive(StrEnum):
+    """Catalogues that can be fetched."""
+
+    GAIA = "gaia"
+    PS1 = "ps1"
 
 
 def ingest(
@@ -27,6 +35,12 @@ def ingest(
     refcat: Annotated[
         Path | None, typer.Option(help="Reference catalogue of stars: Parquet, FITS or CSV.")
     ] = None,
+    fetch_refcat: Annotated[
+        Archive | None,
+        typer.Option(
+            help="Fetch reference stars round the images; needs astroquery and a network."
+        ),
+    ] = None,
     objects: Annotated[
         Path | None, typer.Option(help="Deep catalogue of stars and galaxies to match with.")
     ] = None,
@@ -42,10 +56,13 @@ def ingest(
     from harness.ingest import ingest_files
     from harness.workspace import Workspace
 
+    if refcat is not None and fetch_refcat is not None:
+        raise typer.BadParameter("give --refcat or --fetch-refcat, not both")
     space = Workspace.open(workspace)
     result = ingest_files(
-        space, files, camera=camera, refcat=refcat, objects=objects, dry_run=dry_run
-    )
+        space, files, camera=camera, refcat=refcat, objects=objects, fetch=fetch_refcat,
+        dry_run=dry_run,
+    )  # fmt: skip
     for line in result.problems:
         typer.echo(f"nightjar: {line}", err=True)
     if as_json:

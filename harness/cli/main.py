@@ -18,11 +18,13 @@ code  meaning
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -155,7 +157,13 @@ def _fail(line: str, code: int) -> int:
 
 def main() -> None:
     """Entry point of the command."""
-    sys.exit(execute(sys.argv[1:]))
+    code = execute(sys.argv[1:])
+    # To take the libraries apart piece by piece takes half a second and serves nobody.
+    atexit._run_exitfuncs()
+    with suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

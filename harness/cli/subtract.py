@@ -64,6 +64,9 @@ def subtract(
     psf_grid: Annotated[
         bool, typer.Option("--psf-grid", help="Write psf_grid.fits, the PSF of the difference.")
     ] = False,
+    detect: Annotated[
+        bool, typer.Option("--detect/--no-detect", help="Look for what has changed.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Subtract TEMPLATE from SCIENCE and detect what has changed.
@@ -72,9 +75,10 @@ def subtract(
     plain image with its variance and mask in files of their own.  What is missing is estimated,
     and the summary says so.  The template is resampled if its coordinates ask for it.
 
-    Writes difference.fits and detections.parquet to FOLDER.  The verdict on the template does
-    not change the exit code.
+    Writes difference.fits and, unless --no-detect is given, detections.parquet to FOLDER.  The
+    verdict on the template does not change the exit code.
     """
+    from harness.memory import give_back_memory
     from harness.standalone import (
         Planes,
         load_pair,
@@ -91,29 +95,34 @@ def subtract(
     )
     pair = load_pair(first, second, registered=registered)
     config = _config(convolve, measure_noise)
+    give_back_memory()
     difference = make(pair, config, registered=registered)
-    sources = _detect(pair, difference)
+    give_back_memory()
+    sources, notes = _detect(pair, difference) if detect else None, pair.notes
+    del pair  # what is left to do needs memory, not the inputs
     output.mkdir(parents=True, exist_ok=True)
     io.write_difference(output / "difference.fits", difference, compress=False)
-    io.write_parquet(output / "detections.parquet", sources)
+    if sources is not None:
+        io.write_parquet(output / "detections.parquet", sources)
     if psf_grid and difference.exposure.psf is not None:
         psf = difference.exposure.psf
         write_psf_grid(output / "psf_grid.fits", psf, difference.exposure.shape)
     judgement = verdict(difference.metrics)
-    counts = _counts(sources)
+    counts = None if sources is None else _counts(sources)
     if as_json:
         document: dict[str, Any] = {
             "metrics": {k: v if v == v else None for k, v in difference.metrics.items()},
             "verdict": judgement.word,
             "reasons": list(judgement.reasons),
-            "notes": list(pair.notes),
+            "notes": list(notes),
             "detections": counts,
         }
         emit(document)
         return
-    for line in summary_lines(difference.metrics, judgement, pair.notes, counts):
+    for line in summary_lines(difference.metrics, judgement, notes, counts):
         typer.echo(line)
-    typer.echo(f"written     {output / 'difference.fits'}, {output / 'detections.parquet'}")
+    written = ["difference.fits"] + ["detections.parquet"] * detect
+    typer.echo("written     " + ", ".join(str(output / name) for name in written))
 
 
 def _config(convolve: str, measure_noise: bool) -> Config:
@@ -159,8 +168,5 @@ def _without(table: pa.Table, names: list[str]) -> pa.Table:
 
 def _counts(sources: pa.Table) -> dict[str, int]:
     """Count detections by sign."""
-    import pyarrow.compute as pc
-
-    found = sources.filter(pc.invert(pc.field("isSubThreshold")))
-    snr = found["snr"].to_numpy()
+    snr = sources["snr"].to_numpy()[~sources["isSubThreshold"].to_numpy()]
     return {"positive": int((snr > 0).sum()), "negative": int((snr < 0).sum())}

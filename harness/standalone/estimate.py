@@ -15,6 +15,8 @@ from pipeline.exposure import MASK_PLANES, Exposure, Image, Mask, PolynomialPsf,
 __all__ = ["gain_of", "mask_of", "number", "psf_of", "saturation_of", "variance_of"]
 
 _BLOCK = 64
+_ROUND = np.mgrid[-1:2, -1:2].reshape(2, 9)
+"""Rows and columns of a pixel and its neighbours, from that pixel."""
 
 
 def number(header: Mapping[str, Any], *keys: str) -> float | None:
@@ -91,12 +93,20 @@ def _grow_into(
     seed: npt.NDArray[np.bool_], allowed: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.bool_]:
     """Grow saturated cores by two pixels into what is flagged around them."""
-    from scipy.ndimage import binary_dilation
-
-    if not seed.any():
-        return seed
-    square = np.ones((3, 3), bool)
-    return np.asarray(binary_dilation(seed, square, iterations=2, mask=allowed))
+    ny, nx = seed.shape
+    grown = seed.copy()
+    y, x = np.nonzero(seed)
+    for _ in range(2):
+        v, u = (
+            np.repeat(y, 9) + np.tile(_ROUND[0], len(y)),
+            np.repeat(x, 9) + np.tile(_ROUND[1], len(x)),
+        )
+        inside = (v >= 0) & (v < ny) & (u >= 0) & (u < nx)
+        v, u = v[inside], u[inside]
+        new = allowed[v, u] & ~grown[v, u]
+        y, x = v[new], u[new]
+        grown[y, x] = True
+    return grown
 
 
 def variance_of(
@@ -180,8 +190,10 @@ def psf_of(exposure: Exposure, notes: list[str]) -> PolynomialPsf:
     from pipeline.calibrate.stars import contamination, select_stars, star_size
     from pipeline.psfphot import BAD_PIXELS, smooth_variance
 
-    sky = background.model(exposure.image, exposure.variance, exposure.mask)
-    flat = exposure.replace(image=exposure.image - sky.image)
+    # Of the background only a constant under a star matters here: coarse bins will do.
+    coarse = background.Config(bin_side=2 * background.Config().bin_side)
+    sky = background.model(exposure.image, exposure.variance, exposure.mask, coarse).image
+    flat = exposure.replace(image=np.subtract(exposure.image, sky, out=sky))
     noise = smooth_variance(flat.variance, flat.mask)
     sigma = 1.8
     for _ in range(3):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -40,18 +41,20 @@ def make(pair: Pair, config: subtract.Config, *, registered: bool) -> Difference
         With cards from which `recreate` can make it again.
     """
     difference = subtract.run(pair.science, pair.template, config)
+    hashes = [[file_hash(path) for path in files] for files in pair.files]
+    names = [str(path.resolve()) for files in pair.files for path in files]
     options = {
         "science": _absolute(pair.planes[0]),
         "template": _absolute(pair.planes[1]),
         "registered": registered,
         "config": config.model_dump(mode="json"),
-        "hashes": {str(p.resolve()): file_hash(p) for files in pair.files for p in files},
+        "hashes": dict(zip(names, itertools.chain(*hashes), strict=True)),
     }
     cards: dict[str, str | int | float | bool] = {
         "SCIID": pair.planes[0].path.name,
-        "SCIHASH": combine(file_hash(p) for p in pair.files[0]),
+        "SCIHASH": combine(hashes[0]),
         "TMPLID": pair.planes[1].path.name,
-        "TMPLHASH": combine(file_hash(p) for p in pair.files[1]),
+        "TMPLHASH": combine(hashes[1]),
         **_inputs(pair),
         "KRNLHDU": "KERNEL",
         "STAGEVER": subtract.VERSION,

@@ -146,7 +146,11 @@ def _is_image(hdu: Any) -> bool:
 
 
 def _float(hdu: Any) -> Image:
-    return np.ascontiguousarray(hdu.data, np.float32)
+    data = hdu.data
+    if data.dtype == np.dtype(">f4") and data.flags.writeable and data.flags.c_contiguous:
+        # Nobody else will read this HDU: its bytes are turned round where they are.
+        return np.asarray(data.byteswap(inplace=True).view(np.float32))
+    return np.ascontiguousarray(data, np.float32)
 
 
 def _integer(hdu: Any, path: Path) -> tuple[npt.NDArray[np.uint32], dict[str, Any]]:

@@ -66,7 +66,7 @@ def summary_lines(
     metrics: Mapping[str, float],
     judgement: Judgement,
     notes: Sequence[str],
-    detections: Mapping[str, int],
+    detections: Mapping[str, int] | None,
 ) -> list[str]:
     """Format the summary.
 
@@ -78,8 +78,8 @@ def summary_lines(
         From `verdict`.
     notes : sequence of str
         What was estimated or assumed.
-    detections : mapping
-        Counts by name.
+    detections : mapping, optional
+        Counts by name; None if nothing was looked for.
 
     Returns
     -------
@@ -88,7 +88,9 @@ def summary_lines(
     """
     m = metrics
     convolved = "science image" if m["convolvedScience"] else "template"
-    counts = ", ".join(f"{count} {name}" for name, count in detections.items())
+    counts = "not looked for"
+    if detections is not None:
+        counts = ", ".join(f"{count} {name}" for name, count in detections.items())
     return [
         f"kernel      {convolved} convolved; sum {m['kernelSum']:.4f}"
         f" (varies by {m['kernelSumScatter']:.4f}); order {m['kernelOrder']:.0f};"

@@ -247,20 +247,24 @@ def _waive(result: CheckResult, waiver: Waiver | None, context: Context) -> None
 
 
 def settle_inspections(results: Sequence[CaseResult]) -> None:
-    """Leave unanswered inspections out of the verdict where their proxy passed.
+    """Leave unanswered inspections out of the verdict where their proxies passed.
 
-    The proxy is the quantitative check named by the inspection.  An unanswered inspection whose
-    proxy did not pass keeps its `NOT_RUN`.
+    Proxies are the quantitative checks named by the inspection.  Those that do not apply to the
+    campaign are neutral, but one at least must have passed and none failed; else the inspection
+    keeps its `NOT_RUN`.
     """
     every = {c.path: c for r in results for i in r.items for c in i.checks}
+    good = (Verdict.PASS, Verdict.DEVIATION)
     for result in every.values():
         if result.check.subject.name != "inspect" or result.verdict != Verdict.NOT_RUN:
             continue
         proxies = [every.get(p) for p in result.check.subject.references()]
-        passed = [p for p in proxies if p and p.verdict in (Verdict.PASS, Verdict.DEVIATION)]
-        if proxies and len(passed) == len(proxies):
+        applied = [p for p in proxies if p is None or p.verdict != Verdict.NOT_APPLICABLE]
+        passed = [p for p in applied if p is not None and p.verdict in good]
+        if applied and len(passed) == len(applied):
             result.counts = False
-            result.reason += f"; its proxy {passed[0].path} passed"
+            names = ", ".join(p.path for p in passed)
+            result.reason += f"; its {'proxy' if len(passed) == 1 else 'proxies'} {names} passed"
 
 
 def shown_subjects(got: Measurement) -> list[dict[str, Any]]:

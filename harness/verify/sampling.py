@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.processes import new_pool
-from harness.verify.measurement import Measurement
+from harness.verify.measurement import Evidence, Measurement
 from harness.verify.metrics import Metric, Reduction, Sample, load_metrics
 from harness.verify.view import TemplateRecord, View
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Request",
     "combine",
+    "combine_groups",
     "measure_images",
     "requests_of",
     "start_measuring",
@@ -255,10 +256,7 @@ def combine(
     RuntimeError
         If the metric broke on a unit.
     """
-    broken = {k: v for k, v in outcomes.items() if isinstance(v, str)}
-    if broken:
-        place, sentence = next(iter(broken.items()))
-        raise RuntimeError(f"{place[0]}/{place[1]} and {len(broken) - 1} more: {sentence}")
+    _refuse_broken(outcomes)
     samples = {k: v for k, v in outcomes.items() if isinstance(v, Sample) and v.n > 0}
     if not samples:
         return Measurement(float("nan"), 0)
@@ -280,6 +278,54 @@ def combine(
         failing=tuple(failing),
         note="; ".join(sorted({s.note for s in samples.values() if s.note})[:3]),
     )
+
+
+def combine_groups(outcomes: Mapping[tuple[int, int], Outcome], quantile: float) -> Measurement:
+    """Average the rows of all samples by their group; take a quantile of the absolute values.
+
+    Parameters
+    ----------
+    outcomes : mapping
+        Samples by unit, whose rows have ``group``, ``value`` and ``stderr``.
+    quantile : float
+        From 0 to 1.
+
+    Returns
+    -------
+    Measurement
+        Over the groups; its standard error is that of a typical group.
+
+    Raises
+    ------
+    RuntimeError
+        If the metric broke on a unit.
+    """
+    _refuse_broken(outcomes)
+    groups: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for sample in outcomes.values():
+        for row in sample.rows if isinstance(sample, Sample) else ():
+            groups[str(row["group"])].append((float(row["value"]), float(row["stderr"])))
+    if not groups:
+        return Measurement(float("nan"), 0)
+    means, errors = [], []
+    for members in groups.values():
+        values, stderr = np.array(members).T
+        means.append(float(np.average(values, weights=stderr**-2.0)))
+        errors.append(float(np.sum(stderr**-2.0) ** -0.5))
+    value = float(np.quantile(np.abs(means), quantile))
+    rows = [[*row] for row in zip(groups, means, errors, strict=True)]
+    table = {"columns": ["group", "value", "standard error"], "rows": rows}
+    typical = float(np.sqrt(np.mean(np.square(errors))))
+    return Measurement(
+        value, len(groups), typical, evidence=(Evidence("by group", "table", table),)
+    )
+
+
+def _refuse_broken(outcomes: Mapping[tuple[int, int], Outcome]) -> None:
+    broken = {k: v for k, v in outcomes.items() if isinstance(v, str)}
+    if broken:
+        place, sentence = next(iter(broken.items()))
+        raise RuntimeError(f"{place[0]}/{place[1]} and {len(broken) - 1} more: {sentence}")
 
 
 def _excess(value: float, bound: Bound) -> float:

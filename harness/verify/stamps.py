@@ -30,11 +30,18 @@ class StarFit:
         Unit of the image.
     chi2 : float
         Per degree of freedom.
+    shape : tuple of float
+        Relative excess of the star's size T over the model's and of its two ellipticities, by
+        first-order distortions of the model.
+    shape_err : float
+        Error of the size, and nearly that of the others.
     """
 
     flux: float
     flux_err: float
     chi2: float
+    shape: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    shape_err: float = float("inf")
 
 
 def psf_at(psf: Psf, x: float, y: float, half: int) -> tuple[FloatArray, int, int]:
@@ -132,7 +139,31 @@ def _fit(
         x += float(np.clip(solution[1] / flux, -0.5, 0.5))
         y += float(np.clip(solution[2] / flux, -0.5, 0.5))
     error = float(np.sqrt(np.linalg.inv(normal.T @ normal)[0, 0]))
-    return StarFit(flux, error, float(residual @ residual) / (residual.size - 4))
+    modes = _distortions(inner, gx, gy, x - column, y - row) * weight[:, None]
+    shape, shape_err = _excess(normal, modes, residual, flux)
+    chi2 = float(residual @ residual) / (residual.size - 4)
+    return StarFit(flux, error, chi2, shape, shape_err)
+
+
+def _distortions(
+    profile: FloatArray, gx: FloatArray, gy: FloatArray, dx: float, dy: float
+) -> FloatArray:
+    """Change of a profile, ``(n, 3)``, with T and both ellipticities of a source at (dx, dy)."""
+    half = profile.shape[0] // 2
+    v, u = np.mgrid[-half : half + 1, -half : half + 1].astype(float)
+    u, v = u - dx, v - dy
+    fields = [-(2 * profile + u * gx + v * gy), v * gy - u * gx, -(v * gx + u * gy)]
+    return 0.5 * np.stack([f.ravel() for f in fields], axis=1)
+
+
+def _excess(
+    normal: FloatArray, modes: FloatArray, residual: FloatArray, flux: float
+) -> tuple[tuple[float, float, float], float]:
+    """Fit distortions to the residuals, all else left free; relative to the flux."""
+    modes = modes - normal @ np.linalg.lstsq(normal, modes, rcond=None)[0]
+    covariance = np.linalg.inv(modes.T @ modes)
+    size, e1, e2 = (covariance @ (modes.T @ residual) / flux).tolist()
+    return (size, e1, e2), float(np.sqrt(covariance[0, 0])) / flux
 
 
 def isolated(positions: FloatArray, others: FloatArray, distance: float) -> npt.NDArray[np.bool_]:

@@ -190,7 +190,7 @@ class View:
         folder = self.space.root / "truth"
         wanted = [("visit", "=", self.visit), ("detector", "=", self.number)]
         here = pq.read_table(folder / "visits.parquet", filters=wanted)
-        names = ["truthId", "kind"]
+        names = ["truthId", "kind", "gFlux", "rFlux"]
         objects = pq.read_table(folder / "objects.parquet", columns=names)
         joined = here.join(objects, "truthId") if "kind" not in here.column_names else here
         return {n: joined.column(n).to_numpy(zero_copy_only=False) for n in joined.column_names}

@@ -44,6 +44,8 @@ _RIDGE = (np.inf, 0.03, 0.01)
 _LEAKAGE = 0.02
 _WORST_STAR = 3.0
 _FEWEST_FOR_PEDESTAL = 8
+_FEWEST_TO_SPARE, _FEWEST_FOR_SHAPE, _ENOUGH_TO_SPARE = 7, 30, 90
+_JUDGED_SNR, _FEWEST_JUDGED = (50.0, 500.0), 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -252,10 +254,16 @@ def _levelled(stars: PsfStars) -> tuple[PsfStars, float]:
     return levelled, pedestal_err * len(_INNER) * float(share)
 
 
-def held_out(stars: PsfStars, fit: PsfFit, shape: tuple[int, int]) -> dict[str, float | None]:
+def held_out(
+    stars: PsfStars,
+    fit: PsfFit,
+    shape: tuple[int, int],
+    alone: npt.NDArray[np.bool_] | None = None,
+) -> dict[str, float | None]:
     """Judge the PSF on stars that did not make it.
 
-    Every sixth star of a fit is left out of a second one, for which the others must suffice.
+    A third of the stars, of fewer than ninety all in turn a sixth, is left out of a second fit, for
+    which the others must suffice.
 
     Parameters
     ----------
@@ -265,31 +273,49 @@ def held_out(stars: PsfStars, fit: PsfFit, shape: tuple[int, int]) -> dict[str, 
         The fit with all of them.
     shape : tuple of int, (ny, nx)
         Size of the image.
+    alone : ndarray of bool, (n,), optional
+        Candidates without a neighbour: the light of others says nothing of the PSF.
 
     Returns
     -------
     dict
-        ``psfChi2`` per pixel, ``psfSizeResidual`` (relative, of T), ``psfE1Residual`` and
-        ``psfE2Residual`` (star minus model), means over the stars left out.  With fewer than 30
-        stars the χ² is that of the fit itself and the others are None.
+        ``psfChi2``, the median of χ² per pixel over lone stars of SNR 50 to 500, None where there
+        are not five of them, or fewer than seven stars in all; ``psfSizeResidual`` (relative, of
+        T), ``psfE1Residual`` and ``psfE2Residual`` (star minus model), means over the stars left
+        out, None with fewer than 30 stars.
     """
-    names = ("psfSizeResidual", "psfE1Residual", "psfE2Residual")
-    if fit.n_stars < 30:
-        return {"psfChi2": fit.chi2, **dict.fromkeys(names)}
+    names = ("psfChi2", "psfSizeResidual", "psfE1Residual", "psfE2Residual")
+    if fit.n_stars < _FEWEST_TO_SPARE:
+        return dict.fromkeys(names)
     kept = _levelled(stars)[0].select(fit.kept)
-    out = np.arange(len(kept)) % 6 == 3
-    coefficients, _ = _solve(kept.select(~out), shape, fit.psf.order)
-    test, terms = kept.select(out).inner(), polynomial_terms(kept.x, kept.y, shape, fit.psf.order)
+    every, folds = (3, (1,)) if fit.n_stars >= _ENOUGH_TO_SPARE else (6, range(6))
+    parts = [np.arange(len(kept)) % every == fold for fold in folds]
+    judged = [_judged(kept, out, shape, fit.psf.order) for out in parts]
+    chi2, snr = (np.concatenate([part[i] for part in judged]) for i in (0, 1))
+    single = np.ones(len(stars), bool) if alone is None else alone
+    typical = (snr > _JUDGED_SNR[0]) & (snr < _JUDGED_SNR[1])
+    typical &= np.concatenate([single[fit.kept][out] for out in parts])
+    residual: list[float | None] = [None] * 3
+    if fit.n_stars >= _FEWEST_FOR_SHAPE:
+        residual = [2.0 * float(r) for r in np.mean([part[2] for part in judged], axis=0)]
+    enough = int(typical.sum()) >= _FEWEST_JUDGED
+    middle = float(np.median(chi2[typical])) if enough else None
+    return dict(zip(names, [middle, *residual], strict=True))
+
+
+def _judged(
+    kept: PsfStars, out: npt.NDArray[np.bool_], shape: tuple[int, int], order: int
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """χ² and SNR of the stars left out of a fit; strength of dilation and shears in all of them."""
+    coefficients, _ = _solve(kept.select(~out), shape, order)
+    test, terms = kept.select(out).inner(), polynomial_terms(kept.x, kept.y, shape, order)
     model = terms[out] @ coefficients[:, _INNER]
     mean = terms.mean(axis=0) @ coefficients
     test = _refluxed(test, model, mean[_INNER])
     weights, modes = _weights(test, mean[_INNER]), _modes(mean)
     strength = _fit_modes(test, weights, np.ones((len(test), 1)), model, modes)[0]
-    residual = (2.0 * float(s) for s in strength[:3])
-    return {
-        "psfChi2": float(np.mean(_chi2(test, weights, model))),
-        **dict(zip(names, residual, strict=True)),
-    }
+    area = 1.0 / (mean[_INNER] ** 2).sum()
+    return _chi2(test, weights, model), 1.0 / np.sqrt(test.variance * area), strength[:3]
 
 
 def _require(n: int, least: int, candidates: int) -> None:

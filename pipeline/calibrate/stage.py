@@ -53,6 +53,7 @@ _SIGMA_RANGE = (0.8, 5.0)
 _DEAD = bits("BAD", "SAT", "NO_DATA", "BLEED", "UNMASKEDNAN", "EDGEBLEED")
 _NOT_FOR_PSF = bits("BAD", "SAT", "NO_DATA", "CR", "BLEED", "UNMASKEDNAN", "EDGEBLEED", "UNLISTED")
 _SHARPEST = 0.8
+_CROWDED = 1.2  # noise of what is not detected over that of its photons
 _ASTROMETRY_SNR = 10.0
 _ENOUGH_STANDARDS = 8
 
@@ -288,7 +289,7 @@ def _model_psf(work: _Work, found: _Sources) -> tuple[PsfFit, npt.NDArray[np.int
     work.exposure = exposure.replace(psf=fit.psf)
     work.row.update(psf_shape(fit.psf, exposure.shape))
     work.row.update(psfOrder=fit.psf.order, nPsfStars=fit.n_stars)
-    work.row.update(held_out(stars, fit, exposure.shape))
+    work.row.update(held_out(stars, fit, exposure.shape, ~found.blended[index]))
     return fit, index[fit.kept]
 
 
@@ -304,6 +305,11 @@ def _check_noise(work: _Work, amplifiers: Sequence[Section]) -> None:
     exposure, config = work.exposure, work.config
     work.row["noiseRatio"] = noise_ratio(exposure.image, exposure.variance, exposure.mask)
     work.row["varianceScale"] = 1.0
+    if float(work.row["noiseRatio"] or 0.0) > _CROWDED:
+        work.notes.append(
+            f"crowded: undetected sources make the sky {work.row['noiseRatio']:.2f} times as noisy"
+            " as its photons; the background contains their light"
+        )
     if not config.rescale_variance:
         return
     variance, factors = rescaled(

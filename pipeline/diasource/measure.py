@@ -327,12 +327,14 @@ def _extendedness(c: Columns) -> Columns:
     return {"extendedness": ndtr(z), "extendednessErr": slope * sigma}
 
 
-def trail_columns(scene: Scene, moments: Columns) -> Columns:
+def trail_columns(scene: Scene, moments: Columns, detected: npt.NDArray[np.bool_]) -> Columns:
     """Trailed-source model: flux, position, length and bearing with their covariance.
 
-    ``trailGain``, Δχ² against the point source, is no column of the table but a feature.
+    Only of sources that were detected: on what is not, a trail follows the noise, and takes the
+    longer the less there is.  ``trailGain``, Δχ² against the point source, is no column of the
+    table but a feature.
     """
-    fits = _trails(scene, moments)
+    fits = _trails(scene, moments, detected)
     theta = fits.theta
     frame = scene.frame
     shift = theta[:, 1:3] - scene.points.theta[:, 1:3]
@@ -360,7 +362,7 @@ def trail_columns(scene: Scene, moments: Columns) -> Columns:
     }
     is_trailed = good & (fits.gain > scene.config.trail_gain)
     # a length of zero is a boundary: the point source is the best trail there is
-    none = ~good & scene.points.converged & ~(fits.gain > scene.config.trail_gain)
+    none = ~good & detected & scene.points.converged & ~(fits.gain > scene.config.trail_gain)
     clean |= {k: np.where(none, v, clean[k]) for k, v in _shortest(scene).items()}
     good |= none
     return clean | {
@@ -394,7 +396,7 @@ def _shortest(scene: Scene) -> Columns:
     }
 
 
-def _trails(scene: Scene, moments: Columns) -> Fits:
+def _trails(scene: Scene, moments: Columns, detected: npt.NDArray[np.bool_]) -> Fits:
     """Start at the length that the excess of the second moments suggests."""
     area = scene.frame.scale**2
     xx, xy, yy = ((moments[k] - moments[k + "PSF"]) / area for k in ("ixx", "ixy", "iyy"))
@@ -403,18 +405,14 @@ def _trails(scene: Scene, moments: Columns) -> Fits:
     length = np.sqrt(12.0 * np.clip(np.nan_to_num(major), 0.0, None))
     angle = np.nan_to_num(angle)
     extent = np.column_stack([length * np.cos(angle), length * np.sin(angle)])
-    parts: list[tuple[npt.NDArray[np.intp], Fits]] = []
-    for planes, index in scene.groups():
+    fits = Fits.none(len(extent), 5)
+    for planes, group in scene.groups():
+        index = group[detected[group]]
         points = np.nan_to_num(scene.points.theta[index])
-        added = scene.added[index]
-        fits = fit_trails(
-            planes, scene.psf, points, added, extent[index], scene.room[index], scene.width
-        )
-        parts.append((index, fits))
-    order = np.argsort(np.concatenate([index for index, _ in parts]), kind="stable")
-    return Fits(
-        **{n: np.concatenate([getattr(f, n) for _, f in parts])[order] for n in Fits.__slots__}
-    )
+        added, room = scene.added[index], scene.room[index]
+        found = fit_trails(planes, scene.psf, points, added, extent[index], room, scene.width)
+        fits = fits.replace_at(index, found)
+    return fits
 
 
 def _reaches_edge(planes: Planes, theta: FloatArray) -> npt.NDArray[np.bool_]:

@@ -46,7 +46,7 @@ from pipeline.schema import DIA_SOURCE
 
 __all__ = ["VERSION", "Result", "run"]
 
-VERSION = 2
+VERSION = 3
 """Raised when the same input and configuration give different rows."""
 
 
@@ -200,7 +200,7 @@ def _measure(
     columns = point_columns(scene, forced) | moments
     columns |= forced_columns(scene, science, template) | science_columns(scene, science)
     columns |= sky_errors(columns, config)
-    columns |= trail_columns(scene, moments)
+    columns |= trail_columns(scene, moments, targets.selection == 0)
     columns |= {name: values[keep] for name, values in dipoles.items()}
     columns["shape_flag_parent_source"] = targets.is_parent
     features = feature_table(scene, targets, peaks, columns)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ _BLANK = -(2**31)
 _UNSIGNED = 2**15
 _TILE_ROWS = 64  # of a deflated image
 _UNIT = 2880
+_PIECE = 1 << 18  # elements
 
 
 def cards(items: Iterable[Card]) -> fits.Header:
@@ -95,11 +96,41 @@ def primary_hdu(header: fits.Header) -> bytes:
     return _summed(_with_structure(fits.PrimaryHDU().header, header), b"")
 
 
-def array_hdu(name: str, array: npt.NDArray[Any], header: fits.Header | None = None) -> bytes:
-    """Return an uncompressed image HDU with an array of any shape."""
+def array_hdu(
+    name: str, array: npt.NDArray[Any], header: fits.Header | None = None
+) -> Iterator[bytes]:
+    """Yield an uncompressed image HDU in pieces, so that no second copy of the array is made.
+
+    Parameters
+    ----------
+    name : str
+        EXTNAME.
+    array : ndarray
+        Of any shape.
+    header : astropy.io.fits.Header, optional
+        More cards.
+
+    Yields
+    ------
+    bytes
+        The header, the pixels by the megabyte, the filling.
+    """
     start = fits.ImageHDU(array, name=name).header
-    data = np.ascontiguousarray(array).astype(array.dtype.newbyteorder(">"))
-    return _summed(_with_structure(start, header or fits.Header()), data.tobytes())
+    words = np.ascontiguousarray(array).reshape(-1)
+    filling = bytes(-words.nbytes % _UNIT)
+    yield _with_sums(_with_structure(start, header or fits.Header()), _sum_of_words(words))
+    for k in range(0, words.size, _PIECE):
+        yield words[k : k + _PIECE].astype(words.dtype.newbyteorder(">")).tobytes()
+    yield filling
+
+
+def _sum_of_words(array: npt.NDArray[Any]) -> int:
+    """Ones' complement sum of an array as it will be stored."""
+    if array.itemsize % 4:
+        stored = array.astype(array.dtype.newbyteorder(">")).tobytes()
+        return _ones_complement_sum(stored + bytes(-len(stored) % 4))
+    # The big-endian words of a number of four bytes, or of eight, have the native words' values.
+    return _folded(int(array.view(np.uint32).sum(dtype=np.uint64)))
 
 
 def _with_structure(start: fits.Header, more: fits.Header) -> fits.Header:
@@ -232,18 +263,25 @@ def _table_header(
 def _summed(header: fits.Header, data: bytes) -> bytes:
     """Header and data with their checksums, padded to whole blocks."""
     data += bytes(-len(data) % _UNIT)
-    total = _ones_complement_sum(data)
+    return _with_sums(header, _ones_complement_sum(data)) + data
+
+
+def _with_sums(header: fits.Header, total: int) -> bytes:
+    """Header with the checksums of itself and of data with that sum."""
     header.append(("DATASUM", str(total), "data unit checksum"), end=True)
     header.append(("CHECKSUM", "0" * 16, "HDU checksum"), end=True)
     text = header.tostring().encode("ascii")
     code = _encode_checksum(~_ones_complement_sum(text, total) & 0xFFFFFFFF)
     header["CHECKSUM"] = code
-    return bytes(header.tostring().encode("ascii") + data)
+    return bytes(header.tostring().encode("ascii"))
 
 
 def _ones_complement_sum(data: bytes, start: int = 0) -> int:
     """Return the 32-bit ones' complement sum of big-endian words (FITS standard, appendix J)."""
-    total = int(np.frombuffer(data, ">u4").sum(dtype=np.uint64)) + start
+    return _folded(int(np.frombuffer(data, ">u4").sum(dtype=np.uint64)) + start)
+
+
+def _folded(total: int) -> int:
     while total >> 32:
         total = (total & 0xFFFFFFFF) + (total >> 32)
     return total

@@ -143,19 +143,29 @@ def write_difference(path: str | Path, difference: Difference, *, compress: bool
     _write(path, _difference_hdus(difference, compress), difference.exposure, "difference")
 
 
-def _write(path: str | Path, hdus: Iterable[bytes], exposure: Exposure, product: str) -> None:
-    extensions = list(hdus)
+def _write(
+    path: str | Path, hdus: Iterable[Iterable[bytes]], exposure: Exposure, product: str
+) -> None:
+    with atomic_path(path) as partial, partial.open("wb") as f:
+        extensions = 0
+        f.write(_primary(exposure, product, extensions))
+        for extensions, hdu in enumerate(hdus, start=1):  # noqa: B007
+            f.writelines(hdu)
+        f.seek(0)
+        f.write(_primary(exposure, product, extensions))
+
+
+def _primary(exposure: Exposure, product: str, extensions: int) -> bytes:
+    """Primary HDU; it is as long for any number of extensions."""
     kind: list[Card] = [
         ("ORIGIN", "Nightjar", "software"),
         ("PRODUCT", product, "kind of product"),
-        ("NEXTEND", len(extensions), "extensions of this file"),
+        ("NEXTEND", extensions, "extensions of this file"),
     ]
-    primary = primary_hdu(cards([*kind, *_primary_cards(exposure)]))
-    with atomic_path(path) as partial, partial.open("wb") as f:
-        f.writelines([primary, *extensions])
+    return primary_hdu(cards([*kind, *_primary_cards(exposure)]))
 
 
-def _exposure_hdus(exposure: Exposure, compress: bool = True) -> Iterator[bytes]:
+def _exposure_hdus(exposure: Exposure, compress: bool = True) -> Iterator[Iterable[bytes]]:
     exposure = quantised(exposure) if compress else exposure
     pixel_cards = fits.Header() if exposure.wcs is None else world.to_header(exposure.wcs)
     yield _plane("IMAGE", exposure.image, exposure.unit, pixel_cards, compress=compress)
@@ -165,7 +175,7 @@ def _exposure_hdus(exposure: Exposure, compress: bool = True) -> Iterator[bytes]
         (f"MP_{name}", bit, meaning) for bit, (name, meaning) in enumerate(MASK_PLANES.items())
     )
     if compress:
-        yield compressed_hdu("MASK", exposure.mask, _joined(pixel_cards, planes))
+        yield (compressed_hdu("MASK", exposure.mask, _joined(pixel_cards, planes)),)
     else:
         yield array_hdu("MASK", exposure.mask.view(np.int32), _joined(pixel_cards, planes))
     if exposure.background is not None:
@@ -178,7 +188,7 @@ def _exposure_hdus(exposure: Exposure, compress: bool = True) -> Iterator[bytes]
         yield array_hdu("NOISE_CORRELATION", exposure.noise_correlation)
 
 
-def _difference_hdus(difference: Difference, compress: bool) -> Iterator[bytes]:
+def _difference_hdus(difference: Difference, compress: bool) -> Iterator[Iterable[bytes]]:
     exposure = difference.exposure
     yield from _exposure_hdus(exposure, compress)
     score, null = difference.score, difference.null_variance
@@ -199,11 +209,11 @@ def _plane(
     more: fits.Header | None = None,
     *,
     compress: bool = True,
-) -> bytes:
+) -> Iterable[bytes]:
     unit_card = cards([("BUNIT", unit, "unit of the pixels")] if unit else [])
     if not compress:
         return array_hdu(name, pixels, _joined(unit_card, more))
-    return compressed_hdu(name, pixels, _joined(unit_card, more), shared_step(pixels) or 1.0)
+    return (compressed_hdu(name, pixels, _joined(unit_card, more), shared_step(pixels) or 1.0),)
 
 
 def _joined(*headers: fits.Header | None) -> fits.Header:
@@ -225,7 +235,7 @@ def _primary_cards(exposure: Exposure) -> Iterator[Card]:
         yield (key, value, "")
 
 
-def _psf_hdus(psf: Psf) -> Iterator[bytes]:
+def _psf_hdus(psf: Psf) -> Iterator[Iterable[bytes]]:
     if isinstance(psf, PolynomialPsf):
         header = cards(
             [
@@ -244,7 +254,7 @@ def _psf_hdus(psf: Psf) -> Iterator[bytes]:
         raise TypeError(f"no file format for a PSF of type {type(psf).__name__}")
 
 
-def _kernel_hdus(kernel: MatchingKernel) -> Iterator[bytes]:
+def _kernel_hdus(kernel: MatchingKernel) -> Iterator[Iterable[bytes]]:
     header = cards(
         [
             ("KORDER", kernel.order, "degree of the spatial variation"),
@@ -261,7 +271,7 @@ def _kernel_hdus(kernel: MatchingKernel) -> Iterator[bytes]:
             yield array_hdu(f"KERNEL_{name}", array)
 
 
-def _metrics_hdu(metrics: Mapping[str, float]) -> bytes:
+def _metrics_hdu(metrics: Mapping[str, float]) -> Iterable[bytes]:
     return array_hdu(
         "METRICS",
         np.array([float(v) for v in metrics.values()]),

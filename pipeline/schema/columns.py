@@ -133,10 +133,14 @@ class Column:
         if values is None:
             return pa.nulls(length, kind)
         if isinstance(values, str) or np.ndim(values) == 0:
-            values = [values] * length
+            # One row says all: it is converted once and repeated.
+            row = self._convert([values], 1)
+            return row if length == 1 else pa.repeat(row[0], length)
         array = np.asarray(values)
         if self.dtype in _NUMPY and array.dtype.kind in "fiub":
             return self._number(array, kind)
+        if (self.dtype, array.dtype.kind) in (("bool", "b"), ("str", "U")):
+            return pa.array(array, kind)
         return pa.array([_none_if_missing(v) for v in array.tolist()], kind)
 
     def _number(self, array: np.ndarray[Any, Any], kind: pa.DataType) -> pa.Array:

@@ -21,6 +21,7 @@ from scipy import fft
 from pipeline.exposure import FloatArray, GridPsf, Image, MatchingKernel, Psf
 from pipeline.subtract.convolve import fft_size, inner, tiles, transform
 from pipeline.subtract.pixels import cut
+from pipeline.subtract.separable import Separable, correlate
 from pipeline.subtract.sky import Colour
 
 __all__ = ["Filters", "apply", "design"]
@@ -181,16 +182,19 @@ def apply(
     size = fft_size(shape, core, _HALF)
     image, variance = np.empty(shape, np.float32), np.empty(shape, np.float32)
     padded = np.empty(size, np.float32)
+    # What a convolution needs the other way round, a correlation takes as it is.
+    spread = Separable.of(filters.spread[:, ::-1, ::-1])
     for k, tile in enumerate(tiles(shape, core)):
-        for plane, kernel, out in (
-            (difference, filters.psi[k], image),
-            (source_variance, filters.spread[k], variance),
-        ):
-            cut(plane, tile[0].start, tile[1].start, _HALF, padded)
-            spectrum = fft.rfft2(padded)
-            spectrum *= transform(kernel, size)
-            out[tile] = inner(fft.irfft2(spectrum, size), tile, 2 * _HALF)
-        variance[tile] += np.float32(filters.target[k]) * target_variance[tile]
+        place = (tile[0].start, tile[1].start)
+        cut(difference, *place, _HALF, padded)
+        spectrum = fft.rfft2(padded)
+        spectrum *= transform(filters.psi[k], size)
+        image[tile] = inner(fft.irfft2(spectrum, size), tile, 2 * _HALF)
+        cut(source_variance, *place, _HALF, padded)
+        matched = correlate(
+            padded, _HALF - spread.half, spread.columns[k], spread.rows[k], variance[tile].shape
+        )
+        variance[tile] = matched + np.float32(filters.target[k]) * target_variance[tile]
     return image, variance
 
 

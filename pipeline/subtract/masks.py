@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.compiled import compiled
-from pipeline.exposure import FloatArray, Mask, MatchingKernel, bits
+from pipeline.exposure import FloatArray, Mask, MatchingKernel, bits, flagged
 from pipeline.subtract.convolve import convolve
 
 __all__ = ["EXCLUDED", "RULES", "Rule", "propagate"]
@@ -124,7 +124,7 @@ def propagate(masks: dict[str, Mask], kernel: MatchingKernel, share: float, tile
         for rule in RULES[name]:
             bit = bits(rule.plane)
             if present & bit:
-                here = (mask & bit) != 0
+                here = flagged(mask, bit)
                 out[here] |= bits(rule.becomes)
                 if rule.spread and name == kernel.convolved:
                     near = _reach(here, weight, tile) > share * rule.share

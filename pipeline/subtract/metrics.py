@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.exposure import FloatArray, Image, Mask
+from pipeline.exposure import FloatArray, Image, Mask, flagged
 from pipeline.subtract.fit import Fit
 from pipeline.subtract.masks import EXCLUDED
 from pipeline.subtract.pixels import region_sums
@@ -74,7 +74,7 @@ def measure(
         "lag1": float(np.nanmean(lag1(regions))),
         "lag1Max": float(np.nanmax(np.abs(lag1(regions)), initial=0.0)),
         "blankFraction": float(blank.mean()),
-        "maskedFraction": float(((mask & EXCLUDED) != 0).mean()),
+        "maskedFraction": float(flagged(mask, EXCLUDED).mean()),
         "convolvedScience": float(kernel.convolved == "science"),
     }
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import PixelError
-from pipeline.exposure import Exposure, FloatArray, Image, bits
+from pipeline.exposure import Exposure, FloatArray, Image, bits, flagged
 from pipeline.subtract.pixels import block_medians, bright_ratios, fill
 
 __all__ = ["UNUSABLE", "Layer", "coarse_median", "prepare"]
@@ -54,6 +54,10 @@ class Layer:
     slope: float
     correlation: FloatArray | None
 
+    def without_pixels(self) -> Layer:
+        """Return what is known of the image but the image, whose memory others need."""
+        return replace(self, image=np.zeros((0, 0), np.float32), bad=np.zeros((0, 0), bool))
+
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
@@ -83,7 +87,7 @@ def prepare(exposure: Exposure, name: str) -> Layer:
     image = np.array(exposure.image, np.float32, order="C")
     variance = np.ascontiguousarray(exposure.variance, np.float32)
     sound = (variance > 0) & np.isfinite(variance)
-    bad = ((exposure.mask & UNUSABLE) != 0) | ~np.isfinite(image) | ~sound
+    bad = flagged(exposure.mask, UNUSABLE) | ~np.isfinite(image) | ~sound
     if not sound.all():
         variance = variance.copy()
     usable = int(bad.size - np.count_nonzero(bad))

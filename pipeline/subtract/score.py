@@ -9,6 +9,7 @@ from scipy import fft
 from pipeline.exposure import FloatArray, GridPsf, Image
 from pipeline.subtract.convolve import fft_size, inner, tiles, transform
 from pipeline.subtract.pixels import normalise, weigh
+from pipeline.subtract.separable import Separable, correlate
 
 __all__ = ["score"]
 
@@ -45,19 +46,21 @@ def score(
     size = fft_size(shape, core, _HALF)
     out = np.empty(shape, np.float32)
     planes = np.empty((2, *size), np.float32)
-    for tile, stamp in zip(tiles(shape, core), _stamps(psf), strict=True):
+    stamps = _stamps(psf)
+    squares = Separable.of(stamps**2)
+    for k, tile in enumerate(tiles(shape, core)):
         place = (tile[0].start, tile[1].start)
         scale = weigh(difference, null_variance, usable, *place, _HALF, planes)
         if scale == 0.0:
             out[tile] = 0.0
             continue
         typical = float(np.median(inner(planes[1], tile, _HALF)[::4, ::4]))
-        least = _LEAST * float((stamp**2).sum()) * typical
-        sums = [
-            inner(_correlate(plane, kernel, size), tile, 0)
-            for plane, kernel in zip(planes, (stamp, stamp**2), strict=True)
-        ]
-        normalise(sums[0], sums[1], least, float(scale), out[tile])
+        least = _LEAST * float((stamps[k] ** 2).sum()) * typical
+        norms = correlate(
+            planes[1], _HALF - squares.half, squares.columns[k], squares.rows[k], out[tile].shape
+        )
+        sums = inner(_correlate(planes[0], stamps[k], size), tile, 0)
+        normalise(sums, norms, least, float(scale), out[tile])
     return out
 
 

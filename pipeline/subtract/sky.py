@@ -37,6 +37,9 @@ _FEW = 8
 _SIGNIFICANT, _NOTABLE = 3.0, 2.0
 """Standard errors from which on structure is taken off, and a score is rescaled."""
 
+_RELEVANT = 0.02
+"""Excess of the score's width that is worth a second look."""
+
 _BEAM = 25.0
 """Pixels that share one independent value of the score."""
 
@@ -210,9 +213,13 @@ def looks_wide(score: Image, blank: npt.NDArray[np.uint8]) -> bool:
 
 
 def _too_wide(values: npt.NDArray[np.floating], each: int, significance: float) -> bool:
-    """Whether values of a score, one of `each` pixels, scatter by more than one."""
+    """Whether values of a score, one of `each` pixels, scatter by more than one.
+
+    By significantly more, that is, and by so much that it matters.
+    """
     number = max(values.size * each / _BEAM, 1.0)
-    return number > _FEW and robust_std(values) > 1.0 + significance * 1.17 / np.sqrt(number)
+    excess = max(_RELEVANT, significance * 1.17 / np.sqrt(number))
+    return bool(number > _FEW and robust_std(values) > 1.0 + excess)
 
 
 def dark_sky(

@@ -17,6 +17,7 @@ from pipeline.exposure import (
     MatchingKernel,
     Psf,
     bits,
+    flagged,
 )
 from pipeline.subtract.config import Config
 from pipeline.subtract.convolve import convolve
@@ -88,7 +89,7 @@ def run(science: Exposure, template: Exposure, config: Config | None = None) -> 
         )
     if science.psf is None:
         raise SubtractionError("the science exposure has no PSF, so the difference can have none")
-    layers = {"science": prepare(science, "science"), "template": prepare(template, "template")}
+    layers = _prepared(science, template)
     _check_overlap(layers)
     try:
         stamps, config = _stamps(layers, config)
@@ -106,9 +107,14 @@ def run(science: Exposure, template: Exposure, config: Config | None = None) -> 
         fit = fit_kernel(stamps, convolved, science.shape, config, typical)
     made = _difference(science, template, layers, fit, config, None)
     if isinstance(made, Sky):  # a second look; the planes of the first are gone by now
+        layers.update(_prepared(science, template))
         made = _difference(science, template, layers, fit, config, made)
     assert isinstance(made, Difference)
     return made
+
+
+def _prepared(science: Exposure, template: Exposure) -> dict[str, Layer]:
+    return {"science": prepare(science, "science"), "template": prepare(template, "template")}
 
 
 def _fine_tiles(config: Config, shape: tuple[int, int]) -> Config:
@@ -167,22 +173,17 @@ def _difference(
         "template": _with_holes(template.mask, layers["template"]),
     }
     mask = propagate(masks, kernel, config.dilation_share, config.tile)
-    usable = (mask & EXCLUDED) == 0
+    usable = (~flagged(mask, EXCLUDED)).view(np.uint8)
     assert science.psf is not None
-    source = science if kernel.convolved == "science" else template
-    clipped = source.has("SAT", "BLEED")
-    saturated = science.has("SAT") | template.has("SAT")
-    planes = _Planes.match(layers, kernel, usable.view(np.uint8), clipped, config)
-    half = kernel.basis.shape[-1] // 2
-    stars = bright_stars(layers["science"], layers["template"], saturated)
-    remove_wings(planes.residual, planes.usable, *stars, half)
-    filters = _filters(planes, layers, kernel, config, sky)
+    planes = _matched(science, template, layers, kernel, usable, config)
+    blank = _blank(layers["template"], usable)
+    layers.update({name: layer.without_pixels() for name, layer in layers.items()})
+    filters = _filters(planes, layers, blank, kernel, config, sky)
     psf = filters.psf(science.psf, kernel)
     if sky is not None:
         planes.lower(sky.background, kernel)
         filters, psf = filters.scaled(psf)
     image, null_variance, variance = planes.whiten(filters, layers, mask, kernel, config)
-    blank = planes.blank(layers["template"])
     significance = score(image, null_variance, planes.usable, psf, config.tile)
     background = None if sky is None else sky.background
     if sky is None:
@@ -201,7 +202,7 @@ def _difference(
         null_variance *= np.float32(width**2)
     metrics = measure(image, variance, significance, mask, blank, fit)
     metrics |= _about(width, background, None if sky is None else sky.colour)
-    significance[(mask & bits("NO_DATA")) != 0] = np.nan
+    significance[flagged(mask, bits("NO_DATA"))] = np.nan
     exposure = science.replace(
         image=image,
         variance=variance,
@@ -224,9 +225,28 @@ def _about(width: float, background: Image | None, colour: Colour | None) -> dic
     }
 
 
+def _matched(
+    science: Exposure,
+    template: Exposure,
+    layers: dict[str, Layer],
+    kernel: MatchingKernel,
+    usable: npt.NDArray[np.uint8],
+    config: Config,
+) -> _Planes:
+    """Subtract the matched source, cores and wings of bright stars included."""
+    source = science if kernel.convolved == "science" else template
+    clipped = source.has("SAT", "BLEED")
+    planes = _Planes.match(layers, kernel, usable, clipped, config)
+    saturated = science.has("SAT") | template.has("SAT")
+    stars = bright_stars(layers["science"], layers["template"], saturated)
+    remove_wings(planes.residual, usable, *stars, kernel.basis.shape[-1] // 2)
+    return planes
+
+
 def _filters(
     planes: _Planes,
     layers: dict[str, Layer],
+    blank: npt.NDArray[np.uint8],
     kernel: MatchingKernel,
     config: Config,
     sky: Sky | None,
@@ -236,7 +256,6 @@ def _filters(
     known = {name: layer.correlation for name, layer in layers.items()}
     unknown = tuple(name for name, value in known.items() if value is None)
     if config.measure_correlation and unknown:
-        blank = planes.blank(layers["template"])
         known |= measured_correlation(planes.residual, blank, kernel, powers, unknown)
     excess = None if sky is None else sky.colour
     return design(kernel, powers, known, config.tile, whiten=config.decorrelate, excess=excess)
@@ -244,7 +263,7 @@ def _filters(
 
 def _with_holes(mask: Mask, layer: Layer) -> Mask:
     """Flag pixels without a number or a positive variance that no other plane explains."""
-    holes = layer.bad & ((mask & UNUSABLE) == 0)
+    holes = layer.bad & ~flagged(mask, UNUSABLE)
     if not holes.any():
         return mask
     return np.where(holes, mask | bits("UNMASKEDNAN"), mask)
@@ -310,6 +329,7 @@ class _Planes:
         image, null_variance = apply(
             filters, self.residual, null[source], null[target], config.tile
         )
+        self.residual = np.zeros((0, 0), np.float32)  # its memory is needed
         matched = kernel.convolved == "science"
         gain = filters.spread.sum((1, 2)) if matched else filters.target
         scale = -_ratio_terms(kernel) if matched else np.array([1.0])
@@ -327,14 +347,15 @@ class _Planes:
         )
         return image, null_variance, self.model
 
-    def blank(self, layer: Layer) -> npt.NDArray[np.uint8]:
-        """Mark usable pixels where the template shows nothing.
 
-        The limit is high enough not to cut into the template's own noise, which would make what
-        is left look quieter and less correlated than it is.
-        """
-        limit = layer.sky + np.float32(3.0) * layer.noise
-        return below(layer.image, limit.astype(np.float32), self.usable)
+def _blank(layer: Layer, usable: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Mark usable pixels where the template shows nothing.
+
+    The limit is high enough not to cut into the template's own noise, which would make what is
+    left look quieter and less correlated than it is.
+    """
+    limit = layer.sky + np.float32(3.0) * layer.noise
+    return below(layer.image, limit.astype(np.float32), usable)
 
 
 def _roles(kernel: MatchingKernel) -> tuple[str, str]:

@@ -217,22 +217,11 @@ def _reject(
     count = np.zeros(n, np.int64)
     doubtful = np.zeros((n, rows, columns), np.uint8)
     value, spread = np.empty(n), np.empty(n)
-    for y in range(first, last):
+    far = np.empty(columns, np.bool_)
+    for y in range(max(first, half), min(last, rows - half)):
+        _suspect(images[:, y], variances[:, y], use[:, y], weights, suspect * suspect, far)
         for x in range(half, columns - half):
-            total, norm = 0.0, 0.0
-            for k in range(n):
-                if use[k, y, x]:
-                    total += weights[k] * images[k, y, x]
-                    norm += weights[k]
-            if norm == 0.0:
-                continue
-            mean = total / norm
-            far = False
-            for k in range(n):
-                if use[k, y, x]:
-                    d = images[k, y, x] - mean
-                    far |= d * d > suspect * suspect * variances[k, y, x]
-            if not far or y < half or y >= rows - half:
+            if not far[x]:
                 continue
             m = 0
             for k in range(n):
@@ -256,6 +245,33 @@ def _reject(
                     use[k, y, x] = 2  # still there, but not to be averaged
                     count[k] += 1
     return count
+
+
+@compiled
+def _suspect(
+    images: npt.NDArray[np.float32],
+    variances: npt.NDArray[np.float32],
+    use: npt.NDArray[np.uint8],
+    weights: npt.NDArray[np.float32],
+    limit: float,
+    far: npt.NDArray[np.bool_],
+) -> None:
+    """Mark the pixels of a row of which an input lies far from the mean of all."""
+    n, columns = images.shape
+    mean, norm = np.zeros(columns), np.zeros(columns)
+    for k in range(n):
+        w = float(weights[k])
+        for x in range(columns):
+            if use[k, x]:
+                mean[x] += w * images[k, x]
+                norm[x] += w
+    for x in range(columns):
+        mean[x] /= norm[x]
+        far[x] = False
+    for k in range(n):
+        for x in range(columns):
+            d = images[k, x] - mean[x]
+            far[x] |= (use[k, x] != 0) & (d * d > limit * variances[k, x])
 
 
 @compiled
@@ -307,31 +323,34 @@ def _mean(
     out_mask: Mask,
 ) -> None:
     n, (rows, columns) = len(images), out_image.shape
+    total, spread, norm = np.empty(columns), np.empty(columns), np.empty(columns)
+    flags, lost = np.empty(columns, np.uint32), np.empty(columns, np.uint32)
     for y in range(rows):
         j = first + y
-        for x in range(columns):
-            total, spread, norm = 0.0, 0.0, 0.0
-            flags, lost = np.uint32(0), np.uint32(0)
-            for k in range(n):
-                state, bit = use[k, j, x], masks[k, j, x]
-                if state == 1:
-                    w = weights[k]
-                    total += w * images[k, j, x]
-                    spread += w * w * variances[k, j, x]
-                    norm += w
-                    flags |= bit
-                elif state == 2:
-                    lost |= clipped
-                elif bit & no_data:
-                    lost |= inexact
+        total[:], spread[:], norm[:], flags[:], lost[:] = 0.0, 0.0, 0.0, 0, 0
+        for k in range(n):
+            w = weights[k]
+            for x in range(columns):
+                if use[k, j, x] == 1:
+                    total[x] += w * images[k, j, x]
+                    spread[x] += w * w * variances[k, j, x]
+                    norm[x] += w
+                    flags[x] |= masks[k, j, x]
+                elif use[k, j, x] == 2:
+                    lost[x] |= clipped
+                elif masks[k, j, x] & no_data:
+                    lost[x] |= inexact
                 else:
-                    lost |= rejected | (bit & saturated)
-            if norm == 0.0:
-                total, spread, norm = _masked_mean(images, variances, masks, weights, j, x, no_data)
-                flags, lost = _masked_flags(masks, j, x, no_data), np.uint32(0)
-            out_image[y, x] = total / norm
-            out_variance[y, x] = spread / (norm * norm)
-            out_mask[y, x] = flags | lost
+                    lost[x] |= rejected | (masks[k, j, x] & saturated)
+        for x in range(columns):
+            if norm[x] == 0.0:
+                total[x], spread[x], norm[x] = _masked_mean(
+                    images, variances, masks, weights, j, x, no_data
+                )
+                flags[x], lost[x] = _masked_flags(masks, j, x, no_data), np.uint32(0)
+            out_image[y, x] = total[x] / norm[x]
+            out_variance[y, x] = spread[x] / (norm[x] * norm[x])
+            out_mask[y, x] = flags[x] | lost[x]
 
 
 @compiled

@@ -83,6 +83,13 @@ class TestFiles:
         with fits.open(out / "psf_grid.fits") as hdus:
             assert hdus[0].data.sum((2, 3)) == pytest.approx(1.0)
 
+    def test_without_detection(self, write, capsys):
+        files = write()
+        assert execute(arguments(files, "--no-detect")) == 0
+        out = files["science"].parent / "out"
+        assert [p.name for p in out.iterdir()] == ["difference.fits"]
+        assert "detections  not looked for" in capsys.readouterr().out
+
     def test_one_file_with_extensions_gives_the_same_pixels(self, write, tmp_path, capsys):
         files = write()
         assert execute(arguments(files)) == 0

@@ -372,6 +372,20 @@ def test_an_inspection_without_a_good_proxy_stays_open(context, tmp_path):
     assert case.verdict == Verdict.NOT_RUN
 
 
+def test_a_proxy_that_does_not_apply_is_neutral(context, tmp_path):
+    """It neither stands for an inspection nor against it."""
+    absent = {**PASSES, "when": ["scheduler"]}
+    both = inspection(proxy=["AG-00-05/i/c0", "AG-00-05/i/c1"])
+    none = inspection(proxy=["AG-00-05/i/c0"])
+    answers = []
+    for number, asked in enumerate((both, none)):
+        items = (item(absent, PASSES, {**asked, "severity": "should"}), item(PASSES))
+        (tmp_path / str(number)).mkdir()
+        answers.append(judge_cases(spec_of(tmp_path / str(number), items), context)[0].verdict)
+
+    assert answers == [Verdict.PASS, Verdict.NOT_RUN]
+
+
 def test_absent_evidence_stays_out_of_the_exit_status(context, tmp_path):
     recorded = {"command": {"recorded": "container"}}
     case, _ = judge_cases(spec_of(tmp_path, (item(PASSES, recorded), item(PASSES))), context)

@@ -8,7 +8,7 @@ import pytest
 from harness.verify.metrics import load_metrics
 from harness.verify.view import Artefacts
 from pipeline.camera import Camera
-from pipeline.exposure import Difference, MatchingKernel, bits
+from pipeline.exposure import Difference, GridPsf, MatchingKernel, bits
 
 METRICS = load_metrics()
 CAMERA = Camera.load("testcam")
@@ -50,6 +50,33 @@ def test_blank_sky(blank):
     assert measure("blank_sky", view_of(shifted)).value == pytest.approx(0.1, abs=0.02)
 
 
+def test_sky_next_to_light_is_not_open(blank):
+    """The wing of an object under the threshold is no fault of the background."""
+    from harness.verify.sky import open_sky
+
+    yy, xx = np.indices(blank.shape)
+    distance = np.hypot(xx - 256, yy - 256)
+    halo = np.where(distance < 110, 2.0, 0.0).astype(np.float32)
+    mask = blank.mask.copy()
+    mask[distance < 60] |= bits("DETECTED")
+    view = view_of(blank.replace(image=blank.image + halo, mask=mask))
+
+    sky = open_sky(view)
+
+    assert abs(measure("blank_sky", view).value) < 0.02
+    assert not sky[distance < 60 + 60].any()
+    assert sky[distance > 60 + 60 + 30].all()
+
+
+def test_a_crowded_field_has_no_open_sky(blank):
+    mask = blank.mask.copy()
+    mask[::16, ::16] |= bits("DETECTED")
+    shifted = view_of(blank.replace(image=blank.image - np.float32(4.0), mask=mask))
+
+    assert measure("blank_sky", shifted).n == 0
+    assert measure("noise_ratio", shifted).n == 0
+
+
 def test_amp_step(blank):
     image = blank.image.copy()
     image[:, 256:] += 10.0
@@ -59,17 +86,65 @@ def test_amp_step(blank):
     assert got.value == pytest.approx(1.0, abs=4 * got.stderr)
 
 
-def test_crosstalk_residual(blank):
-    image = blank.image.copy()
-    source = blank.photo_calib.njy_per_electron * CAMERA.detector(1).amplifier("A").gain * 20000.0
-    image[100:110, 300:310] = source  # amplifier A of detector 1 lies to the right
-    clean = measure("crosstalk_residual", view_of(blank.replace(image=image.copy())))
-    image[100:110, 512 - 310 : 512 - 300] += 8.0  # two standard deviations, mirrored
+def bright_raw(places):
+    """Raw counts of detector 1 with 20,000 ADU on rows and columns of amplifier A."""
+    detector = CAMERA.detector(1)
+    data = np.full(detector.raw_shape, 2000, np.uint16)
+    source = detector.amplifier("A")
+    rows, columns = places
+    data[source.data.slices][rows, columns] = 22000
+    return SimpleNamespace(data=data)
 
-    got = measure("crosstalk_residual", view_of(blank.replace(image=image)))
+
+def test_crosstalk_residual(blank):
+    places = np.s_[100:110], np.s_[40:50]
+    detector = CAMERA.detector(1)
+    a, b = detector.amplifier("A"), detector.amplifier("B")
+    image = blank.image.copy()
+    half = b.trimmed.slices
+    there = [np.zeros(a.data.shape, bool) for _ in (a, b)]
+    there[0][places] = True
+    mirror = -1 if a.at_right != b.at_right else 1
+    there[1] = there[0][:: -1 if a.at_top != b.at_top else 1, ::mirror]
+    clean = measure("crosstalk_residual", view_of(blank, raw=bright_raw(places), number=1))
+    image[half][there[1]] += 8.0  # two standard deviations, where the ghost of A lies in B
+    ghostly = view_of(blank.replace(image=image), raw=bright_raw(places), number=1)
+
+    got = measure("crosstalk_residual", ghostly)
 
     assert abs(clean.value) < 4 * clean.stderr
     assert got.value == pytest.approx(4.0, abs=4 * got.stderr)
+    assert [row["group"] for row in got.rows] == ["1 A to B"]
+
+
+def test_crosstalk_residual_does_not_see_what_lies_under_the_victim(blank):
+    places = np.s_[100:110], np.s_[40:50]
+    lifted = blank.replace(image=blank.image + np.float32(3.0))
+
+    got = measure("crosstalk_residual", view_of(lifted, raw=bright_raw(places), number=1))
+
+    assert abs(got.value) < 4 * got.stderr
+
+
+def test_pairs_are_pooled_before_their_quantile():
+    from harness.verify.metrics import Sample
+    from harness.verify.sampling import combine_groups
+
+    def sample(*values):
+        names = ("A to B", "B to A", "C to D")
+        rows = [{"group": n, "value": v, "stderr": 0.2} for n, v in zip(names, values, strict=True)]
+        return Sample(0.0, 10, rows=tuple(rows))
+
+    outcomes = {(1, 1): sample(0.3, -0.1, -0.9), (2, 1): sample(-0.3, -0.3, -1.1)}
+
+    middle, largest = (combine_groups(outcomes, q) for q in (0.5, 1.0))
+
+    assert middle.value == pytest.approx(0.2)
+    assert largest.value == pytest.approx(1.0)
+    assert (middle.population, middle.stderr) == (3, pytest.approx(0.2 / np.sqrt(2)))
+    assert combine_groups({(1, 1): Sample(np.nan, 0)}, 0.5).population == 0
+    with pytest.raises(RuntimeError, match="it broke"):
+        combine_groups({(1, 1): "it broke"}, 0.5)
 
 
 def artefacts(shape, **places):
@@ -96,6 +171,54 @@ def test_masked_artefacts(blank):
     assert lost.value == 0.0
     with pytest.raises(KeyError, match="BLED"):  # a misspelt name must not pass for a clean image
         measure("masked_artefacts", view, artefacts=["BLED"], planes=["BLEED"])
+
+
+def test_false_cosmic_rays(blank):
+    mask = blank.mask.copy()
+    mask[100:104, 100:104] |= bits("CR")  # widened round a true ray
+    mask[200:202, 200:203] |= bits("CR")  # round nothing
+    true = artefacts(blank.shape, CR=(slice(101, 103), slice(101, 103)))
+
+    got = measure("false_cosmic_rays", view_of(blank.replace(mask=mask), artefacts=true))
+
+    assert got.value == pytest.approx(6 / 512**2)
+
+
+def test_struck_star_cores(blank):
+    truth = {
+        "x": np.array([100.0, 200.0, 300.0, 400.0, 50.0]),
+        "y": np.array([100.0, 200.0, 300.0, 400.0, 50.0]),
+        "fluxElectrons": np.array([2e6, 2e6, 2e6, 2e6, 1e4]),
+        "kind": np.array(["star"] * 5),
+        "saturated": np.array([False, False, False, True, False]),
+    }
+    mask = blank.mask.copy()
+    for at in (200, 300, 400, 50):
+        mask[at, at] |= bits("CR")
+    true = artefacts(blank.shape, CR=(slice(301, 302), slice(300, 301)))
+
+    got = measure(
+        "star_cores_struck", view_of(blank.replace(mask=mask), artefacts=true, truth=truth)
+    )
+
+    assert (got.value, got.n) == (1.0, 2)  # one was truly hit, one is saturated, one is faint
+
+
+def test_a_file_against_the_standard(blank, tmp_path):
+    from harness.verify.metrics.products import fits_faults
+    from pipeline import io
+
+    good, bad = tmp_path / "good.fits", tmp_path / "bad.fits"
+    io.write_exposure(good, blank)
+    bad.write_bytes(good.read_bytes().replace(b"BAND    =", b"b and   =", 1))
+    space = SimpleNamespace(visit_image=lambda visit, detector: good)
+
+    view = view_of(blank, space=space, visit=1, number=1)
+
+    assert fits_faults(good) == []
+    assert fits_faults(bad)
+    assert measure("invalid_fits", view).value == 0
+    assert measure("file_size", view).value == pytest.approx(good.stat().st_size / 1e6)
 
 
 def test_listed_defects(blank):
@@ -162,6 +285,141 @@ def test_psf_norm_and_variation(blank):
     assert measure("psf_norm", view_of(blank)).value < 1e-9
     assert measure("psf_norm", view_of(wrong)).value == pytest.approx(0.02)
     assert measure("psf_variation", view_of(blank)).value == 0.0
+
+
+@pytest.fixture
+def starry(blank):
+    """Stars of SNR 200 to 2000 on a grid, their truth, and coordinates without an error."""
+    from astropy.wcs import WCS
+
+    from harness.verify.stamps import psf_at
+
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [150.0, 2.0]
+    wcs.wcs.crpix, wcs.wcs.cd = [256.5, 256.5], np.diag([-1.0, 1.0]) * 0.26 / 3600
+    rng = np.random.default_rng(8)
+    x, y = (a.ravel() + rng.uniform(-0.5, 0.5, 81) for a in np.mgrid[40:472:9j, 40:472:9j])
+    flux = 10 ** rng.uniform(4.0, 5.0, 81)
+    pixels = blank.image.copy()
+    for a, b, f in zip(x, y, flux, strict=True):
+        stamp, column, row = psf_at(blank.psf, a, b, 11)
+        pixels[row - 11 : row + 12, column - 11 : column + 12] += (f * stamp).astype(np.float32)
+    colour = rng.normal(0.6, 0.3, 81)
+    ra, dec = wcs.all_pix2world(x, y, 0)
+    truth = {"x": x, "y": y, "flux": flux, "fluxElectrons": flux / 4.0, "ra": ra, "dec": dec,
+             "kind": np.array(["star"] * 81), "gFlux": flux,
+             "rFlux": flux * 10 ** (0.4 * colour)}  # fmt: skip
+    still = {n: np.zeros(81) for n in ("pmRa", "pmDec")} | {"epochMjdTai": np.full(81, 57070.0)}
+    refcat = {n: truth[n] for n in ("ra", "dec", "gFlux", "rFlux")} | still
+
+    def view(**changes):
+        image = blank.replace(image=pixels, wcs=changes.pop("wcs", wcs), **changes)
+        space = SimpleNamespace(root=PRESENT)
+        return view_of(image, truth=truth, refcat=refcat, space=space)
+
+    return view
+
+
+class _Present:
+    """A folder in which every file exists."""
+
+    def __truediv__(self, name):
+        return self
+
+    def is_file(self):
+        return True
+
+
+PRESENT = _Present()
+
+
+def test_halos_round_a_few_of_the_brightest(starry, tmp_path):
+    """Two dug halos of sixteen are seen; two rings with a neighbour's light are not."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    plain = starry()
+    image, wcs = plain.visit_image, plain.visit_image.wcs
+    x, y = (a.ravel() for a in np.mgrid[100:412:4j, 100:412:4j])
+    ra, dec = wcs.all_pix2world(x, y, 0)
+    table = {"ra": ra, "dec": dec, "gFlux": np.arange(16.0) + 1, "radius": np.full(16, 0.5)}
+    path = tmp_path / "objects.parquet"
+    pq.write_table(pa.table(table), path)
+    yy, xx = np.indices(image.shape)
+    few = np.minimum(*(np.hypot(xx - x[i], yy - y[i]) for i in (0, 15))) < 90
+    rng = np.random.default_rng(3)
+    noise = rng.normal(0.0, 4.0, image.shape).astype(np.float32)
+
+    def ring(depth):
+        changed = image.replace(image=noise + np.where(few, np.float32(depth), np.float32(0.0)))
+        space = SimpleNamespace(objects=path)
+        return measure("ring_deficit", view_of(changed, space=space)).value
+
+    assert abs(ring(0.0)) < 0.03
+    assert ring(-12.0) < -0.1
+    assert ring(12.0) < 0.1
+
+
+def distorted(size=0.0, e1=0.0):
+    """The Gaussian PSF with another T, relative, or another ellipticity along the axes."""
+    yy, xx = np.indices((25, 25)) - 12
+    var = 1.8**2 * (1.0 + size)
+    stamp = np.exp(-0.5 * (xx**2 / (var * (1 + e1)) + yy**2 / (var * (1 - e1))))
+    stamp /= stamp[np.hypot(xx, yy) <= 12].sum()
+    return GridPsf(stamp[None, None], np.zeros(1), np.zeros(1))
+
+
+def test_size_and_ellipticity_of_stars_against_the_model(starry):
+    honest, wide, long = starry(), starry(psf=distorted(size=0.02)), starry(psf=distorted(e1=0.02))
+
+    right = measure("psf_size_error", honest)
+    wrong = measure("psf_size_error", wide)
+
+    assert abs(right.value) < 4 * right.stderr + 0.05
+    assert wrong.value == pytest.approx(-2.0, abs=0.4)
+    assert abs(measure("psf_ellipticity_error", honest).value) < 0.001
+    assert measure("psf_ellipticity_error", long).value == pytest.approx(-0.02, abs=0.004)
+    assert abs(measure("psf_ellipticity_error", long, component=2).value) < 0.002
+
+
+def test_psf_flux_over_the_detector(starry):
+    right, tilted = starry(), starry()
+    x = tilted.truth["x"]
+    tilted.truth = tilted.truth | {"fluxElectrons": tilted.truth["flux"] * (1 + 0.02 * x / 512)}
+
+    flat = measure("flux_flatness", right)
+    trend = measure("flux_flatness", tilted)
+
+    assert flat.value < 0.15
+    assert trend.value == pytest.approx(100 * 0.02 * 2 / np.sqrt(12) / 2 / 1.01, abs=0.1)
+
+
+def test_pull_of_the_zero_point(starry):
+    from pipeline.exposure import PhotoCalib
+
+    right = starry(photo_calib=PhotoCalib(30.0, 0.001, 0.02, 20, 4.0))
+    wrong = starry(photo_calib=PhotoCalib(30.0, 0.001, 0.02, 20, 4.0))
+    wrong.truth = wrong.truth | {"flux": wrong.truth["flux"] / 1.01}
+
+    assert abs(measure("zero_point_pull", right, snr_max=1e5).value) < 2.0
+    assert measure("zero_point_pull", wrong, snr_max=1e5).value > 8.0
+
+
+def test_precision_of_coordinates(starry):
+    shifted, chromatic, good = starry(), starry(), starry()
+    shift = 15.0 / 3.6e6
+    shifted.truth = shifted.truth | {"dec": shifted.truth["dec"] + shift}
+    colour = -2.5 * np.log10(chromatic.truth["gFlux"] / chromatic.truth["rFlux"])
+    refracted = chromatic.truth["dec"] + 100.0 / 3.6e6 * (colour - np.median(colour))
+    chromatic.truth = chromatic.truth | {"dec": refracted}
+
+    assert measure("wcs_precision", good).value < 0.1
+    assert measure("wcs_offset", good).value < 0.1
+    assert measure("wcs_offset", shifted).value == pytest.approx(15.0, abs=0.1)
+    assert measure("wcs_precision", shifted).value == pytest.approx(15.0, abs=0.1)
+    assert measure("wcs_error", chromatic).value > 20.0
+    assert measure("wcs_precision", chromatic).value < 0.1
+    assert measure("wcs_precision", good, least=100).n == 0
 
 
 def kernel(ratio=0.5, sigma=1.2):

@@ -123,6 +123,19 @@ def wrong_psf(copy: Copy) -> None:
     copy.image(lambda e: e.replace(psf=_scaled(e, 1.02)))
 
 
+@defect("wide-psf", "AG-00-10/psf/size-each")
+def wide_psf(copy: Copy) -> None:
+    """Let the PSF model of a visit image be two per cent too wide."""
+    from scipy import ndimage
+
+    def change(e: Exposure) -> Exposure:
+        assert isinstance(e.psf, PolynomialPsf)
+        blurred = [c + 0.025 * ndimage.laplace(c) for c in e.psf.coefficients]
+        return e.replace(psf=dataclasses.replace(e.psf, coefficients=np.array(blurred)))
+
+    copy.image(change)
+
+
 @defect("shifted-wcs", "AG-00-10/wcs/truth")
 def shifted_wcs(copy: Copy) -> None:
     """Shift the coordinates of a visit image by 0.2 arcsec."""
@@ -179,7 +192,7 @@ def over_subtraction(copy: Copy) -> None:
     copy.image(change)
 
 
-@defect("crosstalk-left", "AG-00-10/crosstalk/residual")
+@defect("crosstalk-left", "AG-00-10/crosstalk/residual-large")
 def crosstalk_left(copy: Copy) -> None:
     """Leave the mirrored ghosts of one amplifier in the other, on every image of a detector."""
     camera = Camera.load(copy.space.camera(_camera(copy)))

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from harness.verify.kinds import Kind
 from harness.verify.measurement import Evidence, Measurement
 from harness.verify.metrics import METRICS, Reduction, Sample, load_metrics
-from harness.verify.sampling import Request, combine, measure_images
+from harness.verify.sampling import Request, combine, combine_groups, measure_images
 
 if TYPE_CHECKING:
     from harness.verify.bounds import Bound
@@ -19,13 +19,18 @@ __all__ = ["Image"]
 
 
 class Image(Kind):
-    """A metric of `harness.verify.metrics` over all units that have the product."""
+    """A metric of `harness.verify.metrics` over all units that have the product.
+
+    With `quantile` the rows of the samples are averaged by their group over all units first, a
+    pair of amplifiers for instance, and that quantile of the absolute values is judged.
+    """
 
     name: ClassVar[str] = "image"
 
     metric: str
     args: dict[str, Any] = Field(default={})
     reduce: Reduction | None = None
+    quantile: float | None = Field(default=None, ge=0.0, le=1.0)
 
     @model_validator(mode="after")
     def _known(self) -> Image:
@@ -46,6 +51,8 @@ class Image(Kind):
         """Measure all units and combine them."""
         request = Request.of(self.metric, self.args)
         outcomes = measure_images(context, [request])[request]
+        if self.quantile is not None:
+            return combine_groups(outcomes, self.quantile)
         got = combine(outcomes, self.reduce or METRICS[self.metric].reduce, bound)
         rows = [
             [v, d, s.value, s.stderr, s.n, s.note]

@@ -24,7 +24,8 @@ class Inspect(Kind):
     """The worst answer to a closed question about a seeded sample: 0 none, 1 minor, 2 serious.
 
     Answers lie in ``inspections/NAME.yaml`` of the workspace and count only for the pixels they
-    were given for.  ``proxy`` names the quantitative check that stands beside the question.
+    were given for.  ``proxy`` names the quantitative check that stands beside the question, or
+    several of which those that apply stand together.
     """
 
     name: ClassVar[str] = "inspect"
@@ -36,7 +37,7 @@ class Inspect(Kind):
     visits: int = 2
     detectors: int = 5
     seed: int
-    proxy: str
+    proxy: str | list[str]
 
     @property
     def unit(self) -> str:
@@ -44,8 +45,8 @@ class Inspect(Kind):
         return "level"
 
     def references(self) -> list[str]:
-        """Return the proxy."""
-        return [self.proxy]
+        """Return the proxies."""
+        return [self.proxy] if isinstance(self.proxy, str) else list(self.proxy)
 
     def measure(self, context: Context, bound: Bound) -> Measurement:
         """Look for a person's answers about the drawn units."""

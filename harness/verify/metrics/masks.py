@@ -42,6 +42,53 @@ def good_pixels_masked(view: View, planes: list[str], artefacts: list[str]) -> S
 
 
 @metric(
+    "false_cosmic_rays",
+    unit="",
+    product="visit_image",
+    reads=("visit_image", "artefacts"),
+    reduce="pooled",
+)
+def false_cosmic_rays(view: View) -> Sample:
+    """Fraction of pixels in regions of CR, widened as they are, without any true ray in them."""
+    from scipy import ndimage
+
+    flagged = view.visit_image.has("CR")
+    labels, count = ndimage.label(flagged, np.ones((3, 3)))
+    true = np.zeros(count + 1, bool)
+    true[labels[view.artefacts.has("CR")]] = True
+    area = np.bincount(labels[flagged], minlength=count + 1)
+    return Sample(float(area[1:][~true[1:]].sum()) / flagged.size, flagged.size)
+
+
+@metric(
+    "star_cores_struck",
+    unit="star",
+    product="visit_image",
+    reads=("visit_image", "truth", "artefacts"),
+    reduce="sum",
+)
+def star_cores_struck(view: View, snr_min: float = 1000.0) -> Sample:
+    """Bright unsaturated stars with CR on the 3 × 3 pixels of their core and no true ray near."""
+    image, truth = view.visit_image, view.truth
+    assert image.photo_calib is not None
+    sky = float(np.median(image.variance[::8, ::8])) / image.photo_calib.njy_per_electron**2
+    electrons = truth["fluxElectrons"].astype(float)
+    snr = electrons / np.sqrt(np.maximum(electrons, 0.0) + 50.0 * sky)
+    ny, nx = image.shape
+    x, y = (np.rint(truth[n].astype(float)).astype(int) for n in ("x", "y"))
+    inside = (x >= 4) & (x < nx - 4) & (y >= 4) & (y < ny - 4)
+    bright = (truth["kind"] == "star") & (snr > snr_min) & ~truth["saturated"].astype(bool)
+    rays, flagged = view.artefacts.has("CR"), image.has("CR")
+    struck = tested = 0
+    for column, row in zip(x[bright & inside], y[bright & inside], strict=True):
+        if rays[row - 4 : row + 5, column - 4 : column + 5].any():
+            continue
+        struck += bool(flagged[row - 1 : row + 2, column - 1 : column + 2].any())
+        tested += 1
+    return Sample(float(struck), tested)
+
+
+@metric(
     "masked_defects",
     unit="",
     product="visit_image",

@@ -11,8 +11,9 @@ from scipy.ndimage import uniform_filter
 
 from harness.verify.metrics import Sample, metric
 from harness.verify.robust import mad_std
+from harness.verify.sky import open_sky
 from harness.verify.view import View, remember
-from pipeline.exposure import Exposure, bits
+from pipeline.exposure import Exposure
 
 __all__: list[str] = []
 
@@ -63,8 +64,8 @@ def _pair_pulls(exposure: Exposure, blank: npt.NDArray[np.bool_]) -> npt.NDArray
     return np.asarray(pulls / np.sqrt((variance[:, :-_LAG] + variance[:, _LAG:])[good]))
 
 
-def _ratio(exposure: Exposure) -> Sample:
-    pulls = _pair_pulls(exposure, _blank(exposure))
+def _ratio(exposure: Exposure, blank: npt.NDArray[np.bool_]) -> Sample:
+    pulls = _pair_pulls(exposure, blank)
     if len(pulls) < 1000:
         return Sample(float("nan"), 0)
     # The MAD of n Gaussian values has a relative error of 1.17 / sqrt(n); half of the pairs
@@ -74,8 +75,8 @@ def _ratio(exposure: Exposure) -> Sample:
 
 @metric("noise_ratio", unit="", product="visit_image", reads=("visit_image",), reduce="worst")
 def noise_ratio(view: View) -> Sample:
-    """Empirical noise of blank pixels over the noise the variance plane claims."""
-    return _ratio(view.visit_image)
+    """Empirical noise of open sky over the noise the variance plane claims."""
+    return _ratio(view.visit_image, open_sky(view))
 
 
 @metric("difference_noise", unit="", product="difference", reads=("difference",), reduce="mean")
@@ -150,38 +151,3 @@ def amp_step(view: View, width: int = 24) -> Sample:
     error = np.sqrt(sum((1.2533 * mad_std(s)) ** 2 / len(s) for s in sides))
     step = float(np.median(sides[1]) - np.median(sides[0]))
     return Sample(100.0 * abs(step) / sky, n, 100.0 * float(error) / sky)
-
-
-@metric(
-    "crosstalk_residual", unit="σ", product="visit_image", reads=("visit_image",), reduce="pooled"
-)
-def crosstalk_residual(view: View, floor_adu: float = 3000.0) -> Sample:
-    """Ghost that a 40,000 ADU pixel leaves in the other amplifier, in units of the sky noise."""
-    image = view.visit_image
-    assert image.background is not None
-    assert image.photo_calib is not None
-    numerator = weight = 0.0
-    pixels = 0
-    counts = (image.image + image.background) / image.photo_calib.njy_per_electron
-    clipped = image.mask & bits("BAD", "NO_DATA", "CR", "BLEED", "SAT", "EDGE")
-    blank = (image.mask & ~bits("INTRP")) == 0
-    noise = np.sqrt(np.median(image.variance[blank])) if blank.any() else float("nan")
-    for victim in view.detector.amplifiers:
-        for source in view.detector.amplifiers:
-            if source.name == victim.name:
-                continue
-            signal = counts[source.trimmed.slices] / source.gain
-            bright = (signal > floor_adu) & (clipped[source.trimmed.slices] == 0)
-            flip = source.at_right != victim.at_right
-            ghost = image.image[victim.trimmed.slices]
-            calm = blank[victim.trimmed.slices]
-            if flip:
-                ghost, calm = ghost[:, ::-1], calm[:, ::-1]
-            use = bright & calm
-            s = signal[use].astype(float) / 40000.0
-            numerator += float(s @ ghost[use].astype(float))
-            weight += float(s @ s)
-            pixels += int(use.sum())
-    if pixels < 50:
-        return Sample(float("nan"), 0)
-    return Sample(float(numerator / weight / noise), pixels, 1.0 / np.sqrt(weight))

@@ -46,6 +46,8 @@ def psf_variation(view: View) -> Sample:
     """Peak-to-peak variation of the PSF's central pixel over the detector, in percent."""
     image = view.visit_image
     assert image.psf is not None
+    if getattr(image.psf, "order", 1) == 0:
+        return Sample(0.0, 0)  # too few stars told how it varies
     stamps, _ = _grid(image.psf, image.shape)
     peaks = stamps[:, stamps.shape[1] // 2, stamps.shape[2] // 2]
     return Sample(float(100.0 * np.ptp(peaks) / peaks.mean()), len(peaks))
@@ -87,16 +89,85 @@ def wcs_regions(view: View) -> Sample:
 
 def _offsets(view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """East and north errors of the WCS in mas at true positions on the detector."""
-    image, truth = view.visit_image, view.truth
+    return remember(view, "offsets", lambda: _all_offsets(view))
+
+
+def _still(view: View) -> np.ndarray:
+    """Which true sources keep their place, and that on the detector."""
+    ny, nx = view.visit_image.shape
+    x, y = view.truth["x"].astype(float), view.truth["y"].astype(float)
+    still = np.isin(view.truth["kind"], ("star", "galaxy"))
+    return np.asarray(still & (x >= 0) & (x < nx) & (y >= 0) & (y < ny))
+
+
+def _all_offsets(view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    image, truth, use = view.visit_image, view.truth, _still(view)
     assert image.wcs is not None
-    ny, nx = image.shape
     x, y = truth["x"].astype(float), truth["y"].astype(float)
-    still = np.isin(truth["kind"], ("star", "galaxy"))
-    use = still & (x >= 0) & (x < nx) & (y >= 0) & (y < ny)
     ra, dec = image.wcs.all_pix2world(x[use], y[use], 0)
     east = (ra - truth["ra"][use]) * np.cos(np.radians(dec)) * 3.6e6
     north = (dec - truth["dec"][use]) * 3.6e6
     return east, north, np.stack([x[use], y[use]], axis=1)
+
+
+@metric(
+    "wcs_precision",
+    unit="mas",
+    product="visit_image",
+    reads=("visit_image", "truth", "refcat"),
+    reduce="worst",
+)
+def wcs_precision(view: View, least: int = 50) -> Sample:
+    """Rms per axis about the WCS of true positions, the atmosphere's share by colour taken out."""
+    east, north = _achromatic(view, least)
+    if len(east) < 5:
+        return Sample(float("nan"), 0)
+    return Sample(float(np.sqrt(max((east**2).mean(), (north**2).mean()))), len(east))
+
+
+@metric(
+    "wcs_offset",
+    unit="mas",
+    product="visit_image",
+    reads=("visit_image", "truth", "refcat"),
+    reduce="worst",
+)
+def wcs_offset(view: View, least: int = 50) -> Sample:
+    """Median offset of the WCS for an object of the median colour of the standards."""
+    east, north = _achromatic(view, least)
+    if len(east) < 5:
+        return Sample(float("nan"), 0)
+    error = float(np.hypot(median_error(east), median_error(north)))
+    return Sample(float(np.hypot(np.median(east), np.median(north))), len(east), error)
+
+
+def _achromatic(view: View, least: int) -> tuple[np.ndarray, np.ndarray]:
+    """East and north errors in mas without what is linear in colour; nothing with few standards.
+
+    Refraction shifts every source by its colour.  One WCS for all colours cannot follow, and is
+    fitted to stars of the colours of the standards.
+    """
+    image = view.visit_image
+    x, y, colour = _standards_in(view)
+    ny, nx = image.shape
+    inside = (x >= 0) & (x < nx) & (y >= 0) & (y < ny) & np.isfinite(colour)
+    if inside.sum() < least:
+        return np.array([]), np.array([])
+    east, north, _ = _offsets(view)
+    excess = _colour(view.truth)[_still(view)] - np.median(colour[inside])
+    use = np.isfinite(excess) & (np.abs(excess) < 3.0)
+    design = np.stack([np.ones(use.sum()), excess[use]], axis=1)
+    errors = np.stack([east[use], north[use]], axis=1)
+    slope = np.linalg.lstsq(design, errors, rcond=None)[0][1]
+    left = errors - excess[use][:, None] * slope
+    return left[:, 0], left[:, 1]
+
+
+def _colour(table: Any) -> np.ndarray:
+    """Colour g − r of the rows of a catalogue, NaN where a flux is missing."""
+    g, r = (np.asarray(table[n], float) for n in ("gFlux", "rFlux"))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(-2.5 * np.log10(np.where((g > 0) & (r > 0), g / r, np.nan)))
 
 
 @metric(
@@ -155,33 +226,54 @@ def _windowed(stamp: np.ndarray, sigma: float = 2.0) -> tuple[float, float]:
 
 def _catalogue(view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Isolated reference stars at the epoch of the image: x, y in pixels and flux in nJy."""
+    image = view.visit_image
+    x, y, near = _projected(view)
+    flux = view.refcat[f"{image.info.band}Flux"].astype(float)[near]
+    positions = np.stack([x, y], axis=1)
+    inside = (x > 15) & (x < image.shape[1] - 16) & (y > 15) & (y < image.shape[0] - 16)
+    use = inside & isolated(positions, positions, 16.0) & (flux > 0)
+    return x[use], y[use], flux[use]
+
+
+def _standards_in(view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixel positions and colours of the reference stars round the image."""
+    x, y, near = _projected(view)
+    return x, y, _colour(view.refcat)[near]
+
+
+def _projected(view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return remember(view, "reference stars", lambda: _all_projected(view))
+
+
+def _all_projected(view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels of the reference stars at the epoch of the image, and which of the catalogue."""
     image, stars = view.visit_image, view.refcat
     assert image.wcs is not None
-    years = (image.info.midpoint_mjd_tai - stars["epochMjdTai"].astype(float)) / 365.25
+    epoch = stars["epochMjdTai"].astype(float)
+    years = np.nan_to_num(image.info.midpoint_mjd_tai - epoch) / 365.25  # none: of date
     dec = stars["dec"] + np.nan_to_num(stars["pmDec"].astype(float)) * years / 3.6e6
     shift = np.nan_to_num(stars["pmRa"].astype(float)) * years / 3.6e6
     ra = stars["ra"] + shift / np.cos(np.radians(dec))
-    flux = stars[f"{image.info.band}Flux"].astype(float)
     ra_c, dec_c = image.wcs.all_pix2world([image.shape[1] / 2], [image.shape[0] / 2], 0)
     near = np.hypot((ra - ra_c) * np.cos(np.radians(dec_c)), dec - dec_c) < 0.25
     x, y = image.wcs.all_world2pix(ra[near], dec[near], 0, quiet=True)
-    positions = np.stack([x, y], axis=1)
-    inside = (x > 15) & (x < image.shape[1] - 16) & (y > 15) & (y < image.shape[0] - 16)
-    use = inside & isolated(positions, positions, 16.0) & (flux[near] > 0)
-    return x[use], y[use], flux[near][use]
+    return x, y, near
 
 
 def _fits(view: View, snr_min: float, snr_max: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fitted over true flux, χ² and positions of stars in a range of signal to noise."""
     table = remember(view, "star fits", lambda: _all_fits(view))
     chosen = table[(table[:, 0] > snr_min) & (table[:, 0] < snr_max)]
-    return chosen[:, 1], chosen[:, 2], chosen[:, 3:]
+    return chosen[:, 1], chosen[:, 2], chosen[:, 3:5]
 
 
 def _all_fits(view: View) -> np.ndarray:
-    """Fit every isolated star above SNR 20: SNR, flux ratio, χ², x, y."""
+    """Fit every isolated star above SNR 20.
+
+    Columns are SNR, flux ratio, χ², x, y, excess of T, e1 and e2, its error, electrons per nJy.
+    """
     image = view.visit_image
-    x, y, flux = _true_stars(view)
+    x, y, flux, through = _true_stars(view)
     bad = (image.mask & bits(*_UNUSABLE)) != 0
     noise = float(np.sqrt(np.median(image.variance[::8, ::8])))
     some = np.flatnonzero(flux / (noise * 8.0) > 15.0)
@@ -190,17 +282,21 @@ def _all_fits(view: View) -> np.ndarray:
     assert image.psf is not None
     found = star_fits(image.image, image.variance, bad, image.psf, positions)
     rows = [
-        (f.flux / f.flux_err, f.flux / t, f.chi2, *p)
-        for f, t, p in zip(found, flux[some], positions, strict=True)
+        (f.flux / f.flux_err, f.flux / t, f.chi2, *p, *f.shape, f.shape_err, e)
+        for f, t, e, p in zip(found, flux[some], through[some], positions, strict=True)
         if f is not None
     ]
-    return np.array(rows).reshape(-1, 5)
+    return np.array(rows).reshape(-1, 10)
 
 
-def _true_stars(view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Isolated simulated stars in this frame; reference stars where there is no truth."""
+def _true_stars(view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Isolated simulated stars in this frame; reference stars where there is no truth.
+
+    Pixel positions, fluxes in nJy, and electrons that arrived per nJy (1 where unknown).
+    """
     if not (view.space.root / "truth" / "visits.parquet").is_file():
-        return _catalogue(view)
+        x, y, flux = _catalogue(view)
+        return x, y, flux, np.ones(len(x))
     truth = view.truth
     x, y, flux = (truth[n].astype(float) for n in ("x", "y", "flux"))
     ny, nx = view.visit_image.shape
@@ -209,7 +305,8 @@ def _true_stars(view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     inside = (x > 15) & (x < nx - 16) & (y > 15) & (y < ny - 16)
     stars = (truth["kind"] == "star") & inside & (flux > 0)
     stars &= isolated(everything, everything[rivals], 14.0)
-    return x[stars], y[stars], flux[stars]
+    electrons = truth["fluxElectrons"][stars].astype(float)
+    return x[stars], y[stars], flux[stars], electrons / flux[stars]
 
 
 @metric(
@@ -243,22 +340,97 @@ def flux_error(view: View, snr_min: float = 50.0, snr_max: float = 1000.0) -> Sa
 
 
 @metric(
-    "flux_flatness",
-    unit="%",
+    "zero_point_pull",
+    unit="σ",
     product="visit_image",
     reads=("visit_image", "truth", "refcat"),
     reduce="worst",
 )
-def flux_flatness(view: View, snr_min: float = 100.0) -> Sample:
-    """Rms over the detector of a linear trend of the flux ratio of stars: PSF and flat together."""
-    ratio, _, positions = _fits(view, snr_min, 1e5)
-    if len(ratio) < 12:
+def zero_point_pull(view: View, snr_min: float = 50.0, snr_max: float = 1000.0) -> Sample:
+    """Error of the zero point against the truth over the quoted error and that of the median."""
+    calib = view.visit_image.photo_calib
+    ratio, _, _ = _fits(view, snr_min, snr_max)
+    if len(ratio) < 20 or calib is None or not calib.zero_point_err > 0:
         return Sample(float("nan"), 0)
+    error = _MMAG / 1000.0 * float(np.log(np.median(ratio)))
+    yardstick = _MMAG / 1000.0 * median_error(ratio)
+    return Sample(error / float(np.hypot(calib.zero_point_err, yardstick)), len(ratio))
+
+
+@metric(
+    "psf_size_error",
+    unit="%",
+    product="visit_image",
+    reads=("visit_image", "truth", "refcat"),
+    reduce="mean",
+)
+def psf_size_error(view: View, snr_min: float = 200.0) -> Sample:
+    """Mean relative excess of the size T of bright isolated stars over that of the PSF model."""
+    (size, _, _), errors = _shapes(view, snr_min)
+    return Sample(100.0 * size, len(errors), 100.0 * _mean_error(errors))
+
+
+@metric(
+    "psf_ellipticity_error",
+    unit="",
+    product="visit_image",
+    reads=("visit_image", "truth", "refcat"),
+    reduce="mean",
+)
+def psf_ellipticity_error(view: View, component: int = 1, snr_min: float = 200.0) -> Sample:
+    """Mean excess of an ellipticity of bright isolated stars over that of the PSF model."""
+    shape, errors = _shapes(view, snr_min)
+    return Sample(shape[component], len(errors), _mean_error(errors))
+
+
+def _shapes(view: View, snr_min: float) -> tuple[tuple[float, float, float], np.ndarray]:
+    """Mean excess of T, e1 and e2 over the model's, weighted, without outliers."""
+    table = remember(view, "star fits", lambda: _all_fits(view))
+    bright = table[table[:, 0] > snr_min]
+    if len(bright) < 10:
+        return (float("nan"),) * 3, np.array([])
+    errors = np.hypot(bright[:, 8], 0.002)  # the brightest star alone decides nothing
+    means = []
+    for values in bright[:, 5:8].T:
+        near = np.abs(values - np.median(values)) < 4 * np.maximum(mad_std(values), errors)
+        means.append(float(np.average(values[near], weights=errors[near] ** -2.0)))
+    return (means[0], means[1], means[2]), errors
+
+
+def _mean_error(errors: np.ndarray) -> float:
+    return float(np.sum(errors**-2.0) ** -0.5) if len(errors) else float("nan")
+
+
+@metric(
+    "flux_flatness",
+    unit="%",
+    product="visit_image",
+    reads=("visit_image", "truth"),
+    reduce="worst",
+)
+def flux_flatness(view: View, snr_min: float = 200.0) -> Sample:
+    """Rms over the detector of a quadratic trend of PSF flux over the electrons that arrived.
+
+    The electrons of the truth contain thin clouds and what the flat does not know, so that the
+    trend is that of the PSF model and of the reduction alone.
+    """
+    table = remember(view, "star fits", lambda: _all_fits(view))
+    bright = table[table[:, 0] > snr_min]
+    if len(bright) < 20:
+        return Sample(float("nan"), 0)
+    ratio = bright[:, 1] / bright[:, 9]
     ny, nx = view.visit_image.shape
-    u, v = 2 * positions[:, 0] / nx - 1, 2 * positions[:, 1] / ny - 1
-    design = np.stack([np.ones_like(u), u, v], axis=1)
-    keep = np.abs(ratio - np.median(ratio)) < 4 * mad_std(ratio)
-    solution, *_ = np.linalg.lstsq(design[keep], ratio[keep], rcond=None)
-    rms = float(np.hypot(solution[1], solution[2]) / np.sqrt(3.0))
-    error = mad_std(ratio[keep] - design[keep] @ solution) / np.sqrt(keep.sum())
-    return Sample(100.0 * rms, int(keep.sum()), 100.0 * float(error))
+    design = _quadratic(2 * bright[:, 3] / nx - 1, 2 * bright[:, 4] / ny - 1)
+    weight = 1.0 / np.hypot(1.0 / bright[:, 0], 0.002)
+    keep = np.abs(ratio / np.median(ratio) - 1.0) < 5.0 * np.maximum(1.0 / weight, 0.002)
+    normal, data = design[keep] * weight[keep, None], ratio[keep] * weight[keep]
+    fit = np.linalg.lstsq(normal, data, rcond=None)[0]
+    grid = _quadratic(*(a.ravel() for a in np.mgrid[-1:1:11j, -1:1:11j]))
+    shape = (grid - grid.mean(axis=0)) / fit[0]
+    noise = np.mean(np.sum((shape @ np.linalg.inv(normal.T @ normal)) * shape, axis=1))
+    rms, error = float((shape @ fit).std()), float(np.sqrt(noise / design.shape[1]))
+    return Sample(100.0 * rms, int(keep.sum()), 100.0 * error)
+
+
+def _quadratic(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return np.stack([np.ones_like(u), u, v, u * u, u * v, v * v], axis=1)
