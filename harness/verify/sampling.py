@@ -181,10 +181,14 @@ def template_records(context: Context) -> dict[tuple[int, int], TemplateRecord]:
     ):
         inputs[name].append((int(visit), int(detector), float(weight)))
     rows = context.fetch(
-        "select d.visit, d.detector, t.file, t.templateId from difference_image d "
+        "select d.visit, d.detector, t.file, t.templateId, d.sha256, "
+        "'=' || d.stageVersion, d.softwareVersion, d.runId from difference_image d "
         "join template t on d.templateId = t.templateId"
     )
-    return {(int(v), int(d)): TemplateRecord(str(f), tuple(inputs[t])) for v, d, f, t in rows}
+    return {
+        (int(v), int(d)): TemplateRecord(str(f), tuple(inputs[t]), tuple(map(str, own)))
+        for v, d, f, t, *own in rows
+    }
 
 
 def _state(

@@ -28,7 +28,7 @@ _Columns = Mapping[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True, slots=True)
 class TemplateRecord:
-    """What the catalogue says of a template.
+    """What the catalogue says of a difference and its template.
 
     Attributes
     ----------
@@ -36,10 +36,13 @@ class TemplateRecord:
         Relative to the workspace; empty where there is none.
     inputs : tuple of (int, int, float)
         Visit, detector and weight of each input.
+    difference : tuple of str
+        SHA-256 of the difference's file, and what its cards STAGEVER, SOFTVER and RUNID contain.
     """
 
     file: str = ""
     inputs: tuple[tuple[int, int, float], ...] = ()
+    difference: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,6 +107,11 @@ class View:
     def template_inputs(self) -> tuple[tuple[int, int, float], ...]:
         """Visit, detector and weight of every input of the template."""
         return self._record.inputs
+
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """What the catalogue says of the difference, see `TemplateRecord`."""
+        return self._record.difference
 
     @cached_property
     def excluded_bits(self) -> int:

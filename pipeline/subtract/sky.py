@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import fft
 
 from pipeline.compiled import compiled
-from pipeline.exposure import FloatArray, GridPsf, Image
+from pipeline.exposure import FloatArray, Image
 from pipeline.subtract.metrics import robust_std
 from pipeline.subtract.pixels import region_sums
 
@@ -43,9 +43,12 @@ _RELEVANT = 0.02
 _BEAM = 25.0
 """Pixels that share one independent value of the score."""
 
-_CALM = 1.04
+_CALM, _BOX = 1.04, 7
 _CLIP = 4.0
 _CHANGED, _HALO = 6.0, 10
+_MOST = 2048
+"""Pixels per axis, in the middle, that are looked at."""
+
 _REACH = 30
 """Largest lag looked at."""
 
@@ -220,7 +223,7 @@ def _too_wide(values: npt.NDArray[np.floating], each: int, significance: float) 
 
 
 def dark_sky(
-    variance: Image, null_variance: Image, blank: npt.NDArray[np.uint8], psf: GridPsf
+    variance: Image, null_variance: Image, blank: npt.NDArray[np.uint8]
 ) -> npt.NDArray[np.bool_]:
     """Blank pixels whose score hardly knows the photons of sources nearby.
 
@@ -232,25 +235,19 @@ def dark_sky(
         Variance of the difference, sources included and not.
     blank : ndarray of uint8, (ny, nx)
         Non-zero where there is nothing but noise.
-    psf : GridPsf
-        PSF of the difference; that of the middle is used.
 
     Returns
     -------
     ndarray of bool, (ny, nx)
         The pixels.
     """
-    from scipy.signal import fftconvolve
+    from scipy.ndimage import uniform_filter
 
-    stamp = psf.cube[len(psf.y) // 2, len(psf.x) // 2, ::-1, ::-1] ** 2
-    known = np.isfinite(variance) & (null_variance > 0)
-    weight = np.where(known, 1.0 / np.where(known, null_variance, 1.0), 0.0)
-    with_sources = np.where(known, variance, 0.0) * weight**2
-    sums = [fftconvolve(plane, stamp, mode="same") for plane in (with_sources, weight)]
-    quiet = (blank > 0) & (sums[1] > 0.1 * np.median(sums[1]))
-    expected = sums[0] / np.maximum(sums[1], 1e-30)
+    share = np.divide(variance, null_variance, where=blank > 0, out=np.ones_like(variance))
+    share = uniform_filter(share, _BOX)
+    quiet = blank > 0
     if quiet.any():
-        quiet &= expected < _CALM * np.percentile(expected[quiet], 25)
+        quiet &= share < _CALM * np.percentile(share[::3, ::3][quiet[::3, ::3]], 25)
     return np.asarray(quiet)
 
 
@@ -278,6 +275,10 @@ def colour(
     """
     if not _too_wide(score[dark], 1, _SIGNIFICANT):
         return None
+    middle = tuple(
+        slice(max(0, n - _MOST) // 2, max(0, n - _MOST) // 2 + _MOST) for n in dark.shape
+    )
+    image, variance, dark = image[middle], variance[middle], dark[middle]
     pulls = np.where(dark, image / np.sqrt(variance), np.float32(0.0))
     use = dark & (np.abs(pulls) < _CLIP)
     if np.count_nonzero(use) < _LEAST:

@@ -31,6 +31,7 @@ from pipeline.subtract.planes import UNUSABLE, Layer, prepare
 from pipeline.subtract.saturated import restore
 from pipeline.subtract.score import score
 from pipeline.subtract.sky import (
+    Colour,
     Sky,
     colour,
     dark_sky,
@@ -104,7 +105,12 @@ def run(science: Exposure, template: Exposure, config: Config | None = None) -> 
         correlation = layers[convolved].correlation
         typical = None if correlation is None else correlation.mean((0, 1))
         fit = fit_kernel(stamps, convolved, science.shape, config, typical)
-    return _difference(science, template, layers, fit, config)
+    made = _difference(science, template, layers, fit, config, None)
+    if isinstance(made, Sky):  # a second look; the planes of the first are gone by now
+        layers.update(_prepared(science, template))
+        made = _difference(science, template, layers, fit, config, made)
+    assert isinstance(made, Difference)
+    return made
 
 
 def _prepared(science: Exposure, template: Exposure) -> dict[str, Layer]:
@@ -158,8 +164,9 @@ def _difference(
     layers: dict[str, Layer],
     fit: Fit,
     config: Config,
-    sky: Sky | None = None,
-) -> Difference:
+    sky: Sky | None,
+) -> Difference | Sky:
+    """Subtract with what is known of the sky, or return what has been found out about it."""
     kernel = fit.kernel
     masks = {
         "science": _with_holes(science.mask, layers["science"]),
@@ -186,19 +193,15 @@ def _difference(
             significance = score(image, null_variance, planes.usable, psf, config.tile)
     width = 1.0
     if config.decorrelate and looks_wide(significance, blank):
-        dark = dark_sky(variance, null_variance, blank, psf)
+        dark = dark_sky(variance, null_variance, blank)
         found = colour(image, null_variance, significance, dark) if sky is None else None
         if found is not None:
-            layers.update(_prepared(science, template))
-            return _difference(science, template, layers, fit, config, Sky(background, found))
+            return Sky(background, found)
         width = noise_excess(significance, dark)
-    significance /= np.float32(width)
-    null_variance *= np.float32(width**2)
+        significance /= np.float32(width)
+        null_variance *= np.float32(width**2)
     metrics = measure(image, variance, significance, mask, blank, fit)
-    metrics["scoreExcess"] = width
-    metrics["excessNoise"] = 0.0 if sky is None else sky.colour.share
-    metrics["excessWidth"] = float("nan") if sky is None else sky.colour.width
-    metrics["backgroundRms"] = 0.0 if background is None else float(background.std())
+    metrics |= _about(width, background, None if sky is None else sky.colour)
     significance[flagged(mask, bits("NO_DATA"))] = np.nan
     exposure = science.replace(
         image=image,
@@ -210,6 +213,16 @@ def _difference(
         provenance={},
     )
     return Difference(exposure, significance, null_variance, _absolute(kernel, layers), metrics)
+
+
+def _about(width: float, background: Image | None, colour: Colour | None) -> dict[str, float]:
+    """Metrics of what the images' own noise does not explain."""
+    return {
+        "scoreExcess": width,
+        "excessNoise": 0.0 if colour is None else colour.share,
+        "excessWidth": float("nan") if colour is None else colour.width,
+        "backgroundRms": 0.0 if background is None else float(background.std()),
+    }
 
 
 def _matched(

@@ -40,6 +40,26 @@ def swap_template(copy: Copy) -> None:
     )
 
 
+@defect("forgotten-input", "AG-00-15/provenance/cards-resolve")
+def forgotten_input(copy: Copy) -> None:
+    """Leave the last input of the template out of the cards of a difference."""
+
+    def change(d: Difference) -> Difference:
+        cards = dict(d.exposure.provenance)
+        cards["NTMPLIN"] = int(cards["NTMPLIN"]) - 1
+        return _with(d, provenance=cards)
+
+    copy.difference(change)
+
+
+@defect("edited-version", "AG-00-15/provenance/cards-resolve")
+def edited_version(copy: Copy) -> None:
+    """Let a difference claim another configuration than it was made with."""
+    copy.difference(
+        lambda d: _with(d, provenance={**d.exposure.provenance, "CONFHASH": "000000000000"})
+    )
+
+
 @defect("lost-cosmic-rays", "AG-00-15/masks/cosmic-rays")
 def lost_cosmic_rays(copy: Copy) -> None:
     """Zero the cosmic-ray plane of a difference, as in 2017."""

@@ -171,6 +171,15 @@ def self_template(copy: Copy) -> None:
     )
 
 
+@defect("wrong-weight", "AG-00-15/provenance/template-weights")
+def wrong_weight(copy: Copy) -> None:
+    """Halve the recorded weight of one input of every template."""
+    copy.sql(
+        "update template_input set weight = weight / 2 "
+        "where visit = (select min(visit) from template_input)"
+    )
+
+
 @defect("silent-failure", "AG-00-05/campaign/failures-have-causes")
 def silent_failure(copy: Copy) -> None:
     """Let a unit fail without a cause."""

@@ -16,6 +16,7 @@ from harness.verify.metrics import Sample, metric
 from harness.verify.robust import mad_std, median_error
 from harness.verify.stamps import isolated, star_fits
 from harness.verify.view import View, remember
+from harness.workspace import Workspace
 from pipeline.exposure import Exposure, MatchingKernel, bits, polynomial_terms
 
 __all__: list[str] = []
@@ -200,22 +201,43 @@ def difference_psf_norm(view: View) -> Sample:
     reduce="sum",
 )
 def unresolved_inputs(view: View) -> Sample:
-    """Count inputs named in the cards, the template's too, that are not found as they were."""
+    """Count identities in the cards, the template's inputs too, that lead to nothing or elsewhere.
+
+    The inputs are those that the template's own header and the catalogue name; the difference is,
+    to the last bit, the file that the catalogue recorded.
+    """
     space = view.space
-    cards = fits.getheader(space.difference(view.visit, view.number))
+    path = space.difference(view.visit, view.number)
+    cards = fits.getheader(path)
     science = space.visit_image(view.visit, view.number)
     template = space.template(str(cards.get("TMPLID", "")))
-    missed = int(not _is(science, cards.get("SCIHASH"))) + int(
-        not _is(template, cards.get("TMPLHASH"))
-    )
-    missed += int(f"{view.visit}_{view.number:02d}" not in str(cards.get("SCIID", "")))
-    named = [str(cards.get(f"TMPLIN{i + 1}", "")) for i in range(int(cards.get("NTMPLIN", 0)))]
-    for name in named:
-        match = re.search(r"(\d+)_(\d+)", name)
-        missed += int(
-            match is None or not space.visit_image(int(match[1]), int(match[2])).is_file()
-        )
-    return Sample(float(missed), 3 + len(named))
+    named = _inputs(cards)
+    catalogued = sorted(f"{visit}_{number:02d}" for visit, number, _ in view.template_inputs)
+    digest, *contents = view.recorded or ("",)
+    found = [
+        _is(science, cards.get("SCIHASH")),
+        _is(template, cards.get("TMPLHASH")),
+        f"{view.visit}_{view.number:02d}" in str(cards.get("SCIID", "")),
+        template.is_file() and named == _inputs(fits.getheader(template)),
+        sorted(named) == catalogued,
+        _is(path, digest),
+        *(
+            text in str(cards.get(name, ""))
+            for name, text in zip(("STAGEVER", "SOFTVER", "RUNID"), contents, strict=False)
+        ),
+        *(_visit_image(space, name).is_file() for name in named),
+    ]
+    return Sample(float(found.count(False)), len(found))
+
+
+def _inputs(cards: fits.Header) -> list[str]:
+    """Visit and detector of the inputs of a template that a header names."""
+    return [str(cards.get(f"TMPLIN{i + 1}", "")) for i in range(int(cards.get("NTMPLIN", 0)))]
+
+
+def _visit_image(space: Workspace, name: str) -> Path:
+    match = re.search(r"(\d+)_(\d+)", name)
+    return space.visit_image(int(match[1]), int(match[2])) if match else Path()
 
 
 def _is(path: Path, digest: object) -> bool:
