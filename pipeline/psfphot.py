@@ -32,6 +32,7 @@ __all__ = [
     "SplinePsf",
     "forced_flux",
     "fwhm",
+    "hats",
     "psf_box",
     "smooth_variance",
 ]
@@ -198,7 +199,7 @@ def smooth_variance(variance: Image, mask: Mask, bad: np.uint32 = BAD_PIXELS) ->
     thin = np.s_[::4, ::4]  # 256 pixels tell a block's median to better than the noise needs
     _block_medians(np.asarray(variance[thin], np.float32), mask[thin] & bad, nodes)
     nodes[~np.isfinite(nodes)] = _median(nodes)
-    rows, columns = (_hats(size, n) for size, n in zip(variance.shape, (ny, nx), strict=True))
+    rows, columns = (hats(size, n) for size, n in zip(variance.shape, (ny, nx), strict=True))
     return np.asarray(rows @ nodes.astype(np.float32) @ columns.T)
 
 
@@ -222,7 +223,7 @@ def _block_medians(values: Any, bad: Any, nodes: Any) -> None:
                 nodes[j, i] = np.median(kept[:n])
 
 
-def _hats(size: int, n: int) -> Image:
+def hats(size: int, n: int) -> Image:
     """Weights of linear interpolation between the centres of n blocks, constant outside."""
     place = np.clip((np.arange(size) + 0.5) * n / size - 0.5, 0, n - 1)
     return np.maximum(0.0, 1.0 - np.abs(place[:, None] - np.arange(n))).astype(np.float32)

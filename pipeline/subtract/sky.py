@@ -15,6 +15,7 @@ from scipy import fft
 
 from pipeline.compiled import compiled
 from pipeline.exposure import FloatArray, Image
+from pipeline.psfphot import hats
 from pipeline.subtract.metrics import robust_std
 from pipeline.subtract.pixels import region_sums
 
@@ -174,18 +175,8 @@ def _means(
     number = np.maximum(count, 1.0)
     mean = total / number * power / (power + 1.0 / number)
     noise = np.sqrt(np.median(variance[blank > 0]))
-    rows, columns = (_bilinear(n, t) for n, t in zip(image.shape, tiles, strict=True))
+    rows, columns = (hats(n, t) for n, t in zip(image.shape, tiles, strict=True))
     return np.asarray(rows @ (noise * mean).astype(np.float32) @ columns.T)
-
-
-def _bilinear(size: int, nodes: int) -> Image:
-    """Weights, (size, nodes), of nodes in the middle of even cells; constant beyond the last."""
-    place = np.clip((np.arange(size) + 0.5) * nodes / size - 0.5, 0, nodes - 1)
-    low = np.minimum(place.astype(int), max(nodes - 2, 0))
-    out = np.zeros((size, nodes), np.float32)
-    out[np.arange(size), low] = 1.0 - (place - low)
-    out[np.arange(size), np.minimum(low + 1, nodes - 1)] += place - low
-    return out
 
 
 def noise_excess(score: Image, dark: npt.NDArray[np.bool_]) -> float:

@@ -21,11 +21,16 @@ _ENOUGH = 400_000  # pixels that tell the level of the sky to 0.002 σ
 @metric("blank_sky", unit="σ", product="visit_image", reads=("visit_image",), reduce="worst")
 def blank_sky(view: View) -> Sample:
     """Clipped mean of the open sky in units of its noise: what the background left over."""
-    values = view.visit_image.image[open_sky(view)]
-    values = values[:: max(1, len(values) // _ENOUGH)].astype(float)
+    values = _open_pixels(view)
     if len(values) < 1000:
         return Sample(float("nan"), 0)
     return Sample(_clipped_mean(values) / mad_std(values), len(values), 1.0 / np.sqrt(len(values)))
+
+
+def _open_pixels(view: View) -> np.ndarray:
+    """Pixels of the open sky, as many as are needed."""
+    values = view.visit_image.image[open_sky(view)]
+    return values[:: max(1, len(values) // _ENOUGH)].astype(float)
 
 
 def _clipped_mean(values: np.ndarray) -> float:
@@ -101,8 +106,7 @@ def ring_deficit(view: View, brightest: int = 30, inner: float = 3.0, outer: flo
     image = view.visit_image
     positions, radii = _bright_objects(view, brightest)
     blank = (image.mask == 0) & np.isfinite(image.image)
-    sky = image.image[open_sky(view)]
-    sky = sky[:: max(1, len(sky) // _ENOUGH)].astype(float)
+    sky = _open_pixels(view)
     if len(sky) < 1000:
         return Sample(float("nan"), 0)
     noise, level = mad_std(sky), _clipped_mean(sky)

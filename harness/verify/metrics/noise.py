@@ -29,6 +29,10 @@ def _blank(exposure: Exposure) -> npt.NDArray[np.bool_]:
 
 
 def _calm(view: View) -> npt.NDArray[np.bool_]:
+    return remember(view, "calm", lambda: _calm_pixels(view))
+
+
+def _calm_pixels(view: View) -> npt.NDArray[np.bool_]:
     """Blank pixels of the difference in the dark: no source of either image adds noise there.
 
     A static source is as good as gone from a difference and leaves no mask bit, but its photons
@@ -83,7 +87,7 @@ def noise_ratio(view: View) -> Sample:
 def difference_noise(view: View) -> Sample:
     """Robust standard deviation of the difference over the square root of its variance."""
     exposure = view.difference.exposure
-    calm = remember(view, "calm", lambda: _calm(view))[::3]
+    calm = _calm(view)[::3]
     pulls = exposure.image[::3][calm] / np.sqrt(exposure.variance[::3][calm])
     if len(pulls) < 1000:
         return Sample(float("nan"), 0)
@@ -94,7 +98,7 @@ def difference_noise(view: View) -> Sample:
 def score_noise(view: View) -> Sample:
     """Robust standard deviation of the score on blank sky; one by definition of σ_null."""
     # σ_null is the noise of the source-free image: only where no source adds to it.
-    calm = remember(view, "calm", lambda: _calm(view))
+    calm = _calm(view)
     values = view.difference.score[::2][calm[::2]].astype(float)
     values = values[np.isfinite(values)]
     if len(values) < 1000:
@@ -122,7 +126,7 @@ def noise_correlation(view: View, axis: int = 1, tiles: tuple[int, int] = (8, 4)
 def _pulls(view: View) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
     exposure = view.difference.exposure
     pulls = exposure.image / np.sqrt(exposure.variance)
-    return pulls, remember(view, "calm", lambda: _calm(view)) & (np.abs(pulls) < 5.0)
+    return pulls, _calm(view) & (np.abs(pulls) < 5.0)
 
 
 def _lag_one(pulls: npt.NDArray[Any], good: npt.NDArray[np.bool_], axis: int) -> float:
