@@ -94,6 +94,8 @@ def subtract(
         template, template_variance, template_mask, template_gain, None, template_saturation
     )
     pair = load_pair(first, second, registered=registered)
+    if detect:
+        pair = pair.with_template_psf()
     config = _config(convolve, measure_noise)
     give_back_memory()
     difference = make(pair, config, registered=registered)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,8 @@ class Pair:
     Attributes
     ----------
     science, template : Exposure
-        In the flux unit of their files; the science image has a PSF.
+        In the flux unit of their files; the science image has a PSF, the template only if it came
+        with one or `with_template_psf` has made it.
     has_wcs : bool
         Whether the science image came with sky coordinates.
     warped : bool
@@ -54,6 +55,21 @@ class Pair:
     notes: tuple[str, ...]
     planes: tuple[Planes, Planes]
     files: tuple[tuple[Path, ...], tuple[Path, ...]]
+
+    def with_template_psf(self) -> Pair:
+        """Model the PSF of the template as well.
+
+        What is detected is measured with it, and a kernel that has too few sources is made of it;
+        a subtraction does without.
+
+        Raises
+        ------
+        PsfError
+            If the template has no star.
+        """
+        notes = list(self.notes)
+        template = _with_psf(self.template, "template", notes)
+        return replace(self, template=template, notes=tuple(notes))
 
 
 def load_pair(science: Planes, template: Planes, *, registered: bool = False) -> Pair:
@@ -80,7 +96,7 @@ def load_pair(science: Planes, template: Planes, *, registered: bool = False) ->
     PixelError
         If an image is constant or has no usable pixel.
     PsfError
-        If one of the images has no star.
+        If the science image has no star.
     """
     notes: list[str] = []
     first, first_files = _exposure(science, "science", notes)
@@ -96,7 +112,6 @@ def load_pair(science: Planes, template: Planes, *, registered: bool = False) ->
         second = templates.warp(second, first.wcs, first.shape)
         notes.append("template resampled onto the pixels of the science image")
     first = _with_psf(first, "science", notes)
-    second = _with_psf(second, "template", notes)
     if first.wcs is None:
         first = first.replace(wcs=_pixel_wcs())
     files = (first_files, second_files)

@@ -14,7 +14,7 @@ from harness.standalone.pair import Pair, load_pair
 from harness.standalone.read import Planes
 from pipeline import subtract
 from pipeline.config import config_hash
-from pipeline.errors import FileFormatError, InputError
+from pipeline.errors import FileFormatError, InputError, PsfError, SubtractionError
 from pipeline.exposure import Difference
 
 __all__ = ["RECIPE", "make", "recreate"]
@@ -40,7 +40,7 @@ def make(pair: Pair, config: subtract.Config, *, registered: bool) -> Difference
     Difference
         With cards from which `recreate` can make it again.
     """
-    difference = subtract.run(pair.science, pair.template, config)
+    difference = _subtract(pair, config)
     hashes = [[file_hash(path) for path in files] for files in pair.files]
     names = [str(path.resolve()) for files in pair.files for path in files]
     options = {
@@ -101,6 +101,20 @@ def recreate(difference: Difference) -> Difference:
         _planes(options["science"]), _planes(options["template"]), registered=registered
     )
     return make(pair, subtract.Config.model_validate(options["config"]), registered=registered)
+
+
+def _subtract(pair: Pair, config: subtract.Config) -> Difference:
+    """Subtract; with too few sources for a kernel, take the two PSFs."""
+    try:
+        return subtract.run(pair.science, pair.template, config)
+    except SubtractionError as err:
+        if pair.template.psf is not None:
+            raise
+        try:
+            pair = pair.with_template_psf()
+        except PsfError:
+            raise err from None
+    return subtract.run(pair.science, pair.template, config)
 
 
 def _inputs(pair: Pair) -> dict[str, str | int | float | bool]:

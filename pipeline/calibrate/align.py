@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.calibrate.astrometry import fit_astrometry, image_centre
 from pipeline.calibrate.config import Config
@@ -90,10 +90,9 @@ def align(result: Result, reference: pa.Table, config: Config | None = None) -> 
     return Result(visit, sources, row, (*result.notes, note))
 
 
-def _usable(table: pa.Table) -> pa.ChunkedArray:
-    bright = pc.greater(table["psfFlux"], pc.multiply(table["psfFluxErr"], _SNR))
-    good = pc.and_(pc.invert(table["flag"]), pc.invert(table["saturated"]))
-    return pc.fill_null(pc.and_(bright, good), False)
+def _usable(table: pa.Table) -> npt.NDArray[np.bool_]:
+    bright = to_numpy(table, "psfFlux") > _SNR * to_numpy(table, "psfFluxErr")
+    return np.asarray(bright & ~(to_numpy(table, "flag") | to_numpy(table, "saturated")))
 
 
 def _as_references(table: pa.Table, band: str, centre: tuple[float, float]) -> ReferenceStars:

@@ -238,12 +238,22 @@ def _spline(nodes: FloatArray, shape: tuple[int, ...]) -> Image:
 
 
 def _weights(nodes: int, pixels: int) -> FloatArray:
-    """Matrix that takes values at evenly spaced cell centres to all pixels."""
-    from scipy.interpolate import make_interp_spline
+    """Matrix that takes values at evenly spaced cell centres to all pixels.
 
-    centres = (np.arange(nodes) + 0.5) * pixels / nodes - 0.5
-    at = np.clip(np.arange(pixels, dtype=float), centres[0], centres[-1])
-    if nodes == 1:
-        return np.ones((pixels, 1))
-    spline = make_interp_spline(centres, np.eye(nodes), k=3 if nodes > 3 else 1)
-    return np.asarray(spline(at))
+    The cubic spline without knots at the second and the last but one centre, as the matrix of its
+    second derivatives; linear with less than four centres.
+    """
+    at = np.clip((np.arange(pixels) + 0.5) * nodes / pixels - 0.5, 0.0, nodes - 1.0)
+    left = np.minimum(at.astype(int), max(nodes - 2, 0))
+    right, share = np.minimum(left + 1, nodes - 1), (at - left)[:, None]
+    unit = np.eye(nodes)
+    linear = (1.0 - share) * unit[left] + share * unit[right]
+    if nodes < 4:
+        return np.asarray(linear)
+    system = 4.0 * unit + np.eye(nodes, k=1) + np.eye(nodes, k=-1)
+    bends = 6.0 * (np.eye(nodes, k=1) + np.eye(nodes, k=-1) - 2.0 * unit)
+    system[[0, -1]], bends[[0, -1]] = 0.0, 0.0
+    system[0, :3] = system[-1, -3:] = 1.0, -2.0, 1.0
+    curvature = np.linalg.solve(system, bends)
+    cubic = [(t**3 - t) / 6.0 for t in (1.0 - share, share)]
+    return np.asarray(linear + cubic[0] * curvature[left] + cubic[1] * curvature[right])
