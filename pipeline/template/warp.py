@@ -79,6 +79,11 @@ class Warper:
         size = (rows, self.shape[1])
         image, variance = np.empty(size, np.float32), np.empty(size, np.float32)
         mask = np.empty(size, np.uint32)
+        self.fill(first, image, variance, mask)
+        return image, variance, mask
+
+    def fill(self, first: int, image: Image, variance: Image, mask: Mask) -> None:
+        """Put rows of the output from `first` on into arrays of their own."""
         source = self.exposure
         _warp(
             np.ascontiguousarray(source.image),
@@ -95,7 +100,6 @@ class Warper:
             mask,
         )
         self._correct(variance, first)
-        return image, variance, mask
 
     def _correct(self, variance: Image, first: int) -> None:
         if np.all(self.variance_factor == 1.0):
@@ -232,11 +236,10 @@ def _stretch(
     size, last = out_image.shape[0], first + _LANES - 1
     whole = _inside(x0 + first * dx, y0 + first * dy, nx, ny)
     whole &= _inside(x0 + last * dx, y0 + last * dy, nx, ny)
-    if whole:
-        _prepare(weights, line, first, corners, taps)
+    alike = whole and _prepare(weights, line, first, corners, taps)
     start = 0
     while start < size:
-        end = start + 1
+        end = size if alike else start + 1
         if whole:
             iy, left = corners[0, start], corners[1, start] - HALF + 1
             while end < size and corners[0, end] == iy and corners[1, end] == corners[1, start]:
@@ -264,9 +267,13 @@ def _prepare(
     first: int,
     corners: npt.NDArray[np.int64],
     taps: npt.NDArray[np.float32],
-) -> None:
-    """Row, and column less lane, below each position; its weights along x, then along y."""
+) -> bool:
+    """Row, and column less lane, below each position; its weights along x, then along y.
+
+    True if row and difference are the same for all lanes.
+    """
     x0, y0, dx, dy = line
+    other = 0
     for lane in range(_LANES):
         x, y = x0 + (first + lane) * dx, y0 + (first + lane) * dy
         ix, iy = int(x), int(y)
@@ -275,6 +282,8 @@ def _prepare(
         for m in range(TAPS):
             taps[m * _LANES + lane] = weights[px, m]
             taps[(TAPS + m) * _LANES + lane] = weights[py, m]
+        other |= (iy ^ corners[0, 0]) | ((ix - lane) ^ corners[1, 0])
+    return bool(other == 0)
 
 
 @compiled
