@@ -26,7 +26,6 @@ UNUSABLE = bits("NO_DATA", "BAD", "SAT", "CR", "UNMASKEDNAN", "BLEED", "UNLISTED
 """Input pixels with one of these planes do not enter the mean."""
 
 _HALO = 4
-_PLANES = (np.float32, np.float32, np.uint32, np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,19 +130,23 @@ class _Stack:
         self.clipped, self.covered = np.zeros(n, np.int64), np.zeros(n, np.int64)
         blur = self._blurs()
         # Memory that every band takes afresh would cost as much as averaging.
-        room = [np.empty(n * (limits.band_rows + 2 * _HALO) * shape[1], t) for t in _PLANES]
+        pixels = n * (limits.band_rows + 2 * _HALO) * shape[1]
+        values, noises = np.empty(pixels, np.float32), np.empty(pixels, np.float32)
+        flags, marks = np.empty(pixels, np.uint32), np.empty(pixels, np.uint8)
         for first in range(0, shape[0], limits.band_rows):
             last = min(first + limits.band_rows, shape[0])
             low, high = max(0, first - _HALO), min(shape[0], last + _HALO)
             size = (n, high - low, shape[1])
-            images, variances, masks, use = (r[: math.prod(size)].reshape(size) for r in room)
+            taken = slice(math.prod(size))
+            images, variances = values[taken].reshape(size), noises[taken].reshape(size)
+            masks = flags[taken].reshape(size)
             for k, warper in enumerate(self.warpers):
                 warper.fill(low, images[k], variances[k], masks[k])
             _combine(
                 images,
                 variances,
                 masks,
-                use,
+                marks[taken].reshape(size),
                 first - low,
                 last - low,
                 self.weights,
