@@ -182,12 +182,13 @@ def speed():
     visits = [exposure(d, k, noise=7.0) for k, d in enumerate(DITHERS)]
     one = cpu(lambda: template.warp(visits[0], target, SHAPE))
     show("warp 2048 x 4096, three planes", one, "CPU s", "0.8", "0.5", one <= 0.8, 5)
-    warps = cpu(lambda: [template.warp(v, target, SHAPE) for v in visits], 3)
+    # One warp at a time: memory for five would be counted against the warps.
+    warps = sum(cpu(lambda v=v: template.warp(v, target, SHAPE)) for v in visits)
     visits = [v.replace(info=replace(v.info, visit=500 + k)) for k, v in enumerate(visits)]
-    whole = cpu(lambda: template.run(visits, target, SHAPE), 3)
-    show("template of five, warps included", whole, "CPU s", "4.5", "", whole <= 4.5, 3)
+    whole = cpu(lambda: template.run(visits, target, SHAPE))
+    show("template of five, warps included", whole, "CPU s", "4.5", "", whole <= 4.5, 5)
     own = whole - warps
-    show("coadd of five, warps taken off", own, "CPU s", "0.5", "", own <= 0.5, 3)
+    show("coadd of five, warps taken off", own, "CPU s", "0.5", "", own <= 0.5, 5)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -123,57 +124,42 @@ class _Stack:
     covered: npt.NDArray[np.int64] | None = None
 
     def coadd(self, shape: tuple[int, int]) -> tuple[Image, Image, Mask]:
-        n = len(self.warpers)
+        n, limits = len(self.warpers), self.config
         image, variance = np.empty(shape, np.float32), np.empty(shape, np.float32)
         mask = np.empty(shape, np.uint32)
         self.clipped, self.covered = np.zeros(n, np.int64), np.zeros(n, np.int64)
         blur = self._blurs()
-        for first in range(0, shape[0], self.config.band_rows):
-            last = min(first + self.config.band_rows, shape[0])
+        # Memory that every band takes afresh would cost as much as averaging.
+        pixels = n * (limits.band_rows + 2 * _HALO) * shape[1]
+        values, noises = np.empty(pixels, np.float32), np.empty(pixels, np.float32)
+        flags, marks = np.empty(pixels, np.uint32), np.empty(pixels, np.uint8)
+        for first in range(0, shape[0], limits.band_rows):
+            last = min(first + limits.band_rows, shape[0])
             low, high = max(0, first - _HALO), min(shape[0], last + _HALO)
-            bands = [w.band(low, high - low) for w in self.warpers]
-            images, variances, masks = (np.stack(planes) for planes in zip(*bands, strict=True))
-            inner = slice(first - low, last - low)
-            use = _usable(images, masks)
-            self.covered += use[:, inner].sum((1, 2), dtype=np.int64)
-            self._clip(images, variances, use, blur, inner)
-            _mean(
+            size = (n, high - low, shape[1])
+            taken = slice(math.prod(size))
+            images, variances = values[taken].reshape(size), noises[taken].reshape(size)
+            masks = flags[taken].reshape(size)
+            for k, warper in enumerate(self.warpers):
+                warper.fill(low, images[k], variances[k], masks[k])
+            _combine(
                 images,
                 variances,
                 masks,
-                use,
-                inner.start,
+                marks[taken].reshape(size),
+                first - low,
+                last - low,
                 self.weights,
-                *_FLAGS,
+                blur,
+                (limits.suspect_sigma, limits.clip_sigma, limits.clip_mismatch),
+                _FLAGS,
+                self.covered,
+                self.clipped,
                 image[first:last],
                 variance[first:last],
                 mask[first:last],
             )
         return image, variance, mask
-
-    def _clip(
-        self,
-        images: npt.NDArray[np.float32],
-        variances: npt.NDArray[np.float32],
-        use: npt.NDArray[np.uint8],
-        blur: npt.NDArray[np.float32],
-        inner: slice,
-    ) -> None:
-        if len(self.warpers) < 3 or self.clipped is None:
-            return
-        c = self.config
-        self.clipped += _reject(
-            images,
-            variances,
-            use,
-            self.weights,
-            blur,
-            inner.start,
-            inner.stop,
-            float(c.suspect_sigma),
-            float(c.clip_sigma),
-            float(c.clip_mismatch),
-        )
 
     def _blurs(self) -> npt.NDArray[np.float32]:
         """1-D Gaussians that bring every input to the seeing of the softest."""
@@ -193,10 +179,60 @@ def _sigma(psf: Psf | None, shape: tuple[int, int]) -> float:
     return float(np.sqrt(1.0 / (4 * np.pi * (stamp**2).sum())))
 
 
+@compiled
+def _combine(
+    images: npt.NDArray[np.float32],
+    variances: npt.NDArray[np.float32],
+    masks: npt.NDArray[np.uint32],
+    use: npt.NDArray[np.uint8],
+    first: int,
+    last: int,
+    weights: npt.NDArray[np.float32],
+    blur: npt.NDArray[np.float32],
+    limits: tuple[float, float, float],
+    bits_of: tuple[np.uint32, ...],
+    covered: npt.NDArray[np.int64],
+    clipped: npt.NDArray[np.int64],
+    out_image: Image,
+    out_variance: Image,
+    out_mask: Mask,
+) -> None:
+    """Coadd the rows `first` to `last` of a band; count pixels used and rejected per input."""
+    for k in range(len(images)):
+        for y in range(images.shape[1]):
+            covered[k] += _usable(masks[k, y], bits_of[0], use[k, y], first <= y < last)
+    if len(images) > 2:
+        _reject(images, variances, use, weights, blur, first, last, limits, clipped)
+    for y in range(first, last):
+        _mean(
+            images,
+            variances,
+            masks,
+            use,
+            y,
+            weights,
+            bits_of,
+            out_image[y - first],
+            out_variance[y - first],
+            out_mask[y - first],
+        )
+
+
+@compiled
 def _usable(
-    images: npt.NDArray[np.float32], masks: npt.NDArray[np.uint32]
-) -> npt.NDArray[np.uint8]:
-    return np.asarray(((masks & UNUSABLE) == 0) & np.isfinite(images), np.uint8)
+    mask: npt.NDArray[np.uint32],
+    unusable: np.uint32,
+    use: npt.NDArray[np.uint8],
+    counts: bool,
+) -> int:
+    """Mark the pixels of a row that may be averaged: one, or zero.  Warps flag what is NaN."""
+    for x in range(len(mask)):
+        use[x] = np.uint8(1) if mask[x] & unusable == 0 else np.uint8(0)
+    count = 0
+    if counts:
+        for x in range(len(mask)):
+            count += use[x]
+    return count
 
 
 @compiled
@@ -208,18 +244,18 @@ def _reject(
     blur: npt.NDArray[np.float32],
     first: int,
     last: int,
-    suspect: float,
-    clip: float,
-    mismatch: float,
-) -> npt.NDArray[np.int64]:
+    limits: tuple[float, float, float],
+    clipped: npt.NDArray[np.int64],
+) -> None:
     n, rows, columns = images.shape
+    suspect, clip, mismatch = limits
     half = blur.shape[1] // 2
-    count = np.zeros(n, np.int64)
     doubtful = np.zeros((n, rows, columns), np.uint8)
+    touched = np.zeros((n, rows), np.bool_)
     value, spread = np.empty(n), np.empty(n)
-    far = np.empty(columns, np.bool_)
+    far, mean, norm = np.empty(columns, np.uint8), np.empty(columns), np.empty(columns)
     for y in range(max(first, half), min(last, rows - half)):
-        _suspect(images[:, y], variances[:, y], use[:, y], weights, suspect * suspect, far)
+        _suspect(images, variances, use, y, weights, suspect * suspect, mean, norm, far)
         for x in range(half, columns - half):
             if not far[x]:
                 continue
@@ -237,14 +273,15 @@ def _reject(
                     d = abs(value[m] - middle) - mismatch * abs(middle)
                     if d > 0.0 and d * d > clip * clip * spread[m]:
                         doubtful[k, y, x] = 1
+                        touched[k, y] = True
                     m += 1
     for k in range(n):
         for y in range(first, last):
-            for x in range(columns):
-                if doubtful[k, y, x]:
-                    use[k, y, x] = 2  # still there, but not to be averaged
-                    count[k] += 1
-    return count
+            if touched[k, y]:
+                for x in range(columns):
+                    if doubtful[k, y, x]:
+                        use[k, y, x] = 2  # still there, but not to be averaged
+                        clipped[k] += 1
 
 
 @compiled
@@ -252,26 +289,29 @@ def _suspect(
     images: npt.NDArray[np.float32],
     variances: npt.NDArray[np.float32],
     use: npt.NDArray[np.uint8],
+    y: int,
     weights: npt.NDArray[np.float32],
     limit: float,
-    far: npt.NDArray[np.bool_],
+    mean: FloatArray,
+    norm: FloatArray,
+    far: npt.NDArray[np.uint8],
 ) -> None:
     """Mark the pixels of a row of which an input lies far from the mean of all."""
-    n, columns = images.shape
-    mean, norm = np.zeros(columns), np.zeros(columns)
-    for k in range(n):
-        w = float(weights[k])
-        for x in range(columns):
-            if use[k, x]:
-                mean[x] += w * images[k, x]
-                norm[x] += w
-    for x in range(columns):
+    mean[:], norm[:], far[:] = 0.0, 0.0, 0
+    for k in range(len(images)):
+        image, used, w = images[k, y], use[k, y], float(weights[k])
+        for x in range(len(mean)):
+            value = w * image[x]
+            mean[x] += value if used[x] else 0.0
+        for x in range(len(mean)):
+            norm[x] += w if used[x] else 0.0
+    for x in range(len(mean)):
         mean[x] /= norm[x]
-        far[x] = False
-    for k in range(n):
-        for x in range(columns):
-            d = images[k, x] - mean[x]
-            far[x] |= (use[k, x] != 0) & (d * d > limit * variances[k, x])
+    for k in range(len(images)):
+        image, variance, used = images[k, y], variances[k, y], use[k, y]
+        for x in range(len(mean)):
+            d = image[x] - mean[x]
+            far[x] |= used[x] if d * d > limit * variance[x] else np.uint8(0)
 
 
 @compiled
@@ -297,6 +337,7 @@ def _smooth(
 
 
 _FLAGS = (
+    UNUSABLE,
     bits("NO_DATA"),
     bits("SAT"),
     bits("INEXACT_PSF", "REJECTED"),
@@ -311,46 +352,44 @@ def _mean(
     variances: npt.NDArray[np.float32],
     masks: npt.NDArray[np.uint32],
     use: npt.NDArray[np.uint8],
-    first: int,
+    y: int,
     weights: npt.NDArray[np.float32],
-    no_data: np.uint32,
-    saturated: np.uint32,
-    rejected: np.uint32,
-    clipped: np.uint32,
-    inexact: np.uint32,
-    out_image: Image,
-    out_variance: Image,
-    out_mask: Mask,
+    bits_of: tuple[np.uint32, ...],
+    out_image: npt.NDArray[np.float32],
+    out_variance: npt.NDArray[np.float32],
+    out_mask: npt.NDArray[np.uint32],
 ) -> None:
-    n, (rows, columns) = len(images), out_image.shape
-    total, spread, norm = np.empty(columns), np.empty(columns), np.empty(columns)
-    flags, lost = np.empty(columns, np.uint32), np.empty(columns, np.uint32)
-    for y in range(rows):
-        j = first + y
-        total[:], spread[:], norm[:], flags[:], lost[:] = 0.0, 0.0, 0.0, 0, 0
-        for k in range(n):
-            w = weights[k]
-            for x in range(columns):
-                if use[k, j, x] == 1:
-                    total[x] += w * images[k, j, x]
-                    spread[x] += w * w * variances[k, j, x]
-                    norm[x] += w
-                    flags[x] |= masks[k, j, x]
-                elif use[k, j, x] == 2:
-                    lost[x] |= clipped
-                elif masks[k, j, x] & no_data:
-                    lost[x] |= inexact
-                else:
-                    lost[x] |= rejected | (masks[k, j, x] & saturated)
+    """Average a row.  Loops that write one array each are what the compiler makes vectors of."""
+    _, no_data, saturated, rejected, clipped, inexact = bits_of
+    columns = len(out_image)
+    total, spread, norm = np.zeros(columns), np.zeros(columns), np.zeros(columns)
+    out_mask[:] = 0
+    for k in range(len(images)):
+        image, variance, mask, used = images[k, y], variances[k, y], masks[k, y], use[k, y]
+        w = weights[k]
         for x in range(columns):
-            if norm[x] == 0.0:
-                total[x], spread[x], norm[x] = _masked_mean(
-                    images, variances, masks, weights, j, x, no_data
-                )
-                flags[x], lost[x] = _masked_flags(masks, j, x, no_data), np.uint32(0)
-            out_image[y, x] = total[x] / norm[x]
-            out_variance[y, x] = spread[x] / (norm[x] * norm[x])
-            out_mask[y, x] = flags[x] | lost[x]
+            value = w * image[x]
+            total[x] += value if used[x] == 1 else np.float32(0.0)
+        for x in range(columns):
+            value = w * w * variance[x]
+            spread[x] += value if used[x] == 1 else np.float32(0.0)
+        for x in range(columns):
+            norm[x] += w if used[x] == 1 else np.float32(0.0)
+        for x in range(columns):
+            lost = rejected | (mask[x] & saturated)
+            lost = inexact if mask[x] & no_data else lost
+            lost = clipped if used[x] == 2 else lost
+            out_mask[x] |= mask[x] if used[x] == 1 else lost
+    for x in range(columns):
+        out_image[x] = total[x] / norm[x]
+    for x in range(columns):
+        out_variance[x] = spread[x] / (norm[x] * norm[x])
+    for x in range(columns):
+        if norm[x] == 0.0:
+            sums = _masked_mean(images, variances, masks, weights, y, x, no_data)
+            out_image[x] = sums[0] / sums[2]
+            out_variance[x] = sums[1] / (sums[2] * sums[2])
+            out_mask[x] = _masked_flags(masks, y, x, no_data)
 
 
 @compiled

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 from scipy import fft
 
 from pipeline.exposure import FloatArray, GridPsf, Psf
@@ -130,5 +131,11 @@ def _moved(stamp: FloatArray, jacobian: FloatArray) -> FloatArray:
     matrix = jacobian[::-1, ::-1]  # rows before columns
     offset = half - matrix @ np.full(2, half)
     moved = affine_transform(stamp, matrix, offset, order=5, mode="constant")
-    v, u = np.mgrid[: len(stamp), : len(stamp)] - half
-    return np.asarray(moved / moved[np.hypot(u, v) <= Psf.FLUX_RADIUS].sum())
+    return np.asarray(moved / moved[_disc(len(stamp))].sum())
+
+
+@cache
+def _disc(side: int) -> npt.NDArray[np.bool_]:
+    """Pixels of a stamp that count for its flux."""
+    v, u = np.mgrid[:side, :side] - (side - 1) / 2
+    return np.asarray(np.hypot(u, v) <= Psf.FLUX_RADIUS)
