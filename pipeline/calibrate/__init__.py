@@ -10,5 +10,5 @@ from pipeline.calibrate.stage import Result, run
 
 __all__ = ["VERSION", "Config", "Result", "align", "run"]
 
-VERSION: int = 2
+VERSION: int = 3
 """Changes when the same input gives another product."""
