@@ -255,9 +255,7 @@ def _levelled(stars: PsfStars) -> tuple[PsfStars, float]:
     return levelled, pedestal_err * len(_INNER) * float(share)
 
 
-def _without_excess(
-    stars: PsfStars, means: FloatArray, bright: npt.NDArray[np.bool_]
-) -> PsfStars:
+def _without_excess(stars: PsfStars, means: FloatArray, bright: npt.NDArray[np.bool_]) -> PsfStars:
     """Level stars, too few for a line, whose rings are brighter than any star's wing.
 
     The wing of turbulence is 0.024 w^(5/3) r^(-11/3) of the flux per pixel for a width w (Racine

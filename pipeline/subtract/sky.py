@@ -117,9 +117,7 @@ def without_changes(score: Image, blank: npt.NDArray[np.uint8]) -> npt.NDArray[n
     return _without(score, blank, _CHANGED)
 
 
-def _without(
-    score: Image, blank: npt.NDArray[np.uint8], threshold: float
-) -> npt.NDArray[np.uint8]:
+def _without(score: Image, blank: npt.NDArray[np.uint8], threshold: float) -> npt.NDArray[np.uint8]:
     values = score[::3, ::3][blank[::3, ::3] > 0]
     return _hidden(blank, score, np.float32(threshold * robust_std(values)), _HALO)
 

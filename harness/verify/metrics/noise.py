@@ -108,7 +108,7 @@ def score_noise(view: View) -> Sample:
 
 
 def _spread(values: npt.NDArray[np.float64]) -> float:
-    """Standard deviation from the two quantiles that tell most of it.
+    """Return the standard deviation that the two most telling quantiles give.
 
     Of all pairs those of 6.9 and 93.1 per cent know a Gaussian's width best: to 0.88 / √n, the MAD
     to 1.17 / √n (Mosteller 1946, Ann. Math. Statist. 17, 377).  Stored scores are rounded, to which
