@@ -44,6 +44,7 @@ _RIDGE = (np.inf, 0.03, 0.01)
 _LEAKAGE = 0.02
 _WORST_STAR = 3.0
 _FEWEST_FOR_PEDESTAL = 8
+_LARGEST_WING = 1e-4  # of the flux per pixel, beyond the flux radius
 _FEWEST_TO_SPARE, _FEWEST_FOR_SHAPE, _ENOUGH_TO_SPARE = 7, 30, 90
 _JUDGED_SNR, _FEWEST_JUDGED = (50.0, 500.0), 5
 
@@ -233,10 +234,10 @@ def _levelled(stars: PsfStars) -> tuple[PsfStars, float]:
     ring = (_RADIUS > Psf.FLUX_RADIUS + 1.0) & (_RADIUS <= SIDE // 2)
     n = stars.use[:, ring].sum(axis=1)
     keep = n > 0.5 * ring.sum()
-    if int(keep.sum()) < _FEWEST_FOR_PEDESTAL:
-        return stars, 0.0
     means = (stars.stamps * stars.use)[:, ring].sum(axis=1) / np.maximum(n, 1)
     root = np.sqrt(n / stars.variance)
+    if int(keep.sum()) < _FEWEST_FOR_PEDESTAL:
+        return _without_excess(stars, means, keep & (means * root > 3.0)), 0.0
     design = np.column_stack([np.ones(len(stars)), 1.0 / stars.flux])
     line = np.zeros(2)
     for _ in range(4):
@@ -252,6 +253,16 @@ def _levelled(stars: PsfStars) -> tuple[PsfStars, float]:
     share = np.average(design[:, 1], weights=1.0 / (stars.variance * len(_INNER) + design[:, 1]))
     levelled = replace(stars, stamps=stars.stamps - (line[1] / stars.flux)[:, None])
     return levelled, pedestal_err * len(_INNER) * float(share)
+
+
+def _without_excess(stars: PsfStars, means: FloatArray, bright: npt.NDArray[np.bool_]) -> PsfStars:
+    """Level stars, too few for a line, whose rings are brighter than any star's wing.
+
+    The wing of turbulence is 0.024 w^(5/3) r^(-11/3) of the flux per pixel for a width w (Racine
+    1996, PASP 108, 699): 1e-5 for w = 4.5 and r = 16 pixels.  Ten times that is sky or neighbours.
+    """
+    excess = np.where(bright & (means > _LARGEST_WING), means, 0.0)
+    return replace(stars, stamps=stars.stamps - excess[:, None])
 
 
 def held_out(

@@ -47,6 +47,9 @@ _BEAM = 25.0
 _CALM, _BOX = 1.04, 7
 _CLIP = 4.0
 _CHANGED, _HALO = 6.0, 10
+_DOUBTFUL = 6.0
+"""Widths of the score from which on a place is not trusted to show noise and nothing else."""
+
 _MOST = 2048
 """Pixels per axis, in the middle, that are looked at."""
 
@@ -111,8 +114,12 @@ def without_changes(score: Image, blank: npt.NDArray[np.uint8]) -> npt.NDArray[n
     ndarray of uint8, (ny, nx)
         The same without boxes round scores that stand out of the others.
     """
+    return _without(score, blank, _CHANGED)
+
+
+def _without(score: Image, blank: npt.NDArray[np.uint8], threshold: float) -> npt.NDArray[np.uint8]:
     values = score[::3, ::3][blank[::3, ::3] > 0]
-    return _hidden(blank, score, np.float32(_CHANGED * robust_std(values)), _HALO)
+    return _hidden(blank, score, np.float32(threshold * robust_std(values)), _HALO)
 
 
 @compiled
@@ -248,7 +255,8 @@ def colour(
     """Noise that neighbours share beyond what the images explain: fringes, flat fields, drifts.
 
     Its autocovariance is described by a Gaussian of the lag, fitted to the rings of that of the
-    whitened difference.
+    whitened difference.  Places that stand out are left aside: changes and what bright stars
+    leave are no noise, though a few per cent of the pixels with them would look like it.
 
     Parameters
     ----------
@@ -264,6 +272,7 @@ def colour(
     Colour, optional
         The noise; None if there is none.
     """
+    dark = _without(score, dark.view(np.uint8), _DOUBTFUL) > 0
     if not _too_wide(score[dark], 1, _SIGNIFICANT):
         return None
     middle = tuple(

@@ -179,3 +179,14 @@ def test_six_stars_leave_none_to_spare(scene: Maker) -> None:
     stars, fit = _fit(frame)
 
     assert set(held_out(stars, fit, SHAPE).values()) == {None}
+
+
+def test_three_stars_on_a_pedestal_have_no_wing_of_it(scene: Maker) -> None:
+    frame = scene(38, shape=SHAPE, n_stars=3, n_faint=0, isolated=True, turbulence=0.0)
+    stars, clean = _fit(frame)
+    lifted = fit_psf(replace(stars, stamps=stars.stamps + 9e-4), SHAPE)
+    peak = clean.psf.at(450, 450).max()
+
+    assert fit_psf(stars, SHAPE).psf.at(450, 450).max() == peak
+    assert lifted.psf.at(450, 450).max() == pytest.approx(peak, rel=0.02)
+    assert lifted.psf.at(450, 450).sum() == pytest.approx(clean.psf.at(450, 450).sum(), abs=0.02)

@@ -60,6 +60,20 @@ class TestColour:
         assert found.share == pytest.approx(0.04, rel=0.25)
         assert found.width == pytest.approx(np.sqrt(2) * 4.0, abs=2.0)
 
+    def test_halos_of_stars_are_no_noise(self, white):
+        fringes = gaussian_filter(np.random.default_rng(7).normal(size=SHAPE), 4.0)
+        fringes *= 0.15 / fringes.std()
+        halos = np.zeros(SHAPE)
+        halos[50::100, 50::100] = -400.0
+        halos = gaussian_filter(halos, 5.0)
+        image = (white + fringes).astype(np.float32)
+        score = (gaussian_filter(image, 2.0) * np.sqrt(4 * np.pi) * 2.0).astype(np.float32)
+        clean = sky.colour(image, ONE, score, BLANK > 0)
+        image = (image + halos).astype(np.float32)
+        score = (gaussian_filter(image, 2.0) * np.sqrt(4 * np.pi) * 2.0).astype(np.float32)
+        found = sky.colour(image, ONE, score, BLANK > 0)
+        assert found.share == pytest.approx(clean.share, rel=0.3)
+
 
 class TestDifference:
     def test_a_clean_pair_is_left_alone(self, make_scene):

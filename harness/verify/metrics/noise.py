@@ -104,7 +104,18 @@ def score_noise(view: View) -> Sample:
     if len(values) < 1000:
         return Sample(float("nan"), 0)
     beam = 25.0  # pixels that share one independent value of the score; every other row is read
-    return Sample(mad_std(values), len(values), 1.17 * np.sqrt(beam / (2 * len(values))))
+    return Sample(_spread(values), len(values), 0.88 * np.sqrt(beam / (2 * len(values))))
+
+
+def _spread(values: npt.NDArray[np.float64]) -> float:
+    """Return the standard deviation that the two most telling quantiles give.
+
+    Of all pairs those of 6.9 and 93.1 per cent know a Gaussian's width best: to 0.88 / √n, the MAD
+    to 1.17 / √n (Mosteller 1946, Ann. Math. Statist. 17, 377).  Stored scores are rounded, to which
+    the MAD, one value out of few, is sensitive as well.
+    """
+    low, high = np.percentile(values, [6.94, 93.06])
+    return float(high - low) / (2.0 * 1.4803)
 
 
 @metric("noise_correlation", unit="", product="difference", reads=("difference",), reduce="mean")
