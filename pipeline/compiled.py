@@ -6,10 +6,26 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core.caching import FunctionCache
+from numba.core.runtime.nrt import rtsys
 
 __all__ = ["compiled"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]  # numba has no types
+    """Machine code on disk, loaded without what only a compiler needs.
+
+    Numba fills its tables of types and operations before it loads what is compiled already, which
+    takes a third of a second of every process.  Machine code needs its run-time library alone;
+    the compiler fills the tables itself when it is called.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
 
 
 def compiled(function: _F) -> _F:
@@ -18,4 +34,7 @@ def compiled(function: _F) -> _F:
     No ``fastmath``: results must not depend on the processor.  Arguments must always come with
     the same types, since every new combination is compiled anew (0.5 to 2 s).
     """
-    return cast(_F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+    loop = numba.njit(nogil=True, error_model="numpy")(function)
+    if hasattr(loop, "_cache"):  # not where compilation is switched off
+        loop._cache = _Cache(function)
+    return cast(_F, loop)

@@ -1,0 +1,51 @@
+"""Pixel loops are compiled once, and loaded without the compiler afterwards."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+_LOOP = """
+import numpy as np
+from pipeline.compiled import compiled
+
+@compiled
+def cumulated(values, factor):
+    out = np.empty(len(values), np.float32)
+    total = np.float32(0.0)
+    for k in range(len(values)):
+        total += factor * np.sqrt(values[k])
+        out[k] = total
+    return out
+"""
+
+_CALL = """
+import sys
+import numpy as np
+from loop import cumulated
+values = cumulated(np.arange(4, dtype=np.float32), np.float32(2.0))
+print(values.sum(), "numba.np.arraymath" in sys.modules)
+print(cumulated(np.arange(4), 2)[1])
+"""
+
+
+def test_second_process_loads_machine_code_without_the_compiler(tmp_path: Path) -> None:
+    (tmp_path / "loop.py").write_text(_LOOP)
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": path}
+    environment.pop("NUMBA_DISABLE_JIT", None)
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", _CALL],
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.split()
+        for _ in range(2)
+    ]
+    total = 2.0 * sum((1.0, 1.0 + 2**0.5, 1.0 + 2**0.5 + 3**0.5))
+    for value, _, other_types in said:
+        assert abs(float(value) - total) < 1e-5
+        assert float(other_types) == 2.0  # new types are compiled as ever
+    assert [compiler for _, compiler, _ in said] == ["True", "False"]
