@@ -9,7 +9,7 @@ import numba
 from numba.core.caching import FunctionCache
 from numba.core.runtime.nrt import rtsys
 
-__all__ = ["compiled"]
+__all__ = ["add_row", "compiled"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -38,3 +38,10 @@ def compiled(function: _F) -> _F:
     if hasattr(loop, "_cache"):  # not where compilation is switched off
         loop._cache = _Cache(function)
     return cast(_F, loop)
+
+
+@compiled
+def add_row(to: Any, row: Any, factor: Any) -> None:
+    """Add a row times a factor to another; called with views from zero on, it becomes vectors."""
+    for x in range(len(to)):
+        to[x] += factor * row[x]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.compiled import compiled
+from pipeline.compiled import add_row, compiled
 from pipeline.exposure import Exposure, Image, Mask, bits
 
 _GONE = int(bits("NO_DATA", "UNMASKEDNAN"))
@@ -114,13 +114,6 @@ def score_image(image: Image, noise: Image, sigma: float) -> Image:
 
 
 @compiled
-def _add(to: Any, row: Any, factor: Any) -> None:
-    """Add a row to another; views from zero on are what the compiler turns into vectors."""
-    for x in range(len(to)):
-        to[x] += factor * row[x]
-
-
-@compiled
 def _separable(image: Image, noise: Image, taps: Image) -> Image:
     ny, nx = image.shape
     half = len(taps) // 2
@@ -130,11 +123,11 @@ def _separable(image: Image, noise: Image, taps: Image) -> Image:
     for y in range(ny):
         line[:] = 0
         for j in range(max(0, y - half), min(ny, y + half + 1)):
-            _add(middle, image[j], taps[j - y + half])
+            add_row(middle, image[j], taps[j - y + half])
         row = out[y]
         row[:] = 0
         for i in range(len(taps)):
-            _add(row, line[i : i + nx], taps[i])
+            add_row(row, line[i : i + nx], taps[i])
         for x in range(nx):
             row[x] /= np.sqrt(noise[y, x])
     return out

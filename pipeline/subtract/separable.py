@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.compiled import compiled
+from pipeline.compiled import add_row, compiled
 from pipeline.exposure import FloatArray, Image
 
 __all__ = ["Separable", "correlate"]
@@ -68,13 +68,6 @@ def _trimmed(kernels: FloatArray) -> FloatArray:
     return kernels
 
 
-@compiled
-def _add(to: Image, row: Image, factor: np.float32) -> None:
-    """Add a row to another; views from zero on are what the compiler turns into vectors."""
-    for x in range(len(to)):
-        to[x] += factor * row[x]
-
-
 def correlate(plane: Image, first: int, columns: Image, rows: Image, shape: Any) -> Image:
     """Correlate a tile with a kernel given by its factors.
 
@@ -109,6 +102,6 @@ def _correlate(plane: Image, first: int, columns: Image, rows: Image, out: Image
         for t in range(terms):
             line[:] = 0
             for i in range(side):
-                _add(line, row[first + i : first + i + width], rows[t, i])
+                add_row(line, row[first + i : first + i + width], rows[t, i])
             for j in range(max(0, y - height + 1), min(side, y + 1)):
-                _add(out[y - j], line, columns[t, j])
+                add_row(out[y - j], line, columns[t, j])
