@@ -57,16 +57,17 @@ def run_all(
 ) -> Iterator[tuple[str, Planes | None, Cost | str]]:
     """Run every program; yields its name, what it made and what it took, or why it did not run."""
     yield ("nightjar subtract", *nightjar(folder))
+    yield ("nightjar subtract --no-detect", *nightjar(folder, "--no-detect"))
     for label, sigmas, r in (("", "0.45 4 0.90 2 1.80", 10), (", wide", "0.7 4 1.5 2 3.0", 12)):
         yield (f"hotpants{label}", *hotpants(pair, folder, sigmas, r))
     yield ("sfft, 1 thread", *_sfft(pair, folder, pythons.get("sfft")))
     yield ("stdpipe zogy, 1 thread", *_zogy(pair, folder, pythons.get("stdpipe")))
 
 
-def nightjar(folder: Path) -> tuple[Planes, Cost]:
-    """Subtract with Nightjar's own program."""
+def nightjar(folder: Path, *options: str) -> tuple[Planes, Cost]:
+    """Subtract with Nightjar's own program; without detection it does what the others do."""
     command = [sys.executable, "-m", "harness.cli.main", "subtract", "science.fits",
-               "template.fits", "-o", "out"]  # fmt: skip
+               "template.fits", "-o", "out", *options]  # fmt: skip
     for name in ("science", "template"):
         for plane, suffix in (("variance", "var"), ("mask", "mask")):
             command += [f"--{name}-{plane}", f"{name}_{suffix}.fits"]
