@@ -47,9 +47,6 @@ _BEAM = 25.0
 _CALM, _BOX = 1.04, 7
 _CLIP = 4.0
 _CHANGED, _HALO = 6.0, 10
-_DOUBTFUL = 6.0
-"""Widths of the score from which on a place is not trusted to show noise and nothing else."""
-
 _MOST = 2048
 """Pixels per axis, in the middle, that are looked at."""
 
@@ -114,12 +111,8 @@ def without_changes(score: Image, blank: npt.NDArray[np.uint8]) -> npt.NDArray[n
     ndarray of uint8, (ny, nx)
         The same without boxes round scores that stand out of the others.
     """
-    return _without(score, blank, _CHANGED)
-
-
-def _without(score: Image, blank: npt.NDArray[np.uint8], threshold: float) -> npt.NDArray[np.uint8]:
     values = score[::3, ::3][blank[::3, ::3] > 0]
-    return _hidden(blank, score, np.float32(threshold * robust_std(values)), _HALO)
+    return _hidden(blank, score, np.float32(_CHANGED * robust_std(values)), _HALO)
 
 
 @compiled
@@ -272,7 +265,7 @@ def colour(
     Colour, optional
         The noise; None if there is none.
     """
-    dark = _without(score, dark.view(np.uint8), _DOUBTFUL) > 0
+    dark = without_changes(score, dark.view(np.uint8)) > 0
     if not _too_wide(score[dark], 1, _SIGNIFICANT):
         return None
     middle = tuple(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,3 +23,11 @@ def campaign(simulated: Path) -> Path:
     """The same workspace after a run."""
     assert execute(["run", str(simulated), "-q", "-j", "2"]) == 0
     return simulated
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Heed SIGINT, here and in new processes, where a shell's background job ignores it."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)

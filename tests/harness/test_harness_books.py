@@ -73,6 +73,7 @@ def test_ab_mag(catalog: Catalog, flux: str, mag: float | None) -> None:
     assert value is None if mag is None else value == pytest.approx(mag, abs=1e-4)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_interruption_of_a_query_is_an_interruption(catalog: Catalog) -> None:
     endless = "SELECT sum(a.range * b.range) FROM range(60000) a, range(60000) b"
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()

@@ -159,6 +159,7 @@ def test_missing_and_damaged_products_are_made_again(copy: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("interruptible")
 def test_killed_run_ends_with_the_same_bytes_and_rows(copy: Path) -> None:
     before = contents(copy)
     for name in ("catalog.duckdb", "products", "staging", "alerts"):
