@@ -6,11 +6,14 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
 from harness.workspace import atomic
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["Hashes", "combine", "file_hash", "table_hash"]
 
@@ -49,6 +52,8 @@ def table_hash(table: pa.Table) -> str:
 
 
 def _values(column: pa.Array) -> bytes:
+    import pyarrow as pa
+
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.uint8())
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from harness.standalone.read import Planes, Raw
 from pipeline.errors import PsfError
-from pipeline.exposure import MASK_PLANES, Exposure, Image, Mask, PolynomialPsf, bits
+from pipeline.exposure import MASK_PLANES, Exposure, Image, Mask, PolynomialPsf, bits, flagged
 
 __all__ = ["gain_of", "mask_of", "number", "psf_of", "saturation_of", "variance_of"]
 
@@ -63,22 +63,23 @@ def mask_of(raw: Raw, saturation: float, notes: list[str]) -> Mask:
     ndarray, (ny, nx), uint32
         Bits of `MASK_PLANES`.
     """
-    hot = raw.image >= 0.98 * saturation
-    hole = ~np.isfinite(raw.image)
+    hot = raw.image >= np.float32(0.98 * saturation)
     out = np.zeros(raw.image.shape, np.uint32)
     declared = _declared(raw.mask_header)
     if raw.mask is None:
         notes.append("no mask: saturated and not-a-number pixels only")
         out[hot] = bits("SAT")
     elif declared:
+        given = raw.mask.astype(np.uint32)
         for plane, bit in declared.items():
-            out[(raw.mask >> np.uint32(bit)) & np.uint32(1) > 0] |= bits(plane)
+            out[flagged(given, np.uint32(1 << bit))] |= bits(plane)
     else:
         notes.append("mask: non-zero taken as bad, saturated where the saturation level says so")
-        flagged = raw.mask != 0
-        core = _grow_into(hot & flagged, flagged)
-        out[flagged & ~core] = bits("BAD")
-        out[core | hot] |= bits("SAT")
+        marked = raw.mask != 0
+        out[marked] = bits("BAD")
+        out[_grow_into(hot & marked, marked)] = bits("SAT")
+        out[hot] |= bits("SAT")
+    hole = ~np.isfinite(raw.image)
     out[hole] |= bits("NO_DATA", "UNMASKEDNAN") if raw.mask is None else bits("NO_DATA")
     return out
 
@@ -95,7 +96,7 @@ def _grow_into(
     """Grow saturated cores by two pixels into what is flagged around them."""
     ny, nx = seed.shape
     grown = seed.copy()
-    y, x = np.nonzero(seed)
+    y, x = np.divmod(np.flatnonzero(seed), nx)
     for _ in range(2):
         v, u = (
             np.repeat(y, 9) + np.tile(_ROUND[0], len(y)),
@@ -131,10 +132,12 @@ def variance_of(
         The variance.
     """
     if raw.variance is not None:
-        broken = int(np.count_nonzero(~(raw.variance > 0) & (mask == 0)))
-        if broken:
-            notes.append(f"{broken} unmasked pixels without a positive variance: masked")
-            mask[~(raw.variance > 0)] |= bits("BAD")
+        if not raw.variance.min() > 0:
+            hollow = ~(raw.variance > 0)
+            broken = int(np.count_nonzero(hollow & (mask == 0)))
+            if broken:
+                notes.append(f"{broken} unmasked pixels without a positive variance: masked")
+                mask[hollow] |= bits("BAD")
         return raw.variance
     sky, noise = _sky(raw.image, mask != 0)
     excess = np.maximum(np.nan_to_num(raw.image) - sky, 0.0)
@@ -213,7 +216,7 @@ def psf_of(exposure: Exposure, notes: list[str]) -> PolynomialPsf:
     x, y = moments.x[sample.index], moments.y[sample.index]
     flux = aperture_flux(flat.image, x, y, 3.0 * size)
     keep = flux > 0
-    bad = (flat.mask & BAD_PIXELS) != 0
+    bad = flagged(flat.mask, BAD_PIXELS)
     stars = cut_stamps(flat.image, bad, noise, x[keep], y[keep], flux[keep])
     fit = fit_psf(stars, flat.shape)
     notes.append(f"PSF of order {fit.psf.order} from {fit.n_stars} stars")

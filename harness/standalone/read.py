@@ -69,7 +69,7 @@ class Raw:
 
     image: Image
     variance: Image | None
-    mask: npt.NDArray[np.uint32] | None
+    mask: npt.NDArray[np.integer] | None
     header: Mapping[str, Any]
     mask_header: Mapping[str, Any] = field(default_factory=dict)
     files: tuple[Path, ...] = ()
@@ -105,7 +105,7 @@ def read_planes(planes: Planes) -> Raw:
         variance = _float(hdus[found["variance"]]) if "variance" in found else None
         if variance is None and "error" in found:
             variance = _float(hdus[found["error"]]) ** 2
-        mask: npt.NDArray[np.uint32] | None = None
+        mask: npt.NDArray[np.integer] | None = None
         mask_header: dict[str, Any] = {}
         if "mask" in found:
             mask, mask_header = _integer(hdus[found["mask"]], planes.path)
@@ -153,13 +153,13 @@ def _float(hdu: Any) -> Image:
     return np.ascontiguousarray(data, np.float32)
 
 
-def _integer(hdu: Any, path: Path) -> tuple[npt.NDArray[np.uint32], dict[str, Any]]:
+def _integer(hdu: Any, path: Path) -> tuple[npt.NDArray[np.integer], dict[str, Any]]:
     data = np.asarray(hdu.data)
     if data.dtype.kind == "f":
-        data = np.nan_to_num(data, nan=1.0)
-    if data.dtype.kind not in "iubf":
+        data = np.nan_to_num(data, nan=1.0).astype(np.uint32)
+    if data.dtype.kind not in "iub":
         raise FileFormatError("mask is not numeric", path=path, expected="integers, 0 is good")
-    return data.astype(np.uint32), dict(hdu.header)
+    return data.astype(data.dtype.newbyteorder("="), copy=False), dict(hdu.header)
 
 
 def _same_shape(planes: Planes, image: Image, *others: npt.NDArray[Any] | None) -> None:

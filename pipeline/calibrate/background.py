@@ -19,7 +19,7 @@ import numpy.typing as npt
 from pipeline.compiled import compiled
 from pipeline.config import StageConfig, param
 from pipeline.errors import PixelError
-from pipeline.exposure import FloatArray, Image, Mask, bits, polynomial_terms
+from pipeline.exposure import FloatArray, Image, Mask, bits, flagged, polynomial_terms
 
 __all__ = ["Background", "Config", "model"]
 
@@ -86,7 +86,8 @@ def model(image: Image, variance: Image, mask: Mask, config: Config | None = Non
         If hardly any pixel is usable.
     """
     config = config or Config()
-    good = ((mask & _IGNORED) == 0) & np.isfinite(image)
+    good = np.isfinite(image)
+    good &= ~flagged(mask, _IGNORED)
     usable = float(good.mean())
     if usable < 0.01:
         raise PixelError("no sky to measure", usableFraction=usable)

@@ -71,7 +71,9 @@ def detect(exposure: Exposure, noise: Image, *, sigma: float, threshold: float =
         Sorted by score, then row, then column.
     """
     score = score_image(_filled(exposure), noise, sigma)
-    labels, areas, peaks, snr = _label(score, np.float32(threshold))
+    # Planes are made here: numpy asks the system for large pages, compiled code does not.
+    labels = np.zeros(score.shape, np.int32)
+    areas, peaks, snr = _label(score, np.float32(threshold), labels)
     order = np.lexsort((peaks[:, 0], peaks[:, 1], -snr))
     peaks, snr = peaks[order], snr[order]
     return Detections(peaks[:, 0], peaks[:, 1], snr, peaks[:, 2], labels, areas[peaks[:, 2]])
@@ -80,16 +82,16 @@ def detect(exposure: Exposure, noise: Image, *, sigma: float, threshold: float =
 def _filled(exposure: Exposure) -> Image:
     """Image with zeros where there is nothing, or nothing that was interpolated."""
     image = np.ascontiguousarray(exposure.image, np.float32)
-    return np.asarray(_blanked(image.ravel(), np.ravel(exposure.mask))).reshape(image.shape)
+    out = np.empty_like(image)
+    _blank(image.ravel(), np.ravel(exposure.mask), out.ravel())
+    return out
 
 
 @compiled
-def _blanked(image: Any, mask: Any) -> Any:
-    out = np.empty_like(image)
+def _blank(image: Any, mask: Any, out: Any) -> None:
     for i in range(image.size):
         bad = mask[i] & np.uint32(_GONE) != 0 or mask[i] & np.uint32(_BAD_OR_FILLED) == _BAD
         out[i] = np.float32(0) if bad or not np.isfinite(image[i]) else image[i]
-    return out
 
 
 def score_image(image: Image, noise: Image, sigma: float) -> Image:
@@ -110,14 +112,15 @@ def score_image(image: Image, noise: Image, sigma: float) -> Image:
     half = int(np.ceil(3.0 * sigma))
     taps = np.exp(-0.5 * (np.arange(-half, half + 1) / sigma) ** 2).astype(np.float32)
     taps /= np.sqrt(np.sum(taps**2))
-    return _separable(np.ascontiguousarray(image, np.float32), noise, taps)
+    out = np.empty(image.shape, np.float32)
+    _separable(np.ascontiguousarray(image, np.float32), noise, taps, out)
+    return out
 
 
 @compiled
-def _separable(image: Image, noise: Image, taps: Image) -> Image:
+def _separable(image: Image, noise: Image, taps: Image, out: Image) -> None:
     ny, nx = image.shape
     half = len(taps) // 2
-    out = np.empty((ny, nx), np.float32)
     line = np.zeros(nx + 2 * half, np.float32)
     middle = line[half : half + nx]
     for y in range(ny):
@@ -130,14 +133,12 @@ def _separable(image: Image, noise: Image, taps: Image) -> Image:
             add_row(row, line[i : i + nx], taps[i])
         for x in range(nx):
             row[x] /= np.sqrt(noise[y, x])
-    return out
 
 
 @compiled
-def _label(score: Any, threshold: np.float32) -> Any:
+def _label(score: Any, threshold: np.float32, labels: Any) -> Any:
     """Flood every region above the threshold and list its local maxima (x, y, label)."""
     ny, nx = score.shape
-    labels = np.zeros((ny, nx), np.int32)
     stack = np.empty(ny * nx // 4 + 16, np.int64)
     areas = [0]
     peaks = [(0, 0, 0)]
@@ -151,7 +152,7 @@ def _label(score: Any, threshold: np.float32) -> Any:
             if _is_peak(score, x, y):
                 peaks.append((x, y, int(labels[y, x])))
                 heights.append(float(score[y, x]))
-    return labels, np.array(areas), np.array(peaks)[1:], np.array(heights)[1:]
+    return np.array(areas), np.array(peaks)[1:], np.array(heights)[1:]
 
 
 @compiled

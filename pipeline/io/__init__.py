@@ -4,6 +4,8 @@ Everything is written to a temporary name and renamed, so that a name never stan
 file.
 """
 
+from typing import TYPE_CHECKING
+
 from pipeline.io.external import list_instcal, read_generic, read_instcal
 from pipeline.io.files import atomic_path, open_fits
 from pipeline.io.products import (
@@ -21,8 +23,11 @@ from pipeline.io.raw import (
     read_raw,
     survey_raw,
 )
-from pipeline.io.refcat import read_objects, read_refcat
 from pipeline.io.tables import read_parquet, write_parquet
+from pipeline.lazy import lazy
+
+if TYPE_CHECKING:
+    from pipeline.io.refcat import read_objects, read_refcat
 
 __all__ = [
     "BANDS",
@@ -46,3 +51,6 @@ __all__ = [
     "write_exposure",
     "write_parquet",
 ]
+
+# Images do without Arrow and the schema, which catalogues need.
+__getattr__ = lazy(__name__, read_objects="refcat", read_refcat="refcat")

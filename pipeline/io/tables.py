@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING
 
 from pipeline.errors import FileFormatError
 from pipeline.io.files import atomic_path
+
+if TYPE_CHECKING:  # Arrow is large, and images do without
+    import pyarrow as pa
 
 __all__ = ["read_parquet", "write_parquet"]
 
@@ -23,6 +24,8 @@ def write_parquet(path: str | Path, table: pa.Table) -> None:
     table : pyarrow.Table
         Any table; the metadata of its fields (units) are kept.
     """
+    import pyarrow.parquet as pq
+
     with atomic_path(path) as partial:
         pq.write_table(table, partial, compression="zstd")
 
@@ -35,6 +38,9 @@ def read_parquet(path: str | Path) -> pa.Table:
     FileFormatError
         If there is no such file or it is not Parquet.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     if not Path(path).is_file():
         raise FileFormatError("no such file", path=path, expected="a Parquet table")
     try:

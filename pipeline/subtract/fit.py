@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import SubtractionError
-from pipeline.exposure import FloatArray, MatchingKernel, polynomial_terms
+from pipeline.exposure import FloatArray, Image, MatchingKernel, polynomial_terms
 from pipeline.subtract.basis import Basis
 from pipeline.subtract.config import Config
 from pipeline.subtract.stamps import Stamps
@@ -90,7 +90,7 @@ class Fit:
 class _System:
     """Normal equations of every stamp, and the polynomials of their positions."""
 
-    design: FloatArray  # (n, columns, pixels), background last
+    design: Image  # (n, columns, pixels), background last
     target: FloatArray  # (n, pixels)
     weight: FloatArray  # (n, pixels)
     matrices: FloatArray  # (n, columns, columns)
@@ -103,7 +103,7 @@ class _System:
     @classmethod
     def build(
         cls,
-        design: FloatArray,
+        design: Image,
         target: FloatArray,
         weight: FloatArray,
         terms: FloatArray,
@@ -111,9 +111,12 @@ class _System:
         gram: FloatArray,
         ridge: float,
     ) -> _System:
-        weighted = design * weight[:, None, :]
-        matrices = np.matmul(weighted, design.transpose(0, 2, 1))
-        vectors = np.matmul(weighted, target[:, :, None])[..., 0]
+        n, columns = design.shape[:2]
+        matrices, vectors = np.empty((n, columns, columns)), np.empty((n, columns))
+        for k in range(n):
+            own = design[k].astype(float)  # sums of a thousand products need the precision
+            weighted = own * weight[k]
+            matrices[k], vectors[k] = weighted @ own.T, weighted @ target[k]
         return cls(design, target, weight, matrices, vectors, terms, noise, gram, ridge)
 
     def solve(self, use: npt.NDArray[np.bool_], orders: tuple[int, int, int]) -> _Solution:
@@ -144,7 +147,8 @@ class _System:
     def residuals(self, solution: _Solution) -> FloatArray:
         """Pixels minus model, (n, pixels)."""
         own = self.terms[:, : solution.coefficients.shape[1]] @ solution.coefficients.T
-        return np.asarray(self.target - np.matmul(own[:, None, :], self.design)[:, 0])
+        model = np.matmul(own[:, None, :].astype(np.float32), self.design)[:, 0]
+        return np.asarray(self.target - model)
 
     def chi2(self, solution: _Solution) -> FloatArray:
         """Reduced χ² of every stamp."""
@@ -251,9 +255,10 @@ def _system(
 ) -> _System:
     """Set up the normal equations of all stamps."""
     n, half = len(stamps), config.kernel_half
-    convolutions = basis.convolve(roles.source).reshape(n, basis.size, -1)
-    design = np.concatenate([convolutions, np.ones((n, 1, convolutions.shape[-1]))], axis=1)
-    target = roles.target[:, half:-half, half:-half].reshape(n, -1)
+    target = roles.target[:, half:-half, half:-half]
+    design = np.ones((n, basis.size + 1, *target.shape[1:]), np.float32)
+    basis.convolve(roles.source, design[:, :-1])
+    design, target = design.reshape(n, basis.size + 1, -1), target.reshape(n, -1)
     good = stamps.good.reshape(n, -1)
     terms = polynomial_terms(stamps.x, stamps.y, shape, 2)
     ratio = stamps.ratio if roles.convolved == "template" else 1.0 / stamps.ratio

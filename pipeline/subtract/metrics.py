@@ -41,7 +41,7 @@ def measure(
     mask : ndarray, (ny, nx)
         Its mask.
     blank : ndarray of uint8, (ny, nx)
-        Non-zero: unmasked pixels without sources in the template.
+        Non-zero: unmasked pixels without sources in either image.
     fit : Fit
         The kernel fit.
 

@@ -17,10 +17,10 @@ from pipeline.exposure import FloatArray, Image
 
 __all__ = ["Separable", "correlate"]
 
-_TAIL = 1e-4
+_TAIL = 1e-3
 """Share of a kernel that may lie outside of its box."""
 
-_REST = 1e-3
+_REST = 5e-3
 """Root of the share of a kernel's power that the terms left out may have."""
 
 

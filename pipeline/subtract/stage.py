@@ -184,13 +184,9 @@ def _difference(
         planes.lower(sky.background, kernel)
         filters, psf = filters.scaled(psf)
     image, null_variance, variance = planes.whiten(filters, layers, mask, kernel, config)
+    calm = without_changes(image, null_variance, blank)
+    background = structure(image, null_variance, calm) if sky is None else sky.background
     significance = score(image, null_variance, planes.usable, psf, config.tile)
-    background = None if sky is None else sky.background
-    if sky is None:
-        background = structure(image, null_variance, without_changes(significance, blank))
-        if background is not None:
-            image -= background
-            significance = score(image, null_variance, planes.usable, psf, config.tile)
     width = 1.0
     if config.decorrelate and looks_wide(significance, blank):
         dark = dark_sky(variance, null_variance, blank)
@@ -200,7 +196,7 @@ def _difference(
         width = noise_excess(significance, dark)
         significance /= np.float32(width)
         null_variance *= np.float32(width**2)
-    metrics = measure(image, variance, significance, mask, blank, fit)
+    metrics = measure(image, variance, significance, mask, calm, fit)
     metrics |= _about(width, background, None if sky is None else sky.colour)
     significance[flagged(mask, bits("NO_DATA"))] = np.nan
     exposure = science.replace(
@@ -221,7 +217,7 @@ def _about(width: float, background: Image | None, colour: Colour | None) -> dic
         "scoreExcess": width,
         "excessNoise": 0.0 if colour is None else colour.share,
         "excessWidth": float("nan") if colour is None else colour.width,
-        "backgroundRms": 0.0 if background is None else float(background.std()),
+        "backgroundRms": 0.0 if background is None else float(background[::3, ::3].std()),
     }
 
 

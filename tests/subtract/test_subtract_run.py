@@ -417,9 +417,10 @@ class TestBasis:
 
         basis = Basis.build((0.7, 2.0), (2, 1), 5)
         stamps = np.random.default_rng(2).normal(size=(3, 25, 25))
-        out = basis.convolve(stamps)
+        out = np.empty((3, basis.size, 15, 15), np.float32)
+        basis.convolve(stamps, out)
         for k, function in enumerate(basis.functions):
-            assert out[1, k] == pytest.approx(convolve2d(stamps[1], function, "valid"), abs=1e-9)
+            assert out[1, k] == pytest.approx(convolve2d(stamps[1], function, "valid"), abs=1e-5)
 
 
 def test_grid_psf_has_a_node_per_tile(make_scene):
