@@ -72,10 +72,10 @@ def convolve(image: Image, kernel: MatchingKernel, core: int) -> Image:
     spectra = [transform(term, size) for term in terms]
     out, padded = np.empty(shape, np.float32), np.empty(size, np.float32)
     for tile in tiles(shape, core):
-        place = (tile[0].start, tile[1].start)
-        cut(image, *place, half, padded)
+        ends = (tile[0].start, tile[0].stop, tile[1].start, tile[1].stop)
+        cut(image, ends[0], ends[2], half, padded)
         spectrum = fft.rfft2(padded)
         for k, kernel_spectrum in enumerate(spectra):
-            piece = inner(fft.irfft2(kernel_spectrum * spectrum, size), tile, 2 * half)
-            add_term(piece, k, *place, out[tile], shape)
+            piece = fft.irfft2(kernel_spectrum * spectrum, size)
+            add_term(piece, k, 2 * half, ends, out)
     return out

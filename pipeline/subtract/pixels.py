@@ -16,6 +16,7 @@ __all__ = [
     "cut",
     "fill",
     "finish",
+    "mark_unusable",
     "normalise",
     "region_sums",
     "residual",
@@ -59,6 +60,38 @@ def block_medians(
             if n >= 30:
                 out[j, i] = np.median(values[:n])
     return out
+
+
+@compiled
+def mark_unusable(
+    image: Image, variance: Image, mask: Mask, planes: np.uint32, bad: npt.NDArray[np.uint8]
+) -> tuple[int, int]:
+    """Mark pixels with one of some planes, without a number, or without a positive variance.
+
+    Parameters
+    ----------
+    image, variance, mask : ndarray, (ny, nx)
+        The planes.
+    planes : numpy.uint32
+        Bits of the mask that make a pixel unusable.
+    bad : ndarray, (ny, nx)
+        Becomes one where a pixel is unusable, otherwise zero.
+
+    Returns
+    -------
+    unusable, hollow : int
+        Number of marked pixels, and of those without a positive variance.
+    """
+    unusable, hollow = 0, 0
+    for y in range(len(image)):
+        values, noise, flags, to = image[y], variance[y], mask[y], bad[y]
+        for x in range(len(values)):
+            sound = (noise[x] > 0) & np.isfinite(noise[x])
+            wrong = (flags[x] & planes != 0) | (not np.isfinite(values[x])) | (not sound)
+            to[x] = wrong
+            unusable += wrong
+            hollow += not sound
+    return unusable, hollow
 
 
 @compiled
@@ -196,53 +229,50 @@ def residual(
     """
     n = 0
     ny, nx = target.shape
-    left, share = _bilinear_places(nx, sky.shape[1])
-    one, inverse = np.float32(1.0), np.float32(1.0 / ratio)
-    gain, terms = np.float32(slope), background.astype(np.float32)
+    one, two, zero = np.float32(1.0), np.float32(2.0), np.float32(0.0)
+    gain, inverse = np.float32(slope), np.float32(1.0 / ratio)
+    terms, scale = background.astype(np.float32), two / np.float32(max(nx - 1, 1))
+    dark, noise = np.empty(nx, np.float32), np.empty(nx, np.float32)
     for y in range(ny):
         v = np.float32(2.0 * y / max(ny - 1, 1) - 1.0)
         constant = terms[0] + v * terms[2] + v * v * terms[5]
         linear = terms[1] + v * terms[4]
-        dark, noise = _bilinear_row(sky, y, ny), _bilinear_row(power, y, ny)
-        for x in range(nx):
-            u = np.float32(2.0) * np.float32(x) / np.float32(max(nx - 1, 1)) - one
+        _bilinear_row(sky, y, ny, dark)
+        _bilinear_row(power, y, ny, noise)
+        row, convolved, scene = target[y], matched[y], model[y]
+        for x in range(nx):  # no branches: this becomes vectors
+            u = scale * np.float32(x) - one
             level = constant + u * (linear + u * terms[3])
-            expected = matched[y, x] + level
-            difference = target[y, x] - expected
-            i, s = left[x], share[x]
-            k = min(i + 1, len(dark) - 1)
-            scene = expected if science_target else (target[y, x] - level) * inverse
-            excess = scene - ((one - s) * dark[i] + s * dark[k])
-            base = (one - s) * noise[i] + s * noise[k]
-            model[y, x] = base + gain * max(excess, np.float32(0.0))
-            if usable[y, x]:
-                matched[y, x] = difference
-            else:
-                matched[y, x] = np.float32(0.0)
-                raw[n] = difference
+            expected = convolved[x] + level
+            convolved[x] = row[x] - expected
+            scene[x] = expected if science_target else (row[x] - level) * inverse
+        for x in range(nx):
+            scene[x] = noise[x] + gain * max(scene[x] - dark[x], zero)
+        for x in range(nx):
+            if not usable[y, x]:
+                raw[n] = convolved[x]
+                convolved[x] = zero
                 n += 1
 
 
 @compiled
-def _bilinear_places(size: int, tiles: int) -> tuple[npt.NDArray[np.int64], Image]:
-    """Coarse column before every pixel of a row, and how far it lies behind."""
-    left, share = np.empty(size, np.int64), np.empty(size, np.float32)
-    for x in range(size):
-        a = min(max((x + 0.5) * tiles / size - 0.5, 0.0), tiles - 1.0)
-        left[x] = min(int(a), max(tiles - 2, 0))
-        share[x] = a - left[x]
-    return left, share
-
-
-@compiled
-def _bilinear_row(coarse: Image, y: int, ny: int) -> Image:
-    """Interpolate a coarse plane to one row of pixels, at its own columns."""
-    ty = coarse.shape[0]
+def _bilinear_row(coarse: Image, y: int, ny: int, row: Image) -> None:
+    """Interpolate a coarse plane to one row of pixels."""
+    (ty, tx), nx = coarse.shape, len(row)
     b = min(max((y + 0.5) * ty / ny - 0.5, 0.0), ty - 1.0)
     j = min(int(b), max(ty - 2, 0))
     t = np.float32(b - j)
-    row: Image = (np.float32(1.0) - t) * coarse[j] + t * coarse[min(j + 1, ty - 1)]
-    return row
+    nodes = (np.float32(1.0) - t) * coarse[j] + t * coarse[min(j + 1, ty - 1)]
+    scale = tx / nx
+    for i in range(tx):
+        low = 0 if i == 0 else min(nx, int(np.ceil((i + 0.5) / scale - 0.5)))
+        high = nx if i == tx - 1 else min(nx, int(np.ceil((i + 1.5) / scale - 0.5)))
+        step = np.float32(nodes[min(i + 1, tx - 1)] - nodes[i])
+        start = np.float32(0.5 * scale - 0.5 - i)
+        for x in range(low, high):
+            share = min(max(np.float32(x) * np.float32(scale) + start, np.float32(0.0)),
+                        np.float32(1.0))  # fmt: skip
+            row[x] = nodes[i] + share * step
 
 
 @compiled
@@ -386,8 +416,10 @@ def below(image: Image, limit: Image, usable: npt.NDArray[np.uint8]) -> npt.NDAr
     for y in range(ny):
         j = min(y * ty // ny, ty - 1)
         for i in range(tx):
-            for x in range(i * nx // tx, (i + 1) * nx // tx):
-                out[y, x] = usable[y, x] and image[y, x] < limit[j, i]
+            part = slice(i * nx // tx, (i + 1) * nx // tx)
+            row, here, to, most = image[y, part], usable[y, part], out[y, part], limit[j, i]
+            for x in range(len(row)):
+                to[x] = (here[x] != 0) & (row[x] < most)
     return out
 
 
@@ -423,42 +455,45 @@ def _mirrored(k: int, size: int) -> int:
 
 @compiled
 def add_term(
-    piece: Image, term: int, first_row: int, first_column: int, out: Image, shape: tuple[int, int]
+    piece: Image, term: int, rim: int, tile: tuple[int, int, int, int], out: Image
 ) -> None:
-    """Add an image times one monomial of the position.
+    """Add a tile times one monomial of the position to an image.
 
     Parameters
     ----------
-    piece : ndarray, (rows, columns)
-        The image, a tile of a larger one.
+    piece : ndarray
+        The tile with a rim before it.
     term : int
         Which of `pipeline.exposure.polynomial_terms`, up to the second degree; the first one
         overwrites.
-    first_row, first_column : int
-        Position of the tile in the whole image.
-    out : ndarray, (rows, columns)
+    rim : int, pixel
+        Width of the rim.
+    tile : tuple of int
+        First and last row, first and last column of the tile in the image, ends excluded.
+    out : ndarray, (ny, nx)
         The sum.
-    shape : tuple of int, (ny, nx)
-        Size of the whole image, over which positions are scaled.
     """
-    rows, columns = out.shape
     one, two = np.float32(1.0), np.float32(2.0)
-    for j in range(rows):
-        v = two * np.float32(first_row + j) / np.float32(max(shape[0] - 1, 1)) - one
-        if term == 0:
-            for i in range(columns):
-                out[j, i] = piece[j, i]
-            continue
-        power = 2 if term == 3 else 1 if term == 1 or term == 4 else 0
+    ny, nx = out.shape
+    scale, power = two / np.float32(max(nx - 1, 1)), 2 if term == 3 else int(term in (1, 4))
+    for y in range(tile[0], tile[1]):
+        v = two * np.float32(y) / np.float32(max(ny - 1, 1)) - one
         factor = v * v if term == 5 else v if term == 2 or term == 4 else one
-        scale, start = two / np.float32(max(shape[1] - 1, 1)), np.float32(first_column)
-        if power == 0:
-            for i in range(columns):
-                out[j, i] += factor * piece[j, i]
+        row = piece[rim + y - tile[0], rim : rim + tile[3] - tile[2]]
+        to = out[y, tile[2] : tile[3]]
+        start = np.float32(tile[2])
+        if term == 0:
+            to[:] = row
+        elif power == 0:
+            for i in range(len(row)):
+                to[i] += factor * row[i]
+        elif power == 1:
+            for i in range(len(row)):
+                to[i] += factor * (scale * (start + np.float32(i)) - one) * row[i]
         else:
-            for i in range(columns):
+            for i in range(len(row)):
                 u = scale * (start + np.float32(i)) - one
-                out[j, i] += factor * (u if power == 1 else u * u) * piece[j, i]
+                to[i] += factor * (u * u) * row[i]
 
 
 @compiled
@@ -512,24 +547,37 @@ def weigh(
 
 
 @compiled
-def normalise(sums: Image, norms: Image, least: float, scale: float, out: Image) -> None:
-    """Turn weighted sums into a score.
+def normalise(
+    sums: Image,
+    norms: Image,
+    least: float,
+    scale: float,
+    first_row: int,
+    first_column: int,
+    out: Image,
+) -> None:
+    """Turn weighted sums of a tile into a score.
 
     Parameters
     ----------
-    sums, norms : ndarray, (rows, columns)
-        Σ w P D and Σ w P².
+    sums : ndarray, (>= rows, >= columns)
+        Σ w P D, the tile at the origin.
+    norms : ndarray, (rows, columns)
+        Σ w P².
     least : float
         Smallest second sum that is enough.
     scale : float
         What the weights are relative to.
-    out : ndarray, (rows, columns)
-        The score; zero where there is too little.
+    first_row, first_column : int
+        Where the tile begins.
+    out : ndarray, (ny, nx)
+        Becomes the score there; zero where there is too little.
     """
-    rows, columns = out.shape
-    root = np.sqrt(np.float32(scale))
+    rows, columns = norms.shape
+    root, limit = np.sqrt(np.float32(scale)), np.float32(least)
     for j in range(rows):
+        sum_row, norm_row = sums[j, :columns], norms[j]
+        to = out[first_row + j, first_column : first_column + columns]
         for i in range(columns):
-            norm = norms[j, i]
-            value = sums[j, i] / np.sqrt(norm) * root
-            out[j, i] = value if norm > least else np.float32(0.0)
+            value = sum_row[i] / np.sqrt(max(norm_row[i], limit)) * root
+            to[i] = value if norm_row[i] > limit else np.float32(0.0)

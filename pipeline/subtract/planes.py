@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import PixelError
-from pipeline.exposure import Exposure, FloatArray, Image, bits, flagged
-from pipeline.subtract.pixels import block_medians, bright_ratios, fill
+from pipeline.exposure import Exposure, FloatArray, Image, bits
+from pipeline.subtract.pixels import block_medians, bright_ratios, fill, mark_unusable
 
 __all__ = ["UNUSABLE", "Layer", "coarse_median", "prepare"]
 
@@ -86,18 +86,19 @@ def prepare(exposure: Exposure, name: str) -> Layer:
     """
     image = np.array(exposure.image, np.float32, order="C")
     variance = np.ascontiguousarray(exposure.variance, np.float32)
-    sound = (variance > 0) & np.isfinite(variance)
-    bad = flagged(exposure.mask, UNUSABLE) | ~np.isfinite(image) | ~sound
-    if not sound.all():
-        variance = variance.copy()
-    usable = int(bad.size - np.count_nonzero(bad))
-    if usable < _LEAST:
-        raise PixelError(f"the {name} has no usable pixels", usable=usable, of=int(bad.size))
+    bad = np.empty(image.shape, bool)
+    flags = bad.view(np.uint8)
+    unusable, hollow = mark_unusable(image, variance, exposure.mask, UNUSABLE, flags)
+    if hollow:
+        variance = variance.copy()  # they will be filled
+    if bad.size - unusable < _LEAST:
+        raise PixelError(
+            f"the {name} has no usable pixels", usable=bad.size - unusable, of=bad.size
+        )
     sky, power = coarse_median(image, bad), coarse_median(variance, bad)
     level = float(np.median(sky))
     _refuse_constant(image, bad, name)
     sky -= np.float32(level)
-    flags = bad.view(np.uint8)
     fill(image, variance, flags, level, sky, power)
     slope = _slope(image, variance, flags, sky, power)
     return Layer(

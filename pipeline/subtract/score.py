@@ -59,8 +59,8 @@ def score(
         norms = correlate(
             planes[1], _HALF - squares.half, squares.columns[k], squares.rows[k], out[tile].shape
         )
-        sums = inner(_correlate(planes[0], stamps[k], size), tile, 0)
-        normalise(sums, norms, least, float(scale), out[tile])
+        sums = _correlate(planes[0], stamps[k], size)
+        normalise(sums, norms, least, float(scale), *place, out)
     return out
 
 
