@@ -11,6 +11,8 @@ from pipeline.compiled import compiled
 
 @compiled
 def cumulated(values, factor):
+    if np.median(values) < 0:
+        raise ValueError("median below zero")
     out = np.empty(len(values), np.float32)
     total = np.float32(0.0)
     for k in range(len(values)):
@@ -25,6 +27,10 @@ import numpy as np
 from loop import cumulated
 values = cumulated(np.arange(4, dtype=np.float32), np.float32(2.0))
 print(values.sum(), "numba.np.arraymath" in sys.modules)
+try:
+    cumulated(-np.ones(3, dtype=np.float32), np.float32(2.0))
+except ValueError as err:
+    print(str(err).replace(" ", "-"))
 print(cumulated(np.arange(4), 2)[1])
 """
 
@@ -45,7 +51,8 @@ def test_second_process_loads_machine_code_without_the_compiler(tmp_path: Path) 
         for _ in range(2)
     ]
     total = 2.0 * sum((1.0, 1.0 + 2**0.5, 1.0 + 2**0.5 + 3**0.5))
-    for value, _, other_types in said:
+    for value, _, message, other_types in said:
+        assert message == "median-below-zero"
         assert abs(float(value) - total) < 1e-5
         assert float(other_types) == 2.0  # new types are compiled as ever
-    assert [compiler for _, compiler, _ in said] == ["True", "False"]
+    assert [compiler for _, compiler, _, _ in said] == ["True", "False"]
