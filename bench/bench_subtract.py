@@ -111,8 +111,9 @@ def speed() -> None:
         show(f"subtract {shape[1]} x {shape[0]}", used, "CPU s", bound, goal,
              used <= 2.2 if reference else None, 1)  # fmt: skip
     pixels, used = np.array(times).T
-    slope = float(np.polyfit(np.log(pixels[1:]), np.log(used[1:]), 1)[0])
-    show("growth of time with pixels", slope, "exponent", "0.8 to 1.1", "", 0.8 <= slope <= 1.1, 4)
+    slope = float(np.polyfit(np.log(pixels), np.log(used), 1)[0])
+    show("growth of time with pixels", slope, "exponent", "0.8 to 1.1", "", 0.8 <= slope <= 1.1,
+         len(SIZES))  # fmt: skip
 
 
 def beside_peers(pythons: dict[str, str], shape: tuple[int, int]) -> None:
