@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from harness.verify.loader import TESTCASES, Spec, load_spec
 from harness.verify.sampling import requests_of, start_measuring
 from harness.verify.verdict import Verdict
 from harness.workspace import Workspace
+from pipeline.errors import ConfigError
 
 __all__ = ["sabotage"]
 
@@ -58,7 +60,7 @@ def sabotage(
     """
     spec = load_spec(testcases)
     origin = Workspace.open(root)
-    chosen = [d for n, d in load_defects().items() if not only or n in set(only)]
+    chosen = _chosen(list(only))
     memory: dict[Any, Any] = {name: {} for name in _SHARED}
     with tempfile.TemporaryDirectory(prefix=".sabotage-", dir=root.resolve().parent) as scratch:
         yard = _Yard(origin, spec, Path(scratch), memory, jobs, testcases)
@@ -71,6 +73,18 @@ def sabotage(
     expected = {d.check for d in chosen}
     unharmed = sorted(p for p in expected if before.get(p, Verdict.ERROR) not in _GOOD)
     return {"unharmed": {"caught_by": unharmed}, "defects": rows}
+
+
+def _chosen(names: list[str]) -> list[Defect]:
+    """Defects of some names, or all; an unknown name is an error."""
+    defects = load_defects()
+    for name in names:
+        if name not in defects:
+            near = difflib.get_close_matches(name, defects, n=3, cutoff=0.4)
+            raise ConfigError(
+                f"no defect is called {name!r}", key="--only", expected=" or ".join(near or defects)
+            )
+    return [defects[name] for name in names or defects]
 
 
 def _row(

@@ -6,6 +6,7 @@ from harness.verify.context import Unit
 from harness.verify.defects import Copy, load_defects
 from harness.verify.loader import load_spec
 from harness.verify.sabotage import sabotage
+from pipeline.errors import ConfigError
 
 DEFECTS = load_defects()
 
@@ -47,6 +48,11 @@ def test_links_save_what_is_not_spoilt(space, tmp_path):
 
     assert inodes[0] == inodes[1]
     assert catalogs[0] != catalogs[1]
+
+
+def test_an_unknown_defect_is_refused(space):
+    with pytest.raises(ConfigError, match=r"swaped-template.*expected swap-template"):
+        sabotage(space.root, only=["swaped-template"])
 
 
 @pytest.mark.slow
