@@ -6,5 +6,5 @@ from pipeline.subtract.stage import run
 
 __all__ = ["EXCLUDED", "RULES", "VERSION", "Config", "Rule", "run"]
 
-VERSION: int = 4
+VERSION: int = 5
 """Raised when the pixels that come out change."""
