@@ -48,7 +48,7 @@ from pipeline.subtract.wings import bright_stars, remove_wings
 __all__ = ["run"]
 
 _LEAST_TILE = 64
-_MUCH, _BETTER = 0.015, 0.5
+_MUCH, _BETTER = 0.008, 0.5
 """Share of their peak left of bright stars that calls for a filter of the image that is matched,
 and the share of that share that may be left with the filter."""
 
@@ -225,6 +225,7 @@ def _difference(
     psf = filters.psf(science.psf, kernel)
     if sky is not None:
         planes.lower(sky.background, kernel)
+    if sky is not None or kernel.before is not None:
         filters, psf = filters.scaled(psf)
     image, null_variance, variance = planes.whiten(filters, layers, mask, kernel, config)
     significance = score(image, null_variance, planes.usable, psf, config.tile)
