@@ -42,7 +42,7 @@ from pipeline.subtract.sky import (
     structure,
     without_changes,
 )
-from pipeline.subtract.stamps import Stamps, find, from_psfs
+from pipeline.subtract.stamps import Stamps, find, from_psfs, resized
 from pipeline.subtract.wings import bright_stars, remove_wings
 
 __all__ = ["run"]
@@ -153,7 +153,8 @@ def _filter(source: Exposure, target: Exposure, config: Config) -> FloatArray:
     assert target.psf is not None
     middle = ((source.shape[1] - 1) / 2, (source.shape[0] - 1) / 2)
     basis = Basis.build(config.sigmas, config.degrees, config.kernel_half)
-    return design_filter(source.psf.at(*middle), target.psf.at(*middle), basis)
+    one, other = source.psf.at(*middle), target.psf.at(*middle)
+    return design_filter(resized(one[None], len(other))[0], other, basis)
 
 
 def _prepared(science: Exposure, template: Exposure) -> dict[str, Layer]:

@@ -136,6 +136,12 @@ def test_the_other_image_is_filtered_when_the_science_image_is_convolved(pair):
     assert made.metrics["pixelStd"] == pytest.approx(1.0, abs=0.03)
 
 
+def test_psfs_may_have_different_sides(pair, difference):
+    small = GridPsf(trail(*TEMPLATE)[None, None, 4:-4, 4:-4], np.zeros(1), np.zeros(1))
+    made = subtract.run(pair["science"], pair["template"].replace(psf=small))
+    np.testing.assert_allclose(made.kernel.before, difference.kernel.before, atol=1e-3)
+
+
 def test_stars_that_need_no_filter_get_none(make_scene):
     scene = make_scene(seed=3)
     made = subtract.run(scene.science, scene.template)
