@@ -435,6 +435,8 @@ class MatchingKernel:
         x, y (pixel), reduced χ² and whether the stamp was used in the end (1) or clipped (0).
     convolved : str
         ``template`` or ``science``: the image that was convolved.
+    before : ndarray, (k, k), optional
+        Filter of unit sum with which the other image was convolved before it was matched.
     """
 
     basis: FloatArray
@@ -445,6 +447,7 @@ class MatchingKernel:
     condition: float
     stamps: FloatArray
     convolved: str = "template"
+    before: FloatArray | None = None
 
     def at(self, x: float, y: float) -> FloatArray:
         """Return the kernel, ``(side, side)``, at a position in pixels."""

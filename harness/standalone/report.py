@@ -88,11 +88,12 @@ def summary_lines(
     """
     m = metrics
     convolved = "science image" if m["convolvedScience"] else "template"
+    filtered = ", the other image filtered before" if m.get("filteredBefore") else ""
     counts = "not looked for"
     if detections is not None:
         counts = ", ".join(f"{count} {name}" for name, count in detections.items())
     return [
-        f"kernel      {convolved} convolved; sum {m['kernelSum']:.4f}"
+        f"kernel      {convolved} convolved{filtered}; sum {m['kernelSum']:.4f}"
         f" (varies by {m['kernelSumScatter']:.4f}); order {m['kernelOrder']:.0f};"
         f" {m['nStampsUsed']:.0f} of {m['nStamps']:.0f} sources",
         f"noise       D/√V {m['pixelStd']:.3f}, score {m['scoreStd']:.3f} (both should be 1);"

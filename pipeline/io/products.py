@@ -269,6 +269,8 @@ def _kernel_hdus(kernel: MatchingKernel) -> Iterator[Iterable[bytes]]:
     for name, array in (("BACKGROUND", kernel.background), ("STAMPS", kernel.stamps)):
         if array.size:
             yield array_hdu(f"KERNEL_{name}", array)
+    if kernel.before is not None:
+        yield array_hdu("KERNEL_BEFORE", kernel.before)
 
 
 def _metrics_hdu(metrics: Mapping[str, float]) -> Iterable[bytes]:
@@ -432,6 +434,7 @@ def _kernel(hdus: fits.HDUList, path: str | Path) -> MatchingKernel:
         condition=float(header.get("KCOND", float("nan"))),
         stamps=np.zeros((0, 4)) if stamps is None else stamps,
         convolved=header["KCONV"],
+        before=_array(hdus, "KERNEL_BEFORE"),
     )
 
 

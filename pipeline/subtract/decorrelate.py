@@ -72,7 +72,7 @@ class Filters:
         return GridPsf(cube.reshape(len(self.y), len(self.x), *cube.shape[1:]), self.x, self.y)
 
     def scaled(self, psf: GridPsf) -> tuple[Filters, GridPsf]:
-        """Give the PSF unit flux again after correlated noise has been suppressed."""
+        """Give the PSF unit flux after correlated noise, or a filter's, changed what is near."""
         k = np.arange(psf.side) - psf.side // 2
         inside = np.hypot(k[:, None], k) <= psf.FLUX_RADIUS
         flux = psf.cube[..., inside].sum(-1)

@@ -36,6 +36,9 @@ _FINE = ((0.5, 1.0, 2.0, 4.0), (4, 4, 3, 2))
 _POOR, _CORE = 1.3, 3
 """Mean χ² of the central pixels of bright stamps from which on that is tried."""
 
+_NEAR, _FEW = 7, 8
+"""How far from its middle something of a star is looked for, and in how many stars at least."""
+
 
 @dataclass(frozen=True, slots=True)
 class Roles:
@@ -79,11 +82,15 @@ class Fit:
     gain : float
         Decrease of the held-out χ² per degree of freedom by the chosen degree, in units of its
         error; zero when the ratio is constant.
+    left : float
+        Share of their peak that bright stamps surely keep: the largest pixel of their median,
+        less three standard errors.
     """
 
     kernel: MatchingKernel
     ratio_order: int
     gain: float
+    left: float
 
 
 @dataclass(slots=True, eq=False)
@@ -166,6 +173,21 @@ class _System:
         core = pulls.reshape(-1, side, side)[bright, middle, middle]
         return float(np.mean(core**2))
 
+    def left(self, solution: _Solution, use: npt.NDArray[np.bool_]) -> float:
+        """Share of their peak that the brighter half of some stamps surely keeps."""
+        side = round(self.target.shape[1] ** 0.5)
+        peak = self.target[:, side**2 // 2]
+        bright = use & (peak >= np.median(peak[use]))
+        number = np.count_nonzero(bright)
+        if number < _FEW:
+            return 0.0
+        middle = slice(max(0, side // 2 - _NEAR), side // 2 + _NEAR + 1)
+        kept = (self.residuals(solution) / peak[:, None]).reshape(-1, side, side)
+        kept = kept[bright, middle, middle]
+        typical = np.median(kept, axis=0)
+        error = 1.2533 * 1.4826 * np.median(np.abs(kept - typical), axis=0) / np.sqrt(number)
+        return float((np.abs(typical) - 3.0 * error).max())
+
 
 @dataclass(frozen=True, slots=True)
 class _Solution:
@@ -235,7 +257,10 @@ def fit_kernel(
     ratio_order, gain = _ratio_order(system, use, orders, config)
     solution = system.solve(use, (ratio_order, orders[1], orders[2]))
     return Fit(
-        _kernel(solution, system, use, stamps, basis, orders, shape, convolved), ratio_order, gain
+        _kernel(solution, system, use, stamps, basis, orders, shape, convolved),
+        ratio_order,
+        gain,
+        system.left(solution, use),
     )
 
 

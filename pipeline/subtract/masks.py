@@ -11,7 +11,7 @@ from pipeline.compiled import compiled
 from pipeline.exposure import FloatArray, Mask, MatchingKernel, bits, flagged
 from pipeline.subtract.convolve import convolve
 
-__all__ = ["EXCLUDED", "RULES", "Rule", "propagate"]
+__all__ = ["EXCLUDED", "RULES", "Rule", "propagate", "spread"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +129,36 @@ def propagate(masks: dict[str, Mask], kernel: MatchingKernel, share: float, tile
                 if rule.spread and name == kernel.convolved:
                     near = _reach(here, weight, tile) > share * rule.share
                     out[near & ~here] |= bits(rule.spread)
+    _rim(out, weight, share)
+    return out
+
+
+def spread(mask: Mask, name: str, kernel: FloatArray, share: float, tile: int) -> Mask:
+    """Grow the mask of an image that is filtered before it is matched.
+
+    Parameters
+    ----------
+    mask : ndarray, (ny, nx)
+        Its mask.
+    name : str
+        ``science`` or ``template``: whose rules say which planes grow.
+    kernel : ndarray, (side, side)
+        The filter.
+    share, tile
+        As in `propagate`.
+
+    Returns
+    -------
+    ndarray, (ny, nx), uint32
+        The mask, with the same planes; surroundings of missing pixels become EDGE.
+    """
+    weight = np.abs(kernel) / np.abs(kernel).sum()
+    out = mask.copy()
+    for rule in RULES[name]:
+        here = flagged(mask, bits(rule.plane))
+        if rule.spread and here.any():
+            grows = "EDGE" if rule.spread == "EDGE" else rule.plane
+            out[_reach(here, weight, tile) > share * rule.share] |= bits(grows)
     _rim(out, weight, share)
     return out
 

@@ -76,6 +76,8 @@ def measure(
         "blankFraction": float(blank.mean()),
         "maskedFraction": float(flagged(mask, EXCLUDED).mean()),
         "convolvedScience": float(kernel.convolved == "science"),
+        "starLeft": fit.left,
+        "filteredBefore": float(kernel.before is not None),
     }
 
 

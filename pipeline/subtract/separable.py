@@ -42,7 +42,8 @@ class Separable:
         """Factorise positive kernels, (n, side, side); their sums are kept."""
         kernels = _trimmed(np.asarray(kernels, float))
         u, s, v = np.linalg.svd(kernels)
-        rest = np.sqrt(1.0 - np.cumsum(s**2, axis=1) / (s**2).sum(1, keepdims=True) + 1e-15)
+        rest = 1.0 - np.cumsum(s**2, axis=1) / (s**2).sum(1, keepdims=True)
+        rest = np.sqrt(np.maximum(rest, 0.0) + 1e-15)
         terms = 1 + int(np.count_nonzero(rest.max(0) > _REST))
         columns = np.swapaxes(u[:, :, :terms] * s[:, None, :terms], 1, 2)
         rows = v[:, :terms]

@@ -19,6 +19,7 @@ from pipeline.exposure import (
     bits,
     flagged,
 )
+from pipeline.subtract.basis import Basis
 from pipeline.subtract.config import Config
 from pipeline.subtract.convolve import convolve
 from pipeline.subtract.correlation import measured_correlation
@@ -28,6 +29,7 @@ from pipeline.subtract.masks import EXCLUDED, propagate
 from pipeline.subtract.metrics import measure
 from pipeline.subtract.pixels import below, finish, residual
 from pipeline.subtract.planes import UNUSABLE, Layer, prepare
+from pipeline.subtract.preconvolve import design_filter, filtered
 from pipeline.subtract.saturated import restore
 from pipeline.subtract.score import score
 from pipeline.subtract.sky import (
@@ -40,12 +42,16 @@ from pipeline.subtract.sky import (
     structure,
     without_changes,
 )
-from pipeline.subtract.stamps import Stamps, find, from_psfs
+from pipeline.subtract.stamps import Stamps, find, from_psfs, resized
 from pipeline.subtract.wings import bright_stars, remove_wings
 
 __all__ = ["run"]
 
 _LEAST_TILE = 64
+_MUCH, _BETTER = 0.008, 0.5
+"""Share of their peak left of bright stars that calls for a filter of the image that is matched,
+and the share of that share that may be left with the filter."""
+
 _SPARSE = {"kernel_half": 8, "stamp_half": 10, "stamp_snr": 8.0}  # 4 to 8 stars in 250 pixels
 
 
@@ -101,16 +107,54 @@ def run(science: Exposure, template: Exposure, config: Config | None = None) -> 
         ratio = 1.0 if calibrated else find(layers["science"], layers["template"], config, 1).ratio
         fit = _fit_psfs(science.psf, template.psf, ratio, science.shape, config)
     else:
-        convolved = _direction(stamps, config)
-        correlation = layers[convolved].correlation
-        typical = None if correlation is None else correlation.mean((0, 1))
-        fit = fit_kernel(stamps, convolved, science.shape, config, typical)
+        fit = _fit(layers, stamps, _direction(stamps, config), config)
+        science, template, layers, fit = _preconvolved(science, template, layers, fit, config)
     made = _difference(science, template, layers, fit, config, None)
     if isinstance(made, Sky):  # a second look; the planes of the first are gone by now
         layers.update(_prepared(science, template))
         made = _difference(science, template, layers, fit, config, made)
     assert isinstance(made, Difference)
     return made
+
+
+def _fit(layers: dict[str, Layer], stamps: Stamps, convolved: str, config: Config) -> Fit:
+    correlation = layers[convolved].correlation
+    typical = None if correlation is None else correlation.mean((0, 1))
+    return fit_kernel(stamps, convolved, layers[convolved].shape, config, typical)
+
+
+def _preconvolved(
+    science: Exposure, template: Exposure, layers: dict[str, Layer], fit: Fit, config: Config
+) -> tuple[Exposure, Exposure, dict[str, Layer], Fit]:
+    """Filter the image that is matched before it is, if that leaves much less of bright stars."""
+    if fit.left < _MUCH or template.psf is None:
+        return science, template, layers, fit
+    pair = {"science": science, "template": template}
+    source, target = _roles(fit.kernel)
+    before = _filter(pair[source], pair[target], config)
+    pair[target] = filtered(
+        pair[target], layers[target], target, before, config.dilation_share, config.tile
+    )
+    others = _prepared(pair["science"], pair["template"])
+    try:
+        stamps = find(others["science"], others["template"], config)
+        other = _fit(others, stamps, source, config)
+    except SubtractionError:
+        return science, template, layers, fit
+    if other.left > _BETTER * fit.left:
+        return science, template, layers, fit
+    other = replace(other, kernel=replace(other.kernel, before=before))
+    return pair["science"], pair["template"], others, other
+
+
+def _filter(source: Exposure, target: Exposure, config: Config) -> FloatArray:
+    """Design the filter for the PSFs in the middle of the image."""
+    assert source.psf is not None
+    assert target.psf is not None
+    middle = ((source.shape[1] - 1) / 2, (source.shape[0] - 1) / 2)
+    basis = Basis.build(config.sigmas, config.degrees, config.kernel_half)
+    one, other = source.psf.at(*middle), target.psf.at(*middle)
+    return design_filter(resized(one[None], len(other))[0], other, basis)
 
 
 def _prepared(science: Exposure, template: Exposure) -> dict[str, Layer]:
@@ -182,6 +226,7 @@ def _difference(
     psf = filters.psf(science.psf, kernel)
     if sky is not None:
         planes.lower(sky.background, kernel)
+    if sky is not None or kernel.before is not None:
         filters, psf = filters.scaled(psf)
     image, null_variance, variance = planes.whiten(filters, layers, mask, kernel, config)
     calm = without_changes(image, null_variance, blank)

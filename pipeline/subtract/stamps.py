@@ -14,7 +14,7 @@ from pipeline.exposure import FloatArray, Image, Psf
 from pipeline.subtract.config import Config
 from pipeline.subtract.planes import Layer
 
-__all__ = ["Stamps", "find", "from_psfs", "peaks"]
+__all__ = ["Stamps", "find", "from_psfs", "peaks", "resized"]
 
 _MOST_PEAKS = 20000
 _GRID, _FLUX = 5, 1e4
@@ -167,14 +167,27 @@ def from_psfs(
     side, wide = 2 * config.stamp_half + 1, 2 * (config.stamp_half + config.kernel_half) + 1
     steps = (np.arange(_GRID) + 0.5) / _GRID
     x, y = (a.ravel() for a in np.meshgrid(steps * (shape[1] - 1), steps * (shape[0] - 1)))
-    new, old = (_FLUX * _resized(psf.stamps(x, y), wide) for psf in (science, template))
+    new, old = (_FLUX * resized(psf.stamps(x, y), wide) for psf in (science, template))
     one = np.ones((len(x), side, side))
     u, v = (np.rint(a).astype(np.int64) for a in (x, y))
     return Stamps(u, v, new, old / ratio, one, np.zeros_like(one), one > 0)
 
 
-def _resized(cube: FloatArray, side: int) -> FloatArray:
-    """Stamps with another odd side, cut or padded with zeros."""
+def resized(cube: FloatArray, side: int) -> FloatArray:
+    """Cut stamps to another odd side, or pad them with zeros.
+
+    Parameters
+    ----------
+    cube : ndarray, (n, size, size)
+        Stamps of an odd side.
+    side : int, pixel
+        The other one.
+
+    Returns
+    -------
+    ndarray, (n, side, side)
+        The same about their middles.
+    """
     extra = (side - cube.shape[-1]) // 2
     if extra < 0:
         return cube[:, -extra:extra, -extra:extra]

@@ -170,6 +170,7 @@ def _difference():
     kernel = MatchingKernel(
         rng.normal(size=(4, 7, 7)), rng.normal(size=(4, 6)), 2, (80, 100), rng.normal(size=3),
         123.4567890123456789, rng.normal(size=(5, 4)), "science",
+        rng.normal(size=(7, 7)),
     )  # fmt: skip
     exposure = _exposure(
         psf=_grid(), background=None, noise_correlation=rng.normal(size=(2, 3, 5, 5))
@@ -193,6 +194,7 @@ def test_difference_is_read_back_exactly(tmp_path):
     np.testing.assert_array_equal(back.kernel.stamps, written.kernel.stamps)
     assert back.kernel.condition == written.kernel.condition
     assert back.kernel.convolved == "science"
+    np.testing.assert_array_equal(back.kernel.before, written.kernel.before)
     assert dict(back.metrics) == dict(written.metrics)
 
 

@@ -464,6 +464,47 @@ def test_a_stored_kernel_reproduces_the_difference(pair):
     assert stale.value == pytest.approx(100 * (1 - 0.5 / 0.52), abs=0.2)
 
 
+def test_a_filter_before_the_match_belongs_to_the_kernel(pair):
+    from dataclasses import replace
+
+    from scipy import signal
+
+    before = np.zeros((3, 3))
+    before[1] = 0.45, -0.05, 0.6
+    exposure = pair.difference.exposure
+    change = signal.fftconvolve(pair.visit_image.image, before, mode="same")
+    image = exposure.image + (change - pair.visit_image.image).astype(np.float32)
+
+    def told(filter_):
+        return Difference(
+            exposure.replace(image=image),
+            pair.difference.score,
+            pair.difference.null_variance,
+            replace(kernel(), before=filter_),
+        )
+
+    pair.difference = told(before)
+    good = measure("kernel_mismatch", pair)
+    pair.difference = told(None)
+    assert good.value < 0.01
+    assert measure("kernel_mismatch", pair).value > 0.5
+
+
+def test_pattern_at_bright_stars(pair):
+    good = measure("star_residual", pair)
+    exposure, scene = pair.difference.exposure, pair.visit_image.image
+    pair.difference = Difference(
+        exposure.replace(image=exposure.image + 0.07 * np.roll(scene, 1, axis=1)),
+        pair.difference.score, pair.difference.null_variance, kernel(),
+    )  # fmt: skip
+    bad = measure("star_residual", pair)
+
+    assert good.n == bad.n >= 8
+    assert good.value < 3.0
+    assert bad.value == pytest.approx(7.0, abs=4 * bad.stderr)
+    assert measure("star_residual", pair, least=1000).n == 0
+
+
 def test_matched_fluxes(pair):
     good = measure("kernel_flux_error", pair)
     pair.difference = Difference(

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from harness.verify.defects import Copy, defect
+from pipeline import io
 from pipeline.camera import Camera
 from pipeline.exposure import Difference, Exposure, GridPsf, MatchingKernel, PolynomialPsf, bits
 
@@ -83,6 +84,15 @@ def stale_kernel(copy: Copy) -> None:
         return dataclasses.replace(d, kernel=kernel)
 
     copy.difference(change)
+
+
+@defect("dipoles", "AG-00-15/kernel/stars")
+def dipoles(copy: Copy) -> None:
+    """Leave a tenth of the gradient of a visit image in its difference."""
+    unit = copy.science[0]
+    scene = io.read_plane(copy.space.visit_image(unit.visit, unit.detector), "IMAGE")[0]
+    gradient = np.roll(scene, 1, axis=1) - np.roll(scene, -1, axis=1)
+    copy.difference(lambda d: _with(d, image=d.exposure.image + np.float32(0.1) * gradient))
 
 
 @defect("overstated-difference-noise", "AG-00-15/noise/each")

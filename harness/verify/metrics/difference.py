@@ -17,7 +17,7 @@ from harness.verify.robust import mad_std, median_error
 from harness.verify.stamps import isolated, star_fits
 from harness.verify.view import View, remember
 from harness.workspace import Workspace
-from pipeline.exposure import Exposure, MatchingKernel, bits, polynomial_terms
+from pipeline.exposure import Exposure, FloatArray, MatchingKernel, bits, polynomial_terms
 
 __all__: list[str] = []
 
@@ -91,6 +91,8 @@ def _remade_stars(view: View, half: int = 14) -> list[_Star]:
         first, second = science[box].astype(float), template[box].astype(float)
         if not (np.isfinite(first).all() and np.isfinite(second).all()):
             continue
+        if kernel.before is not None:
+            first, second = _filtered_before(kernel, first, second)
         shape = kernel.at(x, y)
         edge = slice(reach - half, reach + half + 1)
         if kernel.convolved == "template":
@@ -102,11 +104,62 @@ def _remade_stars(view: View, half: int = 14) -> list[_Star]:
     return stars
 
 
+def _filtered_before(
+    kernel: MatchingKernel, science: FloatArray, template: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Filter the one of two stamps that was filtered before the other was matched to it."""
+    assert kernel.before is not None
+    if kernel.convolved == "template":
+        return signal.fftconvolve(science, kernel.before, mode="same"), template
+    return science, signal.fftconvolve(template, kernel.before, mode="same")
+
+
 def _background_at(kernel: MatchingKernel, x: float, y: float) -> float:
     order = int((np.sqrt(8 * len(kernel.background) + 1) - 3) / 2 + 0.5)
     if not len(kernel.background):
         return 0.0
     return float(polynomial_terms(x, y, kernel.shape, order)[0] @ kernel.background)
+
+
+@metric(
+    "star_residual",
+    unit="%",
+    product="difference",
+    reads=("difference", "visit_image", "warped"),
+    reduce="worst",
+)
+def star_residual(view: View, peak_min: float = 50.0, least: int = 8, half: int = 7) -> Sample:
+    """Measure the pattern that bright unsaturated stars leave, in % of their peak, worst pixel.
+
+    The median star shows what a kernel leaves of all of them; what single stars leave, because
+    they vary or move, is no pattern.  Neighbours do not matter either: they stand elsewhere.
+    """
+    exposure, science = view.difference.exposure, view.visit_image
+    noise = float(np.sqrt(np.nanmedian(science.variance[::8, ::8])))
+    level = float(np.nanmedian(science.image[::8, ::8]))
+    places = remember(view, "tops", lambda: _tops(view, level + peak_min * noise, half))
+    stamps = np.array([_around(exposure.image, x, y, half) for x, y in places], float)
+    peaks = np.array([science.image[y, x] - level for x, y in places], float)
+    if len(places) < least:
+        return Sample(float("nan"), 0)
+    shares = stamps / peaks[:, None, None]
+    pattern = np.median(shares, axis=0)
+    row, column = divmod(int(np.argmax(np.abs(pattern))), pattern.shape[1])
+    error = 100.0 * float(median_error(shares[:, row, column]))
+    return Sample(100.0 * abs(float(pattern[row, column])), len(places), error)
+
+
+def _tops(view: View, limit: float, half: int) -> list[tuple[int, int]]:
+    """Peaks above a limit in the science image that are clean in both images and the difference."""
+    image = np.nan_to_num(view.visit_image.image)
+    bad = (view.difference.exposure.mask & np.uint32(view.excluded_bits)) != 0
+    bad |= ((view.visit_image.mask | view.warped.mask) & bits(*_UNUSABLE)) != 0
+    y, x = np.nonzero(~bad & (image > limit))
+    return [
+        (c, r)
+        for c, r in zip(x.tolist(), y.tolist(), strict=True)
+        if image[r, c] >= _around(image, c, r).max() and not _touches(bad, c, r, half)
+    ]
 
 
 def _peaks(science: Exposure, template: Exposure, snr_min: float) -> npt.NDArray[np.float64]:
