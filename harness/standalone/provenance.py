@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -104,9 +105,9 @@ def recreate(difference: Difference) -> Difference:
 
 
 def _subtract(pair: Pair, config: subtract.Config) -> Difference:
-    """Subtract; with too few sources for a kernel, take the two PSFs."""
+    """Subtract; the template's PSF is modelled only if there is no good kernel without it."""
     try:
-        return subtract.run(pair.science, pair.template, config)
+        made = subtract.run(pair.science, pair.template, config)
     except SubtractionError as err:
         if pair.template.psf is not None:
             raise
@@ -114,7 +115,11 @@ def _subtract(pair: Pair, config: subtract.Config) -> Difference:
             pair = pair.with_template_psf()
         except PsfError:
             raise err from None
-    return subtract.run(pair.science, pair.template, config)
+        return subtract.run(pair.science, pair.template, config)
+    if pair.template.psf is None and subtract.wants_template_psf(made):
+        with suppress(PsfError):
+            return subtract.run(pair.science, pair.with_template_psf().template, config)
+    return made
 
 
 def _inputs(pair: Pair) -> dict[str, str | int | float | bool]:

@@ -2,9 +2,9 @@
 
 from pipeline.subtract.config import Config
 from pipeline.subtract.masks import EXCLUDED, RULES, Rule
-from pipeline.subtract.stage import run
+from pipeline.subtract.stage import run, wants_template_psf
 
-__all__ = ["EXCLUDED", "RULES", "VERSION", "Config", "Rule", "run"]
+__all__ = ["EXCLUDED", "RULES", "VERSION", "Config", "Rule", "run", "wants_template_psf"]
 
 VERSION: int = 5
 """Raised when the pixels that come out change."""

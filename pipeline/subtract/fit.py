@@ -30,12 +30,6 @@ _ROUNDS = 6
 _MOST_NOISE = 0.7
 """Largest share of noise in the power of a combination of functions that is corrected for."""
 
-_FINE = ((0.5, 1.0, 2.0, 4.0), (4, 4, 3, 2))
-"""Widths and degrees for trailed or otherwise odd stars, taken if held-out stamps want them."""
-
-_POOR, _CORE = 1.3, 3
-"""Mean χ² of the central pixels of bright stamps from which on that is tried."""
-
 _NEAR, _FEW = 7, 8
 """How far from its middle something of a star is looked for, and in how many stars at least."""
 
@@ -163,16 +157,6 @@ class _System:
         count = np.maximum((self.weight > 0).sum(1), 1)
         return np.asarray((self.weight * r * r).sum(1) / count)
 
-    def core_chi2(self, use: npt.NDArray[np.bool_], orders: tuple[int, int, int]) -> float:
-        """Mean reduced χ² of the middles of the brighter half of some stamps."""
-        side = round(self.target.shape[1] ** 0.5)
-        middle = slice(side // 2 - _CORE, side // 2 + _CORE + 1)
-        flux = self.target.max(1)
-        bright = use & (flux >= np.median(flux[use]))
-        pulls = np.sqrt(self.weight) * self.residuals(self.solve(use, orders))
-        core = pulls.reshape(-1, side, side)[bright, middle, middle]
-        return float(np.mean(core**2))
-
     def left(self, solution: _Solution, use: npt.NDArray[np.bool_]) -> float:
         """Share of their peak that the brighter half of some stamps surely keeps."""
         side = round(self.target.shape[1] ** 0.5)
@@ -248,12 +232,6 @@ def fit_kernel(
     basis = Basis.build(config.sigmas, config.degrees, config.kernel_half)
     system = _system(stamps, roles, basis, shape, config, correlation)
     use, orders = _clip(system, np.ones(len(stamps), bool), config)
-    if orders[1] == 2 and system.core_chi2(use, orders) > _POOR:
-        fine = Basis.build(*_FINE, config.kernel_half)
-        other = _system(stamps, roles, fine, shape, config, correlation)
-        if _predicts_better(other, system, use, orders):
-            basis, system = fine, other
-            use, orders = _clip(system, np.ones(len(stamps), bool), config)
     ratio_order, gain = _ratio_order(system, use, orders, config)
     solution = system.solve(use, (ratio_order, orders[1], orders[2]))
     return Fit(
@@ -362,19 +340,6 @@ def _held_out(
         train[index[fold::2]] = False
         out[fold::2] = system.chi2(system.solve(train, orders))[index[fold::2]]
     return out
-
-
-def _predicts_better(
-    one: _System, other: _System, use: npt.NDArray[np.bool_], orders: tuple[int, int, int]
-) -> bool:
-    """Whether stamps that were held out fit significantly better to the first of two bases.
-
-    The median decides: held out, a stamp in a corner is an extrapolation.
-    """
-    better = _held_out(other, use, orders) - _held_out(one, use, orders)
-    middle = float(np.median(better))
-    width = 1.4826 * float(np.median(np.abs(better - middle)))
-    return bool(middle > 3.0 * 1.2533 * width / np.sqrt(len(better)))
 
 
 def _kernel(

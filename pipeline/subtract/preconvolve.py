@@ -52,8 +52,9 @@ def design_filter(source: FloatArray, target: FloatArray, basis: Basis) -> Float
     side, half = 2 * _HALF + 1, basis.lines.shape[1] // 2
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(target, _HALF), (side, side))
     shifted = windows[..., ::-1, ::-1].reshape(target.size, -1).T - target.ravel()
-    matched = basis.convolve(np.pad(source, half)[None])[0].reshape(basis.size, -1)
-    design = np.concatenate([-shifted, matched])
+    matched = np.empty((1, basis.size, *target.shape), np.float32)
+    basis.convolve(np.pad(source, half)[None], matched)
+    design = np.concatenate([-shifted, matched.reshape(basis.size, -1).astype(float)])
     matrix = design @ design.T
     unit, n = float((target**2).sum()), side**2
     matrix[np.diag_indices_from(matrix)] += unit * _STABLE

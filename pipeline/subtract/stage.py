@@ -45,7 +45,7 @@ from pipeline.subtract.sky import (
 from pipeline.subtract.stamps import Stamps, find, from_psfs, resized
 from pipeline.subtract.wings import bright_stars, remove_wings
 
-__all__ = ["run"]
+__all__ = ["run", "wants_template_psf"]
 
 _LEAST_TILE = 64
 _MUCH, _BETTER = 0.008, 0.5
@@ -115,6 +115,22 @@ def run(science: Exposure, template: Exposure, config: Config | None = None) -> 
         made = _difference(science, template, layers, fit, config, made)
     assert isinstance(made, Difference)
     return made
+
+
+def wants_template_psf(difference: Difference) -> bool:
+    """Tell whether bright stars keep so much that the template's PSF would help to do better.
+
+    Parameters
+    ----------
+    difference : Difference
+        Made by `run` of a template without a PSF.
+
+    Returns
+    -------
+    bool
+        Whether `run` would try a filter if the template had one.
+    """
+    return difference.metrics["starLeft"] >= _MUCH
 
 
 def _fit(layers: dict[str, Layer], stamps: Stamps, convolved: str, config: Config) -> Fit:

@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from scipy.ndimage import distance_transform_edt
 from scipy.signal import fftconvolve
 from scipy.special import erf
 
-from pipeline import subtract
+from harness.cli.main import execute
+from pipeline import io, subtract
 from pipeline.exposure import Difference, GridPsf, bits
 from pipeline.subtract import stage
 from pipeline.subtract.basis import Basis
@@ -197,3 +199,22 @@ def test_masks_grow_with_the_filter():
     assert not out[11, 10]
     assert not out[30, 9] | out[30, 11]
     assert (out[:, [0, -1]] & bits("EDGE")).all()
+
+
+def test_with_and_without_detection_the_same_pixels(pair, tmp_path, capsys):
+    files = []
+    for name in ("science", "template"):
+        for suffix in ("image", "variance"):
+            files.append(str(tmp_path / f"{name}_{suffix}.fits"))
+            fits.writeto(files[-1], getattr(pair[name], suffix))
+    science, science_variance, template, template_variance = files
+    command = ["subtract", science, template, "--science-variance", science_variance,
+               "--template-variance", template_variance]  # fmt: skip
+    products = [tmp_path / name / "difference.fits" for name in ("all", "planes")]
+    assert execute([*command, "-o", str(products[0].parent)]) == 0
+    assert execute([*command, "-o", str(products[1].parent), "--no-detect"]) == 0
+    one, other = (io.read_difference(p) for p in products)
+    assert one.kernel.before is not None
+    assert np.array_equal(one.exposure.image, other.exposure.image, equal_nan=True)
+    assert execute(["rerun", str(products[0])]) == 0
+    assert "identical" in capsys.readouterr().out
