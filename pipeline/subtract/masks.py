@@ -198,12 +198,16 @@ def _scatter(
 
 
 def _rim(mask: Mask, weight: FloatArray, share: float) -> None:
-    """Mark the rim of the image whose kernel reaches too far outside."""
+    """Mark the rim of the image whose kernel reaches too far outside.
+
+    The first rows are reached from beyond the edge by what the kernel has above its middle, the
+    last ones by what it has below.
+    """
     for axis in (0, 1):
         line = np.cumsum(weight.sum(1 - axis))
         half = len(line) // 2
-        low = int(np.count_nonzero(line[:half][::-1] > share))
-        high = int(np.count_nonzero(1.0 - line[half:] > share))
+        first = int(np.count_nonzero(1.0 - line[half:] > share))
+        last = int(np.count_nonzero(line[:half] > share))
         plane = mask if axis == 0 else mask.T
-        plane[: max(low, high)] |= bits("EDGE")
-        plane[len(plane) - max(low, high) :] |= bits("EDGE")
+        plane[:first] |= bits("EDGE")
+        plane[len(plane) - last :] |= bits("EDGE")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +13,8 @@ from scipy.signal import fftconvolve
 
 from pipeline import subtract
 from pipeline.errors import PixelError, SubtractionError
-from pipeline.exposure import Difference, GridPsf, bits
+from pipeline.exposure import Difference, GridPsf, MatchingKernel, bits
+from pipeline.subtract.convolve import convolve
 from pipeline.subtract.metrics import robust_std
 
 CORRELATED = np.array([[0.1, 0.25, 0.1], [0.25, 0.6, 0.25], [0.1, 0.25, 0.1]])
@@ -315,6 +318,10 @@ def kernel(make_scene):
     return subtract.run(scene.science, scene.template).kernel
 
 
+def _padded(kernel):
+    return replace(kernel, shape=tuple(n + 40 for n in kernel.shape))
+
+
 class TestMasks:
     @settings(
         max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -349,6 +356,28 @@ class TestMasks:
         masks["science"][200, 200] = bits("DETECTED")
         assert propagate(masks, kernel, 0.02, 256)[200, 200] == 0
 
+    def test_the_rim_is_where_the_kernel_reaches_outside(self):
+        from pipeline.subtract.masks import propagate
+
+        shape = (60, 50)
+        lopsided = np.outer(*(np.exp(-0.5 * ((np.arange(-9, 10) - c) / 2) ** 2) for c in (2, -1)))
+        kernel = MatchingKernel(
+            basis=lopsided[None] / lopsided.sum(),
+            coefficients=np.ones((1, 1)),
+            order=0,
+            shape=shape,
+            background=np.zeros(1),
+            condition=1.0,
+            stamps=np.zeros((0, 4)),
+        )
+        empty = {name: np.zeros(shape, np.uint32) for name in ("science", "template")}
+        out = propagate(empty, kernel, 0.02, 256) & bits("EDGE") > 0
+        outside = 1.0 - convolve(np.pad(np.ones(shape, np.float32), 20), _padded(kernel), 256)
+        rows, columns = outside[20:-20, 45], outside[50, 20:-20]
+        assert np.array_equal(out[:, 25], rows > 0.02)
+        assert np.array_equal(out[30], columns > 0.02)
+        assert np.count_nonzero(rows[:10] > 0.02) != np.count_nonzero(rows[-10:] > 0.02)
+
     def test_many_pixels_give_the_same_as_few(self, kernel, monkeypatch):
         from pipeline.subtract import masks as module
 
@@ -363,8 +392,6 @@ class TestMasks:
 
 class TestConvolution:
     def test_equals_the_sum_by_hand(self):
-        from pipeline.exposure import MatchingKernel
-        from pipeline.subtract.convolve import convolve
 
         rng = np.random.default_rng(3)
         kernel = MatchingKernel(
@@ -383,8 +410,6 @@ class TestConvolution:
             assert out[y, x] == pytest.approx((patch * kernel.at(x, y)[::-1, ::-1]).sum(), rel=1e-4)
 
     def test_tile_size_does_not_matter(self):
-        from pipeline.exposure import MatchingKernel
-        from pipeline.subtract.convolve import convolve
 
         rng = np.random.default_rng(5)
         kernel = MatchingKernel(
