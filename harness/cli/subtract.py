@@ -98,7 +98,7 @@ def subtract(
         pair = pair.with_template_psf()
     config = _config(convolve, measure_noise)
     give_back_memory()
-    difference = make(pair, config, registered=registered)
+    pair, difference = make(pair, config, registered=registered)
     give_back_memory()
     sources, notes = _detect(pair, difference) if detect else None, pair.notes
     del pair  # what is left to do needs memory, not the inputs

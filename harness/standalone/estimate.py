@@ -15,6 +15,9 @@ from pipeline.exposure import MASK_PLANES, Exposure, Image, Mask, PolynomialPsf,
 __all__ = ["gain_of", "mask_of", "number", "psf_of", "saturation_of", "variance_of"]
 
 _BLOCK = 64
+_CROWDED = 1.15
+"""Width of the darker half over that of its wing from which on sources crowd; noise has one."""
+
 _ROUND = np.mgrid[-1:2, -1:2].reshape(2, 9)
 """Rows and columns of a pixel and its neighbours, from that pixel."""
 
@@ -139,31 +142,50 @@ def variance_of(
                 notes.append(f"{broken} unmasked pixels without a positive variance: masked")
                 mask[hollow] |= bits("BAD")
         return raw.variance
-    sky, noise = _sky(raw.image, mask != 0)
+    sky, noise, crowded = _sky(raw.image, mask != 0)
     excess = np.maximum(np.nan_to_num(raw.image) - sky, 0.0)
-    notes.append(f"no variance: from the measured sky noise ({np.median(noise):.4g} per pixel)")
+    how = "neighbouring pixels, for no sky is open" if crowded else "the measured sky noise"
+    notes.append(f"no variance: from {how} ({np.median(noise):.4g} per pixel)")
     return np.asarray(noise**2 + (excess / gain if gain else 0.0), np.float32)
 
 
-def _sky(image: Image, bad: npt.NDArray[np.bool_]) -> tuple[Image, Image]:
-    """Median and noise of the darker half of blocks, bilinear between their centres."""
+def _sky(image: Image, bad: npt.NDArray[np.bool_]) -> tuple[Image, Image, bool]:
+    """Median and noise of blocks, bilinear between their centres, and whether sources crowd.
+
+    Where they do, the darker half of the pixels scatters by faint stars: its wing falls off
+    faster than that of a Gaussian.  What differs between neighbours is noise all the same.
+    """
     from scipy.ndimage import zoom
 
     ny, nx = image.shape
     tiles = max(2, ny // _BLOCK), max(2, nx // _BLOCK)
-    level, noise = np.full(tiles, np.nan), np.full(tiles, np.nan)
+    level, noise, wing, rough = np.full((4, *tiles), np.nan)
+    curvature = _curvature(image)
     for j, rows in enumerate(np.array_split(np.arange(ny), tiles[0])):
         for i, columns in enumerate(np.array_split(np.arange(nx), tiles[1])):
             box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            values = image[box][~bad[box]]
+            good = ~bad[box] & np.isfinite(curvature[box])
+            values = image[box][good]
             if values.size > 100:
-                low, middle = np.percentile(values, [15.865, 50.0])
-                level[j, i], noise[j, i] = middle, middle - low
+                lowest, low, middle = np.percentile(values, [2.275, 15.865, 50.0])
+                level[j, i], noise[j, i], wing[j, i] = middle, middle - low, low - lowest
+                low, high = np.percentile(curvature[box][good][values < middle], [15.865, 84.135])
+                rough[j, i] = 0.5 * (high - low)
+    crowded = bool(np.nanmedian(noise) > _CROWDED * np.nanmedian(wing))
+    noise = rough if crowded else noise
     for plane in (level, noise):
         plane[np.isnan(plane)] = np.nanmedian(plane)
     factor = ny / tiles[0], nx / tiles[1]
     wide = [zoom(p, factor, order=1, mode="nearest", grid_mode=True) for p in (level, noise)]
-    return np.asarray(wide[0], np.float32), np.asarray(wide[1], np.float32)
+    return np.asarray(wide[0], np.float32), np.asarray(wide[1], np.float32), crowded
+
+
+def _curvature(image: Image) -> Image:
+    """Pixels against their four neighbours, with the scatter of one pixel in white noise."""
+    out = np.full(image.shape, np.float32(np.nan))
+    near = image[1:-1, :-2] + image[1:-1, 2:] + image[:-2, 1:-1] + image[2:, 1:-1]
+    out[1:-1, 1:-1] = (4 * image[1:-1, 1:-1] - near) / np.float32(20.0**0.5)
+    return out
 
 
 def psf_of(exposure: Exposure, notes: list[str]) -> PolynomialPsf:

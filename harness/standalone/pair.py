@@ -40,6 +40,8 @@ class Pair:
         Whether the science image came with sky coordinates.
     warped : bool
         Whether the template had to be resampled.
+    estimated : tuple of bool
+        Whether the variance of the science image, and that of the template, had to be estimated.
     notes : tuple of str
         What was estimated or assumed.
     planes : tuple of Planes
@@ -52,6 +54,7 @@ class Pair:
     template: Exposure
     has_wcs: bool
     warped: bool
+    estimated: tuple[bool, bool]
     notes: tuple[str, ...]
     planes: tuple[Planes, Planes]
     files: tuple[tuple[Path, ...], tuple[Path, ...]]
@@ -70,6 +73,21 @@ class Pair:
         notes = list(self.notes)
         template = _with_psf(self.template, "template", notes)
         return replace(self, template=template, notes=tuple(notes))
+
+    def with_sky_variance(self, factor: float) -> Pair:
+        """Scale the sky's part of the variances that had to be estimated, and say so.
+
+        Parameters
+        ----------
+        factor : float
+            New variance of the sky over the old one; the photon noise of sources stays.
+        """
+        first, second = (
+            _scaled(e, factor) if estimated else e
+            for e, estimated in zip((self.science, self.template), self.estimated, strict=True)
+        )
+        note = f"estimated sky noise corrected by the difference, times {factor**0.5:.3f}"
+        return replace(self, science=first, template=second, notes=(*self.notes, note))
 
 
 def load_pair(science: Planes, template: Planes, *, registered: bool = False) -> Pair:
@@ -99,8 +117,8 @@ def load_pair(science: Planes, template: Planes, *, registered: bool = False) ->
         If the science image has no star.
     """
     notes: list[str] = []
-    first, first_files = _exposure(science, "science", notes)
-    second, second_files = _exposure(template, "template", notes)
+    first, first_files, first_estimated = _exposure(science, "science", notes)
+    second, second_files, second_estimated = _exposure(template, "template", notes)
     _refuse_useless(first, "science")
     _refuse_useless(second, "template")
     has_wcs = first.wcs is not None
@@ -114,14 +132,37 @@ def load_pair(science: Planes, template: Planes, *, registered: bool = False) ->
     first = _with_psf(first, "science", notes)
     if first.wcs is None:
         first = first.replace(wcs=_pixel_wcs())
-    files = (first_files, second_files)
-    return Pair(first, second, has_wcs, warped, tuple(notes), (science, template), files)
+    return Pair(
+        first,
+        second,
+        has_wcs,
+        warped,
+        (first_estimated, second_estimated),
+        tuple(notes),
+        (science, template),
+        (first_files, second_files),
+    )
 
 
-def _exposure(planes: Planes, name: str, notes: list[str]) -> tuple[Exposure, tuple[Path, ...]]:
-    """Read one image; what had to be assumed goes to the notes under its name."""
+def _scaled(exposure: Exposure, factor: float) -> Exposure:
+    from pipeline.psfphot import smooth_variance
+
+    scale = np.float32(factor)
+    sky = smooth_variance(exposure.variance, exposure.mask)
+    # In a crowded field what looks like the sky's part has some of the sources in it.
+    variance = np.maximum(exposure.variance + (scale - 1) * sky, scale * exposure.variance)
+    return exposure.replace(variance=variance)
+
+
+def _exposure(
+    planes: Planes, name: str, notes: list[str]
+) -> tuple[Exposure, tuple[Path, ...], bool]:
+    """Read one image; returns it, its files, and whether its variance had to be estimated.
+
+    What had to be assumed goes to the notes under its name.
+    """
     if _is_product(planes.path):
-        return io.read_exposure(planes.path), (planes.path,)
+        return io.read_exposure(planes.path), (planes.path,), False
     raw = read_planes(planes)
     own: list[str] = []
     gain = gain_of(planes, raw, own) if raw.variance is None else planes.gain
@@ -137,7 +178,7 @@ def _exposure(planes: Planes, name: str, notes: list[str]) -> tuple[Exposure, tu
         wcs=_wcs(raw),
         unit=_unit(raw),
     )
-    return exposure, raw.files
+    return exposure, raw.files, raw.variance is None
 
 
 def _refuse_useless(exposure: Exposure, name: str) -> None:

@@ -9,6 +9,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from harness.hashes import combine, file_hash
 from harness.software import software_version
 from harness.standalone.pair import Pair, load_pair
@@ -20,11 +22,14 @@ from pipeline.exposure import Difference
 
 __all__ = ["RECIPE", "make", "recreate"]
 
+_NOTABLE, _LEAST, _ROUNDS = 0.04, 0.01, 2
+"""Correction of an estimated variance that is worth another subtraction, the least, how often."""
+
 RECIPE = "nightjar subtract"
 """Value of the card RECIPE of products of the stand-alone subtraction."""
 
 
-def make(pair: Pair, config: subtract.Config, *, registered: bool) -> Difference:
+def make(pair: Pair, config: subtract.Config, *, registered: bool) -> tuple[Pair, Difference]:
     """Subtract, and attach the provenance cards.
 
     Parameters
@@ -38,10 +43,17 @@ def make(pair: Pair, config: subtract.Config, *, registered: bool) -> Difference
 
     Returns
     -------
-    Difference
+    pair : Pair
+        The images as they were subtracted in the end: with better estimates of what is missing.
+    difference : Difference
         With cards from which `recreate` can make it again.
     """
-    difference = _subtract(pair, config)
+    pair, difference = _subtract(pair, config)
+    for _ in range(_ROUNDS if any(pair.estimated) else 0):
+        factor = _sky_variance(pair, difference)
+        if abs(factor - 1.0) < _NOTABLE:
+            break
+        pair, difference = _subtract(pair.with_sky_variance(factor), config)
     hashes = [[file_hash(path) for path in files] for files in pair.files]
     names = [str(path.resolve()) for files in pair.files for path in files]
     options = {
@@ -64,7 +76,7 @@ def make(pair: Pair, config: subtract.Config, *, registered: bool) -> Difference
         "RECIPE": RECIPE,
         "OPTIONS": json.dumps(options, sort_keys=True),
     }
-    return replace(difference, exposure=difference.exposure.replace(provenance=cards))
+    return pair, replace(difference, exposure=difference.exposure.replace(provenance=cards))
 
 
 def recreate(difference: Difference) -> Difference:
@@ -101,10 +113,11 @@ def recreate(difference: Difference) -> Difference:
     pair = load_pair(
         _planes(options["science"]), _planes(options["template"]), registered=registered
     )
-    return make(pair, subtract.Config.model_validate(options["config"]), registered=registered)
+    config = subtract.Config.model_validate(options["config"])
+    return make(pair, config, registered=registered)[1]
 
 
-def _subtract(pair: Pair, config: subtract.Config) -> Difference:
+def _subtract(pair: Pair, config: subtract.Config) -> tuple[Pair, Difference]:
     """Subtract; the template's PSF is modelled only if there is no good kernel without it."""
     try:
         made = subtract.run(pair.science, pair.template, config)
@@ -115,11 +128,32 @@ def _subtract(pair: Pair, config: subtract.Config) -> Difference:
             pair = pair.with_template_psf()
         except PsfError:
             raise err from None
-        return subtract.run(pair.science, pair.template, config)
+        return pair, subtract.run(pair.science, pair.template, config)
     if pair.template.psf is None and subtract.wants_template_psf(made):
         with suppress(PsfError):
-            return subtract.run(pair.science, pair.with_template_psf().template, config)
-    return made
+            pair = pair.with_template_psf()
+            made = subtract.run(pair.science, pair.template, config)
+    return pair, made
+
+
+def _sky_variance(pair: Pair, difference: Difference) -> float:
+    """Variance of the sky that explains the difference, over what was estimated.
+
+    A field so crowded that no pixel shows the sky alone looks noisier than it is.  In the
+    difference the stars are gone, and what is left where nothing has changed tells the noise.
+    """
+    measured = difference.metrics["pixelStd"] ** 2
+    if not np.isfinite(measured):
+        return 1.0
+    ratio = difference.metrics["kernelSum"] ** 2
+    share = 1.0 / ratio if difference.metrics["convolvedScience"] else ratio
+    parts = [
+        weight * float(np.nanmedian(e.variance[::7, ::7]))
+        for weight, e in zip((1.0, share), (pair.science, pair.template), strict=True)
+    ]
+    known = sum(p for p, new in zip(parts, pair.estimated, strict=True) if not new)
+    total = sum(parts)
+    return float(max((measured * total - known) / (total - known), _LEAST))
 
 
 def _inputs(pair: Pair) -> dict[str, str | int | float | bool]:

@@ -29,7 +29,7 @@ _BOUNDS: tuple[tuple[str, float, float, float, float, str], ...] = (
     ("pixelStd", 0.90, 0.97, 1.03, 1.10, "noise of D/√V is {:.3f}, not 1"),
     ("scoreStd", 0.90, 0.96, 1.06, 1.15, "noise of the score is {:.3f}, not 1"),
     ("starChi2Mean", 0.0, 0.0, 1.10, 1.50, "stars leave residuals: χ² per pixel {:.2f}"),
-    ("lag1Max", 0.0, 0.0, 0.03, 0.10, "noise is correlated: {:.3f} at lag one"),
+    ("lag1Excess", 0.0, 0.0, 0.03, 0.10, "noise is correlated: {:.3f} at lag one"),
     ("nStampsUsed", 5, 20, 1e9, 1e9, "only {:.0f} sources define the kernel"),
     ("maskedFraction", 0.0, 0.0, 0.05, 0.30, "{:.1%} of the pixels are masked"),
     ("noiseRatio", 0.0, 0.0, 1.0, 1.6, "the template is {:.1f} times as noisy as the science"),

@@ -73,6 +73,7 @@ def measure(
         "scoreStd": robust_std(score[thin][quiet]),
         "lag1": float(np.nanmean(lag1(regions))),
         "lag1Max": float(np.nanmax(np.abs(lag1(regions)), initial=0.0)),
+        "lag1Excess": _significant(lag1(regions), regions),
         "blankFraction": float(blank.mean()),
         "maskedFraction": float(flagged(mask, EXCLUDED).mean()),
         "convolvedScience": float(kernel.convolved == "science"),
@@ -91,6 +92,12 @@ def _star_chi2(
         if not (mask[box] & EXCLUDED).any():
             out.append(float(np.mean(image[box].astype(float) ** 2 / variance[box])))
     return np.array(out)
+
+
+def _significant(rho: FloatArray, regions: FloatArray) -> float:
+    """Largest correlation beyond three standard errors, one over the root of the pairs."""
+    beyond = np.abs(rho) - 3.0 / np.sqrt(np.maximum(regions[..., 3], 1.0))
+    return float(np.nanmax(beyond, initial=0.0))
 
 
 def lag1(sums: FloatArray) -> FloatArray:

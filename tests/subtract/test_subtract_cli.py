@@ -14,6 +14,7 @@ from astropy.wcs import WCS
 
 from harness.cli.main import execute
 from pipeline import io
+from tests.subtract.conftest import draw
 
 SIZE = 320
 
@@ -118,6 +119,28 @@ class TestFiles:
         assert "no mask" in notes
         assert "PSF of order" in notes
         assert document["metrics"]["pixelStd"] == pytest.approx(1.0, abs=0.1)
+
+    def test_a_crowded_field_is_not_taken_for_noise(self, write, tmp_path, capsys):
+        files = write(transients=0)
+        rng = np.random.default_rng(5)
+        x, y = rng.uniform(0, SIZE, (2, 8000))
+        flux = 10 ** rng.uniform(2.3, 3.3, 8000)
+        for name, scale, sigma in (("science", 0.8, 2.0), ("template", 1.0, 1.6)):
+            faint = draw((SIZE, SIZE), x, y, scale * flux, sigma)
+            faint += rng.normal(size=faint.shape) * np.sqrt(faint * (1.0 if sigma > 1.8 else 0.2))
+            image = fits.getdata(files[name]) + faint
+            cards = header()
+            cards["GAIN"] = 1.0 if name == "science" else 5.0
+            fits.writeto(files[name], image.astype(np.float32), cards, overwrite=True)
+        command = ["subtract", str(files["science"]), str(files["template"]),
+                   "-o", str(tmp_path / "out"), "--json"]  # fmt: skip
+        assert execute(command) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert any("corrected by the difference" in note for note in document["notes"])
+        assert document["metrics"]["pixelStd"] == pytest.approx(1.0, abs=0.06)
+        assert document["metrics"]["scoreStd"] == pytest.approx(1.0, abs=0.15)
+        assert execute(["rerun", str(tmp_path / "out" / "difference.fits")]) == 0
+        assert "identical" in capsys.readouterr().out
 
     def test_template_is_resampled_where_coordinates_ask_for_it(self, write, tmp_path, capsys):
         files = write(transients=0)
