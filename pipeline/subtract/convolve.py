@@ -15,7 +15,7 @@ from scipy import fft
 from pipeline.exposure import FloatArray, Image, MatchingKernel
 from pipeline.subtract.pixels import add_term, cut
 
-__all__ = ["Tile", "convolve", "fft_size", "inner", "tiles", "transform"]
+__all__ = ["Tile", "centres", "convolve", "fft_size", "inner", "tiles", "transform"]
 
 Tile = tuple[slice, slice]
 
@@ -28,6 +28,16 @@ def tiles(shape: tuple[int, int], core: int) -> Iterator[Tile]:
     for j in range(n[0]):
         for i in range(n[1]):
             yield slice(int(rows[j]), int(rows[j + 1])), slice(int(columns[i]), int(columns[i + 1]))
+
+
+def centres(shape: tuple[int, int], core: int) -> tuple[FloatArray, FloatArray]:
+    """Columns and rows of the middles of all tiles, in their order."""
+    places = [
+        ((columns.start + columns.stop - 1) / 2, (rows.start + rows.stop - 1) / 2)
+        for rows, columns in tiles(shape, core)
+    ]
+    x, y = np.array(places).T
+    return x, y
 
 
 def fft_size(shape: tuple[int, int], core: int, half: int) -> tuple[int, int]:

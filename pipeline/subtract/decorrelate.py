@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy import fft
 
 from pipeline.exposure import FloatArray, GridPsf, Image, MatchingKernel, Psf
-from pipeline.subtract.convolve import fft_size, inner, tiles, transform
+from pipeline.subtract.convolve import centres, fft_size, inner, tiles, transform
 from pipeline.subtract.pixels import cut
 from pipeline.subtract.separable import Separable, correlate
 from pipeline.subtract.sky import Colour
@@ -119,9 +119,7 @@ def design(
         One filter per tile.
     """
     shape = kernel.shape
-    boxes = list(tiles(shape, core))
-    x = np.array([(b[1].start + b[1].stop - 1) / 2 for b in boxes])
-    y = np.array([(b[0].start + b[0].stop - 1) / 2 for b in boxes])
+    x, y = centres(shape, core)
     kernels = np.array([kernel.at(u, v) for u, v in zip(x, y, strict=True)])
     source = kernel.convolved
     target = "science" if source == "template" else "template"

@@ -15,7 +15,7 @@ from scipy import fft
 
 from pipeline.exposure import Exposure, FloatArray, GridPsf, MatchingKernel, Psf
 from pipeline.subtract.basis import Basis
-from pipeline.subtract.convolve import convolve, tiles
+from pipeline.subtract.convolve import centres, convolve
 from pipeline.subtract.masks import spread
 from pipeline.subtract.planes import Layer
 
@@ -126,12 +126,10 @@ def _correlation(known: FloatArray | None, kernel: FloatArray) -> tuple[FloatArr
 
 def _psf(psf: Psf, kernel: FloatArray, shape: tuple[int, int], core: int) -> GridPsf:
     """PSF of the filtered image, with a node in the middle of every tile."""
-    boxes = list(tiles(shape, core))
-    x = np.unique([(b[1].start + b[1].stop - 1) / 2 for b in boxes])
-    y = np.unique([(b[0].start + b[0].stop - 1) / 2 for b in boxes])
-    u, v = (a.ravel() for a in np.meshgrid(x, y))
+    x, y = centres(shape, core)
     half = kernel.shape[-1] // 2
-    wide = np.pad(psf.stamps(u, v), ((0, 0), (half, half), (half, half)))
+    wide = np.pad(psf.stamps(x, y), ((0, 0), (half, half), (half, half)))
     windows = np.lib.stride_tricks.sliding_window_view(wide, kernel.shape, (1, 2))
     cube = np.tensordot(windows, kernel[::-1, ::-1], axes=2)
+    x, y = np.unique(x), np.unique(y)
     return GridPsf(cube.reshape(len(y), len(x), *cube.shape[1:]), x, y)
