@@ -87,8 +87,7 @@ def science(seeds: int) -> None:
 def accuracy(pair: Pair, declared: bool) -> dict[str, float]:
     """Subtract a pair and judge it, the template's noise declared or not."""
     deep = pair.template if declared else pair.template.replace(noise_correlation=None)
-    config = subtract.Config(measure_correlation=not declared)
-    made = subtract.run(pair.science, deep, config)
+    made = subtract.run(pair.science, deep)
     e = made.exposure
     usable = (e.mask & subtract.EXCLUDED) == 0
     ours = Planes(e.image, e.variance, e.psf, usable, made.null_variance, made.score)

@@ -57,10 +57,6 @@ def subtract(
     registered: Annotated[
         bool, typer.Option("--registered", help="The images are on the same pixels already.")
     ] = False,
-    measure_noise: Annotated[
-        bool,
-        typer.Option("--measure-noise", help="Measure noise correlations, for resampled images."),
-    ] = False,
     psf_grid: Annotated[
         bool, typer.Option("--psf-grid", help="Write psf_grid.fits, the PSF of the difference.")
     ] = False,
@@ -96,7 +92,7 @@ def subtract(
     pair = load_pair(first, second, registered=registered)
     if detect:
         pair = pair.with_template_psf()
-    config = _config(convolve, measure_noise)
+    config = _config(convolve)
     give_back_memory()
     pair, difference = make(pair, config, registered=registered)
     give_back_memory()
@@ -127,14 +123,14 @@ def subtract(
     typer.echo("written     " + ", ".join(str(output / name) for name in written))
 
 
-def _config(convolve: str, measure_noise: bool) -> Config:
+def _config(convolve: str) -> Config:
     from pydantic import ValidationError
 
     from pipeline.errors import ConfigError
     from pipeline.subtract import Config
 
     try:
-        return Config.model_validate({"convolve": convolve, "measure_correlation": measure_noise})
+        return Config.model_validate({"convolve": convolve})
     except ValidationError as err:
         raise ConfigError(
             f"{convolve!r}", key="--convolve", expected="auto, template or science"

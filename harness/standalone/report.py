@@ -97,7 +97,8 @@ def summary_lines(
         f" (varies by {m['kernelSumScatter']:.4f}); order {m['kernelOrder']:.0f};"
         f" {m['nStampsUsed']:.0f} of {m['nStamps']:.0f} sources",
         f"noise       D/√V {m['pixelStd']:.3f}, score {m['scoreStd']:.3f} (both should be 1);"
-        f" lag-1 correlation {m['lag1']:+.4f}, worst region {m['lag1Max']:.4f}",
+        f" lag-1 correlation {m['lag1']:+.4f}, worst region {m['lag1Max']:.4f}"
+        + ("; correlation of the inputs measured" if m.get("measuredColours") else ""),
         f"stars       χ² per pixel {m['starChi2Mean']:.2f} mean, {m['starChi2P90']:.2f} 90th"
         " percentile",
         f"masked      {m['maskedFraction']:.2%} of the pixels",

@@ -35,9 +35,6 @@ class Config(StageConfig):
     model_error: float = param(0.004, "Error of the matched model as a share of the signal", ge=0)
     ridge: float = param(1e-8, "Stabilises the fit, relative to the mean diagonal", ge=0)
     tile: int = param(256, "Core of the tiles that are convolved at a time", unit="pixel", ge=64)
-    measure_correlation: bool = param(
-        False, "Measure noise correlations that the images do not declare"
-    )
     decorrelate: bool = param(True, "Whiten the noise of the difference")
     dilation_share: float = param(
         0.02, "A pixel is masked when masked pixels carry this share of the kernel", gt=0, lt=1

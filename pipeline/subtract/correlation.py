@@ -21,7 +21,7 @@ from pipeline.exposure import FloatArray, Image, MatchingKernel
 
 __all__ = ["measured_correlation"]
 
-_REGION = 1024
+_REGION = 512
 _REACH = 3
 """Largest lag at which the images' own noise may be correlated."""
 
@@ -82,7 +82,10 @@ def measured_correlation(
             power = {name: float(_at(p, x, y, shape)) for name, p in powers.items()}
             for name, lags in _solve(covariance, error, kernel, (x, y), power, unknown).items():
                 out[name][j, i] = lags
-    return {name: values for name, values in out.items() if not _looks_white(values)}
+    coloured = {name: values for name, values in out.items() if not _looks_white(values)}
+    if 0 < len(coloured) < len(out):  # what was ascribed to white noise belongs to the others
+        return measured_correlation(residual, blank, kernel, powers, tuple(coloured))
+    return coloured
 
 
 def _looks_white(values: FloatArray) -> bool:

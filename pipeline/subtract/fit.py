@@ -270,8 +270,6 @@ def _system(
     weight = good / (variance + (config.model_error * signal) ** 2)
     noise = (weight * roles.source_variance.reshape(n, -1)).sum(1)
     gram = np.pad(_gram(basis.functions, correlation), (0, 1))
-    if correlation is None and config.measure_correlation:
-        gram[:] = 0.0  # noise of unknown colour is better left in than taken for white
     return _System.build(design, target, weight, terms, noise, gram, config.ridge)
 
 

@@ -52,6 +52,10 @@ _MUCH, _BETTER = 0.008, 0.5
 """Share of their peak left of bright stars that calls for a filter of the image that is matched,
 and the share of that share that may be left with the filter."""
 
+_COLOURED, _ROUNDS = 0.003, 2
+"""Correlation of neighbouring pixels of a difference that calls for a measurement of the noise,
+and how often: a kernel fitted with the right noise shows it better."""
+
 _SPARSE = {"kernel_half": 8, "stamp_half": 10, "stamp_snr": 8.0}  # 4 to 8 stars in 250 pixels
 
 
@@ -63,7 +67,7 @@ def run(science: Exposure, template: Exposure, config: Config | None = None) -> 
     science : Exposure
         The image in which things have changed, with its PSF.
     template : Exposure
-        The same sky on the same pixels; `noise_correlation` is respected.
+        The same sky on the same pixels.
     config : Config, optional
         See `Config`.
 
@@ -82,6 +86,9 @@ def run(science: Exposure, template: Exposure, config: Config | None = None) -> 
 
     Notes
     -----
+    The images' `noise_correlation` is respected.  Where an image declares none and the difference
+    does not come out white, it is measured, and the images are subtracted again.
+
     With fewer than three sources the kernel is that which takes one PSF model to the other.  Its
     sum is one if both images are in nJy, otherwise that of the one or two sources there are.  The
     metrics then say ``nStamps`` 0.
@@ -95,8 +102,28 @@ def run(science: Exposure, template: Exposure, config: Config | None = None) -> 
         )
     if science.psf is None:
         raise SubtractionError("the science exposure has no PSF, so the difference can have none")
+    made, fit = _subtracted(science, template, config)
+    pair = {"science": science, "template": template}
+    coloured: dict[str, FloatArray] = {}
+    for _ in range(_ROUNDS if config.decorrelate else 0):
+        if not _looks_coloured(made):
+            break
+        found = _measured_colours(science, template, fit, config)
+        if not found:
+            break
+        del made  # its memory is needed
+        coloured |= found
+        told = {n: e.replace(noise_correlation=coloured.get(n, e.noise_correlation))
+                for n, e in pair.items()}  # fmt: skip
+        made, fit = _subtracted(told["science"], told["template"], config)
+    return replace(made, metrics={**made.metrics, "measuredColours": float(len(coloured))})
+
+
+def _subtracted(science: Exposure, template: Exposure, config: Config) -> tuple[Difference, Fit]:
+    """Subtract with the noise that the images declare."""
     layers = _prepared(science, template)
     _check_overlap(layers)
+    assert science.psf is not None
     try:
         stamps, config = _stamps(layers, config)
     except SubtractionError:
@@ -114,7 +141,32 @@ def run(science: Exposure, template: Exposure, config: Config | None = None) -> 
         layers.update(_prepared(science, template))
         made = _difference(science, template, layers, fit, config, made)
     assert isinstance(made, Difference)
-    return made
+    return made, fit
+
+
+def _looks_coloured(difference: Difference) -> bool:
+    """Whether noise that should be white correlates from pixel to pixel."""
+    pixels = difference.metrics["blankFraction"] * difference.score.size
+    error = 1.0 / np.sqrt(max(2.0 * pixels, 1.0))
+    return bool(abs(difference.metrics["lag1"]) > max(_COLOURED, 5.0 * error))
+
+
+def _measured_colours(
+    science: Exposure, template: Exposure, fit: Fit, config: Config
+) -> dict[str, FloatArray]:
+    """Noise autocovariances of images that declare none, where they are not white."""
+    layers = _prepared(science, template)
+    unknown = tuple(name for name, layer in layers.items() if layer.correlation is None)
+    kernel = fit.kernel
+    if not unknown or kernel.before is not None:
+        return {}
+    usable = (~flagged(_propagated(science, template, layers, kernel, config), EXCLUDED)).view(
+        np.uint8
+    )
+    planes = _matched(science, template, layers, kernel, usable, config)
+    powers = {name: layer.noise**2 for name, layer in layers.items()}
+    blank = _blank(layers["template"], usable)
+    return measured_correlation(planes.residual, blank, kernel, powers, unknown)
 
 
 def wants_template_psf(difference: Difference) -> bool:
@@ -228,17 +280,13 @@ def _difference(
 ) -> Difference | Sky:
     """Subtract with what is known of the sky, or return what has been found out about it."""
     kernel = fit.kernel
-    masks = {
-        "science": _with_holes(science.mask, layers["science"]),
-        "template": _with_holes(template.mask, layers["template"]),
-    }
-    mask = propagate(masks, kernel, config.dilation_share, config.tile)
+    mask = _propagated(science, template, layers, kernel, config)
     usable = (~flagged(mask, EXCLUDED)).view(np.uint8)
     assert science.psf is not None
     planes = _matched(science, template, layers, kernel, usable, config)
     blank = _blank(layers["template"], usable)
     layers.update({name: layer.without_pixels() for name, layer in layers.items()})
-    filters = _filters(planes, layers, blank, kernel, config, sky)
+    filters = _filters(layers, kernel, config, sky)
     psf = filters.psf(science.psf, kernel)
     if sky is not None:
         planes.lower(sky.background, kernel)
@@ -301,21 +349,27 @@ def _matched(
 
 
 def _filters(
-    planes: _Planes,
-    layers: dict[str, Layer],
-    blank: npt.NDArray[np.uint8],
-    kernel: MatchingKernel,
-    config: Config,
-    sky: Sky | None,
+    layers: dict[str, Layer], kernel: MatchingKernel, config: Config, sky: Sky | None
 ) -> Filters:
     """Design the decorrelation with what is known of the noise."""
     powers = {name: layer.noise**2 for name, layer in layers.items()}
     known = {name: layer.correlation for name, layer in layers.items()}
-    unknown = tuple(name for name, value in known.items() if value is None)
-    if config.measure_correlation and unknown:
-        known |= measured_correlation(planes.residual, blank, kernel, powers, unknown)
     excess = None if sky is None else sky.colour
     return design(kernel, powers, known, config.tile, whiten=config.decorrelate, excess=excess)
+
+
+def _propagated(
+    science: Exposure,
+    template: Exposure,
+    layers: dict[str, Layer],
+    kernel: MatchingKernel,
+    config: Config,
+) -> Mask:
+    masks = {
+        "science": _with_holes(science.mask, layers["science"]),
+        "template": _with_holes(template.mask, layers["template"]),
+    }
+    return propagate(masks, kernel, config.dilation_share, config.tile)
 
 
 def _with_holes(mask: Mask, layer: Layer) -> Mask:
