@@ -162,8 +162,12 @@ class Catalog:
             self._connection.register(_BATCH, rows)
             try:
                 yield
-            finally:
-                self._connection.unregister(_BATCH)
+            except BaseException:
+                # An aborted transaction lets nothing go; what aborted it is what matters.
+                with contextlib.suppress(duckdb.Error):
+                    self._connection.unregister(_BATCH)
+                raise
+            self._connection.unregister(_BATCH)
 
     def replace(self, table: str, rows: pa.Table, **where: Any) -> None:
         """Delete the rows selected by ``where`` and put the new ones in their place."""

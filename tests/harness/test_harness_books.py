@@ -8,6 +8,7 @@ import threading
 import warnings
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -82,6 +83,21 @@ def test_interruption_of_a_query_is_an_interruption(catalog: Catalog) -> None:
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         catalog.query(endless)
+
+
+def test_what_ends_a_transaction_is_what_is_told(catalog: Catalog) -> None:
+    rows = TABLES["unit"].from_rows([unit(1)])
+
+    def interrupted() -> None:
+        with catalog.transaction(), catalog._batch(rows):
+            with pytest.raises(duckdb.Error):
+                catalog.value("SELECT error('from here on the transaction is aborted')")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    catalog.insert("unit", rows)
+    assert catalog.table("unit").num_rows == 1
 
 
 def test_missing_catalogue_is_one_line(tmp_path: Path) -> None:
