@@ -34,7 +34,9 @@ _PRIOR = {"science": 0.05, "template": 0.3}
 _WHITE = 0.02
 """Correlations of neighbouring pixels below this are taken for errors of the measurement."""
 
-_LEAST = 5000
+_LEAST = 100_000
+"""Blank pixels of a region that tell its two dozen correlations well enough to be worth it."""
+
 _CORE, _HALO, _DETECT = 5, 25, 4.0
 """Changed sources: boxcar that finds them, box that hides them, threshold."""
 
