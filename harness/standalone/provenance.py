@@ -147,10 +147,8 @@ def _sky_variance(pair: Pair, difference: Difference) -> float:
         return 1.0
     ratio = difference.metrics["kernelSum"] ** 2
     share = 1.0 / ratio if difference.metrics["convolvedScience"] else ratio
-    parts = [
-        weight * float(np.nanmedian(e.variance[::7, ::7]))
-        for weight, e in zip((1.0, share), (pair.science, pair.template), strict=True)
-    ]
+    thin = [e.variance[::7, ::7] for e in (pair.science, pair.template)]
+    parts = [w * float(np.median(v[v > 0])) for w, v in zip((1.0, share), thin, strict=True)]
     known = sum(p for p, new in zip(parts, pair.estimated, strict=True) if not new)
     total = sum(parts)
     return float(max((measured * total - known) / (total - known), _LEAST))

@@ -155,14 +155,13 @@ def _measured_colours(
     science: Exposure, template: Exposure, fit: Fit, config: Config
 ) -> dict[str, FloatArray]:
     """Noise autocovariances of images that declare none, where they are not white."""
-    layers = _prepared(science, template)
-    unknown = tuple(name for name, layer in layers.items() if layer.correlation is None)
-    kernel = fit.kernel
+    pair, kernel = {"science": science, "template": template}, fit.kernel
+    unknown = tuple(name for name, e in pair.items() if e.noise_correlation is None)
     if not unknown or kernel.before is not None:
         return {}
-    usable = (~flagged(_propagated(science, template, layers, kernel, config), EXCLUDED)).view(
-        np.uint8
-    )
+    layers = _prepared(science, template)
+    mask = _propagated(science, template, layers, kernel, config)
+    usable = (~flagged(mask, EXCLUDED)).view(np.uint8)
     planes = _matched(science, template, layers, kernel, usable, config)
     powers = {name: layer.noise**2 for name, layer in layers.items()}
     blank = _blank(layers["template"], usable)

@@ -120,6 +120,16 @@ class TestFiles:
         assert "PSF of order" in notes
         assert document["metrics"]["pixelStd"] == pytest.approx(1.0, abs=0.1)
 
+    def test_padding_is_no_measure_of_noise(self, write, tmp_path, capsys):
+        files = write(transients=0)
+        for name in ("science", "template"):
+            edit(files[name], lambda data: data.__setitem__(np.s_[:128, :128], 0.0))
+        command = ["subtract", str(files["science"]), str(files["template"]),
+                   "-o", str(tmp_path / "out"), "--json"]  # fmt: skip
+        assert execute(command) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert document["metrics"]["pixelStd"] == pytest.approx(1.0, abs=0.1)
+
     def test_a_crowded_field_is_not_taken_for_noise(self, write, tmp_path, capsys):
         files = write(transients=0)
         rng = np.random.default_rng(5)

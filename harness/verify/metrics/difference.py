@@ -137,7 +137,7 @@ def star_residual(view: View, peak_min: float = 50.0, least: int = 8, half: int 
     exposure, science = view.difference.exposure, view.visit_image
     noise = float(np.sqrt(np.nanmedian(science.variance[::8, ::8])))
     level = float(np.nanmedian(science.image[::8, ::8]))
-    places = remember(view, "tops", lambda: _tops(view, level + peak_min * noise, half))
+    places = _tops(view, level + peak_min * noise, half)
     stamps = np.array([_around(exposure.image, x, y, half) for x, y in places], float)
     peaks = np.array([science.image[y, x] - level for x, y in places], float)
     if len(places) < least:
