@@ -11,7 +11,10 @@ from pipeline.compiled import compiled
 from pipeline.exposure import FloatArray, Mask, MatchingKernel, bits, flagged
 from pipeline.subtract.convolve import convolve
 
-__all__ = ["EXCLUDED", "RULES", "Rule", "propagate", "spread"]
+__all__ = ["BRIDGEABLE", "EXCLUDED", "RULES", "Halo", "Rule", "halos", "propagate", "spread"]
+
+_Indices = npt.NDArray[np.int64]
+_Bridges = tuple[_Indices, npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,29 +30,39 @@ class Rule:
     spread : str, optional
         Plane for the surroundings, in the image that is convolved: pixels to which masked pixels
         contribute more than their share of the kernel.  None: the plane does not grow.
-    share : float
-        That share, of Σ|κ|, in units of the configured one.
+    bridged : bool
+        Whether masked pixels in a narrow gap, whose values are known from both sides, count as
+        much as these are wrong.
+    doubt : float
+        Surroundings with more than this share, in units of the configured one, are masked too if
+        what is left there shows that the masked pixels were not put right.
     """
 
     plane: str
     becomes: str
     spread: str | None = None
-    share: float = 1.0
+    bridged: bool = False
+    doubt: float = 1.0
 
 
-def _wrong(plane: str, becomes: str | None = None, share: float = 1.0) -> Rule:
+def _wrong(plane: str, becomes: str | None = None, bridged: bool = False) -> Rule:
     name = becomes or plane
-    return Rule(plane, name, name, share)
+    return Rule(plane, name, name, bridged=bridged)
+
+
+def _saturated(becomes: str) -> Rule:
+    # A core is some thousand times the noise: if it could not be restored, a small share shows.
+    return Rule("SAT", becomes, becomes, doubt=0.1)
 
 
 _COMMON = (
-    _wrong("BAD"),
-    _wrong("CR"),
-    _wrong("UNMASKEDNAN"),
+    _wrong("BAD", bridged=True),
+    _wrong("CR", bridged=True),
+    _wrong("UNMASKEDNAN", bridged=True),
     _wrong("STREAK"),
     _wrong("BLEED"),
     _wrong("EDGEBLEED"),
-    _wrong("UNLISTED"),
+    _wrong("UNLISTED", bridged=True),
     Rule("NO_DATA", "NO_DATA", "EDGE"),
     Rule("EDGE", "EDGE"),
     Rule("SUSPECT", "SUSPECT"),
@@ -61,14 +74,13 @@ _COMMON = (
 RULES: dict[str, tuple[Rule, ...]] = {
     "science": (
         *_COMMON,
-        # A saturated core is some thousand times the noise: a small share of it still shows.
-        _wrong("SAT", share=0.1),
+        _saturated("SAT"),
         Rule("INJECTED", "INJECTED"),
         Rule("INJECTED_CORE", "INJECTED_CORE"),
     ),
     "template": (
         *_COMMON,
-        _wrong("SAT", "SAT_TEMPLATE", share=0.1),
+        _saturated("SAT_TEMPLATE"),
         Rule("CLIPPED", "CLIPPED"),
         Rule("REJECTED", "REJECTED"),
         Rule("INEXACT_PSF", "INEXACT_PSF"),
@@ -93,10 +105,19 @@ EXCLUDED = bits(
 )
 """Planes of the difference whose pixels do not enter the score."""
 
+BRIDGEABLE = bits(*(r.plane for r in _COMMON if r.bridged))
+"""Planes that say nothing of the neighbours, so that narrow gaps can be bridged."""
+
 _MANY = 300_000
 
 
-def propagate(masks: dict[str, Mask], kernel: MatchingKernel, share: float, tile: int) -> Mask:
+def propagate(
+    masks: dict[str, Mask],
+    kernel: MatchingKernel,
+    share: float,
+    tile: int,
+    bridged: dict[str, _Bridges] | None = None,
+) -> Mask:
     """Mask of the difference by the table of rules.
 
     Parameters
@@ -109,16 +130,17 @@ def propagate(masks: dict[str, Mask], kernel: MatchingKernel, share: float, tile
         Share of Σ|κ| from which on a pixel counts as affected.
     tile : int, pixel
         Size of the tiles if a plane has so many pixels that it is convolved by transforms.
+    bridged : dict, optional
+        Flat indices, increasing, of the pixels of either image that were bridged, and their
+        errors; see `pipeline.fill.bridge`.
 
     Returns
     -------
     ndarray, (ny, nx), uint32
         The mask.
     """
-    shape = kernel.shape
-    weight = np.abs(kernel.at((shape[1] - 1) / 2, (shape[0] - 1) / 2))
-    weight /= weight.sum()
-    out = np.zeros(shape, np.uint32)
+    weight = _weight(kernel)
+    out = np.zeros(kernel.shape, np.uint32)
     for name, mask in masks.items():
         present = np.bitwise_or.reduce(mask, axis=None)
         for rule in RULES[name]:
@@ -127,13 +149,68 @@ def propagate(masks: dict[str, Mask], kernel: MatchingKernel, share: float, tile
                 here = flagged(mask, bit)
                 out[here] |= bits(rule.becomes)
                 if rule.spread and name == kernel.convolved:
-                    near = _reach(here, weight, tile) > share * rule.share
+                    known = bridged[name] if bridged and rule.bridged else None
+                    near = _reach(here, weight, tile, known) > share
                     out[near & ~here] |= bits(rule.spread)
     _rim(out, weight, share)
     return out
 
 
-def spread(mask: Mask, name: str, kernel: FloatArray, share: float, tile: int) -> Mask:
+def _weight(kernel: MatchingKernel) -> FloatArray:
+    """|κ| in the middle of the image, of unit sum."""
+    weight = np.abs(kernel.at((kernel.shape[1] - 1) / 2, (kernel.shape[0] - 1) / 2))
+    return np.asarray(weight / weight.sum())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Halo:
+    """Surroundings of masked pixels that have to be looked at.
+
+    Attributes
+    ----------
+    plane : str
+        Plane for those that do not fit.
+    y, x : ndarray, (n,)
+        The surroundings, row by row.
+    """
+
+    plane: str
+    y: _Indices
+    x: _Indices
+
+
+def halos(mask: Mask, kernel: MatchingKernel, share: float, tile: int) -> list[Halo]:
+    """Pixels that are masked only if what is left in them does not fit, by the table of rules.
+
+    Parameters
+    ----------
+    mask : ndarray, (ny, nx)
+        Mask of the image that is convolved.
+    kernel, share, tile
+        As in `propagate`.
+
+    Returns
+    -------
+    list of Halo
+        One per rule with such surroundings.
+    """
+    found, weight = [], _weight(kernel)
+    for rule in RULES[kernel.convolved]:
+        if rule.spread and rule.doubt < 1.0 and (here := flagged(mask, bits(rule.plane))).any():
+            reach = _reach(here, weight, tile)
+            zone = (reach > share * rule.doubt) & (reach <= share) & ~here
+            found.append(Halo(rule.spread, *np.nonzero(zone)))
+    return found
+
+
+def spread(
+    mask: Mask,
+    name: str,
+    kernel: FloatArray,
+    share: float,
+    tile: int,
+    bridged: _Bridges | None = None,
+) -> Mask:
     """Grow the mask of an image that is filtered before it is matched.
 
     Parameters
@@ -146,6 +223,8 @@ def spread(mask: Mask, name: str, kernel: FloatArray, share: float, tile: int) -
         The filter.
     share, tile
         As in `propagate`.
+    bridged : tuple of ndarray, (n,), optional
+        Flat indices of bridged pixels and their errors.
 
     Returns
     -------
@@ -158,17 +237,29 @@ def spread(mask: Mask, name: str, kernel: FloatArray, share: float, tile: int) -
         here = flagged(mask, bits(rule.plane))
         if rule.spread and here.any():
             grows = "EDGE" if rule.spread == "EDGE" else rule.plane
-            out[_reach(here, weight, tile) > share * rule.share] |= bits(grows)
+            known = bridged if rule.bridged else None
+            near = _reach(here, weight, tile, known) > share
+            out[near] |= bits(grows)
     _rim(out, weight, share)
     return out
 
 
-def _reach(here: npt.NDArray[np.bool_], weight: FloatArray, tile: int) -> npt.NDArray[np.float32]:
-    """Share of the kernel that falls on marked pixels."""
+def _reach(
+    here: npt.NDArray[np.bool_],
+    weight: FloatArray,
+    tile: int,
+    known: _Bridges | None = None,
+) -> npt.NDArray[np.float32]:
+    """Share of the kernel that falls on marked pixels; known ones count as much as their error."""
     y, x = np.nonzero(here)
+    counts = np.ones(len(y), np.float32)
+    if known is not None and len(known[0]):
+        flat = y * here.shape[1] + x
+        place = np.minimum(np.searchsorted(known[0], flat), len(known[0]) - 1)
+        counts = np.where(known[0][place] == flat, known[1][place], counts)
+    out = np.zeros(here.shape, np.float32)
     if len(y) <= _MANY:
-        out = np.zeros(here.shape, np.float32)
-        _scatter(out, y, x, weight.astype(np.float32))
+        _scatter(out, y, x, counts, weight.astype(np.float32))
         return out
     kernel = MatchingKernel(
         basis=weight[None],
@@ -179,7 +270,8 @@ def _reach(here: npt.NDArray[np.bool_], weight: FloatArray, tile: int) -> npt.ND
         condition=1.0,
         stamps=np.zeros((0, 4)),
     )
-    return convolve(here.astype(np.float32), kernel, tile)
+    out[y, x] = counts
+    return convolve(out, kernel, tile)
 
 
 @compiled
@@ -187,6 +279,7 @@ def _scatter(
     out: npt.NDArray[np.float32],
     ys: npt.NDArray[np.int64],
     xs: npt.NDArray[np.int64],
+    counts: npt.NDArray[np.float32],
     weight: npt.NDArray[np.float32],
 ) -> None:
     ny, nx = out.shape
@@ -194,7 +287,7 @@ def _scatter(
     for k in range(len(ys)):
         for j in range(max(0, ys[k] - half), min(ny, ys[k] + half + 1)):
             for i in range(max(0, xs[k] - half), min(nx, xs[k] + half + 1)):
-                out[j, i] += weight[j - ys[k] + half, i - xs[k] + half]
+                out[j, i] += counts[k] * weight[j - ys[k] + half, i - xs[k] + half]
 
 
 def _rim(mask: Mask, weight: FloatArray, share: float) -> None:

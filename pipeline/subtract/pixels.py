@@ -20,6 +20,7 @@ __all__ = [
     "normalise",
     "region_sums",
     "residual",
+    "standing_out",
     "weigh",
 ]
 
@@ -420,6 +421,57 @@ def below(image: Image, limit: Image, usable: npt.NDArray[np.uint8]) -> npt.NDAr
             row, here, to, most = image[y, part], usable[y, part], out[y, part], limit[j, i]
             for x in range(len(row)):
                 to[x] = (here[x] != 0) & (row[x] < most)
+    return out
+
+
+@compiled
+def standing_out(
+    ys: npt.NDArray[np.int64],
+    xs: npt.NDArray[np.int64],
+    left: Image,
+    usable: npt.NDArray[np.uint8],
+    first: Image,
+    second: Image,
+    power: float,
+    limits: tuple[float, float],
+) -> npt.NDArray[np.bool_]:
+    """Tell round which usable pixels a residual is more than noise.
+
+    Parameters
+    ----------
+    ys, xs : ndarray, (n,)
+        The pixels.
+    left : ndarray, (ny, nx)
+        The residual.
+    usable : ndarray, (ny, nx)
+        Zero where it says nothing.
+    first, second : ndarray, (ny, nx)
+        Variances of the image that was not convolved and of the one that was.
+    power : float
+        Sum of the squares of the kernel.
+    limits : tuple of float
+        Largest mean square and largest value of the pulls in 5 × 5 pixels.
+
+    Returns
+    -------
+    ndarray of bool, (n,)
+        True where a limit is exceeded.
+    """
+    ny, nx = left.shape
+    out = np.zeros(len(ys), np.bool_)
+    mean, peak = limits[0], limits[1] ** 2
+    for k in range(len(ys)):
+        if not usable[ys[k], xs[k]]:
+            continue
+        total, number, most = 0.0, 0, 0.0
+        for y in range(max(0, ys[k] - 2), min(ny, ys[k] + 3)):
+            for x in range(max(0, xs[k] - 2), min(nx, xs[k] + 3)):
+                if usable[y, x]:
+                    square = left[y, x] ** 2 / (first[y, x] + power * second[y, x])
+                    total += square
+                    number += 1
+                    most = max(most, square)
+        out[k] = total > mean * number or most > peak
     return out
 
 

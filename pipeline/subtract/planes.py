@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import PixelError
-from pipeline.exposure import Exposure, FloatArray, Image, bits
+from pipeline.exposure import Exposure, FloatArray, Image, Mask, Psf, bits
+from pipeline.fill import bridge
+from pipeline.subtract.masks import BRIDGEABLE
 from pipeline.subtract.pixels import block_medians, bright_ratios, fill, mark_unusable
 
 __all__ = ["UNUSABLE", "Layer", "coarse_median", "prepare"]
@@ -35,6 +37,9 @@ class Layer:
         Finite and positive.
     bad : ndarray of bool, (ny, nx)
         Unusable pixels.
+    bridged : tuple of ndarray, (n,)
+        Flat indices of those that are known from both sides of a narrow gap, and their errors as
+        shares of the flux of a star.
     level : float
         Median of the image.
     sky, noise : ndarray, (ty, tx)
@@ -48,6 +53,7 @@ class Layer:
     image: Image
     variance: Image
     bad: npt.NDArray[np.bool_]
+    bridged: tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
     level: float
     sky: Image
     noise: Image
@@ -100,10 +106,29 @@ def prepare(exposure: Exposure, name: str) -> Layer:
     _refuse_constant(image, bad, name)
     sky -= np.float32(level)
     fill(image, variance, flags, level, sky, power)
-    slope = _slope(image, variance, flags, sky, power)
+    bridged = _bridged(image, exposure.mask, bad, exposure.psf)
+    slope, noise = _slope(image, variance, flags, sky, power), np.sqrt(power)
     return Layer(
-        image, variance, bad, level, sky, np.sqrt(power), slope, exposure.noise_correlation
+        image, variance, bad, bridged, level, sky, noise, slope, exposure.noise_correlation
     )
+
+
+def _bridged(
+    image: Image, mask: Mask, bad: npt.NDArray[np.bool_], psf: Psf | None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Bridge narrow gaps that have nothing to do with what is beside them."""
+    y, x = np.nonzero(bad)
+    apart = mask[y, x] & (UNUSABLE & ~BRIDGEABLE) == 0
+    y, x = y[apart], x[apart]
+    error = bridge(image, y, x, bad, *([] if psf is None else [_fwhm(psf, image.shape)]))
+    done = error < 1.0
+    return y[done] * image.shape[1] + x[done], error[done]
+
+
+def _fwhm(psf: Psf, shape: tuple[int, ...]) -> float:
+    """FWHM, in pixels, of the Gaussian with the noise-equivalent area of the PSF."""
+    stamp = psf.at((shape[1] - 1) / 2, (shape[0] - 1) / 2)
+    return float(2.3548 / np.sqrt(4.0 * np.pi * (stamp**2).sum()))
 
 
 def coarse_median(plane: Image, bad: npt.NDArray[np.bool_]) -> Image:

@@ -98,7 +98,7 @@ def filtered(
         + np.float32(layer.level),
         variance=np.maximum(variance, np.finfo(np.float32).tiny)
         * np.float32(gain / (kernel**2).sum()),
-        mask=spread(exposure.mask, name, kernel, share, core),
+        mask=spread(exposure.mask, name, kernel, share, core, layer.bridged),
         psf=_psf(exposure.psf, kernel, exposure.shape, core),
         noise_correlation=correlation,
     )

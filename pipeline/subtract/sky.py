@@ -49,7 +49,7 @@ _CLIP = 4.0
 _CHANGED, _HALO, _STEP = 6.0, 10, 3
 """Boxes that show what has changed: threshold in σ, what is hidden round them, their distance."""
 
-_MOST = 2048
+_MOST = 1024
 """Pixels per axis, in the middle, that are looked at."""
 
 _REACH = 30
@@ -259,7 +259,7 @@ def dark_sky(
     from scipy.ndimage import uniform_filter
 
     share = np.divide(variance, null_variance, where=blank > 0, out=np.ones_like(variance))
-    share = uniform_filter(share, _BOX)
+    uniform_filter(share, _BOX, output=share)
     quiet = blank > 0
     if quiet.any():
         quiet &= share < _CALM * np.percentile(share[::3, ::3][quiet[::3, ::3]], 25)
@@ -290,7 +290,7 @@ def colour(
         The noise; None if there is none.
     """
     dark = without_changes(image, variance, dark.view(np.uint8)) > 0
-    if not _too_wide(score[dark], 1, _SIGNIFICANT):
+    if not _too_wide(score[::2, ::2][dark[::2, ::2]], 4, _SIGNIFICANT):
         return None
     middle = tuple(
         slice(max(0, n - _MOST) // 2, max(0, n - _MOST) // 2 + _MOST) for n in dark.shape

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.errors import SubtractionError
 from pipeline.exposure import (
@@ -13,7 +12,6 @@ from pipeline.exposure import (
     Exposure,
     FloatArray,
     Image,
-    Mask,
     MatchingKernel,
     Psf,
     bits,
@@ -21,16 +19,13 @@ from pipeline.exposure import (
 )
 from pipeline.subtract.basis import Basis
 from pipeline.subtract.config import Config
-from pipeline.subtract.convolve import convolve
 from pipeline.subtract.correlation import measured_correlation
-from pipeline.subtract.decorrelate import Filters, apply, design
+from pipeline.subtract.decorrelate import Filters, design
 from pipeline.subtract.fit import Fit, fit_kernel
-from pipeline.subtract.masks import EXCLUDED, propagate
+from pipeline.subtract.matched import absolute, match, roles
 from pipeline.subtract.metrics import measure
-from pipeline.subtract.pixels import below, finish, residual
-from pipeline.subtract.planes import UNUSABLE, Layer, prepare
+from pipeline.subtract.planes import Layer, prepare
 from pipeline.subtract.preconvolve import design_filter, filtered
-from pipeline.subtract.saturated import restore
 from pipeline.subtract.score import score
 from pipeline.subtract.sky import (
     Colour,
@@ -43,7 +38,6 @@ from pipeline.subtract.sky import (
     without_changes,
 )
 from pipeline.subtract.stamps import Stamps, find, from_psfs, resized
-from pipeline.subtract.wings import bright_stars, remove_wings
 
 __all__ = ["run", "wants_template_psf"]
 
@@ -160,12 +154,9 @@ def _measured_colours(
     if not unknown or kernel.before is not None:
         return {}
     layers = _prepared(science, template)
-    mask = _propagated(science, template, layers, kernel, config)
-    usable = (~flagged(mask, EXCLUDED)).view(np.uint8)
-    planes = _matched(science, template, layers, kernel, usable, config)
+    planes = match(science, template, layers, kernel, config)
     powers = {name: layer.noise**2 for name, layer in layers.items()}
-    blank = _blank(layers["template"], usable)
-    return measured_correlation(planes.residual, blank, kernel, powers, unknown)
+    return measured_correlation(planes.residual, planes.blank, kernel, powers, unknown)
 
 
 def wants_template_psf(difference: Difference) -> bool:
@@ -197,7 +188,7 @@ def _preconvolved(
     if fit.left < _MUCH or template.psf is None:
         return science, template, layers, fit
     pair = {"science": science, "template": template}
-    source, target = _roles(fit.kernel)
+    source, target = roles(fit.kernel)
     before = _filter(pair[source], pair[target], config)
     pair[target] = filtered(
         pair[target], layers[target], target, before, config.dilation_share, config.tile
@@ -249,7 +240,7 @@ def _stamps(layers: dict[str, Layer], config: Config) -> tuple[Stamps, Config]:
     except SubtractionError:
         smaller = {name: min(getattr(config, name), value) for name, value in _SPARSE.items()}
         config = config.model_copy(update=smaller)
-        return find(layers["science"], layers["template"], config), config
+        return find(layers["science"], layers["template"], config, bridged=True), config
 
 
 def _fit_psfs(
@@ -279,11 +270,9 @@ def _difference(
 ) -> Difference | Sky:
     """Subtract with what is known of the sky, or return what has been found out about it."""
     kernel = fit.kernel
-    mask = _propagated(science, template, layers, kernel, config)
-    usable = (~flagged(mask, EXCLUDED)).view(np.uint8)
     assert science.psf is not None
-    planes = _matched(science, template, layers, kernel, usable, config)
-    blank = _blank(layers["template"], usable)
+    planes = match(science, template, layers, kernel, config)
+    mask, blank = planes.mask, planes.blank
     layers.update({name: layer.without_pixels() for name, layer in layers.items()})
     filters = _filters(layers, kernel, config, sky)
     psf = filters.psf(science.psf, kernel)
@@ -291,7 +280,7 @@ def _difference(
         planes.lower(sky.background, kernel)
     if sky is not None or kernel.before is not None:
         filters, psf = filters.scaled(psf)
-    image, null_variance, variance = planes.whiten(filters, layers, mask, kernel, config)
+    image, null_variance, variance = planes.whiten(filters, layers, kernel, config)
     calm = without_changes(image, null_variance, blank)
     background = structure(image, null_variance, calm) if sky is None else sky.background
     significance = score(image, null_variance, planes.usable, psf, config.tile)
@@ -316,7 +305,7 @@ def _difference(
         noise_correlation=None,
         provenance={},
     )
-    return Difference(exposure, significance, null_variance, _absolute(kernel, layers), metrics)
+    return Difference(exposure, significance, null_variance, absolute(kernel, layers), metrics)
 
 
 def _about(width: float, background: Image | None, colour: Colour | None) -> dict[str, float]:
@@ -329,24 +318,6 @@ def _about(width: float, background: Image | None, colour: Colour | None) -> dic
     }
 
 
-def _matched(
-    science: Exposure,
-    template: Exposure,
-    layers: dict[str, Layer],
-    kernel: MatchingKernel,
-    usable: npt.NDArray[np.uint8],
-    config: Config,
-) -> _Planes:
-    """Subtract the matched source, cores and wings of bright stars included."""
-    source = science if kernel.convolved == "science" else template
-    clipped = source.has("SAT", "BLEED")
-    planes = _Planes.match(layers, kernel, usable, clipped, config)
-    saturated = science.has("SAT") | template.has("SAT")
-    stars = bright_stars(layers["science"], layers["template"], saturated)
-    remove_wings(planes.residual, usable, *stars, kernel.basis.shape[-1] // 2)
-    return planes
-
-
 def _filters(
     layers: dict[str, Layer], kernel: MatchingKernel, config: Config, sky: Sky | None
 ) -> Filters:
@@ -355,142 +326,3 @@ def _filters(
     known = {name: layer.correlation for name, layer in layers.items()}
     excess = None if sky is None else sky.colour
     return design(kernel, powers, known, config.tile, whiten=config.decorrelate, excess=excess)
-
-
-def _propagated(
-    science: Exposure,
-    template: Exposure,
-    layers: dict[str, Layer],
-    kernel: MatchingKernel,
-    config: Config,
-) -> Mask:
-    masks = {
-        "science": _with_holes(science.mask, layers["science"]),
-        "template": _with_holes(template.mask, layers["template"]),
-    }
-    return propagate(masks, kernel, config.dilation_share, config.tile)
-
-
-def _with_holes(mask: Mask, layer: Layer) -> Mask:
-    """Flag pixels without a number or a positive variance that no other plane explains."""
-    holes = layer.bad & ~flagged(mask, UNUSABLE)
-    if not holes.any():
-        return mask
-    return np.where(holes, mask | bits("UNMASKEDNAN"), mask)
-
-
-@dataclass(slots=True, eq=False)
-class _Planes:
-    """Full-size intermediate images; few, because memory is what a laptop lacks."""
-
-    residual: Image  # target minus matched source, zero where unusable
-    raw: Image  # the same at the unusable pixels, one after the other
-    model: Image  # variance of the science image without what only it contains
-    usable: npt.NDArray[np.uint8]
-
-    @classmethod
-    def match(
-        cls,
-        layers: dict[str, Layer],
-        kernel: MatchingKernel,
-        usable: npt.NDArray[np.uint8],
-        clipped: npt.NDArray[np.bool_],
-        config: Config,
-    ) -> _Planes:
-        """Convolve the source and subtract it from the target."""
-        source, target = _roles(kernel)
-        science = layers["science"]
-        matched = convolve(layers[source].image, kernel, config.tile)
-        restore(matched, layers[source], layers[target], clipped, kernel)
-        model = np.empty_like(matched)
-        raw = np.empty(usable.size - np.count_nonzero(usable), np.float32)
-        residual(
-            layers[target].image,
-            matched,
-            _quadratic(kernel.background),
-            usable,
-            science.sky,
-            science.noise**2,
-            float(science.slope),
-            target == "science",
-            _ratio(kernel),
-            model,
-            raw,
-        )
-        return cls(matched, raw, model, usable)
-
-    def lower(self, background: Image | None, kernel: MatchingKernel) -> None:
-        """Take a background, in science units, off the residual before it is whitened."""
-        if background is not None:
-            sign = 1.0 if kernel.convolved == "template" else -_ratio(kernel)
-            self.residual -= np.float32(sign) * background
-
-    def whiten(
-        self,
-        filters: Filters,
-        layers: dict[str, Layer],
-        mask: Mask,
-        kernel: MatchingKernel,
-        config: Config,
-    ) -> tuple[Image, Image, Image]:
-        """Decorrelate; return image, source-free variance and variance in science units."""
-        source, target = _roles(kernel)
-        null = {"science": self.model, "template": layers["template"].variance}
-        image, null_variance = apply(
-            filters, self.residual, null[source], null[target], config.tile
-        )
-        self.residual = np.zeros((0, 0), np.float32)  # its memory is needed
-        matched = kernel.convolved == "science"
-        gain = filters.spread.sum((1, 2)) if matched else filters.target
-        scale = -_ratio_terms(kernel) if matched else np.array([1.0])
-        finish(
-            image,
-            null_variance,
-            self.model,
-            layers["science"].variance,
-            self.raw,
-            self.usable,
-            mask,
-            bits("NO_DATA"),
-            float(np.median(gain)),
-            _quadratic(scale),
-        )
-        return image, null_variance, self.model
-
-
-def _blank(layer: Layer, usable: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Mark usable pixels where the template shows nothing.
-
-    The limit is high enough not to cut into the template's own noise, which would make what is
-    left look quieter and less correlated than it is.
-    """
-    limit = layer.sky + np.float32(3.0) * layer.noise
-    return below(layer.image, limit.astype(np.float32), usable)
-
-
-def _roles(kernel: MatchingKernel) -> tuple[str, str]:
-    """Name the convolved image and the one it has to match."""
-    return ("template", "science") if kernel.convolved == "template" else ("science", "template")
-
-
-def _ratio_terms(kernel: MatchingKernel) -> FloatArray:
-    return np.asarray(kernel.basis.sum((1, 2)) @ kernel.coefficients)
-
-
-def _ratio(kernel: MatchingKernel) -> float:
-    """Kernel sum in the middle of the image."""
-    return float(kernel.sum_at([kernel.shape[1] / 2], [kernel.shape[0] / 2])[0])
-
-
-def _quadratic(terms: FloatArray) -> FloatArray:
-    """Pad the terms of a polynomial to those of a quadratic."""
-    return np.pad(np.asarray(terms, float), (0, 6 - len(terms)))
-
-
-def _absolute(kernel: MatchingKernel, layers: dict[str, Layer]) -> MatchingKernel:
-    """Turn the background between levelled images into that between the images as given."""
-    source, target = _roles(kernel)
-    background = _quadratic(kernel.background)
-    background -= layers[source].level * _quadratic(_ratio_terms(kernel))
-    background[0] += layers[target].level
-    return replace(kernel, background=background)

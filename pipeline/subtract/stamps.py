@@ -71,7 +71,9 @@ def _core(size: int, half: int) -> tuple[slice, slice, slice]:
     return (slice(None), middle, middle)
 
 
-def find(science: Layer, template: Layer, config: Config, least: int = 3) -> Stamps:
+def find(
+    science: Layer, template: Layer, config: Config, least: int = 3, bridged: bool = False
+) -> Stamps:
     """Choose stamps: bright, unsaturated, spread over the image.
 
     Parameters
@@ -82,6 +84,8 @@ def find(science: Layer, template: Layer, config: Config, least: int = 3) -> Sta
         Sizes, thresholds and numbers.
     least : int
         How many are enough.
+    bridged : bool
+        Whether a source may lie on a gap that has been bridged.
 
     Returns
     -------
@@ -99,12 +103,20 @@ def find(science: Layer, template: Layer, config: Config, least: int = 3) -> Sta
     ny, nx = science.shape
     inside = (x >= margin) & (x < nx - margin) & (y >= margin) & (y < ny - margin)
     x, y, snr = x[inside], y[inside], snr[inside]
-    chosen = _spread(x, y, snr, bad, config)
+    unknown = _unknown(science) | _unknown(template) if bridged else bad
+    chosen = _spread(x, y, snr, unknown, config)
     if len(chosen) < least:
         raise SubtractionError(
             "too few sources to fit the matching kernel", stamps=len(chosen), needed=least
         )
     return _cut(x[chosen], y[chosen], science, template, config)
+
+
+def _unknown(layer: Layer) -> npt.NDArray[np.bool_]:
+    """Mark bad pixels that were not bridged."""
+    out = layer.bad.copy()
+    out.ravel()[layer.bridged[0]] = False
+    return out
 
 
 def peaks(

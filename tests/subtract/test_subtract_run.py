@@ -340,9 +340,7 @@ class TestMasks:
         weight /= weight.sum()
         grows = rule.spread is not None and image == kernel.convolved
         reached = {
-            (y + j - 14, x + i - 14)
-            for j, i in np.argwhere(weight > 0.02 * rule.share)
-            if (j, i) != (14, 14)
+            (y + j - 14, x + i - 14) for j, i in np.argwhere(weight > 0.02) if (j, i) != (14, 14)
         }
         inner = out[30:-30, 30:-30] != 0
         found = {(int(j) + 30, int(i) + 30) for j, i in np.argwhere(inner)} - {(y, x)}
@@ -378,6 +376,76 @@ class TestMasks:
         assert np.array_equal(out[:, 25], rows > 0.02)
         assert np.array_equal(out[30], columns > 0.02)
         assert np.count_nonzero(rows[:10] > 0.02) != np.count_nonzero(rows[-10:] > 0.02)
+
+    @settings(
+        max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+    @given(
+        x=st.integers(60, 450),
+        width=st.integers(1, 4),
+        plane=st.sampled_from(["BAD", "CR", "UNLISTED", "SAT", "STREAK"]),
+    )
+    def test_bridged_gaps_count_as_much_as_they_are_wrong(self, kernel, x, width, plane):
+        from pipeline.subtract.masks import BRIDGEABLE, propagate
+
+        here = np.zeros((512, 512), bool)
+        here[:, x : x + width] = True
+        masks = {name: np.zeros((512, 512), np.uint32) for name in ("science", "template")}
+        masks["template"][here] = bits(plane)
+        places = np.flatnonzero(here)
+        error = np.full(len(places), 0.1, np.float32)
+        nothing = np.zeros(0, np.int64), np.zeros(0, np.float32)
+        out = propagate(masks, kernel, 0.02, 256, {"science": nothing, "template": (places, error)})
+        weight = np.abs(kernel.at(255.5, 255.5))
+        counts = 0.1 if bits(plane) & BRIDGEABLE else 1.0
+        reach = np.convolve(here[0] * counts, (weight / weight.sum()).sum(0), "same")
+        assert np.array_equal(
+            out[256] != 0, (reach > 0.02) | here[0] | (out[256] & bits("EDGE") > 0)
+        )
+
+    def test_beside_bad_columns_of_the_template_noise_and_stars_are_right(self, make_scene):
+        scene = make_scene(seed=5, stars=400, transients=0)
+        bad = np.zeros((512, 512), bool)
+        bad[:, 20:-20:18] = True
+        rubbish = np.where(bad, 3e4, scene.template.image).astype(np.float32)
+        mask = np.where(bad, bits("BAD"), np.uint32(0)).astype(np.uint32)
+        difference = subtract.run(scene.science, scene.template.replace(image=rubbish, mask=mask))
+        clean = (difference.exposure.mask & subtract.EXCLUDED) == 0
+        beside = np.zeros_like(bad)
+        for k in (-3, -2, -1, 1, 2, 3):
+            beside |= np.roll(bad, k, 1)
+        beside &= clean
+        beside[:30] = beside[-30:] = False
+        assert beside.sum() > 30_000
+        e = difference.exposure
+        z = (e.image / np.sqrt(e.variance))[beside]
+        assert robust_std(z) == pytest.approx(1.0, abs=0.02)
+        assert z.std() == pytest.approx(1.0, abs=0.04)
+        assert np.abs(difference.score[beside]).max() < 5.5
+
+    def test_halos_are_masked_where_the_core_could_not_be_put_right(self, make_scene):
+        scene = make_scene(stars=60)
+        rows, columns = np.mgrid[:512, :512]
+        found = {}
+        for place, extra in (("right", 0.0), ("wrong", 0.5)):
+            r2 = (rows - 250.0) ** 2 + (columns - 256.0) ** 2
+            sharp = 1e6 * np.exp(-0.5 * r2 / 1.6**2) / (2 * np.pi * 1.6**2)
+            soft = draw_one(scene, np.array([256.0]), np.array([250.0]), 8e5).image
+            ring = extra * 3e3 * np.exp(-0.5 * (np.sqrt(r2) - 8.0) ** 2)
+            science = scene.science.replace(
+                image=(soft + ring).astype(np.float32),
+                variance=(scene.science.variance + soft - scene.science.image).astype(np.float32),
+            )
+            template = scene.template.replace(
+                image=np.minimum(scene.template.image + sharp, 2e4).astype(np.float32),
+                mask=np.where(scene.template.image + sharp >= 2e4, bits("SAT"), np.uint32(0)),
+                variance=(scene.template.variance + 0.2 * sharp).astype(np.float32),
+            )
+            difference = subtract.run(science, template)
+            found[place] = int((difference.exposure.mask & bits("SAT_TEMPLATE") > 0).sum())
+            if difference.kernel.convolved != "template":
+                pytest.fail("the sharper template should have been convolved")
+        assert found["wrong"] > 1.3 * found["right"]
 
     def test_many_pixels_give_the_same_as_few(self, kernel, monkeypatch):
         from pipeline.subtract import masks as module

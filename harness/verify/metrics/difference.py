@@ -305,9 +305,15 @@ def _is(path: Path, digest: object) -> bool:
     reduce="worst",
 )
 def mask_overgrowth(view: View) -> Sample:
-    """Share of the difference excluded from detection though neither input is, in percent."""
+    """Share of the difference excluded from detection though neither input is, in percent.
+
+    Trails that were found on the difference itself are no dilation of anything.
+    """
     bad = np.uint32(view.excluded_bits)
-    inputs = ((view.visit_image.mask | view.warped.mask) & bad) != 0
+    mask = view.visit_image.mask | view.warped.mask
+    if not (mask & bits("STREAK")).any():
+        bad &= ~bits("STREAK")
+    inputs = (mask & bad) != 0
     excluded = (view.difference.exposure.mask & bad) != 0
     excluded &= ~view.difference.exposure.has("EDGE", "NO_DATA")
     return Sample(100.0 * float((excluded & ~inputs).mean()), excluded.size)
