@@ -119,8 +119,9 @@ def hits2015(
 def season2014(field: str, band: str, n: int) -> tuple[Visit, ...]:
     """Template visits of a field in an invented season a year before.
 
-    The pixels of the 2014 templates are not at hand; these visits have the field's pointing,
-    plausible dates in March 2014 near the meridian, and numbers below those of 2015.
+    The pixels of the 2014 templates are not at hand; these visits have the pointings of the
+    field's visits in 2015, one after the other, since a telescope never comes back to the same
+    pixel, plausible dates in March 2014 near the meridian, and numbers below those of 2015.
 
     Parameters
     ----------
@@ -129,12 +130,12 @@ def season2014(field: str, band: str, n: int) -> tuple[Visit, ...]:
     n : int
         Number of visits, at most 20.
     """
-    first = hits2015(field, band)[0]
+    later = hits2015(field, band)
     base = 280000 + 100 * int(field.rpartition("_")[2]) + 20 * "gr".index(band)
-    return tuple(_template(first, base + k, k) for k in range(n))
+    return tuple(_template(later[0], later[k % len(later)], base + k, k) for k in range(n))
 
 
-def _template(first: Visit, number: int, k: int) -> Visit:
+def _template(first: Visit, pointing: Visit, number: int, k: int) -> Visit:
     # The right ascension tells when the field is highest: about 05:20 UTC for 155° on March 1.
     hours = (
         5.3
@@ -145,7 +146,9 @@ def _template(first: Visit, number: int, k: int) -> Visit:
     )
     start = datetime(2014, 3, 1, tzinfo=UTC) + timedelta(days=2 * k, hours=hours)
     text = start.isoformat(timespec="milliseconds")[:-6]
-    return replace(first, number=number, start=text, role="template")
+    return replace(
+        first, number=number, start=text, ra=pointing.ra, dec=pointing.dec, role="template"
+    )
 
 
 def horizon(visit: Visit) -> tuple[float, float, float]:

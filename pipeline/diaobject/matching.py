@@ -69,7 +69,9 @@ def match(sources: Sky, targets: Sky, config: Config) -> tuple[_Integers, _Integ
     """Assign each source to at most one target and each target at most one source.
 
     Pairs lie within ``radius_sigma`` combined errors, bounded by ``radius_min`` and
-    ``radius_max``; they are taken in the order of their χ², then source id, then target id.
+    ``radius_max``; they are taken in the order of their likelihood, then source id, then target
+    id.  The likelihood knows χ² and the size of the errors: χ² alone would prefer whatever is
+    known badly (Budavári & Szalay 2008, ApJ 679, 301).
 
     Parameters
     ----------
@@ -88,11 +90,11 @@ def match(sources: Sky, targets: Sky, config: Config) -> tuple[_Integers, _Integ
     i, j = _close_pairs(sources, targets, config.radius_max)
     d = np.stack(offsets(sources.ra[i], sources.dec[i], targets.ra[j], targets.dec[j]), axis=-1)
     total = sources.covariance[i] + targets.covariance[j] + config.position_floor**2 * np.eye(2)
-    chi2 = np.einsum("ni,nij,nj->n", d, np.linalg.inv(total), d)
+    cost = np.einsum("ni,nij,nj->n", d, np.linalg.inv(total), d) + np.log(np.linalg.det(total))
     sigma = np.sqrt(0.5 * (total[:, 0, 0] + total[:, 1, 1]))
     radius = np.clip(config.radius_sigma * sigma, config.radius_min, config.radius_max)
     near = np.hypot(d[:, 0], d[:, 1]) <= radius
-    return _greedy(i[near], j[near], chi2[near], sources.ids, targets.ids)
+    return _greedy(i[near], j[near], cost[near], sources.ids, targets.ids)
 
 
 def _close_pairs(sources: Sky, targets: Sky, radius: float) -> tuple[_Integers, _Integers]:
@@ -105,9 +107,9 @@ def _close_pairs(sources: Sky, targets: Sky, radius: float) -> tuple[_Integers, 
 
 
 def _greedy(
-    i: _Integers, j: _Integers, chi2: FloatArray, source_ids: _Integers, target_ids: _Integers
+    i: _Integers, j: _Integers, cost: FloatArray, source_ids: _Integers, target_ids: _Integers
 ) -> tuple[_Integers, _Integers]:
-    order = np.lexsort((target_ids[j], source_ids[i], chi2))
+    order = np.lexsort((target_ids[j], source_ids[i], cost))
     of_source: dict[int, int] = {}
     taken: set[int] = set()
     for a, b in zip(i[order].tolist(), j[order].tolist(), strict=True):

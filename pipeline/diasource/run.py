@@ -180,9 +180,8 @@ def _measure(
     psf = SplinePsf.of(exposure.psf)
     width = float(fwhm(exposure.psf.at(exposure.shape[1] / 2, exposure.shape[0] / 2)))
     points, apart, forced = _start(planes, psf, targets, width, config)
-    keep = targets.distinct(points.theta[:, 1:], peaks, config.distinct * width)
-    if not keep.all():
-        targets = targets.take(keep)
+    while not (keep := targets.distinct(points.theta[:, 1:], peaks, config.distinct * width)).all():
+        targets = targets.take(keep)  # those that stay move, and may run together in their turn
         points, apart, forced = _start(planes, psf, targets, width, config)
     keep = targets.usable(points.good, peaks, config)
     targets, points, forced = targets.take(keep), points.take(keep), forced.take(keep)

@@ -17,6 +17,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from pipeline import alerts, diaobject
+from pipeline.alerts.check import View
 from pipeline.exposure import Difference, Exposure, GridPsf, MatchingKernel, VisitInfo
 from pipeline.ids import pack
 from pipeline.schema import DIA_OBJECT, DIA_SOURCE, SS_EPHEMERIS
@@ -237,14 +238,42 @@ def test_wrong_units_of_the_solar_system(packets: list[dict[str, Any]], tmp_path
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("shift", "flag", "verdict"),
+    [
+        (0.5, None, True),
+        (2.0, None, False),
+        (-2.0, None, False),
+        (9.0, "isDipole", None),
+        (9.0, "centroid_flag", None),
+    ],
+)
+def test_forced_flux_is_compared_where_detections_are_points(
+    shift: float, flag: str | None, verdict: bool | None
+) -> None:
+    from pipeline.alerts.packet_assertions import _forced_agrees
+
+    row = {"psfFlux": 100.0, "psfFluxErr": 10.0, "isDipole": False, "centroid_flag": False}
+    history = [row | {"visit": k} | ({flag: True} if flag else {}) for k in range(6)]
+    forced = [{"visit": k, "psfFlux": 100.0 + 10.0 * shift} for k in range(6)]
+    packet = {
+        "diaSource": history[-1],
+        "prvDiaSources": history[:-1],
+        "prvDiaForcedSources": forced,
+    }
+    found = [f.holds for f in _forced_agrees(View(packet))]
+    assert found == ([] if verdict is None else [verdict])
+
+
 @pytest.mark.real
 def test_real_packets_of_2026_show_their_known_defects(rubin_alerts: Path) -> None:
     path = rubin_alerts / "lsst_v10_0_20260306.avro"
+    # Of the forced fluxes two disagree; one of them is a dipole in 93 % of its visits.
     checked = {a.id: a for a in alerts.check(path)}
     known = {
         "one-source-per-visit": 1, "dipole-lobes-free": 483, "cutouts-mask": 21,
         "position-error-of-mean": 5, "statistics-all-bands": 112, "solar-system-speeds": 4,
-        "forced-agrees-with-detected": 2, "identifiers-present": 7, "first-and-last-epoch": 12,
+        "forced-agrees-with-detected": 1, "identifiers-present": 7, "first-and-last-epoch": 12,
     }  # fmt: skip
     for name, failures in known.items():
         assert checked[name].failed == failures, name

@@ -106,5 +106,8 @@ def test_schedule_counts() -> None:
         hits2015("Blind15A_40", "g", numbers=(1,))
     before = season2014("Blind15A_40", "g", 3)
     assert all(v.role == "template" and v.start < "2014-04" for v in before)
+    assert {(v.ra, v.dec) for v in before} == {
+        (v.ra, v.dec) for v in hits2015("Blind15A_40", "g")[:3]
+    }
     numbers = [v.number for f in (26, 40, 42) for v in season2014(f"Blind15A_{f}", "g", 5)]
     assert len(set(numbers)) == 15
