@@ -53,6 +53,9 @@ class Config(StageConfig):
     registration: float = param(
         0.010, "Error of the registration of the template.", unit="arcsec", ge=0
     )
+    colours: float = param(
+        0.7, "Scatter of the colours g - i of sources, for the refraction.", unit="mag", ge=0
+    )
     aperture_radius: float = param(12.0, "Radius of the aperture.", unit="pixel", gt=0)
     trail_gain: float = param(12.0, "Least Δχ² against a point for a source to be trailed.", gt=0)
     dipole_range: float = param(

@@ -16,7 +16,7 @@ from pipeline.diasource.fits import Fits, fit_points, fit_trails
 from pipeline.diasource.moments import measure_moments
 from pipeline.diasource.planes import Planes
 from pipeline.diasource.sky import Frame, propagate, segment
-from pipeline.exposure import Exposure, FloatArray
+from pipeline.exposure import Exposure, FloatArray, VisitInfo
 from pipeline.psfphot import ForcedFlux, SplinePsf, forced_flux
 
 __all__ = [
@@ -37,6 +37,10 @@ _PHI0 = 1.0 / np.sqrt(2.0 * np.pi)
 _SIZE_MARGIN = 0.10
 _SIZE_FLOOR = 0.03
 _LARGEST_RATIO = 30.0
+
+_REFRACTION = {"u": 0.06, "g": 0.045, "r": 0.0084, "i": 0.0032, "z": 0.0014, "y": 0.0011}
+"""Displacement per magnitude of g - i and unit tan z, arcsec (Bernstein et al. 2017, PASP 129,
+074503; u by a model of the air)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -202,17 +206,26 @@ def point_columns(scene: Scene, forced: ForcedFlux) -> Columns:
     }  # fmt: skip
 
 
-def sky_errors(columns: Columns, config: Config) -> Columns:
+def sky_errors(columns: Columns, info: VisitInfo, config: Config) -> Columns:
     """Widen the errors of ra and dec by what does not show in the difference's pixels.
 
-    Two terms, alike in both axes: the floor of a visit's astrometry, and the pull of the residual
-    that a registration error ε leaves of a star or galaxy under the source, which moves the
-    centroid by ε times the flux ratio.
+    Three terms, alike in both axes: the floor of a visit's astrometry; refraction, which displaces
+    a source whose colour is not that of the stars the coordinates are tied to; and the pull of the
+    residual that a star or galaxy under the source leaves where the template lies wrong by ε,
+    for its colour or for the error of the registration: it moves the centroid by ε times the
+    flux ratio.
     """
+    air = _displacement(info, config)
     ratio = np.nan_to_num(columns["templateFlux"] / columns["psfFlux"])
-    pull = config.registration * np.minimum(np.abs(ratio), _LARGEST_RATIO)
-    extra = (config.sky_floor**2 + pull**2) / 3600.0**2
+    pull = np.hypot(config.registration, air) * np.minimum(np.abs(ratio), _LARGEST_RATIO)
+    extra = (config.sky_floor**2 + air**2 + pull**2) / 3600.0**2
     return {name: np.sqrt(columns[name] ** 2 + extra) for name in ("raErr", "decErr")}
+
+
+def _displacement(info: VisitInfo, config: Config) -> float:
+    """Scatter along one axis of the refraction of sources of all colours, arcsec."""
+    tan_z = np.sqrt(max(np.nan_to_num(info.airmass, nan=1.0) ** 2 - 1.0, 0.0))
+    return float(_REFRACTION.get(info.band, 0.0) * config.colours * tan_z / np.sqrt(2.0))
 
 
 def _aperture(scene: Scene) -> Columns:

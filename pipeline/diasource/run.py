@@ -46,7 +46,7 @@ from pipeline.schema import DIA_SOURCE
 
 __all__ = ["VERSION", "Result", "run"]
 
-VERSION = 3
+VERSION = 4
 """Raised when the same input and configuration give different rows."""
 
 
@@ -198,7 +198,7 @@ def _measure(
     moments = moment_columns(scene)
     columns = point_columns(scene, forced) | moments
     columns |= forced_columns(scene, science, template) | science_columns(scene, science)
-    columns |= sky_errors(columns, config)
+    columns |= sky_errors(columns, exposure.info, config)
     columns |= trail_columns(scene, moments, targets.selection == 0)
     columns |= {name: values[keep] for name, values in dipoles.items()}
     columns["shape_flag_parent_source"] = targets.is_parent

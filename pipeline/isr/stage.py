@@ -22,7 +22,7 @@ from pipeline.isr.overscan import Levels
 
 __all__ = ["VERSION", "Calibs", "Result", "run"]
 
-VERSION: int = 1
+VERSION: int = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)

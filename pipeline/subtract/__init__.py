@@ -6,5 +6,5 @@ from pipeline.subtract.stage import run, wants_template_psf
 
 __all__ = ["EXCLUDED", "RULES", "VERSION", "Config", "Rule", "run", "wants_template_psf"]
 
-VERSION: int = 5
+VERSION: int = 6
 """Raised when the pixels that come out change."""

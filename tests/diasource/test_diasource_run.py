@@ -165,6 +165,27 @@ def test_sky_errors_hold_the_floor_and_the_pull_of_the_template(field):
         np.testing.assert_allclose(t[total].to_numpy(), expected, rtol=1e-5)
 
 
+def test_refraction_widens_errors_with_the_distance_from_the_zenith(lab, field):
+    scene, config = field[0], diasource.Config()
+    assert scene.difference.exposure.info.band == "g"
+    errors = {}
+    for airmass in (float("nan"), 1.0, 1.4, 2.0):
+        info = replace(scene.difference.exposure.info, airmass=airmass)
+        exposure = scene.difference.exposure.replace(info=info)
+        harmed = replace(scene.difference, exposure=exposure)
+        t = detections(diasource.run(harmed, scene.science, scene.template).sources)
+        errors[airmass] = t["raErr"].to_numpy() * 3600
+        fitted = t["psfRaErr"].to_numpy() * 3600
+        ratio = np.abs(t["templateFlux"].to_numpy() / t["psfFlux"].to_numpy())
+    air = 0.045 * config.colours * np.sqrt(3.0 / 2.0)  # tan z = √3, one of two axes
+    extra = np.sqrt(
+        config.sky_floor**2 + air**2 + (np.hypot(config.registration, air) * ratio) ** 2
+    )
+    np.testing.assert_allclose(errors[2.0], np.hypot(fitted, extra), rtol=1e-4)
+    np.testing.assert_array_equal(errors[1.0], next(iter(errors.values())))
+    assert np.all(errors[1.4] > errors[1.0])
+
+
 def test_a_fit_that_changed_its_sign_is_not_believed(lab, field, monkeypatch):
     scene = field[0]
     fit = measure.fit_points
