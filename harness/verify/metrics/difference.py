@@ -21,6 +21,8 @@ from pipeline.exposure import Exposure, FloatArray, MatchingKernel, bits, polyno
 
 __all__: list[str] = []
 
+_CORE = 7
+
 _UNUSABLE = ("BAD", "SAT", "CR", "EDGE", "NO_DATA", "BLEED", "EDGEBLEED", "SAT_TEMPLATE", "INTRP")
 
 
@@ -31,22 +33,52 @@ _UNUSABLE = ("BAD", "SAT", "CR", "EDGE", "NO_DATA", "BLEED", "EDGEBLEED", "SAT_T
     reads=("difference", "visit_image", "warped"),
     reduce="worst",
 )
-def kernel_mismatch(view: View, radius: float = 4.0) -> Sample:
+def kernel_mismatch(view: View) -> Sample:
     """Measure how far the difference is from that made anew, at stars, in % of their flux.
 
-    Decorrelation rearranges the noise but leaves sums over a few pixels alone: at every bright star
-    the sum of the stored difference must be that of science − kernel ⊗ template − background.
-    The number is the median of the absolute deviations.
+    Decorrelation rearranges the noise but leaves fluxes alone: at every bright star the flux in the
+    stored difference must be that in science − kernel ⊗ template − background, less the structure
+    of the sky that was taken off it and kept, each measured with its own PSF.  The number is the
+    median of the absolute deviations, every star counted by its flux, for noise tells of the
+    faint ones only.
     """
-    stored = view.difference.exposure.image
-    found = [
-        abs(_disc(remade, *middle, radius, 0.0) - _disc(stored, x, y, radius, 0.0))
-        / _disc(matched, *middle, radius, 0.0)
-        for x, y, remade, matched, middle in _remade_stars(view)
-    ]
+    exposure = view.difference.exposure
+    assert exposure.psf is not None
+    found = []
+    for x, y, remade, matched, _ in _remade_stars(view):
+        psf = _remade_psf(view, x, y)
+        stored = _psf_flux(_around(exposure.image, int(x), int(y), _CORE), exposure.psf.at(x, y))
+        flux = _psf_flux(matched, psf)
+        off = abs(_psf_flux(remade, psf) - stored) / flux
+        if flux > 0 and np.isfinite(off):
+            found.append((off, flux))
     if len(found) < 8:
         return Sample(float("nan"), 0)
-    return Sample(100.0 * float(np.median(found)), len(found))
+    deviations, fluxes = np.array(sorted(found)).T
+    middle = np.searchsorted(np.cumsum(fluxes), 0.5 * fluxes.sum())
+    return Sample(100.0 * float(deviations[middle]), len(found))
+
+
+def _remade_psf(view: View, x: float, y: float) -> FloatArray:
+    """PSF of the difference before it was decorrelated, per flux in the visit image."""
+    kernel, psf = view.difference.kernel, view.visit_image.psf
+    assert psf is not None
+    stamp = psf.at(x, y)
+    if kernel.convolved == "science":
+        return np.asarray(signal.fftconvolve(stamp, kernel.at(x, y), mode="same"))
+    if kernel.before is not None:
+        return np.asarray(signal.fftconvolve(stamp, kernel.before, mode="same"))
+    return np.asarray(stamp)
+
+
+def _psf_flux(stamp: npt.NDArray[Any], psf: FloatArray) -> float:
+    """Flux of the least squares in the cores of two stamps of odd sides."""
+    data, model = (a[_core(a), _core(a)] for a in (stamp, psf))
+    return float((data * model).sum() / (model**2).sum())
+
+
+def _core(stamp: npt.NDArray[Any]) -> slice:
+    return slice(len(stamp) // 2 - _CORE, len(stamp) // 2 + _CORE + 1)
 
 
 @metric(
@@ -79,7 +111,7 @@ def _remade_stars(view: View, half: int = 14) -> list[_Star]:
 
     Each entry is x, y, remade difference, what was subtracted and the place of the star in them.
     """
-    kernel = view.difference.kernel
+    kernel, structure = view.difference.kernel, view.difference.exposure.background
     science, template = view.visit_image.image, view.warped.image
     reach = half + kernel.basis.shape[-1] // 2
     ny, nx = science.shape
@@ -100,6 +132,9 @@ def _remade_stars(view: View, half: int = 14) -> list[_Star]:
         else:
             first = signal.fftconvolve(first, shape, mode="same")
         remade = (first - second)[edge, edge] - _background_at(kernel, x, y)
+        if structure is not None:  # in units of the visit image
+            scale = kernel.sum_at([x], [y])[0] if kernel.convolved == "science" else 1.0
+            remade -= scale * structure[box][edge, edge]
         stars.append((x, y, remade, second[edge, edge], (float(half), float(half))))
     return stars
 
