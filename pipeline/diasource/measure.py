@@ -36,7 +36,8 @@ Columns = dict[str, npt.NDArray[Any]]
 _PHI0 = 1.0 / np.sqrt(2.0 * np.pi)
 _SIZE_MARGIN = 0.10
 _SIZE_FLOOR = 0.03
-_LARGEST_RATIO = 30.0
+_FARTHEST = 0.3
+"""Largest pull of a residual, arcsec: its lobes lie inside the star's image."""
 
 _REFRACTION = {"u": 0.06, "g": 0.045, "r": 0.0084, "i": 0.0032, "z": 0.0014, "y": 0.0011}
 """Displacement per magnitude of g - i and unit tan z, arcsec (Bernstein et al. 2017, PASP 129,
@@ -213,11 +214,11 @@ def sky_errors(columns: Columns, info: VisitInfo, config: Config) -> Columns:
     a source whose colour is not that of the stars the coordinates are tied to; and the pull of the
     residual that a star or galaxy under the source leaves where the template lies wrong by ε,
     for its colour or for the error of the registration: it moves the centroid by ε times the
-    flux ratio.
+    flux ratio, but not out of the star.
     """
     air = _displacement(info, config)
     ratio = np.nan_to_num(columns["templateFlux"] / columns["psfFlux"])
-    pull = np.hypot(config.registration, air) * np.minimum(np.abs(ratio), _LARGEST_RATIO)
+    pull = np.minimum(np.hypot(config.registration, air) * np.abs(ratio), _FARTHEST)
     extra = (config.sky_floor**2 + air**2 + pull**2) / 3600.0**2
     return {name: np.sqrt(columns[name] ** 2 + extra) for name in ("raErr", "decErr")}
 
