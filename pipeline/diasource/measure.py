@@ -139,8 +139,11 @@ def start_points(
     )  # fmt: skip
     flux = np.nan_to_num(forced.flux)
     fits, apart = fit_points(planes, psf, at, flux, config.fit_radius, config.max_shift, children)
-    # A fit that changed the sign has wandered off to something else.
-    lost = fixed | ~np.isfinite(fits.cov[:, 0, 0]) | (fits.theta[:, 0] * flux < 0.0)
+    # A fit that changed the sign has wandered off to something else; one alone whose flux is known
+    # much worse than at the peak, on to masked pixels.
+    alone = ~np.isin(np.arange(len(at)), children)
+    worse = alone & (fits.cov[:, 0, 0] > 4.0 * forced.flux_err**2)
+    lost = fixed | ~np.isfinite(fits.cov[:, 0, 0]) | (fits.theta[:, 0] * flux < 0.0) | worse
     theta, cov = fits.theta.copy(), fits.cov.copy()
     theta[lost] = np.column_stack([forced.flux, at])[lost]
     cov[lost] = np.nan

@@ -49,8 +49,8 @@ _CLIP = 4.0
 _CHANGED, _HALO, _STEP = 6.0, 10, 3
 """Boxes that show what has changed: threshold in σ, what is hidden round them, their distance."""
 
-_MOST = 1024
-"""Pixels per axis, in the middle, that are looked at."""
+_MOST, _BLOCK = 2048, 1024
+"""Pixels per axis, in the middle, that are looked at, and at a time."""
 
 _REACH = 30
 """Largest lag looked at."""
@@ -296,22 +296,33 @@ def colour(
         slice(max(0, n - _MOST) // 2, max(0, n - _MOST) // 2 + _MOST) for n in dark.shape
     )
     image, variance, dark = image[middle], variance[middle], dark[middle]
-    pulls = np.where(dark, image / np.sqrt(variance), np.float32(0.0))
-    use = dark & (np.abs(pulls) < _CLIP)
+    pulls = np.sqrt(variance)
+    np.divide(image, pulls, out=pulls)
+    use = dark & (pulls > -_CLIP) & (pulls < _CLIP)
     if np.count_nonzero(use) < _LEAST:
         return None
-    pulls = np.where(use, pulls - np.mean(pulls[use]), np.float32(0.0))
-    size = [fft.next_fast_len(n + _REACH, real=True) for n in image.shape]
-    sums, counts = (
-        fft.irfft2(np.abs(fft.rfft2(plane.astype(np.float32), size)) ** 2, size)
-        for plane in (pulls, use)
-    )
+    pulls -= np.mean(pulls, where=use)
+    pulls[~use] = 0.0
+    sums, counts = _autocovariance(pulls), _autocovariance(use.astype(np.float32))
     lags = np.arange(-_REACH, _REACH + 1)
-    rho = sums[lags[:, None], lags] / sums[0, 0] * counts[0, 0] / counts[lags[:, None], lags]
+    rho = sums / sums[_REACH, _REACH] * counts[_REACH, _REACH] / counts
     radius = np.hypot(lags[:, None], lags)
     ring = (radius > 0) & (radius <= _REACH) & (lags[:, None] != 0)
     best = min((_fit_ring(rho[ring], radius[ring], width) for width in _WIDTHS), key=lambda f: f[0])
     return Colour(best[1], best[2]) if best[1] > 0 else None
+
+
+def _autocovariance(plane: Image) -> FloatArray:
+    """Sum the products of pixels that lie up to `_REACH` apart, block by block to save memory."""
+    total = np.zeros((2 * _REACH + 1,) * 2)
+    lags = np.arange(-_REACH, _REACH + 1)
+    for y in range(0, plane.shape[0], _BLOCK):
+        for x in range(0, plane.shape[1], _BLOCK):
+            block = plane[y : y + _BLOCK, x : x + _BLOCK]
+            size = [fft.next_fast_len(n + _REACH, real=True) for n in block.shape]
+            sums = fft.irfft2(np.abs(fft.rfft2(block, size)) ** 2, size)
+            total += sums[lags[:, None], lags]
+    return total
 
 
 def _fit_ring(rho: FloatArray, radius: FloatArray, width: float) -> tuple[float, float, float]:
