@@ -8,5 +8,6 @@ make --no-print-directory -C "$here" env
 nightjar="$here/.venv/bin/nightjar"
 test -e "$workspace/nightjar.toml" || "$nightjar" init "$workspace" --camera decam
 "$nightjar" ingest "$workspace" "$folder"/*_ooi_*.fits*
-"$nightjar" run "$workspace" || [ $? -eq 1 ]   # 1: some units failed for a known cause
+# The weight maps understate the noise of some images by 5 %.
+"$nightjar" run "$workspace" --set calibrate.rescale_variance=true || [ $? -eq 1 ]   # 1: known failures
 "$nightjar" verify "$workspace"

@@ -602,7 +602,9 @@ def weigh(
 def normalise(
     sums: Image,
     norms: Image,
-    least: float,
+    weights: Image,
+    share: float,
+    typical: float,
     scale: float,
     first_row: int,
     first_column: int,
@@ -616,8 +618,13 @@ def normalise(
         Σ w P D, the tile at the origin.
     norms : ndarray, (rows, columns)
         Σ w P².
-    least : float
-        Smallest second sum that is enough.
+    weights : ndarray, (rows, columns)
+        w; zero where a pixel does not count.
+    share : float
+        Part of Σ P² that has to be there: with the weight of the pixel itself, for on a bright
+        star all weights are small, and with no more than the typical one.
+    typical : float
+        Typical weight.
     scale : float
         What the weights are relative to.
     first_row, first_column : int
@@ -626,10 +633,13 @@ def normalise(
         Becomes the score there; zero where there is too little.
     """
     rows, columns = norms.shape
-    root, limit = np.sqrt(np.float32(scale)), np.float32(least)
+    root, part, most = np.sqrt(np.float32(scale)), np.float32(share), np.float32(typical)
+    zero = np.float32(0.0)
     for j in range(rows):
-        sum_row, norm_row = sums[j, :columns], norms[j]
+        sum_row, norm_row, weight_row = sums[j, :columns], norms[j], weights[j]
         to = out[first_row + j, first_column : first_column + columns]
         for i in range(columns):
+            w = weight_row[i]
+            limit = part * (min(w, most) if w > zero else most)
             value = sum_row[i] / np.sqrt(max(norm_row[i], limit)) * root
-            to[i] = value if norm_row[i] > limit else np.float32(0.0)
+            to[i] = value if norm_row[i] > limit else zero

@@ -54,13 +54,14 @@ def score(
         if scale == 0.0:
             out[tile] = 0.0
             continue
-        typical = float(np.median(inner(planes[1], tile, _HALF)[::4, ::4]))
-        least = _LEAST * float((stamps[k] ** 2).sum()) * typical
+        weights = inner(planes[1], tile, _HALF)
+        typical = float(np.median(weights[::4, ::4]))
+        least = _LEAST * float((stamps[k] ** 2).sum())
         norms = correlate(
             planes[1], _HALF - squares.half, squares.columns[k], squares.rows[k], out[tile].shape
         )
         sums = _correlate(planes[0], stamps[k], size)
-        normalise(sums, norms, least, float(scale), *place, out)
+        normalise(sums, norms, weights, least, typical, float(scale), *place, out)
     return out
 
 

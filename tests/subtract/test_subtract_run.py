@@ -163,6 +163,29 @@ def draw_one(scene, x, y, flux):
     return science.replace(image=science.image + (flux * star).astype(np.float32))
 
 
+class TestScore:
+    def test_a_change_of_a_bright_star_is_seen_where_it_is(self, make_scene):
+        scene = make_scene(seed=8)
+        rows, columns = np.mgrid[:512, :512]
+        r2 = (rows - 250.0) ** 2 + (columns - 256.0) ** 2
+        for change in (0.3, -0.3):
+            old = 4e5 * np.exp(-0.5 * r2 / 1.6**2) / (2 * np.pi * 1.6**2)
+            new = 0.8 * (1 + change) * 4e5 * np.exp(-0.5 * r2 / 2.0**2) / (2 * np.pi * 2.0**2)
+            science = scene.science.replace(
+                image=(scene.science.image + new).astype(np.float32),
+                variance=(scene.science.variance + new).astype(np.float32),
+            )
+            template = scene.template.replace(
+                image=(scene.template.image + old).astype(np.float32),
+                variance=(scene.template.variance + 0.2 * old).astype(np.float32),
+            )
+            score = subtract.run(science, template).score
+            core = score[240:261, 246:267] * np.sign(change)
+            assert np.unravel_index(np.argmax(core), core.shape) == (10, 10)
+            assert core[10, 10] > 100
+            assert (core[4:17, 4:17] > 0).all()
+
+
 class TestRepeats:
     def test_same_bytes(self, make_scene):
         scene = make_scene(seed=4)
