@@ -48,7 +48,9 @@ class Config(StageConfig):
         0.2, "Scatter of the standards beyond the noise at which the unit fails", unit="mag", gt=0
     )
     rescale_variance: bool = param(
-        False, "Scale the variance of each amplifier to the noise found; for real data only"
+        False,
+        "Scale the variance of each amplifier to the noise of neighbouring pixels; for real data"
+        " that was not resampled",
     )
     max_noise_correction: float = param(
         0.2, "Variance scales are kept within 1 minus half of this and 1 plus this", ge=0, le=1

@@ -44,6 +44,21 @@ def noise_ratio(image: Image, variance: Image, mask: npt.NDArray[np.uint32]) -> 
     return float(_GAUSS * (high - low))
 
 
+def _neighbours_ratio(image: Image, variance: Image, mask: npt.NDArray[np.uint32]) -> float:
+    """Robust noise of differences of neighbours over what the variance says; NaN if too few."""
+    sky = ((mask & _SOURCES) == 0) & np.isfinite(image) & (variance > 0)
+    pulls = []
+    for last, first in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        both = sky[last] & sky[first]
+        spread = np.sqrt((variance[last] + variance[first])[both])
+        pulls.append((image[last] - image[first])[both] / spread)
+    values = np.concatenate(pulls)
+    if len(values) < _FEWEST:
+        return float("nan")
+    low, high = np.quantile(values, [0.25, 0.75])
+    return float(_GAUSS * (high - low))
+
+
 def rescaled(
     image: Image,
     variance: Image,
@@ -52,6 +67,9 @@ def rescaled(
     limit: float,
 ) -> tuple[Image, dict[str, float]]:
     """Scale the variance of each amplifier to the noise of its blank sky.
+
+    The noise is that of differences of neighbouring pixels, to which faint sources and an uneven
+    sky hardly add.  It is too small where pixels share noise: not for resampled images.
 
     Parameters
     ----------
@@ -71,7 +89,7 @@ def rescaled(
     out, factors = variance.copy(), {}
     for region in amplifiers or (whole,):
         at = region.slices
-        ratio = noise_ratio(image[at], variance[at], mask[at])
+        ratio = _neighbours_ratio(image[at], variance[at], mask[at])
         scale = float(np.clip(ratio**2, 1.0 - limit / 2.0, 1.0 + limit))
         factors[region.fits] = scale if np.isfinite(scale) else 1.0
         out[at] *= np.float32(factors[region.fits])
