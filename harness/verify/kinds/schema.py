@@ -19,6 +19,9 @@ __all__ = ["Schema"]
 
 _FLOATING = ("FLOAT", "DOUBLE")
 
+_TELLING = 20
+"""Rows in which a count may not be the same by chance, such as that of the pixels in a circle."""
+
 
 class Schema(Kind):
     """Attributes of a matrix in ``attributes.yaml`` that are not delivered.
@@ -109,7 +112,9 @@ def _column(context: Context, table: str, where: str, need: Need) -> dict[str, A
     count, filled, nans, distinct = _count(context, table, need.name, rows)
     found |= {"nulls": count - filled, "nans": nans, "distinct": distinct}
     found["populated"] = filled / count if count else None
-    return {**found, "fault": _fault(need, found, count)}
+    kind = str(context.scalar(f'select typeof("{need.name}") from "{table}" limit 1'))
+    telling = _TELLING if kind.endswith("INT") or kind == "INTEGER" else 2
+    return {**found, "fault": _fault(need, found, count, telling)}
 
 
 def _count(context: Context, table: str, column: str, rows: str) -> tuple[int, int, int, int]:
@@ -122,7 +127,7 @@ def _count(context: Context, table: str, column: str, rows: str) -> tuple[int, i
     return int(row[0]), int(row[1]), int(row[2]), int(row[3])
 
 
-def _fault(need: Need, found: dict[str, Any], count: int) -> str:
+def _fault(need: Need, found: dict[str, Any], count: int, telling: int) -> str:
     if need.unit is not None and found["unit"] != need.unit:
         return f"unit {found['unit']!r} instead of {need.unit!r}"
     if found["nans"]:
@@ -131,6 +136,6 @@ def _fault(need: Need, found: dict[str, Any], count: int) -> str:
         return "" if need.may_be_empty else "no row it applies to"
     if found["populated"] < need.populated:
         return f"filled in {found['populated']:.1%} of {count}, {need.populated:.0%} demanded"
-    if found["distinct"] < 2 and not need.constant and need.populated > 0 and count > 1:
+    if found["distinct"] < 2 and not need.constant and need.populated > 0 and count >= telling:
         return "one constant value"
     return ""
