@@ -11,7 +11,7 @@ class Config(StageConfig):
     """Everything that can be chosen about objects."""
 
     radius_min: float = param(0.5, "association radius, at least", unit="arcsec", gt=0)
-    radius_max: float = param(1.2, "association radius, at most", unit="arcsec", gt=0)
+    radius_max: float = param(1.5, "association radius, at most", unit="arcsec", gt=0)
     radius_sigma: float = param(4.0, "association radius in combined errors", gt=0)
     position_floor: float = param(
         0.05, "systematic error added to every separation", unit="arcsec", ge=0

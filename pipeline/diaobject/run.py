@@ -173,13 +173,16 @@ def _sky(sources: pa.Table, config: Config) -> Sky:
     """Positions of sources with all errors that matter for finding them again.
 
     A star of template flux T whose images are misaligned by δ leaves a residual that shifts the
-    centroid of a change ΔF by δ T / ΔF, often far beyond its statistical error.
+    centroid of a change ΔF by δ T / ΔF, often far beyond its statistical error.  Errors that are
+    as large already know of it.
     """
     positions = Positions.read(sources, config.position_default)
     change = np.maximum(np.abs(to_numpy(sources, "psfFlux")), to_numpy(sources, "psfFluxErr"))
     ratio = np.nan_to_num(np.maximum(to_numpy(sources, "templateFlux"), 0.0) / change)
     pull = np.minimum(config.registration * 1e-3 * ratio, config.radius_max)
-    covariance = positions.covariance + pull[:, None, None] ** 2 * np.eye(2)
+    known = 0.5 * np.trace(positions.covariance, axis1=1, axis2=2)
+    missing = np.maximum(pull**2 - known, 0.0)
+    covariance = positions.covariance + missing[:, None, None] * np.eye(2)
     return Sky(to_numpy(sources, "diaSourceId"), positions.ra, positions.dec, covariance)
 
 

@@ -36,7 +36,7 @@ Columns = dict[str, npt.NDArray[Any]]
 _PHI0 = 1.0 / np.sqrt(2.0 * np.pi)
 _SIZE_MARGIN = 0.10
 _SIZE_FLOOR = 0.03
-_FARTHEST = 0.3
+_FARTHEST = 0.25
 """Largest pull of a residual, arcsec: its lobes lie inside the star's image."""
 
 _REFRACTION = {"u": 0.06, "g": 0.045, "r": 0.0084, "i": 0.0032, "z": 0.0014, "y": 0.0011}
