@@ -199,7 +199,7 @@ def halos(mask: Mask, kernel: MatchingKernel, share: float, tile: int) -> list[H
         if rule.spread and rule.doubt < 1.0 and (here := flagged(mask, bits(rule.plane))).any():
             reach = _reach(here, weight, tile)
             zone = (reach > share * rule.doubt) & (reach <= share) & ~here
-            found.append(Halo(rule.spread, *np.nonzero(zone)))
+            found.append(Halo(rule.spread, *np.divmod(np.flatnonzero(zone), mask.shape[1])))
     return found
 
 
@@ -251,10 +251,10 @@ def _reach(
     known: _Bridges | None = None,
 ) -> npt.NDArray[np.float32]:
     """Share of the kernel that falls on marked pixels; known ones count as much as their error."""
-    y, x = np.nonzero(here)
+    flat = np.flatnonzero(here)
+    y, x = np.divmod(flat, here.shape[1])
     counts = np.ones(len(y), np.float32)
     if known is not None and len(known[0]):
-        flat = y * here.shape[1] + x
         place = np.minimum(np.searchsorted(known[0], flat), len(known[0]) - 1)
         counts = np.where(known[0][place] == flat, known[1][place], counts)
     out = np.zeros(here.shape, np.float32)

@@ -117,12 +117,12 @@ def _bridged(
     image: Image, mask: Mask, bad: npt.NDArray[np.bool_], psf: Psf | None
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Bridge narrow gaps that have nothing to do with what is beside them."""
-    y, x = np.nonzero(bad)
-    apart = mask[y, x] & (UNUSABLE & ~BRIDGEABLE) == 0
-    y, x = y[apart], x[apart]
+    flat = np.flatnonzero(bad)  # far faster than in two dimensions
+    flat = flat[mask.reshape(-1)[flat] & (UNUSABLE & ~BRIDGEABLE) == 0]
+    y, x = np.divmod(flat, image.shape[1])
     error = bridge(image, y, x, bad, *([] if psf is None else [_fwhm(psf, image.shape)]))
     done = error < 1.0
-    return y[done] * image.shape[1] + x[done], error[done]
+    return flat[done], error[done]
 
 
 def _fwhm(psf: Psf, shape: tuple[int, ...]) -> float:
