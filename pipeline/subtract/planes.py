@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.compiled import compiled
 from pipeline.errors import PixelError
 from pipeline.exposure import Exposure, FloatArray, Image, Mask, Psf, bits
 from pipeline.fill import bridge
 from pipeline.subtract.masks import BRIDGEABLE
-from pipeline.subtract.pixels import block_medians, bright_ratios, fill, mark_unusable
 
 __all__ = ["UNUSABLE", "Layer", "coarse_median", "prepare"]
 
@@ -94,7 +94,7 @@ def prepare(exposure: Exposure, name: str) -> Layer:
     variance = np.ascontiguousarray(exposure.variance, np.float32)
     bad = np.empty(image.shape, bool)
     flags = bad.view(np.uint8)
-    unusable, hollow = mark_unusable(image, variance, exposure.mask, UNUSABLE, flags)
+    unusable, hollow = _mark_unusable(image, variance, exposure.mask, UNUSABLE, flags)
     if hollow:
         variance = variance.copy()  # they will be filled
     if bad.size - unusable < _LEAST:
@@ -105,7 +105,7 @@ def prepare(exposure: Exposure, name: str) -> Layer:
     level = float(np.median(sky))
     _refuse_constant(image, bad, name)
     sky -= np.float32(level)
-    fill(image, variance, flags, level, sky, power)
+    _fill(image, variance, flags, level, sky, power)
     bridged = _bridged(image, exposure.mask, bad, exposure.psf)
     slope, noise = _slope(image, variance, flags, sky, power), np.sqrt(power)
     return Layer(
@@ -147,7 +147,7 @@ def coarse_median(plane: Image, bad: npt.NDArray[np.bool_]) -> Image:
         The medians; blocks with few good pixels take the median of the others.
     """
     tiles = [max(1, round(size / _BLOCK)) for size in plane.shape]
-    out = block_medians(plane, bad.view(np.uint8), tiles[0], tiles[1], _THIN)
+    out = _block_medians(plane, bad.view(np.uint8), tiles[0], tiles[1], _THIN)
     hollow = np.isnan(out)
     if hollow.all():
         out[:] = np.median(plane[~bad])
@@ -167,7 +167,171 @@ def _slope(
 ) -> float:
     """Inverse gain: the median excess of variance over excess of flux of bright pixels."""
     for threshold in (20.0, 8.0):
-        ratios = bright_ratios(image, variance, bad, sky, power, threshold, 100_000)
+        ratios = _bright_ratios(image, variance, bad, sky, power, threshold, 100_000)
         if len(ratios) >= 20:
             return max(0.0, float(np.median(ratios)))
     return 0.0
+
+
+@compiled
+def _block_medians(
+    plane: Image, bad: npt.NDArray[np.uint8], tiles_y: int, tiles_x: int, thin: int
+) -> Image:
+    """Medians of the good pixels of blocks, thinned in both axes; NaN below 30 of them.
+
+    Parameters
+    ----------
+    plane : ndarray, (ny, nx)
+        Values.
+    bad : ndarray, (ny, nx)
+        Non-zero pixels are left out.
+    tiles_y, tiles_x : int
+        Number of even blocks per axis.
+    thin : int
+        Every how manieth pixel is looked at.
+
+    Returns
+    -------
+    ndarray, (tiles_y, tiles_x)
+        The medians.
+    """
+    ny, nx = plane.shape
+    out = np.full((tiles_y, tiles_x), np.float32(np.nan), np.float32)
+    values = np.empty((ny // tiles_y + 2) * (nx // tiles_x + 2), np.float32)
+    for j in range(tiles_y):
+        for i in range(tiles_x):
+            n = 0
+            for y in range(j * ny // tiles_y, (j + 1) * ny // tiles_y, thin):
+                for x in range(i * nx // tiles_x, (i + 1) * nx // tiles_x, thin):
+                    if not bad[y, x]:
+                        values[n] = plane[y, x]
+                        n += 1
+            if n >= 30:
+                out[j, i] = np.median(values[:n])
+    return out
+
+
+@compiled
+def _mark_unusable(
+    image: Image, variance: Image, mask: Mask, planes: np.uint32, bad: npt.NDArray[np.uint8]
+) -> tuple[int, int]:
+    """Mark pixels with one of some planes, without a number, or without a positive variance.
+
+    Parameters
+    ----------
+    image, variance, mask : ndarray, (ny, nx)
+        The planes.
+    planes : numpy.uint32
+        Bits of the mask that make a pixel unusable.
+    bad : ndarray, (ny, nx)
+        Becomes one where a pixel is unusable, otherwise zero.
+
+    Returns
+    -------
+    unusable, hollow : int
+        Number of marked pixels, and of those without a positive variance.
+    """
+    unusable, hollow = 0, 0
+    for y in range(len(image)):
+        values, noise, flags, to = image[y], variance[y], mask[y], bad[y]
+        for x in range(len(values)):
+            sound = (noise[x] > 0) & np.isfinite(noise[x])
+            wrong = (flags[x] & planes != 0) | (not np.isfinite(values[x])) | (not sound)
+            to[x] = wrong
+            unusable += wrong
+            hollow += not sound
+    return unusable, hollow
+
+
+@compiled
+def _fill(
+    image: Image,
+    variance: Image,
+    bad: npt.NDArray[np.uint8],
+    level: float,
+    sky: Image,
+    power: Image,
+) -> None:
+    """Subtract `level`, and replace bad pixels by their neighbours', in place.
+
+    A bad pixel takes the mean of the good ones within 3 px, weighted by the inverse fourth power
+    of the distance, or the sky where there are none.  Variances that are not positive numbers
+    become those of the sky.
+
+    Parameters
+    ----------
+    image, variance : ndarray, (ny, nx)
+        Changed in place.
+    bad : ndarray, (ny, nx)
+        Non-zero pixels are bad.
+    level : float
+        Subtracted from all pixels.
+    sky, power : ndarray, (ty, tx)
+        Coarse medians of the levelled image and of the variance.
+    """
+    ny, nx = image.shape
+    ty, tx = sky.shape
+    base = np.float32(level)
+    for y in range(ny):
+        for x in range(nx):
+            image[y, x] -= base
+    for y in range(ny):
+        for x in range(nx):
+            if not bad[y, x]:
+                continue
+            total, norm = 0.0, 0.0
+            for v in range(max(0, y - 3), min(ny, y + 4)):
+                for u in range(max(0, x - 3), min(nx, x + 4)):
+                    if not bad[v, u]:
+                        d2 = (v - y) * (v - y) + (u - x) * (u - x)
+                        total += image[v, u] / (d2 * d2)
+                        norm += 1.0 / (d2 * d2)
+            j, i = min(y * ty // ny, ty - 1), min(x * tx // nx, tx - 1)
+            image[y, x] = total / norm if norm > 0.0 else sky[j, i]
+            if not (variance[y, x] > 0.0 and np.isfinite(variance[y, x])):
+                variance[y, x] = power[j, i]
+
+
+@compiled
+def _bright_ratios(
+    image: Image,
+    variance: Image,
+    bad: npt.NDArray[np.uint8],
+    sky: Image,
+    power: Image,
+    threshold: float,
+    most: int,
+) -> Image:
+    """Excess variance per excess flux of pixels that many σ above the sky.
+
+    Parameters
+    ----------
+    image, variance : ndarray, (ny, nx)
+        The planes.
+    bad : ndarray, (ny, nx)
+        Non-zero pixels are left out.
+    sky, power : ndarray, (ty, tx)
+        Coarse medians of both.
+    threshold : float
+        In units of the noise.
+    most : int
+        Largest number of pixels.
+
+    Returns
+    -------
+    ndarray, (n,)
+        The ratios.
+    """
+    ny, nx = image.shape
+    ty, tx = sky.shape
+    limit = sky + np.float32(threshold) * np.sqrt(power)
+    out = np.empty(most, np.float32)
+    n = 0
+    for y in range(ny):
+        j = min(y * ty // ny, ty - 1)
+        for i in range(tx):
+            for x in range(i * nx // tx, (i + 1) * nx // tx):
+                if image[y, x] > limit[j, i] and not bad[y, x] and n < most:
+                    out[n] = (variance[y, x] - power[j, i]) / (image[y, x] - sky[j, i])
+                    n += 1
+    return out[:n]
