@@ -445,7 +445,9 @@ def pair(exposure):
     template = template.replace(image=0.1 * template.image + sky)
     matched = signal.oaconvolve(template.image, kernel().basis[0] * 0.5, mode="same")
     science = noise.replace(image=(noise.image + matched).astype(np.float32))
-    difference = science.replace(image=(science.image - matched).astype(np.float32))
+    difference = science.replace(
+        image=(science.image - matched).astype(np.float32), background=None
+    )
     made = Difference(difference, difference.image / 4.0, difference.variance.copy(), kernel())
     return SimpleNamespace(
         visit_image=science, warped=template, difference=made, excluded_bits=int(bits("SAT"))
@@ -464,6 +466,15 @@ def test_a_stored_kernel_reproduces_the_difference(pair):
     assert stale.value == pytest.approx(100 * (1 - 0.5 / 0.52), abs=0.2)
 
 
+def test_structure_taken_off_the_sky_belongs_to_the_difference(pair):
+    made = pair.difference
+    slope = np.linspace(-40.0, 40.0, 512, dtype=np.float32)[None] * np.ones((512, 1), np.float32)
+    for background, right in ((slope, True), (None, False)):
+        exposure = made.exposure.replace(image=made.exposure.image - slope, background=background)
+        pair.difference = Difference(exposure, made.score, made.null_variance, made.kernel)
+        assert (measure("kernel_mismatch", pair).value < 0.01) is right
+
+
 def test_a_filter_before_the_match_belongs_to_the_kernel(pair):
     from dataclasses import replace
 
@@ -475,9 +486,12 @@ def test_a_filter_before_the_match_belongs_to_the_kernel(pair):
     change = signal.fftconvolve(pair.visit_image.image, before, mode="same")
     image = exposure.image + (change - pair.visit_image.image).astype(np.float32)
 
+    stamp = signal.fftconvolve(exposure.psf.at(250, 250), before, mode="same")
+    psf = GridPsf(stamp[None, None], np.zeros(1), np.zeros(1))
+
     def told(filter_):
         return Difference(
-            exposure.replace(image=image),
+            exposure.replace(image=image, psf=psf),
             pair.difference.score,
             pair.difference.null_variance,
             replace(kernel(), before=filter_),
