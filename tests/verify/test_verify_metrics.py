@@ -617,3 +617,38 @@ def test_every_metric_says_what_it_reads():
     for metric in METRICS.values():
         assert set(metric.reads) <= known
         assert metric.summary.endswith(".")
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_variable_star_is_known_where_the_template_has_all_its_inputs(tmp_path, exposure, lost):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from harness.verify.metrics.transients import true_differences
+
+    (tmp_path / "truth").mkdir()
+    stars = [(1, 5000.0, 9000.0), (2, 7000.0, 7000.0)]  # one varies between the inputs
+    rows = [
+        {"truthId": k, "visit": v, "detector": 1, "flux": f, "ra": 150.0, "dec": 2.0 + 0.01 * k}
+        for k, *fluxes in stars
+        for v, f in zip((11, 12), fluxes, strict=True)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "truth" / "visits.parquet")
+    made = exposure()
+    if lost:
+        made = made.replace(mask=made.mask | bits("CLIPPED"))
+    view = SimpleNamespace(
+        truth={
+            "truthId": np.array([1, 2]), "x": np.array([60.0, 120.0]), "y": np.array([60.0, 90.0]),
+            "ra": np.array([150.0, 150.0]), "dec": np.array([2.01, 2.02]),
+            "flux": np.array([10000.0, 10000.0]), "kind": np.array(["rr_lyrae", "agn"]),
+        },
+        template_inputs=((11, 1, 0.5), (12, 1, 0.5)), space=SimpleNamespace(root=tmp_path),
+        camera=SimpleNamespace(pixel_scale=0.26), visit=1, number=1, excluded_bits=0,
+        difference=Difference(made, made.image, made.variance, kernel()),
+    )  # fmt: skip
+
+    found = {r["truthId"]: r for r in true_differences(view)}
+
+    assert [found[k]["flux"] for k in (1, 2)] == pytest.approx([3000.0, 3000.0])
+    assert [found[k]["masked"] for k in (1, 2)] == [lost, False]

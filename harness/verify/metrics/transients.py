@@ -10,10 +10,13 @@ from scipy.special import erf
 
 from harness.verify.metrics import Sample, metric
 from harness.verify.view import View
+from pipeline.exposure import bits
 
 __all__ = ["true_differences"]
 
 _FAINTEST = 3.0
+_VARIED = 0.1
+"""Variation between a template's inputs, over the flux in the difference, that matters."""
 
 
 @metric(
@@ -38,8 +41,10 @@ def true_differences(view: View) -> list[dict[str, Any]]:
 
     The true difference flux is the flux in the visit minus the weighted flux in the template's
     inputs, by the recorded weights; a source counted only where it is within two pixels of the
-    same place.  ``trueSnr`` is that flux over σ_null, the noise of the matched filter on the
-    source-free difference there, with the loss of a trail to a point filter included.
+    same place.  Where inputs were lost and the source varied between them, nobody knows its flux
+    in the template: it counts as masked.  ``trueSnr`` is the difference flux over σ_null, the noise
+    of the matched filter on the source-free difference there, with the loss of a trail to a point
+    filter included.
 
     Parameters
     ----------
@@ -54,7 +59,7 @@ def true_differences(view: View) -> list[dict[str, Any]]:
         x, y = float(truth["x"][i]), float(truth["y"][i])
         if not (-0.5 <= x < nx - 0.5 and -0.5 <= y < ny - 0.5):
             continue
-        before = reference.get(int(truth_id), (0.0, float("nan"), float("nan")))
+        before = reference.get(int(truth_id), (0.0, float("nan"), float("nan"), 0.0))
         moved = np.hypot(
             (before[1] - truth["ra"][i]) * np.cos(np.radians(truth["dec"][i])),
             before[2] - truth["dec"][i],
@@ -63,12 +68,24 @@ def true_differences(view: View) -> list[dict[str, Any]]:
         flux = float(truth["flux"][i]) - (before[0] if stationary else 0.0)
         if flux <= 0:
             continue
-        rows.append({"index": i, "x": x, "y": y, "flux": flux})
+        unknown = stationary and before[3] > _VARIED * flux and _lost_inputs(view, x, y)
+        rows.append({"index": i, "x": x, "y": y, "flux": flux, "masked": unknown})
     return _describe(view, rows)
 
 
-def _template_flux(view: View) -> dict[int, tuple[float, float, float]]:
-    """Weighted flux and mean position of every source in the inputs of the template."""
+def _lost_inputs(view: View, x: float, y: float) -> bool:
+    """Whether the template lacks some of its inputs near a pixel."""
+    rows, columns = (slice(max(round(c) - 2, 0), round(c) + 3) for c in (y, x))
+    return bool(
+        (
+            view.difference.exposure.mask[rows, columns]
+            & bits("CLIPPED", "REJECTED", "INEXACT_PSF")
+        ).any()
+    )
+
+
+def _template_flux(view: View) -> dict[int, tuple[float, float, float, float]]:
+    """Weighted flux, mean position and range of fluxes of sources in the template's inputs."""
     inputs = view.template_inputs
     total = sum(weight for *_, weight in inputs)
     table = pq.read_table(
@@ -82,12 +99,15 @@ def _template_flux(view: View) -> dict[int, tuple[float, float, float]]:
     for truth_id, visit, detector, flux, ra, dec in zip(*columns.values(), strict=True):
         weight = weights.get((int(visit), int(detector)), 0.0)
         if weight:
-            entry = sums.setdefault(int(truth_id), [0.0, 0.0, 0.0, 0.0])
+            entry = sums.setdefault(int(truth_id), [0.0, 0.0, 0.0, 0.0, np.inf, -np.inf])
             entry[0] += weight * float(flux)
             entry[1] += weight * float(ra)
             entry[2] += weight * float(dec)
             entry[3] += weight
-    return {k: (f / w, ra / w, dec / w) for k, (f, ra, dec, w) in sums.items()}
+            entry[4:] = min(entry[4], float(flux)), max(entry[5], float(flux))
+    return {
+        k: (f / w, ra / w, dec / w, high - low) for k, (f, ra, dec, w, low, high) in sums.items()
+    }
 
 
 def _describe(view: View, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -108,7 +128,7 @@ def _describe(view: View, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         length = float(truth["trailLength"][i] or 0.0) if "trailLength" in truth else 0.0
         length = 0.0 if np.isnan(length) else length / view.camera.pixel_scale
         snr = row["flux"] * _trail_loss(length, width) / noise if noise > 0 else float("nan")
-        masked = bool((mask[box] & excluded).any()) or not np.isfinite(snr)
+        masked = row.pop("masked") or bool((mask[box] & excluded).any()) or not np.isfinite(snr)
         if not masked and snr < _FAINTEST:
             continue
         row |= {
