@@ -454,6 +454,10 @@ class MatchingKernel:
         terms = polynomial_terms(x, y, self.shape, self.order)[0]
         return np.asarray(np.tensordot(self.coefficients @ terms, self.basis, axes=1))
 
+    def middle(self) -> FloatArray:
+        """Return the kernel in the middle of the image."""
+        return self.at((self.shape[1] - 1) / 2, (self.shape[0] - 1) / 2)
+
     def sum_at(self, x: npt.ArrayLike, y: npt.ArrayLike) -> FloatArray:
         """Kernel sums, ``(n,)``: the photometric ratio science / template."""
         terms = polynomial_terms(x, y, self.shape, self.order)

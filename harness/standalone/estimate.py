@@ -169,9 +169,8 @@ def _sky(image: Image, bad: npt.NDArray[np.bool_]) -> tuple[Image, Image, bool]:
             if values.size > 100:
                 lowest, low, middle = np.percentile(values, [2.275, 15.865, 50.0])
                 level[j, i], noise[j, i], wing[j, i] = middle, middle - low, low - lowest
-                dark = curvature[box][good][
-                    values <= middle
-                ]  # never empty, not even where constant
+                # Never empty, not even where the image is constant.
+                dark = curvature[box][good][values <= middle]
                 low, high = np.percentile(dark, [15.865, 84.135])
                 rough[j, i] = 0.5 * (high - low)
     crowded = bool(np.nanmedian(noise) > _CROWDED * np.nanmedian(wing))

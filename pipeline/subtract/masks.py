@@ -158,7 +158,7 @@ def propagate(
 
 def _weight(kernel: MatchingKernel) -> FloatArray:
     """|κ| in the middle of the image, of unit sum."""
-    weight = np.abs(kernel.at((kernel.shape[1] - 1) / 2, (kernel.shape[0] - 1) / 2))
+    weight = np.abs(kernel.middle())
     return np.asarray(weight / weight.sum())
 
 

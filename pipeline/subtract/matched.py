@@ -180,8 +180,7 @@ def _mask_unfit(
     kernel: MatchingKernel,
 ) -> Image:
     """Mask the parts of halos that do not vanish, in place; return the raw values with theirs."""
-    middle = kernel.at((kernel.shape[1] - 1) / 2, (kernel.shape[0] - 1) / 2)
-    power = float((middle**2).sum())
+    power = float((kernel.middle() ** 2).sum())
     unfit = standing_out(
         halo.y, halo.x, left, usable, target.variance, source.variance, power, _UNFIT
     )

@@ -11,6 +11,7 @@ from pipeline.compiled import compiled
 from pipeline.errors import PixelError
 from pipeline.exposure import Exposure, FloatArray, Image, Mask, Psf, bits
 from pipeline.fill import bridge
+from pipeline.psfphot import fwhm
 from pipeline.subtract.masks import BRIDGEABLE
 
 __all__ = ["UNUSABLE", "Layer", "coarse_median", "prepare"]
@@ -119,16 +120,12 @@ def _bridged(
     """Bridge narrow gaps that have nothing to do with what is beside them."""
     flat = np.flatnonzero(bad)  # far faster than in two dimensions
     flat = flat[mask.reshape(-1)[flat] & (UNUSABLE & ~BRIDGEABLE) == 0]
-    y, x = np.divmod(flat, image.shape[1])
-    error = bridge(image, y, x, bad, *([] if psf is None else [_fwhm(psf, image.shape)]))
+    ny, nx = image.shape
+    y, x = np.divmod(flat, nx)
+    width = () if psf is None else (float(fwhm(psf.at((nx - 1) / 2, (ny - 1) / 2))),)
+    error = bridge(image, y, x, bad, *width)
     done = error < 1.0
     return flat[done], error[done]
-
-
-def _fwhm(psf: Psf, shape: tuple[int, ...]) -> float:
-    """FWHM, in pixels, of the Gaussian with the noise-equivalent area of the PSF."""
-    stamp = psf.at((shape[1] - 1) / 2, (shape[0] - 1) / 2)
-    return float(2.3548 / np.sqrt(4.0 * np.pi * (stamp**2).sum()))
 
 
 def coarse_median(plane: Image, bad: npt.NDArray[np.bool_]) -> Image:

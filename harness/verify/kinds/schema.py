@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Schema"]
 
 _FLOATING = ("FLOAT", "DOUBLE")
+_WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT")
 
 _TELLING = 20
 """Rows in which a count may not be the same by chance, such as that of the pixels in a circle."""
@@ -109,22 +110,21 @@ def _column(context: Context, table: str, where: str, need: Need) -> dict[str, A
     declared = TABLES[table].by_name.get(need.name) if table in TABLES else None
     found["unit"] = declared.unit if declared else ""
     rows = " and ".join(f"({w})" for w in (where if table == "DiaSource" else "", need.where) if w)
-    count, filled, nans, distinct = _count(context, table, need.name, rows)
+    kind, count, filled, nans, distinct = _count(context, table, need.name, rows)
     found |= {"nulls": count - filled, "nans": nans, "distinct": distinct}
     found["populated"] = filled / count if count else None
-    kind = str(context.scalar(f'select typeof("{need.name}") from "{table}" limit 1'))
-    telling = _TELLING if kind.endswith("INT") or kind == "INTEGER" else 2
+    telling = _TELLING if kind in _WHOLE else 2
     return {**found, "fault": _fault(need, found, count, telling)}
 
 
-def _count(context: Context, table: str, column: str, rows: str) -> tuple[int, int, int, int]:
+def _count(context: Context, table: str, column: str, rows: str) -> tuple[str, int, int, int, int]:
     kind = context.scalar(f'select typeof("{column}") from "{table}" limit 1')
     nan = f'count(*) filter (isnan("{column}"))' if kind in _FLOATING else "0"
     row = context.fetch(
         f'select count(*), count("{column}"), {nan}, count(distinct "{column}") from "{table}"'
         + (f" where {rows}" if rows else "")
     )[0]
-    return int(row[0]), int(row[1]), int(row[2]), int(row[3])
+    return str(kind), int(row[0]), int(row[1]), int(row[2]), int(row[3])
 
 
 def _fault(need: Need, found: dict[str, Any], count: int, telling: int) -> str:

@@ -48,10 +48,9 @@ def kernel_mismatch(view: View) -> Sample:
     for x, y, remade, matched, _ in _remade_stars(view):
         psf = _remade_psf(view, x, y)
         stored = _psf_flux(_around(exposure.image, int(x), int(y), _CORE), exposure.psf.at(x, y))
-        flux = _psf_flux(matched, psf)
-        off = abs(_psf_flux(remade, psf) - stored) / flux
+        flux, off = _psf_flux(matched, psf), abs(_psf_flux(remade, psf) - stored)
         if flux > 0 and np.isfinite(off):
-            found.append((off, flux))
+            found.append((off / flux, flux))
     if len(found) < 8:
         return Sample(float("nan"), 0)
     deviations, fluxes = np.array(sorted(found)).T

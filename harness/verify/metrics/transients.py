@@ -10,7 +10,7 @@ from scipy.special import erf
 
 from harness.verify.metrics import Sample, metric
 from harness.verify.view import View
-from pipeline.exposure import bits
+from pipeline.exposure import bits, flagged
 
 __all__ = ["true_differences"]
 
@@ -76,12 +76,8 @@ def true_differences(view: View) -> list[dict[str, Any]]:
 def _lost_inputs(view: View, x: float, y: float) -> bool:
     """Whether the template lacks some of its inputs near a pixel."""
     rows, columns = (slice(max(round(c) - 2, 0), round(c) + 3) for c in (y, x))
-    return bool(
-        (
-            view.difference.exposure.mask[rows, columns]
-            & bits("CLIPPED", "REJECTED", "INEXACT_PSF")
-        ).any()
-    )
+    near = view.difference.exposure.mask[rows, columns]
+    return bool(flagged(near, bits("CLIPPED", "REJECTED", "INEXACT_PSF")).any())
 
 
 def _template_flux(view: View) -> dict[int, tuple[float, float, float, float]]:
