@@ -29,8 +29,9 @@ from bench.timing import cpu
 from pipeline import calibrate, io, isr
 from pipeline.calibrate import background, cosmicray
 from pipeline.camera import Camera
-from pipeline.exposure import RawFrame, VisitInfo, bits
+from pipeline.exposure import RawFrame, VisitInfo
 from pipeline.io.hdus import read_pixels
+from pipeline.masks import NO_SKY, bits
 from pipeline.quantise import grid_step, quantised, to_grid
 from sims import calibration
 from sims.artefacts import ARTEFACTS, cosmic_rays
@@ -126,7 +127,7 @@ def rays(frames):
     for f in frames:
         e = f.exposure
         noise = np.sqrt(np.maximum(e.variance - f.charge, 36.0))
-        bright = (f.charge > 6 * noise) & ~e.has("BAD", "SAT", "BLEED", "NO_DATA")
+        bright = (f.charge > 6 * noise) & ~e.has(*NO_SKY - {"CR"})
         near = binary_dilation(f.charge > 0, structure=np.ones((3, 3)))
         found += int((f.rays.found & bright).sum())
         flagged += int((f.rays.mask & bright).sum())

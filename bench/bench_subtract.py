@@ -26,6 +26,7 @@ from bench.oracle import proper  # noqa: E402
 from bench.pairs import Pair, make_pair  # noqa: E402
 from bench.quality import Planes, compare, judge  # noqa: E402
 from pipeline import subtract  # noqa: E402
+from pipeline.masks import NOT_IN_SCORE, bits  # noqa: E402
 
 SIZES = ((512, 512), (1024, 1024), (2048, 2048), (4096, 2048), (4096, 4096))
 REFERENCE = (4096, 2048)
@@ -89,7 +90,7 @@ def accuracy(pair: Pair, declared: bool) -> dict[str, float]:
     deep = pair.template if declared else pair.template.replace(noise_correlation=None)
     made = subtract.run(pair.science, deep)
     e = made.exposure
-    usable = (e.mask & subtract.EXCLUDED) == 0
+    usable = (e.mask & bits(*NOT_IN_SCORE)) == 0
     ours = Planes(e.image, e.variance, e.psf, usable, made.null_variance, made.score)
     return compare(judge(pair, ours), judge(pair, proper(pair)))
 

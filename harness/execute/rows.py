@@ -12,8 +12,10 @@ import numpy as np
 from astropy.wcs.utils import proj_plane_pixel_area
 
 from harness.ledger import Outcome
-from pipeline.exposure import NJY_ZERO_POINT, Difference, Exposure, bits
-from pipeline.psfphot import fwhm
+from pipeline.depth import depth, effective_area, grid_stamps, sky_variance
+from pipeline.exposure import NJY_ZERO_POINT, Difference, Exposure, Image
+from pipeline.masks import flagged
+from pipeline.psfphot import fwhm, smooth_variance
 from pipeline.schema import DIFFERENCE_IMAGE, TEMPLATE, VISIT_IMAGE, Table
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ Rows = dict[str, list[Mapping[str, Any]]]
 _NOT_A_METRIC = frozenset(
     f"{corner}{axis}" for corner in ("", "llc", "ulc", "urc", "lrc") for axis in ("ra", "dec")
 ) | {"visit", "detector", "xSize", "ySize", "midpointMjdTai", "exposureTime", "airmass"}
-_UNUSABLE = bits("BAD", "SAT", "NO_DATA", "UNMASKEDNAN", "EDGE", "UNLISTED")
 
 
 def visit_image(
@@ -78,6 +79,8 @@ def template(
     hashes = {(i.visit, i.detector): i.sha256 for i in order.inputs}
     units = [(int(m["visit"]), int(m["detector"])) for m in members]
     times = [infos[unit].midpoint_mjd_tai for unit in units]
+    scales = {(e.info.visit, e.info.detector): _per_electron(e) for e in inputs}
+    photons = sum(scales[u] * float(m["weight"]) ** 2 for u, m in zip(units, members, strict=True))
     row: Row = {
         "templateId": name,
         "field": order.field_name,
@@ -88,7 +91,7 @@ def template(
         "lastMjdTai": max(times),
         "fractionNoData": float(np.mean(image.has("NO_DATA"))),
         "noiseCorrelation": _neighbour_correlation(image),
-        **_sky(image),
+        **_sky(image, smooth_variance(image.variance, image.mask), photons),
         **_file(order, outcome),
         "notes": "; ".join(notes) or None,
     }
@@ -146,9 +149,9 @@ def difference(
         "nKernelStamps": int(used.sum()),
         "nKernelStampsRejected": int((~used).sum()),
         "kernelChi2": float(np.median(stamps[used, 2])) if used.any() else None,
-        "fractionMasked": float(np.mean((image.mask & _UNUSABLE) != 0)),
+        "fractionMasked": float(flagged(image.mask, result.excluded).mean()),
         **_kernel_sum(result),
-        **_sky(image),
+        **_sky(image, result.null_variance, _per_electron(image)),
         **_file(order, outcome),
     }
     numbers = {**result.metrics, **detection}
@@ -214,10 +217,16 @@ def _file(order: Order, outcome: Outcome) -> Row:
     }
 
 
-def _sky(image: Exposure) -> Row:
-    """Corners, scale, PSF width, noise and depth of an image."""
+def _per_electron(image: Exposure) -> float:
+    """Image units per electron; 0, which leaves photon noise out, where that is unknown."""
+    return 0.0 if image.photo_calib is None else image.photo_calib.njy_per_electron
+
+
+def _sky(image: Exposure, source_free: Image, per_electron: float) -> Row:
+    """Corners, scale, PSF width, noise and depth of an image, see `pipeline.depth`."""
     ny, nx = image.shape
-    row: Row = {"xSize": nx, "ySize": ny, "unit": image.unit, "skyNoise": _noise(image)}
+    variance = sky_variance(source_free)
+    row: Row = {"xSize": nx, "ySize": ny, "unit": image.unit, "skyNoise": math.sqrt(variance)}
     if image.wcs is not None:
         x = [(nx - 1) / 2, 0, 0, nx - 1, nx - 1]
         y = [(ny - 1) / 2, 0, ny - 1, ny - 1, 0]
@@ -228,19 +237,10 @@ def _sky(image: Exposure) -> Row:
     if image.psf is not None:
         stamp = image.psf.at((nx - 1) / 2, (ny - 1) / 2)
         row["psfFwhm"] = float(fwhm(stamp)) * row.get("pixelScale", math.nan)
-        limit = 5.0 * row["skyNoise"] / math.sqrt(float(np.sum(stamp**2)))
-        if image.unit == "nJy" and limit > 0:
-            row["depth5"] = NJY_ZERO_POINT - 2.5 * math.log10(limit)
+        if image.unit == "nJy":
+            area = effective_area(grid_stamps(image.psf, image.shape))
+            row["depth5"] = depth(NJY_ZERO_POINT, area, variance, per_electron=per_electron)
     return row
-
-
-def _noise(image: Exposure) -> float:
-    """Robust scatter of the usable pixels (normalised interquartile range)."""
-    values = image.image[((image.mask & _UNUSABLE) == 0) & np.isfinite(image.image)]
-    if not values.size:
-        return math.nan
-    low, high = np.percentile(values, [25.0, 75.0])
-    return float((high - low) / 1.3489795)
 
 
 def _kernel_sum(result: Difference) -> Row:

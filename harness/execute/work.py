@@ -252,7 +252,11 @@ def _difference(order: DifferenceOrder, outcome: Outcome) -> Iterator[Notes]:
     except Exception:  # the difference is a product even if nothing could be measured on it
         _write_difference(order, difference, outcome, {}, inputs)
         raise
-    marked = _with_mask(difference, result.mask)
+    marked = replace(
+        difference,
+        exposure=difference.exposure.replace(mask=result.mask),
+        excluded=result.excluded,
+    )
     _write_difference(order, marked, outcome, result.metrics, inputs)
     io.write_parquet(order.space.staging("DiaSource", *order.unit), result.sources)
     io.write_parquet(order.space.staging("candidate", *order.unit), result.candidates)
@@ -264,16 +268,6 @@ def _warped(order: DifferenceOrder | AlertOrder, science: Exposure) -> Exposure:
     coadd = io.read_exposure(order.space.template(order.template_name))
     warped = template.warp(coadd, science.wcs, science.shape, order.settings.template)
     return warped.replace(provenance=coadd.provenance)
-
-
-def _with_mask(difference: Difference, mask: Any) -> Difference:
-    return Difference(
-        difference.exposure.replace(mask=mask),
-        difference.score,
-        difference.null_variance,
-        difference.kernel,
-        difference.metrics,
-    )
 
 
 def _write_difference(
@@ -293,16 +287,7 @@ def _write_difference(
     }
     exposure = difference.exposure.replace(provenance=cards)
     path = order.space.difference(*order.unit)
-    io.write_difference(
-        path,
-        Difference(
-            exposure,
-            difference.score,
-            difference.null_variance,
-            difference.kernel,
-            difference.metrics,
-        ),
-    )
+    io.write_difference(path, replace(difference, exposure=exposure))
     _wrote(outcome, path)
     outcome.rows |= rows.difference(order, difference, metrics, outcome)
 

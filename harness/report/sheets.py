@@ -17,7 +17,7 @@ from harness.verify.kinds.inspect import Inspect, draw
 from harness.verify.loader import Spec
 from harness.verify.sampling import template_records
 from harness.verify.view import TemplateRecord, View
-from pipeline.exposure import bits
+from pipeline.masks import bits
 
 __all__ = ["contact_sheets", "source_stamps", "store_image"]
 

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.verify.view import remember
-from pipeline.exposure import Exposure, bits
+from pipeline.exposure import Exposure
+from pipeline.masks import bits
 
 __all__ = ["open_sky", "pixel_scale"]
 

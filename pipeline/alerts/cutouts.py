@@ -17,7 +17,8 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from pipeline.alerts.config import Config
-from pipeline.exposure import MASK_PLANES, NJY_ZERO_POINT, Exposure, FloatArray, bits
+from pipeline.exposure import NJY_ZERO_POINT, Exposure, FloatArray
+from pipeline.masks import MASK_PLANES, bits
 from pipeline.psfphot import SplinePsf, psf_box
 
 __all__ = ["Cutter", "local_wcs", "psf_images"]

@@ -19,7 +19,8 @@ import numpy.typing as npt
 from pipeline.compiled import compiled
 from pipeline.config import StageConfig, param
 from pipeline.errors import PixelError
-from pipeline.exposure import FloatArray, Image, Mask, bits, flagged, polynomial_terms
+from pipeline.exposure import FloatArray, Image, Mask, polynomial_terms
+from pipeline.masks import NO_BACKGROUND, bits, flagged
 
 __all__ = ["Background", "Config", "model"]
 
@@ -57,12 +58,6 @@ class Background:
     metrics: dict[str, float]
 
 
-_IGNORED = bits(
-    "BAD", "SAT", "CR", "NO_DATA", "UNMASKEDNAN", "BLEED", "EDGEBLEED", "UNLISTED", "INTRP",
-    "CROSSTALK",
-)  # fmt: skip
-
-
 def model(image: Image, variance: Image, mask: Mask, config: Config | None = None) -> Background:
     """Model the background of an image that still has it.
 
@@ -87,7 +82,7 @@ def model(image: Image, variance: Image, mask: Mask, config: Config | None = Non
     """
     config = config or Config()
     good = np.isfinite(image)
-    good &= ~flagged(mask, _IGNORED)
+    good &= ~flagged(mask, bits(*NO_BACKGROUND))
     usable = float(good.mean())
     if usable < 0.01:
         raise PixelError("no sky to measure", usableFraction=usable)

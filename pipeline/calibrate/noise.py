@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.camera import Section
-from pipeline.exposure import Image, bits
+from pipeline.exposure import Image
+from pipeline.masks import NOT_BLANK, bits
 
 __all__ = ["noise_ratio", "rescaled"]
 
-_SOURCES = bits("DETECTED", "SAT", "BAD", "CR", "INTRP", "NO_DATA", "BLEED", "EDGE", "UNLISTED",
-                "SUSPECT", "CROSSTALK", "EDGEBLEED", "STREAK")  # fmt: skip
+_SOURCES = bits(*NOT_BLANK)
 _GAUSS = 0.741301  # standard deviation of a Gaussian over its interquartile range
 _FEWEST = 100
 _STRIDE = 3

@@ -27,18 +27,12 @@ from pipeline.calibrate.psf import PsfFit, cut_stamps, fit_psf, held_out
 from pipeline.calibrate.refcat import ReferenceStars, reference_stars
 from pipeline.calibrate.sources import Photometry, photometry, source_table
 from pipeline.calibrate.stars import contamination, select_stars, star_size
-from pipeline.calibrate.summary import depth, effective_time, geometry, pixel_summary, psf_shape
+from pipeline.calibrate.summary import effective_time, geometry, pixel_summary, psf_shape
 from pipeline.camera import Section
+from pipeline.depth import depth, sky_variance
 from pipeline.errors import PixelError, UnitError
-from pipeline.exposure import (
-    NJY_ZERO_POINT,
-    Exposure,
-    FloatArray,
-    Image,
-    PhotoCalib,
-    Psf,
-    bits,
-)
+from pipeline.exposure import NJY_ZERO_POINT, Exposure, FloatArray, Image, PhotoCalib, Psf
+from pipeline.masks import NO_SKY, bits
 from pipeline.psfphot import smooth_variance
 from pipeline.quantise import quantised
 
@@ -50,8 +44,7 @@ _FWHM = float(np.sqrt(8.0 * np.log(2.0)))
 _MAG = 2.5 / float(np.log(10.0))
 _FIRST_SIGMA = 1.8
 _SIGMA_RANGE = (0.8, 5.0)
-_DEAD = bits("BAD", "SAT", "NO_DATA", "BLEED", "UNMASKEDNAN", "EDGEBLEED")
-_NOT_FOR_PSF = bits("BAD", "SAT", "NO_DATA", "CR", "BLEED", "UNMASKEDNAN", "EDGEBLEED", "UNLISTED")
+_NO_SKY = bits(*NO_SKY)
 _SHARPEST = 0.8
 _CROWDED = 1.2  # noise of what is not detected over that of its photons
 _ASTROMETRY_SNR = 10.0
@@ -180,7 +173,7 @@ def _check_pixels(work: _Work) -> None:
     exposure, config = work.exposure, work.config
     thin = np.s_[::2, ::2]  # shares need no more
     mask = exposure.mask[thin]
-    usable = ((mask & _DEAD) == 0) & np.isfinite(exposure.image[thin])
+    usable = ((mask & _NO_SKY) == 0) & np.isfinite(exposure.image[thin])
     usable &= exposure.variance[thin] > 0
     share, saturated = float(usable.mean()), float(((mask & bits("SAT")) != 0).mean())
     if saturated > config.max_saturated_fraction:
@@ -249,7 +242,7 @@ def _find_sources(work: _Work) -> _Sources:
 
 def _typical_size(moments: Moments, snr: FloatArray, snr_min: float) -> float:
     """Width of the stars, from the brightest sources that are not saturated."""
-    clean = moments.ok & ((moments.flags & _NOT_FOR_PSF) == 0)
+    clean = moments.ok & ((moments.flags & _NO_SKY) == 0)
     for relax in (1.0, 2.5, 5.0):
         bright = clean & (snr > snr_min / relax)
         if int(bright.sum()) >= 10:
@@ -273,7 +266,7 @@ def _model_psf(work: _Work, found: _Sources) -> tuple[PsfFit, npt.NDArray[np.int
     x, y = moments.x[sample.index], moments.y[sample.index]
     core = aperture_flux(exposure.image, x, y, 3.0 * found.size)
     index, core = sample.index[core > 0], core[core > 0]
-    bad = (exposure.mask & _NOT_FOR_PSF) != 0
+    bad = (exposure.mask & _NO_SKY) != 0
     stars = cut_stamps(exposure.image, bad, found.noise, moments.x[index], moments.y[index], core)
     order, least = config.psf_order, config.min_psf_stars
     fit = fit_psf(stars, exposure.shape, max_order=order, min_stars=least)
@@ -477,7 +470,7 @@ def _marked(n: int, index: npt.NDArray[np.int64] | None) -> npt.NDArray[np.bool_
 def _summarise(work: _Work, found: _Sources, zero: ZeroPoint | None, scale: float) -> None:
     exposure, row = work.exposure, work.row
     info = exposure.info
-    variance = float(np.median(found.noise[::8, ::8]))
+    variance = sky_variance(found.noise)
     row.update(visit=info.visit, detector=info.detector, band=info.band, field=info.field)
     row.update(midpointMjdTai=info.midpoint_mjd_tai, exposureTime=info.exptime)
     row.update(airmass=info.airmass, unit="electron" if zero is None else "nJy")

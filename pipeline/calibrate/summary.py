@@ -7,15 +7,11 @@ from typing import Any
 import numpy as np
 
 from pipeline.compiled import compiled
-from pipeline.exposure import (
-    Exposure,
-    FloatArray,
-    Psf,
-    VisitInfo,
-    bits,
-)
+from pipeline.depth import depth, effective_area, grid_stamps
+from pipeline.exposure import Exposure, FloatArray, Psf, VisitInfo
+from pipeline.masks import NO_SKY, bits
 
-__all__ = ["depth", "effective_time", "geometry", "pixel_summary", "psf_shape"]
+__all__ = ["effective_time", "geometry", "pixel_summary", "psf_shape"]
 
 _FWHM = float(np.sqrt(8.0 * np.log(2.0)))
 
@@ -48,15 +44,13 @@ def psf_shape(psf: Psf, shape: tuple[int, int]) -> dict[str, float]:
     dict
         ``psfSigma`` (pixel), ``psfE1``, ``psfE2`` ((xx − yy)/T, 2 xy/T), ``psfArea`` (pixel²).
     """
-    gx, gy = np.meshgrid(*(np.linspace(0.1, 0.9, 5) * n for n in (shape[1], shape[0])))
-    stamps = psf.stamps(gx.ravel(), gy.ravel())
+    stamps = grid_stamps(psf, shape)
     xx, yy, xy = _adaptive_moments(stamps).T
-    area = stamps.sum(axis=(1, 2)) ** 2 / (stamps**2).sum(axis=(1, 2))
     return {
         "psfSigma": float(np.median(np.sqrt(0.5 * (xx + yy)))),
         "psfE1": float(np.median((xx - yy) / (xx + yy))),
         "psfE2": float(np.median(2.0 * xy / (xx + yy))),
-        "psfArea": float(np.median(area)),
+        "psfArea": effective_area(stamps),
     }
 
 
@@ -80,29 +74,6 @@ def _adaptive_moments(stamps: FloatArray) -> FloatArray:
         if len(live) == 0:
             break
     return moments
-
-
-def depth(zero_point: float, area: float, sky_variance: float, snr: float = 5.0) -> float:
-    """AB magnitude of a point source of a given signal-to-noise ratio.
-
-    Parameters
-    ----------
-    zero_point : float, mag
-        Magnitude of one electron.
-    area : float, pixel
-        Noise-equivalent area of the PSF.
-    sky_variance : float, electron²
-        Variance of a blank pixel.
-    snr : float
-        Signal-to-noise ratio, the source's own photons included.
-
-    Returns
-    -------
-    float, mag
-        From S = snr²/2 + sqrt(snr⁴/4 + snr² area variance) electrons.
-    """
-    signal = snr**2 / 2.0 + np.sqrt(snr**4 / 4.0 + snr**2 * area * sky_variance)
-    return float(zero_point - 2.5 * np.log10(signal))
 
 
 def effective_time(magnitude: float, info: VisitInfo, pixel_scale: float) -> float:
@@ -171,9 +142,7 @@ def pixel_summary(exposure: Exposure, sky_variance: float) -> dict[str, float | 
         (pixels).
     """
     mask, n = exposure.mask, exposure.mask.size
-    unused = bits("BAD", "SAT", "NO_DATA", "BLEED", "CR", "UNMASKEDNAN", "EDGEBLEED")
-
-    planes = np.array([unused, bits("SAT"), bits("BAD"), bits("CR")], np.uint32)
+    planes = np.array([bits(*NO_SKY), bits("SAT"), bits("BAD"), bits("CR")], np.uint32)
     masked, saturated, bad, rays = (int(c) for c in _counts(mask.ravel(), planes))
     background = None if exposure.background is None else exposure.background[::8, ::8]
     return {

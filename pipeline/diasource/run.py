@@ -40,13 +40,14 @@ from pipeline.diasource.rows import (
 from pipeline.diasource.select import Peaks, judge
 from pipeline.diasource.sky import Frame
 from pipeline.errors import MeasurementError
-from pipeline.exposure import Difference, Exposure, FloatArray, Image, Mask, bits
+from pipeline.exposure import Difference, Exposure, FloatArray, Image, Mask
+from pipeline.masks import bits
 from pipeline.psfphot import ForcedFlux, SplinePsf, fwhm
 from pipeline.schema import DIA_SOURCE
 
 __all__ = ["VERSION", "Result", "run"]
 
-VERSION = 4
+VERSION = 5
 """Raised when the same input and configuration give different rows."""
 
 
@@ -63,6 +64,8 @@ class Result:
         Rows of `pipeline.schema.CANDIDATE`: every peak and the rule that stopped it.
     mask : ndarray, (ny, nx)
         Mask of the difference with DETECTED and DETECTED_NEGATIVE set.
+    excluded : numpy.uint32
+        Bits of the planes that kept pixels from detection, see `Difference.excluded`.
     metrics : mapping
         Numbers by name.
     features : ndarray, (n, len(FEATURES))
@@ -72,6 +75,7 @@ class Result:
     sources: pa.Table
     candidates: pa.Table
     mask: Mask
+    excluded: np.uint32
     metrics: Mapping[str, float]
     features: FloatArray
 
@@ -141,9 +145,20 @@ def run(
         sources=DIA_SOURCE.to_arrow(columns) if len(targets.at) else DIA_SOURCE.empty(),
         candidates=ledger(peaks, exposure.info.visit, exposure.info.detector),
         mask=mask,
+        excluded=_excluded(difference, config),
         metrics=_metrics(peaks, columns, targets),
         features=features,
     )
+
+
+def _excluded(difference: Difference, config: Config) -> np.uint32:
+    """Planes left out of the score or vetoed.
+
+    STREAK only if an image brought it along: detection sets it on the trails that it found.
+    """
+    planes = difference.excluded | bits(*config.veto)
+    found_here = not difference.exposure.has("STREAK").any()
+    return np.uint32(planes & ~bits("STREAK") if found_here else planes)
 
 
 def _detected(

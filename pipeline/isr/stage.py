@@ -10,7 +10,7 @@ import numpy as np
 from pipeline import wcs as world
 from pipeline.camera import Amplifier, Detector
 from pipeline.errors import PixelError
-from pipeline.exposure import Exposure, Image, Mask, RawFrame, bits
+from pipeline.exposure import Exposure, Image, Mask, RawFrame
 from pipeline.fill import fill_holes
 from pipeline.isr import overscan
 from pipeline.isr.columns import find_columns
@@ -19,10 +19,11 @@ from pipeline.isr.correct import correct
 from pipeline.isr.crosstalk import ghosts
 from pipeline.isr.flags import flag_bleeds, flag_defects, flag_edges, grow_saturation, has_any
 from pipeline.isr.overscan import Levels
+from pipeline.masks import NO_SKY, bits
 
 __all__ = ["VERSION", "Calibs", "Result", "run"]
 
-VERSION: int = 2
+VERSION: int = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -229,7 +230,7 @@ def _fill(work: _Work, config: Config) -> None:
 
 def _judge(work: _Work, detector: Detector) -> None:
     """Measure sky and noise per amplifier, and refuse an image without usable pixels."""
-    good = ~has_any(work.mask, bits("BAD", "SAT", "NO_DATA", "BLEED", "INTRP"))
+    good = ~has_any(work.mask, bits(*NO_SKY, "INTRP"))
     work.metrics["usableFraction"] = float(good.mean())
     if not good.any():
         raise PixelError("no usable pixel", usableFraction=0.0)

@@ -7,21 +7,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.exposure import (
-    Exposure,
-    FloatArray,
-    Image,
-    Mask,
-    MatchingKernel,
-    bits,
-    flagged,
-)
+from pipeline.exposure import Exposure, FloatArray, Image, Mask, MatchingKernel
+from pipeline.masks import NO_SKY, NOT_IN_SCORE, bits, flagged
 from pipeline.subtract.config import Config
 from pipeline.subtract.convolve import convolve
 from pipeline.subtract.decorrelate import Filters, apply
-from pipeline.subtract.masks import EXCLUDED, Halo, halos, propagate
+from pipeline.subtract.masks import Halo, halos, propagate
 from pipeline.subtract.pixels import below, finish, residual, standing_out
-from pipeline.subtract.planes import UNUSABLE, Layer
+from pipeline.subtract.planes import Layer
 from pipeline.subtract.saturated import restore
 from pipeline.subtract.wings import bright_stars, remove_wings
 
@@ -122,7 +115,7 @@ def match(
     matched = convolve(layers[source].image, kernel, config.tile)
     clipped = pair[source].has("SAT", "BLEED")
     restore(matched, layers[source], layers[target], clipped, kernel)
-    usable = (~flagged(mask, EXCLUDED)).view(np.uint8)
+    usable = (~flagged(mask, bits(*NOT_IN_SCORE))).view(np.uint8)
     model = np.empty_like(matched)
     raw = np.empty(usable.size - np.count_nonzero(usable), np.float32)
     residual(
@@ -163,7 +156,7 @@ def _propagated(
 
 def _with_holes(mask: Mask, layer: Layer) -> Mask:
     """Flag pixels without a number or a positive variance that no other plane explains."""
-    holes = layer.bad & ~flagged(mask, UNUSABLE)
+    holes = layer.bad & ~flagged(mask, bits(*NO_SKY))
     if not holes.any():
         return mask
     return np.where(holes, mask | bits("UNMASKEDNAN"), mask)

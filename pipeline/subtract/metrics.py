@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.exposure import FloatArray, Image, Mask, flagged
+from pipeline.exposure import FloatArray, Image, Mask
+from pipeline.masks import NOT_IN_SCORE, bits, flagged
 from pipeline.subtract.fit import Fit
-from pipeline.subtract.masks import EXCLUDED
 from pipeline.subtract.pixels import region_sums
 
 __all__ = ["measure", "robust_std"]
 
+_EXCLUDED = bits(*NOT_IN_SCORE)
 _GRID = (8, 4)
 _BOX = 5
 
@@ -75,7 +76,7 @@ def measure(
         "lag1Max": float(np.nanmax(np.abs(lag1(regions)), initial=0.0)),
         "lag1Excess": _significant(lag1(regions), regions),
         "blankFraction": float(blank.mean()),
-        "maskedFraction": float(flagged(mask, EXCLUDED).mean()),
+        "maskedFraction": float(flagged(mask, _EXCLUDED).mean()),
         "convolvedScience": float(kernel.convolved == "science"),
         "starLeft": fit.left,
         "filteredBefore": float(kernel.before is not None),
@@ -89,7 +90,7 @@ def _star_chi2(
     out = []
     for x, y in stamps[:, :2].astype(int):
         box = np.s_[y - _BOX : y + _BOX + 1, x - _BOX : x + _BOX + 1]
-        if not (mask[box] & EXCLUDED).any():
+        if not (mask[box] & _EXCLUDED).any():
             out.append(float(np.mean(image[box].astype(float) ** 2 / variance[box])))
     return np.array(out)
 

@@ -9,18 +9,14 @@ import numpy.typing as npt
 
 from pipeline.compiled import compiled
 from pipeline.errors import PixelError
-from pipeline.exposure import Exposure, FloatArray, Image, Mask, Psf, bits
+from pipeline.exposure import Exposure, FloatArray, Image, Mask, Psf
 from pipeline.fill import bridge
+from pipeline.masks import BRIDGEABLE, NO_SKY, bits
 from pipeline.psfphot import fwhm
-from pipeline.subtract.masks import BRIDGEABLE
 
-__all__ = ["UNUSABLE", "Layer", "coarse_median", "prepare"]
+__all__ = ["Layer", "coarse_median", "prepare"]
 
-UNUSABLE = bits(
-    "BAD", "SAT", "CR", "NO_DATA", "UNMASKEDNAN", "BLEED", "EDGEBLEED", "STREAK", "UNLISTED"
-)
-"""Pixels with one of these planes say nothing about the sky."""
-
+_NO_SKY, _NO_BRIDGE = bits(*NO_SKY), bits(*NO_SKY - BRIDGEABLE)
 _BLOCK = 128
 _THIN = 4
 _LEAST = 100
@@ -95,7 +91,7 @@ def prepare(exposure: Exposure, name: str) -> Layer:
     variance = np.ascontiguousarray(exposure.variance, np.float32)
     bad = np.empty(image.shape, bool)
     flags = bad.view(np.uint8)
-    unusable, hollow = _mark_unusable(image, variance, exposure.mask, UNUSABLE, flags)
+    unusable, hollow = _mark_unusable(image, variance, exposure.mask, _NO_SKY, flags)
     if hollow:
         variance = variance.copy()  # they will be filled
     if bad.size - unusable < _LEAST:
@@ -119,7 +115,7 @@ def _bridged(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Bridge narrow gaps that have nothing to do with what is beside them."""
     flat = np.flatnonzero(bad)  # far faster than in two dimensions
-    flat = flat[mask.reshape(-1)[flat] & (UNUSABLE & ~BRIDGEABLE) == 0]
+    flat = flat[mask.reshape(-1)[flat] & _NO_BRIDGE == 0]
     ny, nx = image.shape
     y, x = np.divmod(flat, nx)
     width = () if psf is None else (float(fwhm(psf.at((nx - 1) / 2, (ny - 1) / 2))),)

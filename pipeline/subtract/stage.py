@@ -7,16 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from pipeline.errors import SubtractionError
-from pipeline.exposure import (
-    Difference,
-    Exposure,
-    FloatArray,
-    Image,
-    MatchingKernel,
-    Psf,
-    bits,
-    flagged,
-)
+from pipeline.exposure import Difference, Exposure, FloatArray, Image, MatchingKernel, Psf
+from pipeline.masks import bits, flagged
 from pipeline.subtract.basis import Basis
 from pipeline.subtract.config import Config
 from pipeline.subtract.correlation import measured_correlation

@@ -13,7 +13,8 @@ from astropy.wcs import WCS
 
 from pipeline.compiled import compiled
 from pipeline.errors import TemplateError
-from pipeline.exposure import Exposure, FloatArray, Image, Mask, Psf, VisitInfo, bits
+from pipeline.exposure import Exposure, FloatArray, Image, Mask, Psf, VisitInfo
+from pipeline.masks import NO_SKY, bits
 from pipeline.template.config import Config
 from pipeline.template.noise import tile_centres
 from pipeline.template.psf import coadd_psf, warped_psf
@@ -21,9 +22,6 @@ from pipeline.template.select import Input, select
 from pipeline.template.warp import Warper
 
 __all__ = ["Result", "run"]
-
-UNUSABLE = bits("NO_DATA", "BAD", "SAT", "CR", "UNMASKEDNAN", "BLEED", "UNLISTED", "STREAK")
-"""Input pixels with one of these planes do not enter the mean."""
 
 _HALO = 4
 
@@ -337,7 +335,7 @@ def _smooth(
 
 
 _FLAGS = (
-    UNUSABLE,
+    bits(*NO_SKY),  # input pixels that do not enter the mean
     bits("NO_DATA"),
     bits("SAT"),
     bits("INEXACT_PSF", "REJECTED"),

@@ -17,8 +17,9 @@ from astropy.wcs import WCS
 from pipeline import alerts, diaobject
 from pipeline.alerts.avro import encode
 from pipeline.errors import FileFormatError
-from pipeline.exposure import Difference, Exposure, GridPsf, MatchingKernel, VisitInfo, bits
+from pipeline.exposure import Difference, Exposure, GridPsf, MatchingKernel, VisitInfo
 from pipeline.ids import pack
+from pipeline.masks import bits
 from pipeline.schema import (
     DIA_FORCED_SOURCE,
     DIA_OBJECT,

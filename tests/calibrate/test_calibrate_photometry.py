@@ -9,7 +9,8 @@ import pytest
 
 from pipeline.calibrate.photometry import aperture_correction, fit_zero_point, natural_fluxes
 from pipeline.calibrate.refcat import ReferenceStars
-from pipeline.calibrate.summary import depth, effective_time
+from pipeline.calibrate.summary import effective_time
+from pipeline.depth import depth
 from pipeline.errors import PhotometryError, PsfError
 from pipeline.exposure import VisitInfo
 

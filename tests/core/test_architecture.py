@@ -15,6 +15,7 @@ SIMS_MAY = {
     for m in (
         "camera",
         "exposure",
+        "masks",
         "schema",
         "io",
         "errors",

@@ -8,7 +8,8 @@ import pytest
 from harness.verify.metrics import load_metrics
 from harness.verify.view import Artefacts
 from pipeline.camera import Camera
-from pipeline.exposure import Difference, GridPsf, MatchingKernel, bits
+from pipeline.exposure import Difference, GridPsf, MatchingKernel
+from pipeline.masks import bits
 
 METRICS = load_metrics()
 CAMERA = Camera.load("testcam")

@@ -9,7 +9,8 @@ import numpy as np
 from harness.verify.defects import Copy, defect
 from pipeline import io
 from pipeline.camera import Camera
-from pipeline.exposure import Difference, Exposure, GridPsf, MatchingKernel, PolynomialPsf, bits
+from pipeline.exposure import Difference, Exposure, GridPsf, MatchingKernel, PolynomialPsf
+from pipeline.masks import BRIDGEABLE, bits
 
 __all__: list[str] = []
 
@@ -240,7 +241,7 @@ def bad_column_left(copy: Copy) -> None:
         column = e.shape[1] // 3
         image[:, column] += np.float32(3.0 * np.sqrt(np.median(e.variance[::8, ::8])))
         mask = e.mask.copy()
-        mask[:, column] &= ~bits("BAD", "UNLISTED", "INTRP", "CR")
+        mask[:, column] &= ~bits(*BRIDGEABLE, "INTRP")
         return e.replace(image=image, mask=mask)
 
     copy.image(change)
