@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from harness.execute.frames import frames_table
+from harness.campaign.frames import frames_table
 from harness.hashes import file_hash
 from harness.settings import Settings
 from harness.workspace import Workspace, translate_os_errors

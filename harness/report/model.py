@@ -380,9 +380,9 @@ def _resources(context: Context) -> list[dict[str, Any]]:
 
 
 def _stages() -> tuple[str, ...]:
-    from harness.ledger import STAGES
+    from harness.tasks import stages
 
-    return STAGES
+    return stages()
 
 
 def _rounded(value: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from harness.execute.frames import load_frames
+from harness.campaign.frames import load_frames
 from harness.hashes import file_hash
 from harness.verify.loader import TESTCASES
 from harness.workspace import Workspace

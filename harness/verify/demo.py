@@ -118,7 +118,7 @@ def _is_demo(root: Path) -> bool:
 
 def _make(root: Path) -> None:
     import sims
-    from harness.execute import run_campaign
+    from harness.campaign.run import run_campaign
     from harness.settings import Campaign, Execution, Settings
     from harness.workspace import Workspace
 

@@ -86,7 +86,7 @@ def test_empty_workspace_says_what_to_do(
 
 
 def test_dates_of_a_selection() -> None:
-    from harness.execute import selection
+    from harness.campaign.run import selection
     from pipeline.errors import ConfigError
 
     chosen = selection([5], None, "2015-02-17", "2015-02-17")

@@ -16,10 +16,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from harness.campaign.campaign import Campaign, Summary
+from harness.campaign.context import Context
+from harness.campaign.state import RunState
 from harness.catalog import Catalog
-from harness.execute.book import Book
-from harness.execute.campaign import Campaign, Summary
-from harness.execute.pool import open_executor
+from harness.execute import open_executor
 from harness.execute.warm import compile_loops
 from harness.hashes import combine
 from harness.ledger import now_mjd_tai
@@ -112,17 +113,17 @@ def run_campaign(
         stack.enter_context(_termination())
         stack.enter_context(translate_os_errors(root))
         catalog = stack.enter_context(_catalog(space, dry_run=dry_run))
-        book = Book(space, settings, catalog, run_id)
+        state = RunState(space, settings, catalog, run_id)
+        context = Context(state, selection, cards, performing=not dry_run)
         display = stack.enter_context(open_progress(quiet=quiet))
         if dry_run:
-            return Campaign(book, None, display, None, selection, cards).run()
+            return Campaign(context, None, display).run()
         compile_loops(display.say)
         execution = settings.execution
         workers = open_executor(execution.executor, jobs or execution.jobs, execution.attempts)
         logbook = stack.enter_context(Logbook(space.logs / f"{_stamp()}-run.jsonl", run=run_id))
-        campaign = Campaign(
-            book, stack.enter_context(workers), display, logbook, selection, cards, retry=retry
-        )
+        executor = stack.enter_context(workers)
+        campaign = Campaign(context, executor, display, logbook, retry=retry)
         return _recorded(campaign, catalog, logbook, settings)
 
 
@@ -153,7 +154,7 @@ def _recorded(
     finally:
         row |= _ending(campaign.summary, status, code)
         catalog.record("run", row, runId=row["runId"])
-        campaign.book.hashes.save()
+        campaign.state.hashes.save()
         logbook.note("info", f"run {status}", {"exit_code": code})
     catalog.checkpoint()
     return summary
@@ -161,12 +162,12 @@ def _recorded(
 
 def _run_row(campaign: Campaign, settings: Settings) -> dict[str, Any]:
     known = {p: metadata.version(p) for p in _LIBRARIES}
-    software = campaign.cards["SOFTVER"]
-    first = campaign.book.catalog.value(
-        "SELECT startedMjdTai FROM run WHERE runId = ?", [campaign.cards["RUNID"]]
+    software = campaign.context.cards["SOFTVER"]
+    first = campaign.state.catalog.value(
+        "SELECT startedMjdTai FROM run WHERE runId = ?", [campaign.context.cards["RUNID"]]
     )
     return {
-        "runId": campaign.cards["RUNID"],
+        "runId": campaign.context.cards["RUNID"],
         "command": " ".join(["nightjar", *sys.argv[1:]]),
         "startedMjdTai": first or now_mjd_tai(),
         "status": "running",
