@@ -1,4 +1,4 @@
-"""Working copies of the two images: finite everywhere, with coarse skies and noise models."""
+"""Working copies of the two images: finite everywhere, with coarse skies and noise levels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.fill import bridge
 from pipeline.psfphot import fwhm
 from pipeline.subtract.masks import BRIDGEABLE
 
-__all__ = ["UNUSABLE", "Layer", "coarse_median", "prepare"]
+__all__ = ["UNUSABLE", "WorkingImage", "coarse_median", "prepare", "prepare_pair"]
 
 UNUSABLE = bits(
     "BAD", "SAT", "CR", "NO_DATA", "UNMASKEDNAN", "BLEED", "EDGEBLEED", "STREAK", "UNLISTED"
@@ -27,7 +27,7 @@ _LEAST = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Layer:
+class WorkingImage:
     """One of the two images, ready for arithmetic.
 
     Attributes
@@ -45,7 +45,7 @@ class Layer:
         Median of the image.
     sky, noise : ndarray, (ty, tx)
         Median minus `level`, and root of the median variance, of blocks that divide the image.
-    slope : float
+    inverse_gain : float
         Increase of the variance per unit of flux: the inverse gain.
     correlation : ndarray, (cy, cx, k, k), optional
         Autocovariance of the noise, see `Exposure.noise_correlation`.
@@ -58,10 +58,10 @@ class Layer:
     level: float
     sky: Image
     noise: Image
-    slope: float
+    inverse_gain: float
     correlation: FloatArray | None
 
-    def without_pixels(self) -> Layer:
+    def without_pixels(self) -> WorkingImage:
         """Return what is known of the image but the image, whose memory others need."""
         return replace(self, image=np.zeros((0, 0), np.float32), bad=np.zeros((0, 0), bool))
 
@@ -71,7 +71,7 @@ class Layer:
         return (int(self.image.shape[0]), int(self.image.shape[1]))
 
 
-def prepare(exposure: Exposure, name: str) -> Layer:
+def prepare(exposure: Exposure, name: str) -> WorkingImage:
     """Make the working copy of an exposure.
 
     Parameters
@@ -83,7 +83,7 @@ def prepare(exposure: Exposure, name: str) -> Layer:
 
     Returns
     -------
-    Layer
+    WorkingImage
         The working copy.
 
     Raises
@@ -108,10 +108,15 @@ def prepare(exposure: Exposure, name: str) -> Layer:
     sky -= np.float32(level)
     _fill(image, variance, flags, level, sky, power)
     bridged = _bridged(image, exposure.mask, bad, exposure.psf)
-    slope, noise = _slope(image, variance, flags, sky, power), np.sqrt(power)
-    return Layer(
-        image, variance, bad, bridged, level, sky, noise, slope, exposure.noise_correlation
+    inverse_gain, noise = _inverse_gain(image, variance, flags, sky, power), np.sqrt(power)
+    return WorkingImage(
+        image, variance, bad, bridged, level, sky, noise, inverse_gain, exposure.noise_correlation
     )
+
+
+def prepare_pair(images: dict[str, Exposure]) -> dict[str, WorkingImage]:
+    """Make the working copies of both images, see `prepare`."""
+    return {name: prepare(image, name) for name, image in images.items()}
 
 
 def _bridged(
@@ -159,7 +164,7 @@ def _refuse_constant(image: Image, bad: npt.NDArray[np.bool_], name: str) -> Non
         raise PixelError(f"the {name} is constant", value=float(values[0]))
 
 
-def _slope(
+def _inverse_gain(
     image: Image, variance: Image, bad: npt.NDArray[np.uint8], sky: Image, power: Image
 ) -> float:
     """Inverse gain: the median excess of variance over excess of flux of bright pixels."""
