@@ -20,9 +20,9 @@ from scipy import fft
 
 from pipeline.exposure import FloatArray, GridPsf, Image, MatchingKernel, Psf
 from pipeline.subtract.convolve import centres, fft_size, inner, tiles, transform
+from pipeline.subtract.excess import NoiseExcess
 from pipeline.subtract.pixels import cut
 from pipeline.subtract.separable import Separable, correlate
-from pipeline.subtract.sky import Colour
 
 __all__ = ["Filters", "apply", "design"]
 
@@ -93,7 +93,7 @@ def design(
     core: int,
     *,
     whiten: bool = True,
-    excess: Colour | None = None,
+    excess: NoiseExcess | None = None,
 ) -> Filters:
     """Design the filters of every tile.
 
@@ -110,7 +110,7 @@ def design(
         Size of the tiles.
     whiten : bool
         False leaves the noise as it is, ψ = δ.
-    excess : Colour, optional
+    excess : NoiseExcess, optional
         Noise beyond that of the two images, to be whitened as well; ψ̂(0) = 1 without it.
 
     Returns

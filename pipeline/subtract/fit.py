@@ -76,7 +76,7 @@ class Fit:
     gain : float
         Decrease of the held-out χ² per degree of freedom by the chosen degree, in units of its
         error; zero when the ratio is constant.
-    left : float
+    residual_share : float
         Share of their peak that bright stamps surely keep: the largest pixel of their median,
         less three standard errors.
     """
@@ -84,7 +84,7 @@ class Fit:
     kernel: MatchingKernel
     ratio_order: int
     gain: float
-    left: float
+    residual_share: float
 
 
 @dataclass(slots=True, eq=False)
@@ -157,7 +157,7 @@ class _System:
         count = np.maximum((self.weight > 0).sum(1), 1)
         return np.asarray((self.weight * r * r).sum(1) / count)
 
-    def left(self, solution: _Solution, use: npt.NDArray[np.bool_]) -> float:
+    def residual_share(self, solution: _Solution, use: npt.NDArray[np.bool_]) -> float:
         """Share of their peak that the brighter half of some stamps surely keeps."""
         side = round(self.target.shape[1] ** 0.5)
         peak = self.target[:, side**2 // 2]
@@ -238,7 +238,7 @@ def fit_kernel(
         _kernel(solution, system, use, stamps, basis, orders, shape, convolved),
         ratio_order,
         gain,
-        system.left(solution, use),
+        system.residual_share(solution, use),
     )
 
 

@@ -15,11 +15,11 @@ from harness.cli.main import execute
 from pipeline import io, subtract
 from pipeline.exposure import Difference, GridPsf
 from pipeline.masks import NOT_IN_SCORE, bits
-from pipeline.subtract import stage
+from pipeline.subtract import matching
 from pipeline.subtract.basis import Basis
 from pipeline.subtract.masks import spread
-from pipeline.subtract.planes import prepare
 from pipeline.subtract.preconvolve import design_filter, filtered
+from pipeline.subtract.prepare import prepare
 from tests.subtract.conftest import exposure, gaussian
 
 SHAPE, SKY = (400, 400), (10.0, 5.0)
@@ -74,7 +74,7 @@ def left(difference: Difference, pair: dict[str, Any]) -> float:
 
 
 def test_bright_trails_leave_next_to_nothing(pair, difference, monkeypatch):
-    monkeypatch.setattr(stage, "_MUCH", np.inf)
+    monkeypatch.setattr(matching, "RESIDUAL_SHARE", np.inf)
     without = subtract.run(pair["science"], pair["template"])
 
     assert without.kernel.before is None

@@ -15,7 +15,7 @@ from pipeline import subtract
 from pipeline.errors import PixelError, SubtractionError
 from pipeline.exposure import Difference, GridPsf, MatchingKernel
 from pipeline.masks import BRIDGEABLE, NOT_IN_SCORE, bits
-from pipeline.subtract import stage
+from pipeline.subtract import alard_lupton
 from pipeline.subtract.convolve import convolve
 from pipeline.subtract.metrics import robust_std
 
@@ -78,10 +78,10 @@ class TestNoise:
     def test_correlated_template_noise_is_whitened(self, make_scene, monkeypatch):
         scene = make_scene(smooth=CORRELATED, noise=(10.0, 12.0), template_sigma=1.9)
         correlation = autocovariance(CORRELATED)[None, None]
-        told = scene.template.replace(noise_correlation=correlation)
-        declared = lag1(pulls(subtract.run(scene.science, told)))
+        with_noise = scene.template.replace(noise_correlation=correlation)
+        declared = lag1(pulls(subtract.run(scene.science, with_noise)))
         measured = lag1(pulls(subtract.run(scene.science, scene.template)))
-        monkeypatch.setattr(stage, "_COLOURED", np.inf)
+        monkeypatch.setattr(alard_lupton, "_CORRELATED", np.inf)
         naive = lag1(pulls(subtract.run(scene.science, scene.template)))
         assert abs(declared) < 0.01
         assert abs(measured) < 0.01

@@ -5,7 +5,8 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from pipeline import subtract
-from pipeline.subtract import sky
+from pipeline.subtract.background import sky_structure, source_free
+from pipeline.subtract.excess import measure_excess
 
 SHAPE = (512, 512)
 
@@ -24,7 +25,7 @@ class TestStructure:
     def test_noise_has_none(self):
         rng = np.random.default_rng(4)
         found = [
-            sky.structure(rng.normal(size=SHAPE).astype(np.float32), ONE, BLANK) for _ in range(50)
+            sky_structure(rng.normal(size=SHAPE).astype(np.float32), ONE, BLANK) for _ in range(50)
         ]
         assert sum(f is not None for f in found) <= 2
 
@@ -32,12 +33,12 @@ class TestStructure:
         rng = np.random.default_rng(5)
         light = gaussian_filter(rng.normal(size=SHAPE), 60)
         light *= 0.2 / light.std()
-        found = sky.structure(white + light.astype(np.float32), ONE, BLANK)
+        found = sky_structure(white + light.astype(np.float32), ONE, BLANK)
         assert np.std(found - light) < 0.3 * light.std()
 
     def test_rows_are_found(self, white):
         rows = 0.3 * np.random.default_rng(6).normal(size=(SHAPE[0], 1))
-        found = sky.structure(white + rows.astype(np.float32), ONE, BLANK)
+        found = sky_structure(white + rows.astype(np.float32), ONE, BLANK)
         assert np.std(found - rows) < 0.06
 
     def test_new_sources_are_not_background(self, white):
@@ -45,18 +46,18 @@ class TestStructure:
         source[64::128, 64::128] = 600.0
         light = gaussian_filter(source, 2.0).astype(np.float32)
         image = white + light
-        assert sky.structure(image, ONE, sky.without_changes(image, ONE, BLANK)) is None
+        assert sky_structure(image, ONE, source_free(image, ONE, BLANK)) is None
 
 
-class TestColour:
+class TestExcess:
     def test_noise_has_none(self, white):
-        assert sky.colour(white, ONE, white, BLANK > 0) is None
+        assert measure_excess(white, ONE, white, BLANK > 0) is None
 
     def test_fringes_are_measured(self, white):
         fringes = gaussian_filter(np.random.default_rng(7).normal(size=SHAPE), 4.0)
         fringes *= 0.2 / fringes.std()
         image = (white + fringes).astype(np.float32)
-        found = sky.colour(image, ONE, 2 * white, BLANK > 0)
+        found = measure_excess(image, ONE, 2 * white, BLANK > 0)
         assert found.share == pytest.approx(0.04, rel=0.25)
         assert found.width == pytest.approx(np.sqrt(2) * 4.0, abs=2.0)
 
@@ -68,10 +69,10 @@ class TestColour:
         halos = gaussian_filter(halos, 5.0)
         image = (white + fringes).astype(np.float32)
         score = (gaussian_filter(image, 2.0) * np.sqrt(4 * np.pi) * 2.0).astype(np.float32)
-        clean = sky.colour(image, ONE, score, BLANK > 0)
+        clean = measure_excess(image, ONE, score, BLANK > 0)
         image = (image + halos).astype(np.float32)
         score = (gaussian_filter(image, 2.0) * np.sqrt(4 * np.pi) * 2.0).astype(np.float32)
-        found = sky.colour(image, ONE, score, BLANK > 0)
+        found = measure_excess(image, ONE, score, BLANK > 0)
         assert found.share == pytest.approx(clean.share, rel=0.3)
 
 

@@ -14,23 +14,23 @@ from pipeline.subtract.convolve import convolve
 from pipeline.subtract.decorrelate import Filters, apply
 from pipeline.subtract.masks import Halo, halos, propagate
 from pipeline.subtract.pixels import below, finish, residual, standing_out
-from pipeline.subtract.planes import Layer
+from pipeline.subtract.prepare import WorkingImage
 from pipeline.subtract.saturated import restore
 from pipeline.subtract.wings import bright_stars, remove_wings
 
-__all__ = ["Planes", "absolute", "match", "roles"]
+__all__ = ["Residual", "absolute", "convolved_and_target", "subtract_matched"]
 
 _UNFIT = (3.0, 5.0)
 """Mean square and largest pull near a pixel in the halo of a core from which on it is masked."""
 
 
 @dataclass(slots=True, eq=False)
-class Planes:
-    """Full-size intermediate images; few, because memory is what a laptop lacks.
+class Residual:
+    """Target minus matched source, with what belongs to it; few planes, to save memory.
 
     Attributes
     ----------
-    residual : ndarray, (ny, nx)
+    image : ndarray, (ny, nx)
         Target minus matched source, zero where unusable.
     raw : ndarray, (n,)
         The same at the unusable pixels, one after the other.
@@ -42,29 +42,31 @@ class Planes:
         Pixels that are not excluded, and those among them where the template shows nothing.
     """
 
-    residual: Image
+    image: Image
     raw: Image
     model: Image
     mask: Mask
     usable: npt.NDArray[np.uint8]
     blank: npt.NDArray[np.uint8]
 
-    def lower(self, background: Image | None, kernel: MatchingKernel) -> None:
-        """Take a background, in science units, off the residual before it is whitened."""
+    def subtract_background(self, background: Image | None, kernel: MatchingKernel) -> None:
+        """Subtract a background, in science units, in place."""
         if background is not None:
             sign = 1.0 if kernel.convolved == "template" else -_ratio(kernel)
-            self.residual -= np.float32(sign) * background
+            self.image -= np.float32(sign) * background
 
     def whiten(
-        self, filters: Filters, layers: dict[str, Layer], kernel: MatchingKernel, config: Config
+        self,
+        filters: Filters,
+        working: dict[str, WorkingImage],
+        kernel: MatchingKernel,
+        config: Config,
     ) -> tuple[Image, Image, Image]:
         """Decorrelate; return image, source-free variance and variance in science units."""
-        source, target = roles(kernel)
-        null = {"science": self.model, "template": layers["template"].variance}
-        image, null_variance = apply(
-            filters, self.residual, null[source], null[target], config.tile
-        )
-        self.residual = np.zeros((0, 0), np.float32)  # its memory is needed
+        source, target = convolved_and_target(kernel)
+        null = {"science": self.model, "template": working["template"].variance}
+        image, null_variance = apply(filters, self.image, null[source], null[target], config.tile)
+        self.image = np.zeros((0, 0), np.float32)  # its memory is needed
         matched = kernel.convolved == "science"
         gain = filters.spread.sum((1, 2)) if matched else filters.target
         scale = -_ratio_terms(kernel) if matched else np.array([1.0])
@@ -72,7 +74,7 @@ class Planes:
             image,
             null_variance,
             self.model,
-            layers["science"].variance,
+            working["science"].variance,
             self.raw,
             self.usable,
             self.mask,
@@ -83,80 +85,76 @@ class Planes:
         return image, null_variance, self.model
 
 
-def match(
-    science: Exposure,
-    template: Exposure,
-    layers: dict[str, Layer],
+def subtract_matched(
+    images: dict[str, Exposure],
+    working: dict[str, WorkingImage],
     kernel: MatchingKernel,
     config: Config,
-) -> Planes:
+) -> Residual:
     """Subtract the matched source, cores and wings of bright stars included.
 
     Parameters
     ----------
-    science, template : Exposure
-        The two images.
-    layers : dict of str to Layer
+    images : dict of str to Exposure
+        ``science`` and ``template``.
+    working : dict of str to WorkingImage
         Their working copies.
     kernel : MatchingKernel
-        Takes one to the other; background relative to the levels of the layers.
+        Takes one to the other; background relative to the levels of the working.
     config : Config
         Tiles and dilation.
 
     Returns
     -------
-    Planes
+    Residual
         The residual and what belongs to it.
     """
-    source, target = roles(kernel)
-    pair = {"science": science, "template": template}
-    mask = _propagated(science, template, layers, kernel, config)
-    doubtful = halos(pair[source].mask, kernel, config.dilation_share, config.tile)
-    matched = convolve(layers[source].image, kernel, config.tile)
-    clipped = pair[source].has("SAT", "BLEED")
-    restore(matched, layers[source], layers[target], clipped, kernel)
+    source, target = convolved_and_target(kernel)
+    mask = _propagated(images, working, kernel, config)
+    doubtful = halos(images[source].mask, kernel, config.dilation_share, config.tile)
+    matched = convolve(working[source].image, kernel, config.tile)
+    clipped = images[source].has("SAT", "BLEED")
+    restore(matched, working[source], working[target], clipped, kernel)
     usable = (~flagged(mask, bits(*NOT_IN_SCORE))).view(np.uint8)
     model = np.empty_like(matched)
     raw = np.empty(usable.size - np.count_nonzero(usable), np.float32)
     residual(
-        layers[target].image,
+        working[target].image,
         matched,
         _quadratic(kernel.background),
         usable,
-        layers["science"].sky,
-        layers["science"].noise ** 2,
-        float(layers["science"].slope),
+        working["science"].sky,
+        working["science"].noise ** 2,
+        float(working["science"].inverse_gain),
         target == "science",
         _ratio(kernel),
         model,
         raw,
     )
-    saturated = science.has("SAT") | template.has("SAT")
-    stars = bright_stars(layers["science"], layers["template"], saturated)
+    saturated = images["science"].has("SAT") | images["template"].has("SAT")
+    stars = bright_stars(working["science"], working["template"], saturated)
     remove_wings(matched, usable, *stars, kernel.basis.shape[-1] // 2)
     for halo in doubtful:
-        raw = _mask_unfit(halo, matched, raw, usable, mask, layers[target], layers[source], kernel)
-    return Planes(matched, raw, model, mask, usable, _blank(layers["template"], usable))
+        raw = _mask_unfit(
+            halo, matched, raw, usable, mask, working[target], working[source], kernel
+        )
+    return Residual(matched, raw, model, mask, usable, _blank(working["template"], usable))
 
 
 def _propagated(
-    science: Exposure,
-    template: Exposure,
-    layers: dict[str, Layer],
+    images: dict[str, Exposure],
+    working: dict[str, WorkingImage],
     kernel: MatchingKernel,
     config: Config,
 ) -> Mask:
-    masks = {
-        "science": _with_holes(science.mask, layers["science"]),
-        "template": _with_holes(template.mask, layers["template"]),
-    }
-    bridged = {name: layer.bridged for name, layer in layers.items()}
+    masks = {name: _with_holes(images[name].mask, w) for name, w in working.items()}
+    bridged = {name: w.bridged for name, w in working.items()}
     return propagate(masks, kernel, config.dilation_share, config.tile, bridged)
 
 
-def _with_holes(mask: Mask, layer: Layer) -> Mask:
+def _with_holes(mask: Mask, working: WorkingImage) -> Mask:
     """Flag pixels without a number or a positive variance that no other plane explains."""
-    holes = layer.bad & ~flagged(mask, bits(*NO_SKY))
+    holes = working.bad & ~flagged(mask, bits(*NO_SKY))
     if not holes.any():
         return mask
     return np.where(holes, mask | bits("UNMASKEDNAN"), mask)
@@ -168,8 +166,8 @@ def _mask_unfit(
     raw: Image,
     usable: npt.NDArray[np.uint8],
     mask: Mask,
-    target: Layer,
-    source: Layer,
+    target: WorkingImage,
+    source: WorkingImage,
     kernel: MatchingKernel,
 ) -> Image:
     """Mask the parts of halos that do not vanish, in place; return the raw values with theirs."""
@@ -185,17 +183,17 @@ def _mask_unfit(
     return np.asarray(values[np.argsort(places)])
 
 
-def _blank(layer: Layer, usable: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def _blank(template: WorkingImage, usable: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Mark usable pixels where the template shows nothing.
 
     The limit is high enough not to cut into the template's own noise, which would make what is
     left look quieter and less correlated than it is.
     """
-    limit = layer.sky + np.float32(3.0) * layer.noise
-    return below(layer.image, limit.astype(np.float32), usable)
+    limit = template.sky + np.float32(3.0) * template.noise
+    return below(template.image, limit.astype(np.float32), usable)
 
 
-def roles(kernel: MatchingKernel) -> tuple[str, str]:
+def convolved_and_target(kernel: MatchingKernel) -> tuple[str, str]:
     """Name the convolved image and the one it has to match."""
     return ("template", "science") if kernel.convolved == "template" else ("science", "template")
 
@@ -214,10 +212,10 @@ def _quadratic(terms: FloatArray) -> FloatArray:
     return np.pad(np.asarray(terms, float), (0, 6 - len(terms)))
 
 
-def absolute(kernel: MatchingKernel, layers: dict[str, Layer]) -> MatchingKernel:
+def absolute(kernel: MatchingKernel, working: dict[str, WorkingImage]) -> MatchingKernel:
     """Turn the background between levelled images into that between the images as given."""
-    source, target = roles(kernel)
+    source, target = convolved_and_target(kernel)
     background = _quadratic(kernel.background)
-    background -= layers[source].level * _quadratic(_ratio_terms(kernel))
-    background[0] += layers[target].level
+    background -= working[source].level * _quadratic(_ratio_terms(kernel))
+    background[0] += working[target].level
     return replace(kernel, background=background)

@@ -1,4 +1,4 @@
-"""Working copies of the two images: finite everywhere, with coarse skies and noise models."""
+"""Working copies of the two images: finite everywhere, with coarse skies and noise levels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.fill import bridge
 from pipeline.masks import BRIDGEABLE, NO_SKY, bits
 from pipeline.psfphot import fwhm
 
-__all__ = ["Layer", "coarse_median", "prepare"]
+__all__ = ["WorkingImage", "coarse_median", "prepare", "prepare_pair"]
 
 _NO_SKY, _NO_BRIDGE = bits(*NO_SKY), bits(*NO_SKY - BRIDGEABLE)
 _BLOCK = 128
@@ -23,7 +23,7 @@ _LEAST = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Layer:
+class WorkingImage:
     """One of the two images, ready for arithmetic.
 
     Attributes
@@ -41,7 +41,7 @@ class Layer:
         Median of the image.
     sky, noise : ndarray, (ty, tx)
         Median minus `level`, and root of the median variance, of blocks that divide the image.
-    slope : float
+    inverse_gain : float
         Increase of the variance per unit of flux: the inverse gain.
     correlation : ndarray, (cy, cx, k, k), optional
         Autocovariance of the noise, see `Exposure.noise_correlation`.
@@ -54,10 +54,10 @@ class Layer:
     level: float
     sky: Image
     noise: Image
-    slope: float
+    inverse_gain: float
     correlation: FloatArray | None
 
-    def without_pixels(self) -> Layer:
+    def without_pixels(self) -> WorkingImage:
         """Return what is known of the image but the image, whose memory others need."""
         return replace(self, image=np.zeros((0, 0), np.float32), bad=np.zeros((0, 0), bool))
 
@@ -67,7 +67,7 @@ class Layer:
         return (int(self.image.shape[0]), int(self.image.shape[1]))
 
 
-def prepare(exposure: Exposure, name: str) -> Layer:
+def prepare(exposure: Exposure, name: str) -> WorkingImage:
     """Make the working copy of an exposure.
 
     Parameters
@@ -79,7 +79,7 @@ def prepare(exposure: Exposure, name: str) -> Layer:
 
     Returns
     -------
-    Layer
+    WorkingImage
         The working copy.
 
     Raises
@@ -104,10 +104,15 @@ def prepare(exposure: Exposure, name: str) -> Layer:
     sky -= np.float32(level)
     _fill(image, variance, flags, level, sky, power)
     bridged = _bridged(image, exposure.mask, bad, exposure.psf)
-    slope, noise = _slope(image, variance, flags, sky, power), np.sqrt(power)
-    return Layer(
-        image, variance, bad, bridged, level, sky, noise, slope, exposure.noise_correlation
+    inverse_gain, noise = _inverse_gain(image, variance, flags, sky, power), np.sqrt(power)
+    return WorkingImage(
+        image, variance, bad, bridged, level, sky, noise, inverse_gain, exposure.noise_correlation
     )
+
+
+def prepare_pair(images: dict[str, Exposure]) -> dict[str, WorkingImage]:
+    """Make the working copies of both images, see `prepare`."""
+    return {name: prepare(image, name) for name, image in images.items()}
 
 
 def _bridged(
@@ -155,7 +160,7 @@ def _refuse_constant(image: Image, bad: npt.NDArray[np.bool_], name: str) -> Non
         raise PixelError(f"the {name} is constant", value=float(values[0]))
 
 
-def _slope(
+def _inverse_gain(
     image: Image, variance: Image, bad: npt.NDArray[np.uint8], sky: Image, power: Image
 ) -> float:
     """Inverse gain: the median excess of variance over excess of flux of bright pixels."""
