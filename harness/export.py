@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from harness.catalog import Catalog
+from harness.catalog import GuardedCatalog
 from harness.workspace import atomic, translate_os_errors
 from pipeline.errors import ConfigError
 from pipeline.schema import TABLES
@@ -29,13 +29,17 @@ _FORMATS = {
 
 
 def export_table(
-    catalog: Catalog, name: str, output: Path, kind: str | None = None, where: str | None = None
+    catalog: GuardedCatalog,
+    name: str,
+    output: Path,
+    kind: str | None = None,
+    where: str | None = None,
 ) -> int:
     """Write a table or view.
 
     Parameters
     ----------
-    catalog : Catalog
+    catalog : GuardedCatalog
         Open catalogue.
     name : str
         Table or view.

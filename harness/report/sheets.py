@@ -50,12 +50,7 @@ def contact_sheets(spec: Spec, context: Context, folder: Path) -> dict[str, list
         rows = []
         for unit in draw(context, check.subject):
             place = (unit.visit, unit.detector)
-            view = View(
-                context.space.root,
-                *place,
-                context.camera_name,
-                records.get(place, TemplateRecord()),
-            )
+            view = View(context.space.root, *place, records.get(place, TemplateRecord()))
             pixels = _science(view) if check.subject.product == "visit_image" else _triplet(view)
             rows.append(
                 {
@@ -140,7 +135,7 @@ def source_stamps(
     for source in sorted(sources, key=lambda s: (s["visit"], s["detector"])):
         place = (int(source["visit"]), int(source["detector"]))
         if place not in views:
-            views = {place: View(context.space.root, *place, context.camera_name, records[place])}
+            views = {place: View(context.space.root, *place, records[place])}
         view = views[place]
         difference = view.plane("difference")[0]
         noise = float(mad_std(difference[::16, ::16], ignore_nan=True))

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import model_validator
 
+from harness.catalog import require_select
 from harness.verify.kinds import Kind
 from harness.verify.measurement import Evidence, Measurement, NotRun
 
@@ -49,6 +50,8 @@ class Sql(Kind):
             raise ValueError(
                 "'measured_in' is missing: the unit of the value, '' for a pure number"
             )
+        for query in filter(None, (self.population, self.rows, self.value)):
+            require_select(query)
         return self
 
     def usual_bound(self) -> str:
