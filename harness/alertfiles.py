@@ -17,7 +17,7 @@ from astropy.io import fits
 from harness.workspace import atomic, translate_os_errors
 from pipeline import alerts
 
-__all__ = ["check_file", "summaries", "write_page"]
+__all__ = ["summaries", "write_page"]
 
 _STAMPS = ("cutoutScience", "cutoutTemplate", "cutoutDifference")
 _SCALE = 3
@@ -25,17 +25,6 @@ _COLUMNS = (
     "visit", "detector", "band", "midpointMjdTai", "ra", "dec", "psfFlux", "psfFluxErr", "snr",
     "reliability",
 )  # fmt: skip
-
-
-def check_file(path: Path) -> dict[str, Any]:
-    """Judge one alert file; plain data for JSON.
-
-    Raises
-    ------
-    FileFormatError
-        If the file is no Avro container or is damaged.
-    """
-    return alerts.check(path).as_dict()
 
 
 def summaries(
