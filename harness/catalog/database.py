@@ -14,7 +14,7 @@ from typing import Any, Self
 import duckdb
 import pyarrow as pa
 
-from harness.catalog import views
+from harness.catalog import versions
 from pipeline.errors import ConfigError
 from pipeline.schema import TABLES
 
@@ -77,7 +77,8 @@ class Catalog:
     Raises
     ------
     ConfigError
-        If it is not there yet, or another process has it.
+        If it is not there yet, another process has it, or it is of another version and cannot be
+        carried over, see `harness.catalog.versions`.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
@@ -85,8 +86,11 @@ class Catalog:
             raise ConfigError("there is no catalogue yet", path=path, hint="nightjar run")
         self.path = path
         self._connection = connect(path, read_only=read_only)
-        if not read_only:
-            self._create()
+        try:
+            self._prepare(read_only)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -98,14 +102,25 @@ class Catalog:
         """Close the file."""
         self._connection.close()
 
-    def _create(self) -> None:
-        for table in TABLES.values():
-            self.fetch(table.ddl())
-        for statement in views.statements():
-            self.fetch(statement)
+    def _prepare(self, read_only: bool) -> None:
+        """Bring the file up to date, or show it as if it were."""
+        plan = versions.adapting if read_only else versions.upgrading
+        try:
+            with contextlib.nullcontext() if read_only else self.transaction():
+                for statement in plan(self._run, self.path):
+                    self._run(statement)
+        except duckdb.Error as err:
+            raise ConfigError(
+                f"cannot be brought up to date: {err}",
+                path=self.path,
+                hint="process the campaign again in a new workspace",
+            ) from err
 
     def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run any statement and return its rows as tuples."""
+        return self._run(sql, parameters)
+
+    def _run(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         # Always drained: DuckDB 2 refuses other work while a result is open.
         with _interruptible():
             rows: list[tuple[Any, ...]] = self._connection.execute(sql, list(parameters)).fetchall()
@@ -114,25 +129,25 @@ class Catalog:
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Do all of the block or nothing of it."""
-        self.fetch("BEGIN")
+        self._run("BEGIN")
         try:
             yield
         except BaseException:
-            self.fetch("ROLLBACK")
+            self._run("ROLLBACK")
             raise
-        self.fetch("COMMIT")
+        self._run("COMMIT")
 
     def delete(self, table: str, **where: Any) -> None:
         """Delete the rows in which every named column has the value given."""
         condition = " AND ".join(f'"{name}" IS NOT DISTINCT FROM ?' for name in where) or "true"
-        self.fetch(f'DELETE FROM "{table}" WHERE {condition}', list(where.values()))
+        self._run(f'DELETE FROM "{table}" WHERE {condition}', list(where.values()))
 
     def insert(self, table: str, rows: pa.Table) -> None:
         """Append rows; columns are matched by name."""
         if not rows.num_rows:
             return
         with self._batch(rows):
-            self.fetch(f'INSERT INTO "{table}" BY NAME SELECT * FROM "{_BATCH}"')
+            self._run(f'INSERT INTO "{table}" BY NAME SELECT * FROM "{_BATCH}"')
 
     @contextlib.contextmanager
     def _batch(self, rows: pa.Table) -> Iterator[None]:
@@ -156,7 +171,7 @@ class Catalog:
     def delete_keys(self, table: str, rows: pa.Table, key: str) -> None:
         """Delete the rows whose key occurs in ``rows``."""
         with self._batch(rows.select([key])):
-            self.fetch(f'DELETE FROM "{table}" WHERE "{key}" IN (SELECT "{key}" FROM "{_BATCH}")')
+            self._run(f'DELETE FROM "{table}" WHERE "{key}" IN (SELECT "{key}" FROM "{_BATCH}")')
 
     def replace_keys(self, table: str, rows: pa.Table, key: str) -> None:
         """Put rows in the place of those with the same key."""
@@ -201,8 +216,11 @@ class Catalog:
         parameters : sequence
             Values of its ``?``.
         """
-        schema = TABLES[name].arrow_schema
-        return self.query(f'SELECT * FROM "{name}" WHERE {condition}', parameters).cast(schema)
+        declared = TABLES[name]
+        # By name: columns that an upgrade added stand last in the file.
+        columns = ", ".join(f'"{c}"' for c in declared.names)
+        rows = self.query(f'SELECT {columns} FROM "{name}" WHERE {condition}', parameters)
+        return rows.cast(declared.arrow_schema)
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Run a query and return its rows as dictionaries."""
@@ -220,4 +238,4 @@ class Catalog:
 
     def checkpoint(self) -> None:
         """Fold the write-ahead log into the file."""
-        self.fetch("CHECKPOINT")
+        self._run("CHECKPOINT")

@@ -96,15 +96,12 @@ class GuardedCatalog(Catalog):
         self._time_limit = TIME_LIMIT if time_limit is None else time_limit
         present = {name: str(file) for name, file in (files or {}).items() if file.is_file()}
         for name, file in present.items():
-            self._setup(f'CREATE TEMP VIEW "{name}" AS SELECT * FROM read_parquet({_text(file)})')
+            self._run(f'CREATE TEMP VIEW "{name}" AS SELECT * FROM read_parquet({_text(file)})')
         for name, table in (tables or {}).items():
             self._connection.register(name, table)
-        self._setup(f"SET allowed_paths = [{', '.join(map(_text, present.values()))}]")
+        self._run(f"SET allowed_paths = [{', '.join(map(_text, present.values()))}]")
         for statement in _LOCKS:
-            self._setup(statement)
-
-    def _setup(self, statement: str) -> None:
-        super().fetch(statement)
+            self._run(statement)
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> pa.Table:
         """Run one SELECT.
