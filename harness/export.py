@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from harness.catalog import GuardedCatalog
-from harness.workspace import atomic, translate_os_errors
+from harness.workspace import atomic
 from pipeline.errors import ConfigError
 from pipeline.schema import TABLES
 
@@ -78,7 +78,7 @@ def export_table(
         table = catalog.query(f'SELECT * FROM "{name}" WHERE {where or "true"}')
     except duckdb.Error as err:
         raise ConfigError(f"condition {where!r} fails: {err}") from err
-    with translate_os_errors(output), atomic(output) as partial:
+    with atomic(output) as partial:
         _WRITERS[kind](_described(name, table), partial)
     return int(table.num_rows)
 

@@ -17,6 +17,7 @@ from harness.verify.kinds.inspect import Inspect, draw
 from harness.verify.loader import Spec
 from harness.verify.sampling import template_records
 from harness.verify.view import TemplateRecord, View
+from pipeline.atomic import atomic_path
 from pipeline.exposure import bits
 
 __all__ = ["contact_sheets", "source_stamps", "store_image"]
@@ -66,10 +67,10 @@ def store_image(pixels: Pixels, folder: Path) -> dict[str, str]:
     """Write a PNG under the name of its content and return ``{"path", "sha256"}``."""
     data = encode(pixels)
     digest = hashlib.sha256(data).hexdigest()
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{digest[:20]}.png"
     if not path.is_file():
-        path.write_bytes(data)
+        with atomic_path(path) as partial:
+            partial.write_bytes(data)
     return {"path": f"{folder.name}/{path.name}", "sha256": digest}
 
 
