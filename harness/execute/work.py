@@ -173,6 +173,7 @@ def _calibrated(order: VisitImageOrder, exposure: Exposure, camera: Camera) -> c
         config,
         psf_fwhm_min=camera.psf_fwhm_min,
         amplifiers=[amp.trimmed for amp in detector.amplifiers] if detector else (),
+        passbands=camera.passbands,
     )
     if order.reference is None:
         return result
@@ -247,7 +248,12 @@ def _difference(order: DifferenceOrder, outcome: Outcome) -> Iterator[Notes]:
     yield ()
     try:
         result = diasource.run(
-            difference, science, warped, settings.diasource, now_mjd_tai=now_mjd_tai()
+            difference,
+            science,
+            warped,
+            settings.diasource,
+            now_mjd_tai=now_mjd_tai(),
+            passbands=Camera.load(order.space.camera(settings.campaign.camera)).passbands,
         )
     except Exception:  # the difference is a product even if nothing could be measured on it
         _write_difference(order, difference, outcome, {}, inputs)

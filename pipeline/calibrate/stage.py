@@ -28,8 +28,8 @@ from pipeline.calibrate.refcat import ReferenceStars, reference_stars
 from pipeline.calibrate.sources import Photometry, photometry, source_table
 from pipeline.calibrate.stars import contamination, select_stars, star_size
 from pipeline.calibrate.summary import depth, effective_time, geometry, pixel_summary, psf_shape
-from pipeline.camera import Section
-from pipeline.errors import PixelError, UnitError
+from pipeline.camera import Camera, ColourTerm, Passbands, Section
+from pipeline.errors import ConfigError, PixelError, UnitError
 from pipeline.exposure import (
     NJY_ZERO_POINT,
     Exposure,
@@ -86,6 +86,7 @@ class _Work:
 
     exposure: Exposure
     config: Config
+    passbands: Passbands
     notes: list[str] = field(default_factory=list)
     row: Row = field(default_factory=dict)
 
@@ -109,6 +110,7 @@ def run(
     *,
     psf_fwhm_min: float = 0.0,
     amplifiers: Sequence[Section] = (),
+    passbands: Passbands | None = None,
 ) -> Result:
     """Calibrate one exposure of one detector.
 
@@ -126,6 +128,8 @@ def run(
         A width below that of any star of the camera; 0 where unknown.
     amplifiers : sequence of Section
         Regions of the image whose variance is scaled separately, if it is scaled at all.
+    passbands : Passbands, optional
+        Of the camera; by default those of the generic one.
 
     Returns
     -------
@@ -144,7 +148,7 @@ def run(
 
     Each of these errors has in `partial` the exposure as far as it came.
     """
-    work = _Work(exposure, config or Config())
+    work = _Work(exposure, config or Config(), passbands or Camera.load("generic").passbands)
     try:
         return _calibrated(work, refcat, psf_fwhm_min, amplifiers)
     except UnitError as err:
@@ -383,6 +387,20 @@ def _for_astrometry(found: _Sources, fluxes: Photometry) -> npt.NDArray[np.int64
     return np.flatnonzero(good)
 
 
+def _colour_term(work: _Work) -> ColourTerm | None:
+    """Return the term of the reference catalogue's system and the band; None for none."""
+    system, terms = work.config.photometric_system, work.passbands.colour_terms
+    if system == "natural":
+        return None
+    if system not in terms:
+        raise ConfigError(
+            f"the camera has no colour terms for {system!r}",
+            key="calibrate.photometric_system",
+            expected=" or ".join(["natural", *terms]),
+        )
+    return terms[system].get(work.exposure.info.band)
+
+
 def _tie_to_flux(
     work: _Work,
     found: _Sources,
@@ -393,7 +411,7 @@ def _tie_to_flux(
     """Zero point from the matched standards, else from the header, else none."""
     config, info = work.config, work.exposure.info
     if reference is not None and matched is not None:
-        standards = natural_fluxes(reference, info.band, config.photometric_system)
+        standards = natural_fluxes(reference, _colour_term(work))
         if np.isfinite(standards[matched.reference]).any():
             i, j = _standards(found, fluxes, matched)
             return fit_zero_point(
@@ -490,7 +508,7 @@ def _summarise(work: _Work, found: _Sources, zero: ZeroPoint | None, scale: floa
         row.update(zeroPoint=zero.zero_point, zeroPointErr=zero.err)
         row.update(zeroPointScatter=zero.scatter, nZeroPointStars=zero.n)
         limit = depth(zero.zero_point, float(row["psfArea"] or np.nan), variance)
-        row.update(depth5=limit, effectiveTime=effective_time(limit, info, pixel))
+        row.update(depth5=limit, effectiveTime=effective_time(limit, info, pixel, work.passbands))
 
 
 def _scaled(exposure: Exposure, zero: ZeroPoint | None, scale: float, unit: str) -> Exposure:
