@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from astropy.io import fits
 
-from harness.workspace import atomic, translate_os_errors
+from harness.workspace import atomic
 from pipeline import alerts
 
-__all__ = ["check_file", "summaries", "write_page"]
+__all__ = ["summaries", "write_page"]
 
 _STAMPS = ("cutoutScience", "cutoutTemplate", "cutoutDifference")
 _SCALE = 3
@@ -25,17 +25,6 @@ _COLUMNS = (
     "visit", "detector", "band", "midpointMjdTai", "ra", "dec", "psfFlux", "psfFluxErr", "snr",
     "reliability",
 )  # fmt: skip
-
-
-def check_file(path: Path) -> dict[str, Any]:
-    """Judge one alert file; plain data for JSON.
-
-    Raises
-    ------
-    FileFormatError
-        If the file is no Avro container or is damaged.
-    """
-    return alerts.check(path).as_dict()
 
 
 def summaries(
@@ -62,7 +51,7 @@ def write_page(path: Path, files: Sequence[Path], *, source: int | None, limit: 
         "<!doctype html><html lang=en><meta charset=utf-8><title>Alerts</title>"
         f"<style>{style}</style><h1>{len(parts)} alerts</h1>{''.join(parts)}</html>\n"
     )
-    with translate_os_errors(path), atomic(path) as partial:
+    with atomic(path) as partial:
         partial.write_text(page, encoding="utf-8")
     return len(parts)
 

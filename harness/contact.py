@@ -11,7 +11,7 @@ import numpy.typing as npt
 from harness.alertfiles import stretched
 from harness.catalog import Catalog
 from harness.settings import Settings
-from harness.workspace import Workspace, atomic, translate_os_errors
+from harness.workspace import Workspace, atomic
 from pipeline import io, template
 from pipeline.errors import ConfigError
 
@@ -70,7 +70,7 @@ def contact_sheet(
         )  # fmt: skip
     figure = _figure(_planes(space, visit, detector, rows[0]["templateId"]), sources, stamps)
     figure.suptitle(f"visit {visit}  detector {detector}  {len(sources)} detections", fontsize=10)
-    with translate_os_errors(path), atomic(path) as partial:
+    with atomic(path) as partial:
         figure.savefig(partial, format="png", dpi=120)
     return len(sources)
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.camera import Camera, Detector
-from pipeline.io import read_raw
+from pipeline.io import atomic_path, read_raw
 from sims.artefacts import ARTEFACTS, Map, bit
 from sims.profiles import Profile
 
@@ -59,7 +59,8 @@ def contact_sheet(root: Path, profile: Profile, visit: int, detector: int, path:
         half = _ZOOM // 2
         box = slice(max(0, y - half), y + half), slice(max(0, x - half), x + half)
         _show(figure.add_subplot(grid[k, 2]), trimmed[box], name)
-    figure.savefig(path, metadata={"Software": None})
+    with atomic_path(path) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None})
 
 
 def _artefacts(root: Path, visit: int, detector: int) -> Map:

@@ -41,8 +41,7 @@ def init(
     if profile:
         camera = _profile_camera(profile, camera)
     chosen = camera or "decam"
-    Camera.load(chosen)
-    if not profile and chosen not in ("decam", "generic") and not chosen.endswith(".toml"):
+    if Camera.load(chosen).simulated and not profile and not chosen.endswith(".toml"):
         raise ConfigError(
             f"camera {chosen!r} exists only in simulations", expected="--profile as well"
         )

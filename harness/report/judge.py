@@ -119,7 +119,7 @@ def judge_workspace(
         simulation=simulation_page(space),
     )
     path = write_report(report, folder, testcases) if keep else None
-    context.connection.close()
+    context.close()
     return Judgement(report, results, path)
 
 

@@ -17,6 +17,7 @@ from harness.verify.kinds.inspect import Inspect, draw
 from harness.verify.loader import Spec
 from harness.verify.sampling import template_records
 from harness.verify.view import TemplateRecord, View
+from pipeline.atomic import atomic_path
 from pipeline.masks import bits
 
 __all__ = ["contact_sheets", "source_stamps", "store_image"]
@@ -50,12 +51,7 @@ def contact_sheets(spec: Spec, context: Context, folder: Path) -> dict[str, list
         rows = []
         for unit in draw(context, check.subject):
             place = (unit.visit, unit.detector)
-            view = View(
-                context.space.root,
-                *place,
-                context.camera_name,
-                records.get(place, TemplateRecord()),
-            )
+            view = View(context.space.root, *place, records.get(place, TemplateRecord()))
             pixels = _science(view) if check.subject.product == "visit_image" else _triplet(view)
             rows.append(
                 {
@@ -71,10 +67,10 @@ def store_image(pixels: Pixels, folder: Path) -> dict[str, str]:
     """Write a PNG under the name of its content and return ``{"path", "sha256"}``."""
     data = encode(pixels)
     digest = hashlib.sha256(data).hexdigest()
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{digest[:20]}.png"
     if not path.is_file():
-        path.write_bytes(data)
+        with atomic_path(path) as partial:
+            partial.write_bytes(data)
     return {"path": f"{folder.name}/{path.name}", "sha256": digest}
 
 
@@ -140,7 +136,7 @@ def source_stamps(
     for source in sorted(sources, key=lambda s: (s["visit"], s["detector"])):
         place = (int(source["visit"]), int(source["detector"]))
         if place not in views:
-            views = {place: View(context.space.root, *place, context.camera_name, records[place])}
+            views = {place: View(context.space.root, *place, records[place])}
         view = views[place]
         difference = view.plane("difference")[0]
         noise = float(mad_std(difference[::16, ::16], ignore_nan=True))

@@ -18,6 +18,7 @@ from harness.tasks import rows
 from harness.tasks.template import warped
 from harness.workspace import Workspace
 from pipeline import diasource, io, subtract
+from pipeline.camera import Camera
 from pipeline.exposure import Difference
 from pipeline.masks import flagged
 from pipeline.schema import DIFFERENCE_IMAGE
@@ -72,6 +73,7 @@ def _item(context: Context, target: Target, plan: TemplatePlan) -> _Item:
 
 def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:
     settings = item.settings
+    camera = Camera.load(item.space.camera(settings.campaign.camera))
     science = io.read_exposure(item.space.visit_image(*item.unit))
     template = warped(item.space.template(item.template_name), science, settings.template)
     inputs = {k: v for k, v in template.provenance.items() if k.startswith(("TMPLI", "NTMPL"))}
@@ -79,7 +81,12 @@ def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:
     yield ()
     try:
         result = diasource.run(
-            difference, science, template, settings.diasource, now_mjd_tai=now_mjd_tai()
+            difference,
+            science,
+            template,
+            settings.diasource,
+            now_mjd_tai=now_mjd_tai(),
+            passbands=camera.passbands,
         )
     except Exception:  # the difference is a product even if nothing could be measured on it
         _write(item, difference, outcome, {}, inputs)

@@ -173,6 +173,7 @@ def _calibrated(item: _Item, exposure: Exposure, camera: Camera) -> calibrate.Re
         item.settings.calibrate,
         psf_fwhm_min=camera.psf_fwhm_min,
         amplifiers=[amp.trimmed for amp in detector.amplifiers] if detector else (),
+        passbands=camera.passbands,
     )
     return result if item.reference is None else _aligned(item, item.reference, result)
 

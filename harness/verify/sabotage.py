@@ -122,7 +122,7 @@ class _Yard:
         context = Context(origin, testcases)
         present = {p: self._present(context, p) for p in ("visit_image", "difference")}
         self._units, self._science = present["visit_image"], present["difference"]
-        context.connection.close()
+        context.close()
 
     @staticmethod
     def _present(context: Context, product: str) -> tuple[Any, ...]:
@@ -145,5 +145,5 @@ class _Yard:
         context = Context(space, self._testcases, jobs=self._jobs, memory=shared)
         start_measuring(context, requests_of(context, [k for _, k in self._checks]))
         verdicts = {p: judge_check(p, k, context).verdict for p, k in self._checks}
-        context.connection.close()
+        context.close()
         return verdicts

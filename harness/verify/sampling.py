@@ -125,7 +125,7 @@ def start_measuring(context: Context, requests: Iterable[Request]) -> None:
     pool = _pool(min(context.jobs, len(todo)))
     for place, keys in sorted(todo.items()):
         record = templates.get(place, TemplateRecord())
-        job = (context.space.root, place, context.camera_name, record, sorted(keys))
+        job = (context.space.root, place, record, sorted(keys))
         flying.append(_Batch(keys, pool.submit(_measure_unit, job) if pool else job))
     if pool:
         pool.shutdown(wait=False)
@@ -133,7 +133,7 @@ def start_measuring(context: Context, requests: Iterable[Request]) -> None:
 
 _Place = tuple[int, int]
 _Key = tuple[Any, ...]
-_Job = tuple[Path, _Place, str, TemplateRecord, list[Request]]
+_Job = tuple[Path, _Place, TemplateRecord, list[Request]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,9 +224,9 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 
 def _measure_unit(job: _Job) -> dict[Request, Outcome]:
-    root, place, camera, template, requests = job
+    root, place, template, requests = job
     metrics = load_metrics()
-    view = View(root, *place, camera, template)
+    view = View(root, *place, template)
     samples: dict[Request, Outcome] = {}
     for request in requests:
         try:

@@ -28,9 +28,9 @@ from pipeline.calibrate.refcat import ReferenceStars, reference_stars
 from pipeline.calibrate.sources import Photometry, photometry, source_table
 from pipeline.calibrate.stars import contamination, select_stars, star_size
 from pipeline.calibrate.summary import effective_time, geometry, pixel_summary, psf_shape
-from pipeline.camera import Section
+from pipeline.camera import Camera, ColourTerm, Passbands, Section
 from pipeline.depth import depth, sky_variance
-from pipeline.errors import PixelError, UnitError
+from pipeline.errors import ConfigError, PixelError, UnitError
 from pipeline.exposure import NJY_ZERO_POINT, Exposure, FloatArray, Image, PhotoCalib, Psf
 from pipeline.masks import NO_SKY, bits
 from pipeline.psfphot import smooth_variance
@@ -79,6 +79,7 @@ class _Work:
 
     exposure: Exposure
     config: Config
+    passbands: Passbands
     notes: list[str] = field(default_factory=list)
     row: Row = field(default_factory=dict)
 
@@ -102,6 +103,7 @@ def run(
     *,
     psf_fwhm_min: float = 0.0,
     amplifiers: Sequence[Section] = (),
+    passbands: Passbands | None = None,
 ) -> Result:
     """Calibrate one exposure of one detector.
 
@@ -119,6 +121,8 @@ def run(
         A width below that of any star of the camera; 0 where unknown.
     amplifiers : sequence of Section
         Regions of the image whose variance is scaled separately, if it is scaled at all.
+    passbands : Passbands, optional
+        Of the camera; by default those of the generic one.
 
     Returns
     -------
@@ -137,7 +141,7 @@ def run(
 
     Each of these errors has in `partial` the exposure as far as it came.
     """
-    work = _Work(exposure, config or Config())
+    work = _Work(exposure, config or Config(), passbands or Camera.load("generic").passbands)
     try:
         return _calibrated(work, refcat, psf_fwhm_min, amplifiers)
     except UnitError as err:
@@ -376,6 +380,20 @@ def _for_astrometry(found: _Sources, fluxes: Photometry) -> npt.NDArray[np.int64
     return np.flatnonzero(good)
 
 
+def _colour_term(work: _Work) -> ColourTerm | None:
+    """Return the term of the reference catalogue's system and the band; None for none."""
+    system, terms = work.config.photometric_system, work.passbands.colour_terms
+    if system == "natural":
+        return None
+    if system not in terms:
+        raise ConfigError(
+            f"the camera has no colour terms for {system!r}",
+            key="calibrate.photometric_system",
+            expected=" or ".join(["natural", *terms]),
+        )
+    return terms[system].get(work.exposure.info.band)
+
+
 def _tie_to_flux(
     work: _Work,
     found: _Sources,
@@ -386,7 +404,7 @@ def _tie_to_flux(
     """Zero point from the matched standards, else from the header, else none."""
     config, info = work.config, work.exposure.info
     if reference is not None and matched is not None:
-        standards = natural_fluxes(reference, info.band, config.photometric_system)
+        standards = natural_fluxes(reference, _colour_term(work))
         if np.isfinite(standards[matched.reference]).any():
             i, j = _standards(found, fluxes, matched)
             return fit_zero_point(
@@ -483,7 +501,7 @@ def _summarise(work: _Work, found: _Sources, zero: ZeroPoint | None, scale: floa
         row.update(zeroPoint=zero.zero_point, zeroPointErr=zero.err)
         row.update(zeroPointScatter=zero.scatter, nZeroPointStars=zero.n)
         limit = depth(zero.zero_point, float(row["psfArea"] or np.nan), variance)
-        row.update(depth5=limit, effectiveTime=effective_time(limit, info, pixel))
+        row.update(depth5=limit, effectiveTime=effective_time(limit, info, pixel, work.passbands))
 
 
 def _scaled(exposure: Exposure, zero: ZeroPoint | None, scale: float, unit: str) -> Exposure:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.camera import Passbands
 from pipeline.compiled import compiled
 from pipeline.depth import depth, effective_area, grid_stamps
 from pipeline.exposure import Exposure, FloatArray, Psf, VisitInfo
@@ -14,19 +15,6 @@ from pipeline.masks import NO_SKY, bits
 __all__ = ["effective_time", "geometry", "pixel_summary", "psf_shape"]
 
 _FWHM = float(np.sqrt(8.0 * np.log(2.0)))
-
-# Zero point (AB magnitude of 1 electron/s) and dark sky (mag/arcsec²) that define the effective
-# time: DECam at the zenith (zero points of decam legacypipe with 4.3 electrons per ADU; CTIO dark
-# sky of the DECam exposure-time calculator), in seeing of 1 arcsec.
-_FIDUCIAL = {
-    "u": (24.9, 22.3),
-    "g": (26.6, 22.0),
-    "r": (26.8, 21.1),
-    "i": (26.7, 20.3),
-    "z": (26.5, 19.2),
-    "y": (25.3, 18.1),
-}
-_FIDUCIAL_SEEING = 1.0
 
 
 def psf_shape(psf: Psf, shape: tuple[int, int]) -> dict[str, float]:
@@ -76,7 +64,9 @@ def _adaptive_moments(stamps: FloatArray) -> FloatArray:
     return moments
 
 
-def effective_time(magnitude: float, info: VisitInfo, pixel_scale: float) -> float:
+def effective_time(
+    magnitude: float, info: VisitInfo, pixel_scale: float, passbands: Passbands
+) -> float:
     """Exposure time that reaches the same depth under fiducial conditions.
 
     Parameters
@@ -86,16 +76,20 @@ def effective_time(magnitude: float, info: VisitInfo, pixel_scale: float) -> flo
     info : VisitInfo
         Band and exposure time.
     pixel_scale : float, arcsec
+        Side of a pixel.
+    passbands : Passbands
+        Zero point and dark sky of each band, and the seeing, of the fiducial conditions.
 
     Returns
     -------
     float, s
         ``exptime 10^(0.8 (m - m_fiducial))``; NaN for a band without fiducial conditions.
     """
-    if info.band not in _FIDUCIAL or not np.isfinite(magnitude):
+    band = passbands.bands.get(info.band)
+    if band is None or not np.isfinite(magnitude):
         return float("nan")
-    rate, sky = _FIDUCIAL[info.band]
-    area = 4.0 * np.pi * (_FIDUCIAL_SEEING / _FWHM / pixel_scale) ** 2
+    rate, sky = band.zero_point, band.dark_sky
+    area = 4.0 * np.pi * (passbands.fiducial_seeing / _FWHM / pixel_scale) ** 2
     per_pixel = info.exptime * pixel_scale**2 * 10.0 ** (0.4 * (rate - sky))
     fiducial = depth(rate + 2.5 * np.log10(info.exptime), area, per_pixel)
     return float(info.exptime * 10.0 ** (0.8 * (magnitude - fiducial)))

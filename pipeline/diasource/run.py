@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.camera import Camera, Passbands
 from pipeline.diasource.config import Config
 from pipeline.diasource.detect import Footprints, find_peaks, flood
 from pipeline.diasource.dipoles import find_partners, fit_pairs, weaker_lobes
@@ -88,6 +89,7 @@ def run(
     *,
     near: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]] | None = None,
     now_mjd_tai: float = 0.0,
+    passbands: Passbands | None = None,
 ) -> Result:
     """Detect, measure and classify the sources of a difference image.
 
@@ -106,6 +108,8 @@ def run(
         ``ephemeris``, ``user``.
     now_mjd_tai : float, d
         Written as the time of processing.
+    passbands : Passbands, optional
+        Of the camera, for the refraction; by default those of the generic one.
 
     Returns
     -------
@@ -134,6 +138,8 @@ def run(
     columns, targets, features = _measure(
         difference, science, template, targets, peaks, footprints, config
     )
+    passbands = passbands or Camera.load("generic").passbands
+    columns |= sky_errors(columns, exposure.info, config, passbands)
     columns |= footprint_columns(mask, targets, footprints, columns)
     columns |= identity_columns(difference, template, targets, peaks, now_mjd_tai)
     columns |= _satellites(targets, streaks, columns, score.shape)
@@ -213,7 +219,6 @@ def _measure(
     moments = moment_columns(scene)
     columns = point_columns(scene, forced) | moments
     columns |= forced_columns(scene, science, template) | science_columns(scene, science)
-    columns |= sky_errors(columns, exposure.info, config)
     columns |= trail_columns(scene, moments, targets.selection == 0)
     columns |= {name: values[keep] for name, values in dipoles.items()}
     columns["shape_flag_parent_source"] = targets.is_parent

@@ -1,8 +1,7 @@
-"""Opening with clear errors, writing without half-written files."""
+"""Opening FITS files with clear errors."""
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,41 +12,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 
 from pipeline.errors import FileFormatError
 
-__all__ = ["atomic_path", "open_fits"]
-
-
-@contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside a file and move it there when all went well.
-
-    Parameters
-    ----------
-    path : path-like
-        The file to be; its folder is made if need be.
-
-    Yields
-    ------
-    Path
-        Where to write; nothing remains of it after an exception.
-
-    Raises
-    ------
-    FileFormatError
-        If the folder cannot be written.
-    """
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        partial.replace(path)
-    except OSError as err:
-        raise FileFormatError(
-            f"cannot be written: {err.strerror or err}", path=path, hint="permissions, free space?"
-        ) from err
-    finally:
-        if partial.exists():
-            partial.unlink()
+__all__ = ["open_fits"]
 
 
 @contextmanager

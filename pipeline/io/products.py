@@ -27,6 +27,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from pipeline import wcs as world
+from pipeline.atomic import atomic_path
 from pipeline.errors import FileFormatError
 from pipeline.exposure import (
     Difference,
@@ -40,7 +41,7 @@ from pipeline.exposure import (
     Psf,
     VisitInfo,
 )
-from pipeline.io.files import atomic_path, open_fits
+from pipeline.io.files import open_fits
 from pipeline.io.hdus import Card, array_hdu, cards, compressed_hdu, primary_hdu, read_pixels
 from pipeline.masks import MASK_PLANES, bits
 from pipeline.quantise import grid_step, quantised, shared_step, to_grid

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import fastavro
 import pyarrow as pa
 
+from harness.catalog import connect
 from harness.verify.context import Unit
 from harness.workspace import Workspace
 from pipeline import io
@@ -58,7 +58,7 @@ class Copy:
 
     def sql(self, *statements: str) -> None:
         """Change the catalogue."""
-        with duckdb.connect(str(self.space.catalog)) as connection:
+        with connect(self.space.catalog) as connection:
             for statement in statements:
                 connection.execute(statement).fetchall()
 

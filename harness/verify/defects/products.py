@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from harness.settings import Settings
 from harness.verify.defects import Copy, defect
 from pipeline import io
 from pipeline.camera import Camera
@@ -206,7 +207,7 @@ def over_subtraction(copy: Copy) -> None:
 @defect("crosstalk-left", "AG-00-10/crosstalk/residual-large")
 def crosstalk_left(copy: Copy) -> None:
     """Leave the mirrored ghosts of one amplifier in the other, on every image of a detector."""
-    camera = Camera.load(copy.space.camera(_camera(copy)))
+    camera = Camera.load(copy.space.camera(Settings.load(copy.space.config).campaign.camera))
     first = copy.units[0].detector
 
     def change(e: Exposure) -> Exposure:
@@ -224,12 +225,6 @@ def crosstalk_left(copy: Copy) -> None:
     for index, unit in enumerate(copy.units):
         if unit.detector == first:
             copy.image(change, index)
-
-
-def _camera(copy: Copy) -> str:
-    import tomllib
-
-    return str(tomllib.loads(copy.space.config.read_text())["campaign"]["camera"])
 
 
 @defect("bad-column-left", "AG-00-10/masks/columns-left")

@@ -16,8 +16,9 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from harness.verify.alerts import Check, check
+from harness.verify.alerts.check import View
 from pipeline import alerts, diaobject
-from pipeline.alerts.check import View
 from pipeline.exposure import Difference, Exposure, GridPsf, MatchingKernel, VisitInfo
 from pipeline.ids import pack
 from pipeline.schema import DIA_OBJECT, DIA_SOURCE, SS_EPHEMERIS
@@ -98,13 +99,13 @@ def container(payloads: list[bytes]) -> bytes:
     return stream.getvalue()
 
 
-def judged(packets: list[dict[str, Any]], path: Path) -> alerts.Check:
+def judged(packets: list[dict[str, Any]], path: Path) -> Check:
     with path.open("wb") as stream:
         fastavro.writer(stream, SCHEMA, packets)
-    return alerts.check(path)
+    return check(path)
 
 
-def failing(checked: alerts.Check) -> set[str]:
+def failing(checked: Check) -> set[str]:
     return {a.id for a in checked if a.failed}
 
 
@@ -251,7 +252,7 @@ def test_wrong_units_of_the_solar_system(packets: list[dict[str, Any]], tmp_path
 def test_forced_flux_is_compared_where_detections_are_points(
     shift: float, flag: str | None, verdict: bool | None
 ) -> None:
-    from pipeline.alerts.packet_assertions import _forced_agrees
+    from harness.verify.alerts.packet_assertions import _forced_agrees
 
     row = {"psfFlux": 100.0, "psfFluxErr": 10.0, "isDipole": False, "centroid_flag": False}
     history = [row | {"visit": k} | ({flag: True} if flag else {}) for k in range(6)]
@@ -269,7 +270,7 @@ def test_forced_flux_is_compared_where_detections_are_points(
 def test_real_packets_of_2026_show_their_known_defects(rubin_alerts: Path) -> None:
     path = rubin_alerts / "lsst_v10_0_20260306.avro"
     # Of the forced fluxes two disagree; one of them is a dipole in 93 % of its visits.
-    checked = {a.id: a for a in alerts.check(path)}
+    checked = {a.id: a for a in check(path)}
     known = {
         "one-source-per-visit": 1, "dipole-lobes-free": 483, "cutouts-mask": 21,
         "position-error-of-mean": 5, "statistics-all-bands": 112, "solar-system-speeds": 4,

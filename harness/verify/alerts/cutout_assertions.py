@@ -12,7 +12,7 @@ import numpy.typing as npt
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from pipeline.alerts.check import Finding, View, assertion, finite
+from harness.verify.alerts.check import Finding, View, assertion, finite
 
 __all__: list[str] = []
 

@@ -8,65 +8,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import duckdb
 import pyarrow as pa
 
+from harness.catalog import versions
 from pipeline.errors import ConfigError
-from pipeline.schema import BANDS, TABLES
+from pipeline.schema import TABLES
 
-__all__ = ["Catalog"]
+__all__ = ["Catalog", "connect"]
 
 _BATCH = "__nightjar_batch"  # names are case-insensitive and tables win over variables
-
-_MACRO = """CREATE OR REPLACE MACRO ab_mag(flux) AS
-CASE WHEN flux > 0 THEN 31.4 - 2.5 * log10(flux) END"""
-
-# Free parameters of the models: PSF x, y, flux; trail and length, angle; dipole two points.
-_DERIVED = """CREATE OR REPLACE VIEW diasource_derived AS
-SELECT diaSourceId, diaObjectId, ssObjectId, visit, detector, band, midpointMjdTai,
-  psfChi2 / nullif(greatest(psfNdata - 3, 0), 0) AS psfReducedChi2,
-  trailChi2 / nullif(greatest(trailNdata - 5, 0), 0) AS trailReducedChi2,
-  dipoleChi2 / nullif(greatest(dipoleNdata - 6, 0), 0) AS dipoleReducedChi2,
-  ab_mag(psfFlux) AS psfMag,
-  CASE WHEN psfFlux > 0 THEN 1.0857362 * psfFluxErr / psfFlux END AS psfMagErr,
-  ab_mag(apFlux) AS apMag, ab_mag(scienceFlux) AS scienceMag, ab_mag(templateFlux) AS templateMag
-FROM DiaSource WHERE NOT coalesce(isSubThreshold, false)"""
-
-_LIGHTCURVE = """CREATE OR REPLACE VIEW lightcurve AS
-SELECT diaObjectId, midpointMjdTai, band, visit, detector, 'detection' AS kind,
-  psfFlux, psfFluxErr, scienceFlux, scienceFluxErr, diaSourceId, reliability
-FROM DiaSource WHERE diaObjectId IS NOT NULL AND NOT coalesce(isSubThreshold, false)
-UNION ALL
-SELECT diaObjectId, midpointMjdTai, band, visit, detector, 'forced',
-  psfFlux, psfFluxErr, scienceFlux, scienceFluxErr, NULL, NULL
-FROM DiaForcedSource"""
-
-_MATCH = """CREATE OR REPLACE VIEW diasource_object_match AS
-SELECT s.diaSourceId, s.diaObjectId, s.visit, s.detector, m.objectId, m.objectType, m.rank,
-  m.dist, m.lnP
-FROM DiaSource s JOIN DiaObject_To_Object_Match m USING (diaObjectId)
-WHERE NOT coalesce(s.isSubThreshold, false)"""
-
-
-def _colour_view() -> str:
-    columns = []
-    for a, b in pairwise(BANDS):
-        for kind in ("science", "psf"):
-            first, second = f"{a}_{kind}FluxMean", f"{b}_{kind}FluxMean"
-            columns.append(f"ab_mag({first}) - ab_mag({second}) AS {a}_{b}_{kind}Colour")
-            columns.append(
-                f"CASE WHEN {first} > 0 AND {second} > 0 THEN 1.0857362 * sqrt("
-                f"({first}Err / {first}) ** 2 + ({second}Err / {second}) ** 2) END "
-                f"AS {a}_{b}_{kind}ColourErr"
-            )
-    body = ",\n  ".join(columns)
-    return (
-        f"CREATE OR REPLACE VIEW diaobject_colour AS\nSELECT diaObjectId,\n  {body}\nFROM DiaObject"
-    )
 
 
 @contextlib.contextmanager
@@ -78,6 +32,36 @@ def _interruptible() -> Iterator[None]:
         if str(err) == "Query interrupted":
             raise KeyboardInterrupt from err
         raise
+
+
+def connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+    """Open a DuckDB file; no other place does.
+
+    Parameters
+    ----------
+    path : Path
+        The file, or ``:memory:``.
+    read_only : bool
+        Whether to leave it alone.
+
+    Returns
+    -------
+    duckdb.DuckDBPyConnection
+        To be closed by the caller.
+
+    Raises
+    ------
+    ConfigError
+        If another process has it, or it is no DuckDB file that this DuckDB can read.
+    """
+    try:
+        return duckdb.connect(str(path), read_only=read_only)
+    except duckdb.Error as err:
+        if "lock" not in str(err).lower():
+            raise ConfigError(f"cannot be opened: {err}", path=path) from err
+        raise ConfigError(
+            "is in use by another process", path=path, hint="wait for it to end"
+        ) from err
 
 
 class Catalog:
@@ -93,24 +77,22 @@ class Catalog:
     Raises
     ------
     ConfigError
-        If it is not there yet, or another process has it.
+        If it is not there yet, another process has it, or it is of another version and cannot be
+        carried over, see `harness.catalog.versions`.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         if read_only and not path.exists():
             raise ConfigError("there is no catalogue yet", path=path, hint="nightjar run")
+        self.path = path
+        self._connection = connect(path, read_only=read_only)
         try:
-            self._connection = duckdb.connect(str(path), read_only=read_only)
-        except duckdb.IOException as err:
-            if "lock" not in str(err).lower():
-                raise ConfigError(f"cannot be opened: {err}", path=path) from err
-            raise ConfigError(
-                "is in use by another process", path=path, hint="wait for it to end"
-            ) from err
-        if not read_only:
-            self._create()
+            self._prepare(read_only)
+        except BaseException:
+            self.close()
+            raise
 
-    def __enter__(self) -> Catalog:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -120,11 +102,23 @@ class Catalog:
         """Close the file."""
         self._connection.close()
 
-    def _create(self) -> None:
-        for table in TABLES.values():
-            self._run(table.ddl())
-        for statement in (_MACRO, _DERIVED, _LIGHTCURVE, _MATCH, _colour_view()):
-            self._run(statement)
+    def _prepare(self, read_only: bool) -> None:
+        """Bring the file up to date, or show it as if it were."""
+        plan = versions.adapting if read_only else versions.upgrading
+        try:
+            with contextlib.nullcontext() if read_only else self.transaction():
+                for statement in plan(self._run, self.path):
+                    self._run(statement)
+        except duckdb.Error as err:
+            raise ConfigError(
+                f"cannot be brought up to date: {err}",
+                path=self.path,
+                hint="process the campaign again in a new workspace",
+            ) from err
+
+    def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run any statement and return its rows as tuples."""
+        return self._run(sql, parameters)
 
     def _run(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         # Always drained: DuckDB 2 refuses other work while a result is open.
@@ -222,8 +216,11 @@ class Catalog:
         parameters : sequence
             Values of its ``?``.
         """
-        schema = TABLES[name].arrow_schema
-        return self.query(f'SELECT * FROM "{name}" WHERE {condition}', parameters).cast(schema)
+        declared = TABLES[name]
+        # By name: columns that an upgrade added stand last in the file.
+        columns = ", ".join(f'"{c}"' for c in declared.names)
+        rows = self.query(f'SELECT {columns} FROM "{name}" WHERE {condition}', parameters)
+        return rows.cast(declared.arrow_schema)
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Run a query and return its rows as dictionaries."""
@@ -232,7 +229,7 @@ class Catalog:
 
     def value(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
         """Run a query and return its single value, None if there is no row."""
-        rows = self._run(sql, parameters)
+        rows = self.fetch(sql, parameters)
         return rows[0][0] if rows else None
 
     def count(self, table: str) -> int:

@@ -15,7 +15,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from pipeline.alerts.container import read
+from pipeline.alerts import read
 
 __all__ = ["ASSERTIONS", "Assertion", "Check", "Finding", "View", "assertion", "check"]
 
@@ -195,7 +195,7 @@ def check(path: str | Path, *, cutouts_every: int = 1) -> Check:
         If the file cannot be read.
     """
     # the modules register their assertions when they are imported
-    from pipeline.alerts import cutout_assertions, packet_assertions  # noqa: F401
+    from harness.verify.alerts import cutout_assertions, packet_assertions  # noqa: F401
 
     counts = {name: [0, 0] for name in ASSERTIONS}
     worst: dict[str, tuple[float, str]] = {}

@@ -1,0 +1,5 @@
+"""Named assertions on alert packets: `check` judges one file, ours or anybody's."""
+
+from harness.verify.alerts.check import ASSERTIONS, Assertion, Check, check
+
+__all__ = ["ASSERTIONS", "Assertion", "Check", "check"]
