@@ -32,6 +32,7 @@ from pipeline.camera import Camera
 from pipeline.exposure import RawFrame, VisitInfo, bits
 from pipeline.io.hdus import read_pixels
 from pipeline.quantise import grid_step, quantised, to_grid
+from pipeline.statistics import mad_std
 from sims import calibration
 from sims.artefacts import ARTEFACTS, cosmic_rays
 from sims.streams import stream
@@ -201,7 +202,7 @@ def levels(frames):
         # Neighbours far from any source: a 2-D mask of what stands out on a larger scale.
         a, b = e.image[:, :-1:2], e.image[:, 1::2]
         keep = good[:, :-1:2] & good[:, 1::2]
-        median = np.median(np.abs(a - b)[keep]) * 1.4826 / np.sqrt(2)
+        median = mad_std((a - b)[keep], 0.0) / np.sqrt(2)
         ratios.append(median**2 / np.median(e.variance[:, :-1:2][keep]))
     emit("largest step between amplifiers", max(steps), "fraction of sky", 3e-3, len(steps))
     emit("noise variance over variance plane, worst", np.abs(np.array(ratios) - 1).max(),

@@ -15,6 +15,7 @@ from harness.ledger import Outcome
 from pipeline.exposure import NJY_ZERO_POINT, Difference, Exposure, bits
 from pipeline.psfphot import fwhm
 from pipeline.schema import DIFFERENCE_IMAGE, TEMPLATE, VISIT_IMAGE, Table
+from pipeline.statistics import iqr_std
 
 if TYPE_CHECKING:
     from harness.execute.orders import DifferenceOrder, Order, TemplateOrder, VisitImageOrder
@@ -237,10 +238,7 @@ def _sky(image: Exposure) -> Row:
 def _noise(image: Exposure) -> float:
     """Robust scatter of the usable pixels (normalised interquartile range)."""
     values = image.image[((image.mask & _UNUSABLE) == 0) & np.isfinite(image.image)]
-    if not values.size:
-        return math.nan
-    low, high = np.percentile(values, [25.0, 75.0])
-    return float((high - low) / 1.3489795)
+    return iqr_std(values)
 
 
 def _kernel_sum(result: Difference) -> Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,8 +13,8 @@ from scipy import optimize, special
 
 from harness.verify.measurement import Evidence
 from harness.verify.metrics import Sample
-from harness.verify.robust import mad_std, median_error
 from harness.verify.sampling import Request, measure_images
+from pipeline.statistics import mad_std, median_error
 
 if TYPE_CHECKING:
     from harness.verify.context import Context
@@ -123,10 +124,11 @@ def wilson(successes: int, n: int, z: float = 1.0) -> tuple[float, float]:
     """
     if n == 0:
         return 0.0, 1.0
-    p, z2 = successes / n, z * z
-    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = z / (1 + z2 / n) * np.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return max(float(middle - half), 0.0), min(float(middle + half), 1.0)
+    from astropy.stats import binom_conf_interval
+
+    level = math.erf(z / math.sqrt(2.0))
+    low, high = binom_conf_interval(successes, n, level, interval="wilson")
+    return float(low), float(high)
 
 
 Found = tuple[float, float | None, int]

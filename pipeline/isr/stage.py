@@ -19,6 +19,7 @@ from pipeline.isr.correct import correct
 from pipeline.isr.crosstalk import ghosts
 from pipeline.isr.flags import flag_bleeds, flag_defects, flag_edges, grow_saturation, has_any
 from pipeline.isr.overscan import Levels
+from pipeline.statistics import mad_std
 
 __all__ = ["VERSION", "Calibs", "Result", "run"]
 
@@ -249,7 +250,7 @@ def _sky(image: Image, variance: Image, good: np.ndarray) -> tuple[float, float]
         return float("nan"), float("nan")
     step = np.abs(a - b)[keep]
     expected = float(np.median(variance[rows, :-1:4][:, :n][keep]))
-    return float(np.median(a[keep])), float(1.4826 * np.median(step) / np.sqrt(2 * expected))
+    return float(np.median(a[keep])), mad_std(step, 0.0) / float(np.sqrt(2 * expected))
 
 
 def _exposure(work: _Work, raw: RawFrame, detector: Detector) -> Exposure:

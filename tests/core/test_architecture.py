@@ -22,6 +22,9 @@ SIMS_MAY = {
         "ids",
         "config",
         "compiled",
+        # mathematics that one definition must serve on both sides
+        "sphere",
+        "statistics",
     )
 }
 FORBIDDEN_IN_PIPELINE = ("harness", "sims", "testcases", "duckdb", "typer", "rich")
