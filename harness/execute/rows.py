@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from astropy.wcs.utils import proj_plane_pixel_area
 
 from harness.ledger import Outcome
 from pipeline.exposure import NJY_ZERO_POINT, Difference, Exposure, bits
 from pipeline.psfphot import fwhm
 from pipeline.schema import DIFFERENCE_IMAGE, TEMPLATE, VISIT_IMAGE, Table
 from pipeline.statistics import iqr_std
+from pipeline.wcs import pixel_scale
 
 if TYPE_CHECKING:
     from harness.execute.orders import DifferenceOrder, Order, TemplateOrder, VisitImageOrder
@@ -225,7 +225,7 @@ def _sky(image: Exposure) -> Row:
         ra, dec = image.wcs.all_pix2world(x, y, 0)
         for prefix, a, d in zip(("", "llc", "ulc", "urc", "lrc"), ra, dec, strict=True):
             row |= {f"{prefix}ra": float(a), f"{prefix}dec": float(d)}
-        row["pixelScale"] = 3600.0 * float(np.sqrt(proj_plane_pixel_area(image.wcs)))
+        row["pixelScale"] = 3600.0 * pixel_scale(image.wcs)
     if image.psf is not None:
         stamp = image.psf.at((nx - 1) / 2, (ny - 1) / 2)
         row["psfFwhm"] = float(fwhm(stamp)) * row.get("pixelScale", math.nan)

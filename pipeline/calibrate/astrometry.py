@@ -15,9 +15,10 @@ from astropy.wcs import WCS
 
 from pipeline.calibrate.match import Match, match, pair
 from pipeline.calibrate.refcat import ReferenceStars
-from pipeline.calibrate.tpv import Coordinates, project
+from pipeline.calibrate.tpv import Coordinates
 from pipeline.errors import AstrometryError
 from pipeline.exposure import FloatArray
+from pipeline.sphere import project
 from pipeline.statistics import mad_std
 
 __all__ = ["Astrometry", "fit_astrometry", "image_centre", "order_for"]

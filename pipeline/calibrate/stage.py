@@ -41,6 +41,7 @@ from pipeline.exposure import (
 )
 from pipeline.psfphot import smooth_variance
 from pipeline.quantise import quantised
+from pipeline.wcs import pixel_scale
 
 __all__ = ["Result", "Row", "run"]
 
@@ -217,7 +218,7 @@ def _sharpest_star(work: _Work, psf_fwhm_min: float) -> float:
     """Width in pixels that no star undercuts: the camera's, else four fifths of this image's."""
     wcs = work.exposure.wcs
     if psf_fwhm_min > 0 and wcs is not None:
-        return psf_fwhm_min / 3600.0 / float(np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix))))
+        return psf_fwhm_min / 3600.0 / pixel_scale(wcs)
     seen = _find_sources(replace(work, row={}, notes=[]))
     moments = seen.moments
     half = 0.5 * (moments.xx + moments.yy)
@@ -342,8 +343,7 @@ def _references(work: _Work, refcat: pa.Table | None) -> ReferenceStars | None:
         return None
     shape = work.exposure.shape
     centre = image_centre(wcs, shape)
-    scale = np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix)))
-    radius = 0.5 * float(np.hypot(*shape)) * scale * 1.05 + config.max_offset / 3600.0
+    radius = 0.5 * float(np.hypot(*shape)) * pixel_scale(wcs) * 1.05 + config.max_offset / 3600.0
     return reference_stars(refcat, info.band, info.midpoint_mjd_tai, centre, radius)
 
 
@@ -356,7 +356,7 @@ def _tie_to_sky(
     exposure, config = work.exposure, work.config
     assert exposure.wcs is not None
     err = fluxes.centroid_err(found.size) * 1000.0 * 3600.0
-    err *= np.sqrt(abs(np.linalg.det(exposure.wcs.pixel_scale_matrix)))
+    err *= pixel_scale(exposure.wcs)
     usable = _for_astrometry(found, fluxes)
     order = usable[np.argsort(-fluxes.flux[usable], kind="stable")]
     fit = fit_astrometry(

@@ -14,7 +14,6 @@ from pipeline.diaobject.config import Config
 from pipeline.diaobject.matching import Sky, match, nearby
 from pipeline.diaobject.neighbours import nearest_objects
 from pipeline.diaobject.solarsystem import Prediction, predict, solar_system_sources
-from pipeline.diaobject.sphere import displaced, unit_vectors
 from pipeline.diaobject.summary import summarise
 from pipeline.exposure import FloatArray
 from pipeline.schema import (
@@ -25,6 +24,7 @@ from pipeline.schema import (
     SS_SOURCE,
     to_numpy,
 )
+from pipeline.sphere import displaced, unit_vectors
 
 __all__ = ["Result", "run"]
 

@@ -25,6 +25,7 @@ SIMS_MAY = {
         # mathematics that one definition must serve on both sides
         "sphere",
         "statistics",
+        "wcs",
     )
 }
 FORBIDDEN_IN_PIPELINE = ("harness", "sims", "testcases", "duckdb", "typer", "rich")
