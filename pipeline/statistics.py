@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MAD_TO_SIGMA", "iqr_std", "mad_std", "median_error"]
+__all__ = ["MAD_TO_SIGMA", "iqr_std", "mad_std"]
 
 MAD_TO_SIGMA = 1.4826
 """Standard deviation over the median absolute deviation of a Gaussian, 1 / Φ⁻¹(3/4)."""
 
 _IQR_OF_GAUSSIAN = 1.3489795  # in standard deviations, 2 Φ⁻¹(3/4)
-_MEDIAN_TO_MEAN = 1.2533  # √(π/2): error of the median over that of the mean
 
 
 def mad_std(values: npt.NDArray[np.floating], about: float | None = None) -> float:
@@ -54,19 +53,3 @@ def iqr_std(values: npt.NDArray[np.floating]) -> float:
         return float("nan")
     low, high = np.quantile(values, [0.25, 0.75])
     return float((high - low) / _IQR_OF_GAUSSIAN)
-
-
-def median_error(values: npt.NDArray[np.floating]) -> float:
-    """Return the standard error of the median of nearly Gaussian values.
-
-    Parameters
-    ----------
-    values : ndarray
-        Finite values of any shape.
-
-    Returns
-    -------
-    float
-        In units of the values; NaN without any.
-    """
-    return float(_MEDIAN_TO_MEAN * mad_std(values) / np.sqrt(max(values.size, 1)))

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from astropy.stats import binom_conf_interval
 from scipy import optimize, special
 
 from harness.verify.measurement import Evidence
 from harness.verify.metrics import Sample
+from harness.verify.robust import mad_std, median_error
 from harness.verify.sampling import Request, measure_images
-from pipeline.statistics import mad_std, median_error
 
 if TYPE_CHECKING:
     from harness.verify.context import Context
@@ -124,10 +124,8 @@ def wilson(successes: int, n: int, z: float = 1.0) -> tuple[float, float]:
     """
     if n == 0:
         return 0.0, 1.0
-    from astropy.stats import binom_conf_interval
-
-    level = math.erf(z / math.sqrt(2.0))
-    low, high = binom_conf_interval(successes, n, level, interval="wilson")
+    confidence = special.erf(z / np.sqrt(2.0))
+    low, high = binom_conf_interval(successes, n, confidence_level=confidence, interval="wilson")
     return float(low), float(high)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from pipeline.statistics import iqr_std, mad_std, median_error
+from pipeline.statistics import iqr_std, mad_std
 
 ROOT = Path(__file__).parents[2]
 QUANTILES = norm.ppf((np.arange(1_000_000) + 0.5) / 1_000_000)
@@ -33,14 +33,7 @@ def test_deviations_from_a_given_value() -> None:
     assert mad_std(np.array([1.0, 2.0, 3.0]), 0.0) == pytest.approx(2.0 * mad_std(np.r_[0.0, 1, 2]))
 
 
-def test_error_of_the_median_is_its_scatter() -> None:
-    samples = np.random.default_rng(2).normal(0.0, 1.0, (4000, 101))
-    stated = np.mean([median_error(sample) for sample in samples])
-
-    assert np.std(np.median(samples, axis=1)) == pytest.approx(stated, rel=0.05)
-
-
-@pytest.mark.parametrize("function", [mad_std, iqr_std, median_error])
+@pytest.mark.parametrize("function", [mad_std, iqr_std])
 def test_nothing_is_not_a_number(function) -> None:
     assert np.isnan(function(np.zeros(0)))
 

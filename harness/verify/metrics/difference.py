@@ -13,11 +13,11 @@ from scipy import signal
 
 from harness.hashes import file_hash
 from harness.verify.metrics import Sample, metric
+from harness.verify.robust import mad_std, median_error
 from harness.verify.stamps import isolated, star_fits
 from harness.verify.view import View, remember
 from harness.workspace import Workspace
 from pipeline.exposure import Exposure, FloatArray, MatchingKernel, bits, polynomial_terms
-from pipeline.statistics import mad_std, median_error
 
 __all__: list[str] = []
 

@@ -10,10 +10,10 @@ import numpy.typing as npt
 from scipy.ndimage import uniform_filter
 
 from harness.verify.metrics import Sample, metric
+from harness.verify.robust import mad_std
 from harness.verify.sky import open_sky
 from harness.verify.view import View, remember
 from pipeline.exposure import Exposure
-from pipeline.statistics import mad_std
 
 __all__: list[str] = []
 
