@@ -57,7 +57,7 @@ def emit(name, value, unit, bound, population, *, goal=None, least=False, stage=
 
 
 def pixels(path, name):
-    with io.open_fits(path, raw_tables=True) as hdus:
+    with io.open_fits(path, scaled=False) as hdus:
         return read_pixels(hdus[name])
 
 
