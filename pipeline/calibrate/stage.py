@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -44,6 +45,8 @@ from pipeline.quantise import quantised
 from pipeline.wcs import pixel_scale
 
 __all__ = ["Result", "Row", "run"]
+
+_LOGGER = logging.getLogger(__name__)
 
 Row = dict[str, float | int | str | None]
 
@@ -240,6 +243,7 @@ def _find_sources(work: _Work) -> _Sources:
         if not np.isfinite(size) or 0.75 < size / sigma < 1.3:
             break
         sigma = float(np.clip(size, *_SIGMA_RANGE))
+    _LOGGER.info("%d sources found with a filter of %.2f pixels", len(detections), sigma)
     work.exposure = exposure.replace(mask=with_footprints(exposure.mask, detections))
     work.row["nSources"] = len(detections)
     size = size if np.isfinite(size) else sigma
@@ -287,6 +291,7 @@ def _model_psf(work: _Work, found: _Sources) -> tuple[PsfFit, npt.NDArray[np.int
         fit = fit_psf(stars, exposure.shape, max_order=order, min_stars=least)
     if fit.psf.order < order:
         work.notes.append(f"PSF of order {fit.psf.order} instead of {order}: {fit.n_stars} stars")
+    _LOGGER.info("PSF of order %d from %d stars", fit.psf.order, fit.n_stars)
     work.exposure = exposure.replace(psf=fit.psf)
     work.row.update(psf_shape(fit.psf, exposure.shape))
     work.row.update(psfOrder=fit.psf.order, nPsfStars=fit.n_stars)
@@ -365,6 +370,10 @@ def _tie_to_sky(
         max_chance=config.max_chance, min_pairs=config.min_astrometry_stars,
     )  # fmt: skip
     fit = replace(fit, detection=order[fit.detection])
+    _LOGGER.info(
+        "%d reference stars matched with order %d: rms %.1f, %.1f mas; header %.2f arcsec off",
+        len(fit), fit.order, *fit.rms, fit.offset,
+    )  # fmt: skip
     work.exposure = exposure.replace(wcs=fit.wcs)
     work.row.update(
         astrometryRmsRa=fit.rms[0], astrometryRmsDec=fit.rms[1], nAstrometryStars=len(fit),
@@ -457,6 +466,10 @@ def _finish(
         exposure.info, found.detections, found.moments, fluxes, exposure.wcs,
         scale=scale, unit=unit, sigma=found.size, flags=flags, reference=ids,
     )  # fmt: skip
+    for note in work.notes:
+        _LOGGER.info("%s", note)
+    if zero is not None:
+        _LOGGER.info("zero point %.4f mag from %d stars", zero.zero_point, zero.n)
     work.row["notes"] = "; ".join(work.notes)
     visit = _scaled(exposure, zero, scale, unit)
     return Result(visit, sources, _plain(work.row), tuple(work.notes))

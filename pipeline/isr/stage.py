@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -22,6 +23,8 @@ from pipeline.isr.overscan import Levels
 from pipeline.statistics import mad_std
 
 __all__ = ["VERSION", "Calibs", "Result", "run"]
+
+_LOGGER = logging.getLogger(__name__)
 
 VERSION: int = 2
 
@@ -118,6 +121,15 @@ def run(
     _flag(work, detector, config)
     _fill(work, config)
     _judge(work, detector)
+    for note in work.notes:
+        _LOGGER.info("%s", note)
+    numbers = work.metrics
+    _LOGGER.info(
+        "instrument signature removed: %.4f of the pixels usable, %d saturated, %d in bleeds,"
+        " %d columns bad that no list names",
+        numbers["usableFraction"], numbers["saturatedPixels"], numbers["bleedPixels"],
+        numbers["unlistedColumns"],
+    )  # fmt: skip
     return Result(_exposure(work, raw, detector), work.metrics, tuple(work.notes))
 
 
