@@ -22,9 +22,9 @@ from harness.verify.alerts import check
 from pipeline import alerts, diaobject
 from pipeline.diaobject.astrometry import barycentric
 from pipeline.diaobject.matching import Sky, match
-from pipeline.diaobject.sphere import displaced
 from pipeline.exposure import Difference, Exposure, GridPsf, MatchingKernel, VisitInfo
 from pipeline.schema import DIA_FORCED_SOURCE, DIA_SOURCE, to_numpy
+from pipeline.sphere import displaced
 
 T0 = 57071.25
 

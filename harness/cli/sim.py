@@ -31,8 +31,10 @@ def sim(
     The profile and the seed stand in WORKSPACE/nightjar.toml; the same seed gives the same bytes.
     """
     import os
+    import time
 
     import sims
+    from harness.log import Logbook, collecting
     from harness.progress import open_progress
     from harness.settings import Settings
     from harness.workspace import Workspace, translate_os_errors
@@ -52,7 +54,14 @@ def sim(
         return
     space.require_writable()
     space.sweep()
-    with open_progress(quiet=quiet or as_json) as display, translate_os_errors(workspace):
+    with (
+        open_progress(quiet=quiet or as_json) as display,
+        translate_os_errors(workspace),
+        Logbook(
+            space.logs / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-sim.jsonl"
+        ) as logbook,
+        collecting(stage="sim") as log,
+    ):
         phase: list[str] = []
 
         def progress(label: str, done: int, total: int) -> None:
@@ -64,15 +73,18 @@ def sim(
             while display.done < done:
                 display.advance("done")
 
-        sims.simulate(
-            space.root,
-            campaign.profile,
-            seed=campaign.seed,
-            jobs=jobs or len(os.sched_getaffinity(0)),
-            visits=visit or None,
-            detectors=detector or None,
-            progress=progress,
-        )
+        try:
+            sims.simulate(
+                space.root,
+                campaign.profile,
+                seed=campaign.seed,
+                jobs=jobs or len(os.sched_getaffinity(0)),
+                visits=visit or None,
+                detectors=detector or None,
+                progress=progress,
+            )
+        finally:
+            logbook.write(log.records)
         if phase:
             display.finish()
     if statistics:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.statistics import mad_std
+
 __all__ = ["beside", "binned", "encode", "grey"]
 
 _MISSING = np.array([70, 110, 180], np.uint8)
@@ -77,9 +79,7 @@ def grey(
     if not known.any():
         return np.broadcast_to(_MISSING, (*values.shape, 3)).copy()
     middle = 0.0 if symmetric else float(np.median(values[known]))
-    noise = (
-        scale or float(1.4826 * np.median(np.abs(values[known] - np.median(values[known])))) or 1.0
-    )
+    noise = scale or mad_std(values[known]) or 1.0
     shifted = np.where(known, (values - middle) / noise, 0.0)
     level = np.arcsinh(shifted / 2.0)
     low, high = (-3.0, 3.0) if symmetric else (-1.5, 4.5)

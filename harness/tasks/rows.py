@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.wcs.utils import proj_plane_pixel_area
 
 from harness.campaign.task import WorkItem
 from harness.ledger import Outcome
@@ -17,6 +16,7 @@ from pipeline.depth import depth, effective_area, grid_stamps, sky_variance
 from pipeline.exposure import NJY_ZERO_POINT, Exposure, Image
 from pipeline.psfphot import fwhm
 from pipeline.schema import Table
+from pipeline.wcs import pixel_scale
 
 __all__ = ["Row", "complete", "file", "identity", "metrics", "per_electron", "sky"]
 
@@ -105,7 +105,7 @@ def sky(image: Exposure, source_free: Image, photons: float) -> Row:
         ra, dec = image.wcs.all_pix2world(x, y, 0)
         for prefix, a, d in zip(("", "llc", "ulc", "urc", "lrc"), ra, dec, strict=True):
             row |= {f"{prefix}ra": float(a), f"{prefix}dec": float(d)}
-        row["pixelScale"] = 3600.0 * float(np.sqrt(proj_plane_pixel_area(image.wcs)))
+        row["pixelScale"] = 3600.0 * pixel_scale(image.wcs)
     if image.psf is not None:
         stamp = image.psf.at((nx - 1) / 2, (ny - 1) / 2)
         row["psfFwhm"] = float(fwhm(stamp)) * row.get("pixelScale", math.nan)

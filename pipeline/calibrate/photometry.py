@@ -15,6 +15,7 @@ from pipeline.calibrate.refcat import ReferenceStars
 from pipeline.camera import ColourTerm
 from pipeline.errors import PhotometryError, PsfError
 from pipeline.exposure import NJY_ZERO_POINT, FloatArray
+from pipeline.statistics import mad_std
 
 __all__ = [
     "ApertureCorrection",
@@ -161,7 +162,7 @@ def _clipped_scale(
 ) -> tuple[float, float, float, int]:
     """Weighted mean of the ratios with a fitted intrinsic scatter; 3σ clipping from the median."""
     scale = float(np.median(ratio))
-    spread = 1.4826 * float(np.median(np.abs(ratio / scale - 1.0)))
+    spread = mad_std(ratio / scale, 1.0)
     keep = np.abs(ratio / scale - 1.0) < max(5.0 * spread, 0.02)
     intrinsic = 0.0
     for _ in range(20):
@@ -183,7 +184,7 @@ def _clipped_scale(
 
 
 def _intrinsic(residual: FloatArray, variance: FloatArray) -> float:
-    """Scatter s that puts half the residuals within 0.6745 sqrt(v + s²); 0 if none is needed.
+    """Scatter s that puts half the residuals within 0.67 sqrt(v + s²); 0 if none is needed.
 
     The median does not see the few blends and variables that a sum of squares would take for
     scatter of all stars.
@@ -232,7 +233,7 @@ def aperture_correction(
         raise PsfError("no star for the aperture correction", stars=0, required=1)
     for _ in range(4):
         middle = float(np.median(ratio[keep]))
-        spread = max(1.4826 * float(np.median(np.abs(ratio[keep] - middle))), 1e-4)
+        spread = max(mad_std(ratio[keep], middle), 1e-4)
         new = keep & (np.abs(ratio - middle) < 4.0 * np.maximum(spread, err))
         if not new.any() or (new == keep).all():
             break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -35,8 +36,11 @@ from pipeline.exposure import NJY_ZERO_POINT, Exposure, FloatArray, Image, Photo
 from pipeline.masks import NO_SKY, bits
 from pipeline.psfphot import smooth_variance
 from pipeline.quantise import quantised
+from pipeline.wcs import pixel_scale
 
 __all__ = ["Result", "Row", "run"]
+
+_LOGGER = logging.getLogger(__name__)
 
 Row = dict[str, float | int | str | None]
 
@@ -214,7 +218,7 @@ def _sharpest_star(work: _Work, psf_fwhm_min: float) -> float:
     """Width in pixels that no star undercuts: the camera's, else four fifths of this image's."""
     wcs = work.exposure.wcs
     if psf_fwhm_min > 0 and wcs is not None:
-        return psf_fwhm_min / 3600.0 / float(np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix))))
+        return psf_fwhm_min / 3600.0 / pixel_scale(wcs)
     seen = _find_sources(replace(work, row={}, notes=[]))
     moments = seen.moments
     half = 0.5 * (moments.xx + moments.yy)
@@ -236,6 +240,7 @@ def _find_sources(work: _Work) -> _Sources:
         if not np.isfinite(size) or 0.75 < size / sigma < 1.3:
             break
         sigma = float(np.clip(size, *_SIGMA_RANGE))
+    _LOGGER.info("%d sources found with a filter of %.2f pixels", len(detections), sigma)
     work.exposure = exposure.replace(mask=with_footprints(exposure.mask, detections))
     work.row["nSources"] = len(detections)
     size = size if np.isfinite(size) else sigma
@@ -283,6 +288,7 @@ def _model_psf(work: _Work, found: _Sources) -> tuple[PsfFit, npt.NDArray[np.int
         fit = fit_psf(stars, exposure.shape, max_order=order, min_stars=least)
     if fit.psf.order < order:
         work.notes.append(f"PSF of order {fit.psf.order} instead of {order}: {fit.n_stars} stars")
+    _LOGGER.info("PSF of order %d from %d stars", fit.psf.order, fit.n_stars)
     work.exposure = exposure.replace(psf=fit.psf)
     work.row.update(psf_shape(fit.psf, exposure.shape))
     work.row.update(psfOrder=fit.psf.order, nPsfStars=fit.n_stars)
@@ -339,8 +345,7 @@ def _references(work: _Work, refcat: pa.Table | None) -> ReferenceStars | None:
         return None
     shape = work.exposure.shape
     centre = image_centre(wcs, shape)
-    scale = np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix)))
-    radius = 0.5 * float(np.hypot(*shape)) * scale * 1.05 + config.max_offset / 3600.0
+    radius = 0.5 * float(np.hypot(*shape)) * pixel_scale(wcs) * 1.05 + config.max_offset / 3600.0
     return reference_stars(refcat, info.band, info.midpoint_mjd_tai, centre, radius)
 
 
@@ -353,7 +358,7 @@ def _tie_to_sky(
     exposure, config = work.exposure, work.config
     assert exposure.wcs is not None
     err = fluxes.centroid_err(found.size) * 1000.0 * 3600.0
-    err *= np.sqrt(abs(np.linalg.det(exposure.wcs.pixel_scale_matrix)))
+    err *= pixel_scale(exposure.wcs)
     usable = _for_astrometry(found, fluxes)
     order = usable[np.argsort(-fluxes.flux[usable], kind="stable")]
     fit = fit_astrometry(
@@ -362,6 +367,10 @@ def _tie_to_sky(
         max_chance=config.max_chance, min_pairs=config.min_astrometry_stars,
     )  # fmt: skip
     fit = replace(fit, detection=order[fit.detection])
+    _LOGGER.info(
+        "%d reference stars matched with order %d: rms %.1f, %.1f mas; header %.2f arcsec off",
+        len(fit), fit.order, *fit.rms, fit.offset,
+    )  # fmt: skip
     work.exposure = exposure.replace(wcs=fit.wcs)
     work.row.update(
         astrometryRmsRa=fit.rms[0], astrometryRmsDec=fit.rms[1], nAstrometryStars=len(fit),
@@ -468,6 +477,10 @@ def _finish(
         exposure.info, found.detections, found.moments, fluxes, exposure.wcs,
         scale=scale, unit=unit, sigma=found.size, flags=flags, reference=ids,
     )  # fmt: skip
+    for note in work.notes:
+        _LOGGER.info("%s", note)
+    if zero is not None:
+        _LOGGER.info("zero point %.4f mag from %d stars", zero.zero_point, zero.n)
     work.row["notes"] = "; ".join(work.notes)
     visit = _scaled(exposure, zero, scale, unit)
     return Result(visit, sources, _plain(work.row), tuple(work.notes))

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pipeline.calibrate.measure import Moments
 from pipeline.exposure import FloatArray, polynomial_terms
 from pipeline.masks import NO_PSF_STAR, bits
+from pipeline.statistics import mad_std
 
 __all__ = ["StarSample", "contamination", "pairs_within", "select_stars", "star_size"]
 
@@ -192,8 +193,8 @@ def _on_locus(
         terms = polynomial_terms(moments.x[index], moments.y[index], shape, order)
         trend = terms @ np.linalg.lstsq(terms[keep], size[keep], rcond=None)[0]
         off = size / trend - 1.0
-        centre = np.median(off[keep])
-        spread = max(1.4826 * float(np.median(np.abs(off[keep] - centre))), _SMALLEST_SPREAD)
+        centre = float(np.median(off[keep]))
+        spread = max(mad_std(off[keep], centre), _SMALLEST_SPREAD)
         new = np.abs(off - centre) < _CLIP * spread
         if (new == keep).all():
             break

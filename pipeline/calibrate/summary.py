@@ -11,6 +11,7 @@ from pipeline.compiled import compiled
 from pipeline.depth import depth, effective_area, grid_stamps
 from pipeline.exposure import Exposure, FloatArray, Psf, VisitInfo
 from pipeline.masks import NO_SKY, bits
+from pipeline.wcs import jacobian
 
 __all__ = ["effective_time", "geometry", "pixel_summary", "psf_shape"]
 
@@ -106,17 +107,9 @@ def geometry(exposure: Exposure) -> dict[str, float | int]:
     names = ("", "llc", "ulc", "urc", "lrc")
     for name, a, d in zip(names, ra, dec, strict=True):
         row[f"{name}ra"], row[f"{name}dec"] = float(a), float(d)
-    scale = np.sqrt(abs(np.linalg.det(_jacobian(exposure))))
+    *_, derivatives = jacobian(exposure.wcs, np.array(x[:1]), np.array(y[:1]))
+    scale = 3600.0 * np.sqrt(abs(np.linalg.det(derivatives[0])))
     return {**row, "pixelScale": float(scale)}
-
-
-def _jacobian(exposure: Exposure) -> FloatArray:
-    """Change of the position on the sky, arcsec per pixel, in the middle of the image."""
-    assert exposure.wcs is not None
-    x, y = (exposure.shape[1] - 1) / 2, (exposure.shape[0] - 1) / 2
-    ra, dec = exposure.wcs.all_pix2world([x, x + 1, x], [y, y, y + 1], 0)
-    east = ((ra - ra[0] + 180.0) % 360.0 - 180.0) * np.cos(np.radians(dec[0]))
-    return np.array([[east[1], dec[1] - dec[0]], [east[2], dec[2] - dec[0]]]) * 3600.0
 
 
 def pixel_summary(exposure: Exposure, sky_variance: float) -> dict[str, float | int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -15,6 +17,7 @@ from pipeline.schema import DIA_FORCED_SOURCE, to_numpy
 
 __all__ = ["force"]
 
+_LOGGER = logging.getLogger(__name__)
 _FLAGS = (
     "bad", "cr", "edge", "nodata", "interpolated", "saturated", "suspect", "streak", "injected",
     "injected_template", "saturated_template",
@@ -70,6 +73,8 @@ def force(
     ny, nx = exposure.shape
     inside = (x >= -0.5) & (y >= -0.5) & (x < nx - 0.5) & (y < ny - 0.5)
     rows = np.flatnonzero(inside & (early <= config.precovery_window))
+    _LOGGER.info("forced photometry of %d objects, %d off the image or too late", len(rows),
+                 len(inside) - len(rows))  # fmt: skip
     x, y, objects = x[rows], y[rows], objects.take(rows)
     on_difference = forced_flux(
         exposure.image, exposure.variance, difference.null_variance, exposure.mask,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,8 @@ from pipeline.psfphot import ForcedFlux, SplinePsf, fwhm
 from pipeline.schema import DIA_SOURCE
 
 __all__ = ["VERSION", "Result", "run"]
+
+_LOGGER = logging.getLogger(__name__)
 
 VERSION = 5
 """Raised when the same input and configuration give different rows."""
@@ -147,12 +150,19 @@ def run(
     peaks.stop(
         targets.peak[low], "reliability", columns["reliability"][low], config.reliability_cut
     )
+    metrics = _metrics(peaks, columns, targets)
+    _LOGGER.info(
+        "%d candidates: %d sources (%d negative), %d dipoles, %d trailed, %d on streaks,"
+        " %d below the reliability cut",
+        *(metrics[n] for n in ("nCandidates", "nSources", "nNegative", "nDipoles", "nTrailed",
+                               "nStreaks", "nUnreliable")),
+    )  # fmt: skip
     return Result(
         sources=DIA_SOURCE.to_arrow(columns) if len(targets.at) else DIA_SOURCE.empty(),
         candidates=ledger(peaks, exposure.info.visit, exposure.info.detector),
         mask=mask,
         excluded=_excluded(difference, config),
-        metrics=_metrics(peaks, columns, targets),
+        metrics=metrics,
         features=features,
     )
 

@@ -17,7 +17,7 @@ __all__ = ["open_fits"]
 
 @contextmanager
 def open_fits(
-    path: str | Path, *, expected: str = "a FITS file", raw_tables: bool = False
+    path: str | Path, *, expected: str = "a FITS file", scaled: bool = True
 ) -> Iterator[fits.HDUList]:
     """Open a FITS file; whatever goes wrong inside the block becomes one clear line.
 
@@ -27,8 +27,8 @@ def open_fits(
         The file.
     expected : str
         What the file should be, for the message.
-    raw_tables : bool
-        Whether compressed images appear as the binary tables they are stored in.
+    scaled : bool
+        Whether BSCALE and BZERO are applied to pixels.
 
     Yields
     ------
@@ -51,7 +51,7 @@ def open_fits(
             # of our own is closed even if astropy gives up halfway through opening.
             with (
                 path.open("rb") as stream,
-                fits.open(stream, memmap=False, disable_image_compression=raw_tables) as hdus,
+                fits.open(stream, memmap=False, do_not_scale_image_data=not scaled) as hdus,
             ):
                 _check_length(hdus, path)
                 yield hdus

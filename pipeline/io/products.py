@@ -353,7 +353,7 @@ def read_plane(path: str | Path, name: str = "IMAGE") -> tuple[npt.NDArray[Any],
 
 @contextmanager
 def _open(path: str | Path) -> Iterator[fits.HDUList]:
-    with open_fits(path, expected="a product of Nightjar", raw_tables=True) as hdus:
+    with open_fits(path, expected="a product of Nightjar", scaled=False) as hdus:
         if hdus[0].header.get("NEXTEND", len(hdus) - 1) != len(hdus) - 1:
             raise FileFormatError("truncated: extensions are missing", path=path)
         yield hdus

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -20,8 +21,11 @@ from pipeline.isr.crosstalk import ghosts
 from pipeline.isr.flags import flag_bleeds, flag_defects, flag_edges, grow_saturation, has_any
 from pipeline.isr.overscan import Levels
 from pipeline.masks import NO_SKY, bits
+from pipeline.statistics import mad_std
 
 __all__ = ["VERSION", "Calibs", "Result", "run"]
+
+_LOGGER = logging.getLogger(__name__)
 
 VERSION: int = 3
 
@@ -118,6 +122,15 @@ def run(
     _flag(work, detector, config)
     _fill(work, config)
     _judge(work, detector)
+    for note in work.notes:
+        _LOGGER.info("%s", note)
+    numbers = work.metrics
+    _LOGGER.info(
+        "instrument signature removed: %.4f of the pixels usable, %d saturated, %d in bleeds,"
+        " %d columns bad that no list names",
+        numbers["usableFraction"], numbers["saturatedPixels"], numbers["bleedPixels"],
+        numbers["unlistedColumns"],
+    )  # fmt: skip
     return Result(_exposure(work, raw, detector), work.metrics, tuple(work.notes))
 
 
@@ -250,7 +263,7 @@ def _sky(image: Image, variance: Image, good: np.ndarray) -> tuple[float, float]
         return float("nan"), float("nan")
     step = np.abs(a - b)[keep]
     expected = float(np.median(variance[rows, :-1:4][:, :n][keep]))
-    return float(np.median(a[keep])), float(1.4826 * np.median(step) / np.sqrt(2 * expected))
+    return float(np.median(a[keep])), mad_std(step, 0.0) / float(np.sqrt(2 * expected))
 
 
 def _exposure(work: _Work, raw: RawFrame, detector: Detector) -> Exposure:

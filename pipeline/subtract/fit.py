@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from pipeline.errors import SubtractionError
 from pipeline.exposure import FloatArray, Image, MatchingKernel, polynomial_terms
+from pipeline.statistics import MAD_TO_SIGMA, mad_std
 from pipeline.subtract.basis import Basis
 from pipeline.subtract.config import Config
 from pipeline.subtract.stamps import Stamps
@@ -169,7 +170,7 @@ class _System:
         kept = (self.residuals(solution) / peak[:, None]).reshape(-1, side, side)
         kept = kept[bright, middle, middle]
         typical = np.median(kept, axis=0)
-        error = 1.2533 * 1.4826 * np.median(np.abs(kept - typical), axis=0) / np.sqrt(number)
+        error = 1.2533 * MAD_TO_SIGMA * np.median(np.abs(kept - typical), axis=0) / np.sqrt(number)
         return float((np.abs(typical) - 3.0 * error).max())
 
 
@@ -294,7 +295,7 @@ def _clip(
         orders = _orders(int(use.sum()), config)
         chi2 = system.chi2(system.solve(use, orders))
         middle = float(np.median(chi2[use]))
-        width = 1.4826 * float(np.median(np.abs(chi2[use] - middle)))
+        width = mad_std(chi2[use], middle)
         width = max(width, np.sqrt(2.0 / system.target.shape[1]))
         keep = chi2 < middle + config.clip_sigma * width
         if keep.sum() < 3:

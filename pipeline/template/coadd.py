@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from pipeline.template.select import Input, select
 from pipeline.template.warp import Warper
 
 __all__ = ["Result", "run"]
+
+_LOGGER = logging.getLogger(__name__)
 
 _HALO = 4
 
@@ -94,8 +97,11 @@ def run(
         noise_correlation=_noise(chosen, warpers, weights),
         provenance=_provenance(chosen),
     )
-    table = _table(chosen, rejected, stack)
-    return Result(template, table, (*notes, *_count_note(len(chosen))))
+    notes = [*notes, *_count_note(len(chosen))]
+    for note in notes:
+        _LOGGER.info("%s", note)
+    _LOGGER.info("template of %d inputs, %d left out", len(chosen), len(rejected))
+    return Result(template, _table(chosen, rejected, stack), tuple(notes))
 
 
 def _check(inputs: Sequence[Exposure]) -> None:

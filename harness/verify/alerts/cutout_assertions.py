@@ -13,6 +13,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from harness.verify.alerts.check import Finding, View, assertion, finite
+from pipeline.statistics import mad_std
 
 __all__: list[str] = []
 
@@ -173,6 +174,6 @@ def _noise(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 def _clipped(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     middle = np.median(values)
-    sigma = 1.4826 * np.median(np.abs(values - middle)) or 1.0
+    sigma = mad_std(values) or 1.0
     clipped = np.clip(values - middle, -3 * sigma, 3 * sigma)
     return np.asarray(clipped - clipped.mean())
