@@ -9,14 +9,15 @@ known one.
 from __future__ import annotations
 
 import difflib
-import json
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import tomlkit
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from tomlkit.items import Item, Table
 
 from harness.workspace import atomic
 from pipeline.alerts import Config as Alerts
@@ -38,6 +39,14 @@ __all__ = [
     "product_values",
     "render",
 ]
+
+
+_Parent = tomlkit.TOMLDocument | Table
+_HEAD = (
+    "Configuration of this workspace.  Every value is here; the comments give unit, meaning,",
+    "bounds and default.  Values marked [p] change products: after a change, `nightjar run`",
+    "makes again what depends on them and nothing else.",
+)
 
 
 class Campaign(StageConfig):
@@ -163,37 +172,42 @@ def render(settings: BaseModel) -> str:
     str
         The text; `Settings.load` reads it back to an equal model.
     """
-    lines = [
-        "# Configuration of this workspace.  Every value is here; the comments give unit, meaning,",
-        "# bounds and default.  Values marked [p] change products: after a change, `nightjar run`",
-        "# makes again what depends on them and nothing else.",
-    ]
+    document = tomlkit.document()
+    for line in _HEAD:
+        document.add(tomlkit.comment(line))
     for name, field in type(settings).model_fields.items():
-        lines += ["", *_section(name, field.description or "", getattr(settings, name))]
-    return "\n".join(lines) + "\n"
+        document.add(tomlkit.nl())
+        _add_section(document, name, field, getattr(settings, name))
+    return tomlkit.dumps(document)
 
 
-def _section(name: str, help_text: str, model: BaseModel) -> list[str]:
-    lines = [f"# {help_text}", f"[{name}]"]
-    nested: list[str] = []
-    for key, field in type(model).model_fields.items():
+def _add_section(parent: _Parent, name: str, field: FieldInfo, model: BaseModel) -> None:
+    parent.add(tomlkit.comment(field.description or ""))
+    table = tomlkit.table()
+    nested: list[tuple[str, FieldInfo, BaseModel]] = []
+    for key, inner in type(model).model_fields.items():
         value = getattr(model, key)
         if isinstance(value, BaseModel):
-            nested += ["", *_section(f"{name}.{key}", field.description or "", value)]
+            nested.append((key, inner, value))
         else:
-            lines += _entry(key, field, value)
-    return lines + nested
+            _add_entry(table, key, inner, value)
+    for key, inner, value in nested:
+        table.add(tomlkit.nl())
+        _add_section(table, key, inner, value)
+    parent.add(name, table)
 
 
-def _entry(key: str, field: FieldInfo, value: Any) -> list[str]:
+def _add_entry(table: Table, key: str, field: FieldInfo, value: Any) -> None:
     extra = _extra(field)
     unit = f" [{extra['unit']}]" if extra.get("unit") else ""
     bounds = ", ".join(_bounds(field))
     notes = f"default {_toml(field.default)}" + (f", {bounds}" if bounds else "")
     mark = "" if extra.get("product") is False else "[p] "
-    comment = f"# {mark}{field.description}{unit} ({notes})"
-    assignment = f"# {key} =" if value is None else f"{key} = {_toml(value)}"
-    return [comment, assignment]
+    table.add(tomlkit.comment(f"{mark}{field.description}{unit} ({notes})"))
+    if value is None:
+        table.add(tomlkit.comment(f"{key} ="))
+    else:
+        table.add(key, _item(value))
 
 
 def _bounds(field: FieldInfo) -> Iterator[str]:
@@ -206,18 +220,21 @@ def _bounds(field: FieldInfo) -> Iterator[str]:
 
 
 def _toml(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
+    return "none" if value is None else _item(value).as_string()
+
+
+def _item(value: Any) -> Item:
+    """Make an item of one line, whatever it holds."""
     if isinstance(value, dict):
-        inside = ", ".join(f"{json.dumps(str(k))} = {_toml(v)}" for k, v in value.items())
-        return f"{{ {inside} }}" if inside else "{}"
+        inline = tomlkit.inline_table()
+        for key, inner in value.items():
+            inline.add(str(key), _item(inner))
+        return inline
     if isinstance(value, list | tuple | set | frozenset):
-        return f"[{', '.join(_toml(v) for v in value)}]"
-    return json.dumps(str(value), ensure_ascii=False)
+        array = tomlkit.array()
+        array.extend(_item(v) for v in value)
+        return array
+    return tomlkit.item(value)
 
 
 def _extra(field: FieldInfo) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from harness.execute.frames import load_frames
 from harness.hashes import file_hash
-from harness.verify.loader import TESTCASES
+from harness.verify.paths import TESTCASES
 from harness.workspace import Workspace
 from pipeline.camera import Camera
 from pipeline.errors import InputError

@@ -8,9 +8,11 @@ from harness.report import diff_reports, load_report, render_all, render_diff, w
 from harness.report.junit import render_junit
 from harness.report.model import build
 from harness.report.svg import render_figure
-from harness.verify import TESTCASES, judge_cases, load_spec, pin
+from harness.verify.engine import judge_cases
 from harness.verify.expected import Expected, compare
-from harness.verify.pin import changes
+from harness.verify.loader import load_spec
+from harness.verify.paths import TESTCASES
+from harness.verify.pin import changes, pin
 from pipeline.errors import InputError
 
 

@@ -6,7 +6,8 @@ import dataclasses
 
 import numpy as np
 
-from harness.verify.defects import Copy, defect
+from harness.verify.copy import Copy
+from harness.verify.defect import defect
 from pipeline import io
 from pipeline.camera import Camera
 from pipeline.exposure import Difference, Exposure, GridPsf, MatchingKernel, PolynomialPsf, bits
