@@ -96,7 +96,8 @@ def _item(value: Any) -> Item:
         array = tomlkit.array()
         array.extend(_item(v) for v in value)
         return array
-    return tomlkit.item(value)
+    item: Item = tomlkit.item(value)
+    return item
 
 
 def _extra(field: FieldInfo) -> dict[str, Any]:
