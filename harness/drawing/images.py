@@ -211,8 +211,10 @@ def draw_panels(
         figure = Figure(figsize=sizes)
         row: list[Axes] = []
         for panel, box in zip(panels, boxes, strict=False):
-            shared: dict[str, Any] = {"sharex": row[0], "sharey": row[0]} if row else {}
-            row.append(figure.add_axes(box, None, False, **shared))
+            row.append(figure.add_axes(box))
+            if len(row) > 1:
+                row[-1].sharex(row[0])
+                row[-1].sharey(row[0])
             shown = show(row[-1], panel, corner=corner, step=step)
             row[-1].set_xlabel("x / pixel")
             row[-1].tick_params(labelleft=len(row) == 1)
