@@ -219,7 +219,7 @@ def draw_panels(
             row[-1].set_xlabel("x / pixel")
             row[-1].tick_params(labelleft=len(row) == 1)
         row[0].set_ylabel("y / pixel")
-        row[0].locator_params(nbins=3, prune="upper")
+        row[0].locator_params(nbins=3)
         if scaled:
             add_scale(figure, shown, cax=figure.add_axes(boxes[-1]))
     return figure
@@ -235,7 +235,7 @@ def _places(
 
     A layout engine would draw everything twice to find the same.
     """
-    left, right, bottom, top, gap = 0.7, 0.9 if scaled else 0.1, 0.5, 0.3, 0.12
+    left, right, bottom, top, gap = 0.7, 0.9 if scaled else 0.1, 0.5, 0.3, 0.25
     side = (width - left - right - gap * (number - 1)) / number
     tall = side * shape[0] / shape[1]
     height = tall + bottom + top
