@@ -52,7 +52,7 @@ def run(
     rest goes on; the exit code is then 1.
     """
     from harness.campaign.run import run_campaign, selection
-    from harness.verify import pin
+    from harness.verify.pin import pin
     from harness.workspace import Workspace
 
     if not dry_run:

@@ -16,7 +16,7 @@ from harness.campaign.frames import load_frames
 from harness.catalog import GuardedCatalog
 from harness.hashes import file_hash
 from harness.settings import Settings
-from harness.verify.loader import TESTCASES
+from harness.verify.paths import TESTCASES
 from harness.workspace import Workspace
 from pipeline.camera import Camera
 from pipeline.errors import InputError

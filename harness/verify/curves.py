@@ -12,7 +12,7 @@ from astropy.stats import binom_conf_interval
 from scipy import optimize, special
 
 from harness.verify.measurement import Evidence
-from harness.verify.metrics import Sample
+from harness.verify.metric import Sample
 from harness.verify.robust import mad_std, median_error
 from harness.verify.sampling import Request, measure_images
 

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness.verify.loader import TESTCASES, Spec, load_spec
+from harness.verify.loader import Spec, load_spec
+from harness.verify.paths import TESTCASES
 from harness.workspace import Workspace, atomic
 
 __all__ = ["Change", "changes", "pin", "pinned"]

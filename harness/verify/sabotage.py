@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.verify.context import Context
-from harness.verify.defects import Copy, Defect, load_defects
+from harness.verify.copy import Copy
+from harness.verify.defect import Defect
+from harness.verify.defects import load_defects
 from harness.verify.engine import judge_check
-from harness.verify.loader import TESTCASES, Spec, load_spec
+from harness.verify.loader import Spec, load_spec
+from harness.verify.paths import TESTCASES
 from harness.verify.sampling import requests_of, start_measuring
 from harness.verify.verdict import Verdict
 from harness.workspace import Workspace

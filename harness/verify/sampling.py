@@ -14,7 +14,8 @@ import numpy as np
 
 from harness.processes import new_pool
 from harness.verify.measurement import Evidence, Measurement
-from harness.verify.metrics import Metric, Reduction, Sample, load_metrics
+from harness.verify.metric import Metric, Reduction, Sample
+from harness.verify.metrics import load_metrics
 from harness.verify.view import TemplateRecord, View
 
 if TYPE_CHECKING:

@@ -100,3 +100,19 @@ def test_dates_of_a_selection() -> None:
 def test_doctor_finds_this_machine_fit(capsys: pytest.CaptureFixture[str]) -> None:
     assert execute(["doctor"]) == 0
     assert "numba works" in capsys.readouterr().out
+
+
+def test_handlers_of_libraries_run_before_the_command_leaves() -> None:
+    program = """
+import atexit
+from harness.cli import main as module
+
+def execute(arguments):
+    atexit.register(print, "handler")
+    return 3
+
+module.execute = execute
+module.main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "handler\n", "")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness.catalog import Catalog
-from harness.verify import Context
+from harness.verify.context import Context
 from harness.workspace import Workspace
 from pipeline import io
 from pipeline.exposure import Exposure, GridPsf, PhotoCalib, VisitInfo

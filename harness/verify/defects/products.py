@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 
 from harness.settings import Settings
-from harness.verify.defects import Copy, defect
+from harness.verify.copy import Copy
+from harness.verify.defect import defect
 from pipeline import io
 from pipeline.camera import Camera
 from pipeline.exposure import Difference, Exposure, GridPsf, MatchingKernel, PolynomialPsf

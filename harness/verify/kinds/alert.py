@@ -9,7 +9,7 @@ from pydantic import Field
 
 from harness.processes import new_pool
 from harness.verify.alerts import Check, check
-from harness.verify.kinds import Kind
+from harness.verify.kind import Kind
 from harness.verify.measurement import Evidence, Measurement
 
 if TYPE_CHECKING:

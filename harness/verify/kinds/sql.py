@@ -9,7 +9,7 @@ import pyarrow as pa
 from pydantic import model_validator
 
 from harness.catalog import require_select
-from harness.verify.kinds import Kind
+from harness.verify.kind import Kind
 from harness.verify.measurement import Evidence, Measurement, NotRun
 from pipeline import io
 

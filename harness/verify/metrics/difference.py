@@ -12,7 +12,7 @@ from astropy.io import fits
 from scipy import signal
 
 from harness.hashes import file_hash
-from harness.verify.metrics import Sample, metric
+from harness.verify.metric import Sample, metric
 from harness.verify.robust import mad_std, median_error
 from harness.verify.stamps import isolated, star_fits
 from harness.verify.view import View, remember

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.verify.metrics import Sample, metric
+from harness.verify.metric import Sample, metric
 from harness.verify.robust import mad_std
 from harness.verify.view import View
 from pipeline.masks import NOT_AS_MEASURED, bits

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from scipy.special import erf
 
-from harness.verify.metrics import Sample, metric
+from harness.verify.metric import Sample, metric
 from harness.verify.view import View
 from pipeline.masks import bits, flagged
 
