@@ -49,6 +49,7 @@ _STARS = (100.0, 5000.0)
 """Scores of the stars that tell how well the images match."""
 
 _FEWEST = 10
+_BISECTIONS = 40
 _REACH = 8
 _LEAST = 0.2
 """Half width of the filter of the scene, and share of its weight that good pixels must carry."""
@@ -258,9 +259,10 @@ def measure_scene(significance: Image, scene: SceneScore, mask: Mask) -> SceneNo
     clean = table[~inexact]
     if len(clean) < _FEWEST:
         return SceneNoise()
-    peak, share, noise = clean[:, 0], clean[:, 1], clean[:, 4]
-    floor = _share(share, peak)
-    lost = _share(table[inexact, 1], table[inexact, 0])
+    floor, lost = (
+        float(np.sqrt(_excess(stars[:, 1], stars[:, 0] ** -2.0)))
+        for stars in (clean, table[inexact])
+    )
     halo = _halo_shares(
         significance, scene.entry, scene.values, mask, 4.0 * FAINTEST, _SATURATED, _NEAR[1]
     )
@@ -270,7 +272,7 @@ def measure_scene(significance: Image, scene: SceneScore, mask: Mask) -> SceneNo
         else 0.0
     )
     return SceneNoise(
-        _covariance(clean[:, 2], clean[:, 3], noise),
+        _covariance(clean[:, 2], clean[:, 3], clean[:, 4]),
         share=min(floor, _MOST_SHARE),
         inexact=min(max(lost, floor), _MOST_INEXACT),
         halo=min(max(ring, lost, floor), _MOST_HALO),
@@ -284,18 +286,24 @@ def _width(values: FloatArray) -> float:
     return max(mad_std(values, 0.0), tail)
 
 
-def _share(shares: FloatArray, peaks: FloatArray) -> float:
-    """Scatter of the shares of stars that are left, beyond the noise of 1 / T each."""
-    if len(shares) < _FEWEST:
+def _excess(values: FloatArray, noise: FloatArray) -> float:
+    """Variance beyond that of the noise, by bisection; zero where noise explains the scatter."""
+    if len(values) < _FEWEST or _width(values / np.sqrt(noise)) < 1.0 + 2.0 / np.sqrt(len(values)):
         return 0.0
-    return float(np.sqrt(max(_width(shares) ** 2 - np.median(peaks**-2.0), 0.0)))
+    low, high = 0.0, float(np.max(values**2))
+    for _ in range(_BISECTIONS):
+        middle = 0.5 * (low + high)
+        if _width(values / np.sqrt(noise + middle)) > 1.0:
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 def _covariance(dx: FloatArray, dy: FloatArray, noise: FloatArray) -> tuple[float, float, float]:
     """Robust covariance of shifts beyond their noise, no wider than is believed."""
-    floor = float(np.median(noise))
-    xx, yy = (max(_width(d) ** 2 - floor, 0.0) for d in (dx, dy))
-    xy = (_width(dx + dy) ** 2 - _width(dx - dy) ** 2) / 4.0
+    xx, yy = _excess(dx, noise), _excess(dy, noise)
+    xy = (_excess(dx + dy, 2.0 * noise) - _excess(dx - dy, 2.0 * noise)) / 4.0
     limit = 0.95 * float(np.sqrt(xx * yy))
     xy = min(max(xy, -limit), limit)
     widest = (xx + yy) / 2.0 + float(np.hypot((xx - yy) / 2.0, xy))
