@@ -10,7 +10,7 @@ from numba.core import environment
 from numba.core.caching import FunctionCache
 from numba.core.runtime.nrt import rtsys
 
-__all__ = ["add_row", "compiled"]
+__all__ = ["FAR", "add_row", "compiled", "pixel"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -58,6 +58,20 @@ def compiled(function: _F) -> _F:
     if hasattr(loop, "_cache"):  # not where compilation is switched off
         loop._cache = _Cache(function)
     return cast(_F, loop)
+
+
+FAR = 1 << 31
+"""Beyond every image, yet small enough that sums of indices do not overflow."""
+
+
+@compiled
+def pixel(place: float) -> int:
+    """Whole part of a coordinate, for use as an index.
+
+    The conversion of NaN, infinity or a huge number to an integer is undefined; ``-FAR`` stands
+    for them, which every comparison with the size of an image finds outside.
+    """
+    return int(place) if abs(place) < FAR else -FAR
 
 
 @compiled

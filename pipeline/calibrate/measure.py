@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.compiled import compiled
+from pipeline.compiled import compiled, pixel
 from pipeline.exposure import FloatArray, Image, Mask
 
 __all__ = ["Moments", "aperture_flux", "windowed_moments"]
@@ -138,7 +138,7 @@ def _sums(image: Any, x: float, y: float, sigma: float) -> Any:
     """Windowed sums of 1, dx, dy, dx², dy², dx dy over four window widths."""
     ny, nx = image.shape
     half = int(np.ceil(4.0 * sigma))
-    ix, iy = int(np.round(x)), int(np.round(y))
+    ix, iy = pixel(np.round(x)), pixel(np.round(y))
     s0, sx, sy, sxx, syy, sxy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     window = np.exp(-0.5 * (np.arange(ix - half, ix + half + 1) - x) ** 2 / sigma**2)
     for q in range(max(iy - half, 0), min(iy + half + 1, ny)):
@@ -164,7 +164,7 @@ def _core(image: Any, mask: Any, x: float, y: float, sigma: float) -> Any:
     """Largest value of the central 3 × 3 pixels, mask bits within two window widths."""
     ny, nx = image.shape
     half = int(np.ceil(2.0 * sigma))
-    ix, iy = int(np.round(x)), int(np.round(y))
+    ix, iy = pixel(np.round(x)), pixel(np.round(y))
     peak, flags = -np.inf, np.uint32(0)
     for q in range(max(iy - half, 0), min(iy + half + 1, ny)):
         for p in range(max(ix - half, 0), min(ix + half + 1, nx)):
@@ -202,7 +202,7 @@ def _apertures(image: Any, at: Any, radius: float) -> Any:
     half = int(radius) + 2
     for i in range(len(at)):
         x, y = at[i]
-        ix, iy = int(np.round(x)), int(np.round(y))
+        ix, iy = pixel(np.round(x)), pixel(np.round(y))
         if ix - half < 0 or iy - half < 0 or ix + half >= nx or iy + half >= ny:
             out[i] = np.nan
             continue

@@ -17,6 +17,7 @@ from pipeline.compiled import compiled
 
 __all__ = ["BLOCK", "decode", "encode"]
 
+_AHEAD = 32
 BLOCK = 32
 """Pixels that share one shift."""
 
@@ -76,11 +77,13 @@ def decode(
     Raises
     ------
     OSError
-        If a row is shorter than its pixels.
+        If a row is shorter than its pixels, or the sizes are none that the standard knows.
     """
+    if bytepix not in (1, 2, 4) or block < 1:
+        raise OSError(f"{bytepix} bytes per pixel in blocks of {block} pixels")
     rows = np.empty((len(offsets), nx), np.int32)
-    # The decoder looks up to eight bytes ahead.
-    padded = np.concatenate([heap, np.zeros(16, np.uint8)])
+    # The decoder looks up to eight bytes ahead, of a damaged row twice as far.
+    padded = np.concatenate([heap, np.zeros(_AHEAD, np.uint8)])
     bad = _decode(padded, offsets, lengths, rows, bytepix, block)
     if bad >= 0:
         raise OSError(f"compressed row {bad} is damaged")
@@ -176,9 +179,9 @@ def _decode(heap: Any, offsets: Any, lengths: Any, rows: Any, bytepix: int, bloc
     wrap = 64 - raw_bits
     for y in range(ny):
         place = offsets[y]
-        end = place + lengths[y]
-        if place < 0 or lengths[y] < bytepix or end > heap.size - 16:
+        if place < 0 or lengths[y] < bytepix or lengths[y] > heap.size - _AHEAD - place:
             return y
+        end = place + lengths[y]
         word = np.uint64(0)  # the lowest `held` bits are still to be read
         held = 0
         while held < raw_bits:
@@ -196,6 +199,8 @@ def _decode(heap: Any, offsets: Any, lengths: Any, rows: Any, bytepix: int, bloc
             held -= fs_bits
             shift = np.int64((word >> np.uint64(held)) & np.uint64((1 << fs_bits) - 1)) - 1
             for x in range(start, stop):
+                if place > end + 8:
+                    return y
                 value = np.uint64(0)
                 if shift >= 0:
                     while held <= 48:
