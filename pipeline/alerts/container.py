@@ -11,6 +11,7 @@ from typing import Any
 import fastavro
 
 from pipeline.alerts.avro import long, packet_schema, text
+from pipeline.alerts.blocks import check_blocks
 from pipeline.alerts.packet import Packet
 from pipeline.errors import FileFormatError
 
@@ -78,6 +79,7 @@ def read(path: str | Path) -> Iterator[dict[str, Any]]:
     """
     path = Path(path)
     try:
+        check_blocks(path)
         with path.open("rb") as stream:
             for record in fastavro.reader(stream):
                 if not isinstance(record, dict):
@@ -88,6 +90,8 @@ def read(path: str | Path) -> Iterator[dict[str, Any]]:
     except (
         ValueError,
         EOFError,
+        MemoryError,
+        RecursionError,
         KeyError,
         IndexError,
         fastavro.schema.SchemaParseException,

@@ -20,6 +20,7 @@ from pipeline.compiled import compiled
 from pipeline.errors import FileFormatError
 from pipeline.exposure import Image
 from pipeline.io import rice
+from pipeline.io.sizes import inflate
 
 __all__ = [
     "Card",
@@ -347,6 +348,9 @@ def _tiles(hdu: Any) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         hdu._get_raw_data(size + header["PCOUNT"], "u1", hdu._data_offset), np.uint8
     )
     kind = ">i8" if "Q" in header["TFORM1"] else ">i4"
+    tall = int(header.get("ZTILE2", 1))
+    if header["NAXIS1"] != 2 * int(kind[2]) or header["NAXIS2"] != -(-header["ZNAXIS2"] // tall):
+        raise OSError("the table of compressed tiles does not fit the image")
     table = raw[:size].view(kind).reshape(-1, 2).astype(np.int64)
     return raw[int(header.get("THEAP", size)) :], table
 
@@ -362,16 +366,13 @@ def _rice_rows(hdu: Any) -> npt.NDArray[np.int32]:
 
 
 def _inflated(hdu: Any) -> npt.NDArray[np.int32]:
+    header = hdu.header
     heap, table = _tiles(hdu)
-    try:
-        data = b"".join(
-            zlib.decompress(heap[start : start + n].tobytes(), 16 + zlib.MAX_WBITS)
-            for n, start in table
-        )
-    except zlib.error as err:
-        raise OSError(f"a compressed tile is damaged: {err}") from err
+    tall = min(int(header.get("ZTILE2", 1)), int(header["ZNAXIS2"]))
+    most = 4 * int(header["ZNAXIS1"]) * tall
+    data = b"".join(inflate(heap[start : start + n], most) for n, start in table)
     rows = np.frombuffer(data, ">i4").astype(np.int32)
-    return rows.reshape(hdu.header["ZNAXIS2"], hdu.header["ZNAXIS1"])
+    return rows.reshape(header["ZNAXIS2"], header["ZNAXIS1"])
 
 
 def _scaled(rows: npt.NDArray[np.int32], header: Mapping[str, Any]) -> npt.NDArray[Any]:
