@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
-from numba.core import environment
+from numba.core import config, environment
 from numba.core.caching import FunctionCache
 from numba.core.runtime.nrt import rtsys
 
@@ -27,6 +27,11 @@ class _Cache(FunctionCache):  # type: ignore[misc]  # numba has no types
         rtsys.initialize(target_context)
         with self._guard_against_spurious_io_errors():
             return self._load_overload(sig, target_context)
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        """Keep code with checks of bounds (NUMBA_BOUNDSCHECK=1) apart from code without."""
+        key = super()._index_key(sig, codegen)
+        return (*key, "boundscheck") if config.BOUNDSCHECK else key
 
 
 def _environment(module: str, constants: Any, name: str) -> Any:

@@ -42,7 +42,7 @@ def _periodograms(
         step = 1.0 / (oversampling * (t[n - 1] - t[0]))
         c, sn = np.cos(2.0 * np.pi * step * t), np.sin(2.0 * np.pi * step * t)
         count_of_steps = top / step
-        if not count_of_steps < _MOST_STEPS:
+        if not 0.0 < count_of_steps < _MOST_STEPS:
             out[g] = np.nan
             continue
         first = int(oversampling)
