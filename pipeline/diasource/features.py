@@ -19,6 +19,7 @@ from pipeline.psfphot import psf_box
 __all__ = ["STAMP_FEATURES", "feature_table", "stamp_features"]
 
 _FAR = 40
+_WIDEST = 256.0
 _CROWD = 25.0
 
 STAMP_FEATURES = (
@@ -73,6 +74,9 @@ def stamp_features(
         2.5 and 4 FWHM: rms and mean of D/σ.  At the centre: V/V_s; Laplacian over flux relative
         to the model's.  Within 1.5 FWHM: usable part of Σ P²; part of the pixels masked as bad.
     """
+    if not 0.0 < width <= _WIDEST:
+        out[:] = np.nan
+        return
     r = int(np.ceil(4.0 * width))
     n = 2 * r + 1
     d, w, v = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
