@@ -11,7 +11,7 @@ import resource
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,6 +103,11 @@ class StageRecord:
     started_mjd_tai: float = float("nan")
     template_id: str | None = None
     notes: str | None = None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> StageRecord:
+        """Return the record of a row of the table ``unit``."""
+        return cls(**{f.name: row[_camel(f.name)] for f in fields(cls)})
 
     def row(self) -> dict[str, Any]:
         """Return the record with the column names of the table ``unit``."""

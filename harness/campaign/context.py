@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.campaign.frames import load_frames
 from harness.campaign.state import RunState
-from harness.ledger import DONE, Target
+from harness.ledger import DONE, FAILED, Target
 from harness.plan import (
     TEMPLATE,
     Frame,
@@ -82,7 +82,7 @@ class Context:
         """Frames that are aligned to another one, for want of a reference catalogue."""
         if self.space.refcat.is_file():
             return {}
-        unfit = {u for u in self.frames if self.state.failed(u, ("isr", "calibrate"))}
+        unfit = {t[:2] for t in self.state.targets(("isr", "calibrate"), (FAILED,))}
         least = self.settings.campaign.overlap
         return reference_frames(list(self.frames.values()), least, unfit)
 

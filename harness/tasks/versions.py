@@ -17,7 +17,8 @@ from pipeline.schema import DIA_OBJECT, to_numpy
 
 __all__ = ["as_of", "forced_means_missing", "refresh_forced_means"]
 
-_VERSIONS = "(SELECT * FROM DiaObject UNION ALL BY NAME SELECT * FROM DiaObjectHistory)"
+_KEY = "diaObjectId, lastDiaSourceMjdTai"
+_PLACE = f"{_KEY}, firstDiaSourceMjdTai, ra, dec"
 _OBJECTS_AT_A_TIME = 2000
 _RANKED = """WITH versions AS (
   SELECT * FROM DiaObject WHERE diaObjectId BETWEEN ? AND ? UNION ALL BY NAME
@@ -52,7 +53,7 @@ def as_of(
     columns : str
         Columns of ``DiaObject``, or ``*``.
     condition : str
-        Objects of which a version fulfils this SQL condition are meant.
+        Objects of which a version fulfils this SQL condition on id and place are meant.
     values : sequence
         Values of its ``?``.
     window : float, d
@@ -64,12 +65,17 @@ def as_of(
         One row per object, ordered by ``diaObjectId``.
     """
     return catalog.query(
-        f"""WITH known AS (SELECT diaObjectId, lastDiaSourceMjdTai FROM {_VERSIONS}
-          WHERE diaObjectId IN (SELECT diaObjectId FROM {_VERSIONS} WHERE {condition})
+        f"""WITH versions AS (
+          SELECT {_PLACE} FROM DiaObject UNION ALL SELECT {_PLACE} FROM DiaObjectHistory),
+        known AS (SELECT * FROM (
+          SELECT * FROM versions
+          WHERE diaObjectId IN (SELECT diaObjectId FROM versions WHERE {condition})
           QUALIFY row_number() OVER (PARTITION BY diaObjectId ORDER BY
             lastDiaSourceMjdTai <= ? DESC, abs(lastDiaSourceMjdTai - ?)) = 1)
-        SELECT {columns} FROM {_VERSIONS} SEMI JOIN known USING (diaObjectId, lastDiaSourceMjdTai)
-        WHERE firstDiaSourceMjdTai <= ? ORDER BY diaObjectId""",
+          WHERE firstDiaSourceMjdTai <= ?)
+        SELECT {columns} FROM DiaObject SEMI JOIN known USING ({_KEY})
+        UNION ALL BY NAME SELECT {columns} FROM DiaObjectHistory SEMI JOIN known USING ({_KEY})
+        ORDER BY diaObjectId""",
         [*values, mjd, mjd, mjd + window],
     )
 
