@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.compiled import compiled
-from pipeline.errors import PixelError
+from pipeline.errors import PixelError, SubtractionError
 from pipeline.exposure import Exposure, FloatArray, Image, Mask, Psf, bits
 from pipeline.fill import bridge
 from pipeline.psfphot import fwhm
 from pipeline.subtract.masks import BRIDGEABLE
 
-__all__ = ["UNUSABLE", "WorkingImage", "coarse_median", "prepare", "prepare_pair"]
+__all__ = ["UNUSABLE", "WorkingImage", "check_overlap", "coarse_median", "prepare", "prepare_pair"]
 
 UNUSABLE = bits(
     "BAD", "SAT", "CR", "NO_DATA", "UNMASKEDNAN", "BLEED", "EDGEBLEED", "STREAK", "UNLISTED"
@@ -117,6 +117,15 @@ def prepare(exposure: Exposure, name: str) -> WorkingImage:
 def prepare_pair(images: dict[str, Exposure]) -> dict[str, WorkingImage]:
     """Make the working copies of both images, see `prepare`."""
     return {name: prepare(image, name) for name, image in images.items()}
+
+
+def check_overlap(working: dict[str, WorkingImage]) -> None:
+    """Refuse images without usable pixels in common."""
+    common = ~(working["science"].bad | working["template"].bad)
+    if np.count_nonzero(common) < 100:
+        raise SubtractionError(
+            "science and template have no usable pixels in common", common=int(common.sum())
+        )
 
 
 def _bridged(
