@@ -112,6 +112,17 @@ class Settings(StageConfig):
             raise ConfigError(f"cannot be read: {err.strerror}", path=path) from err
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
             raise ConfigError(f"is not valid TOML: {err}", path=path) from err
+        return cls._checked(values, overrides, path)
+
+    @classmethod
+    def defaults(cls, overrides: Sequence[str] = ()) -> Settings:
+        """Take the defaults, some of them changed as in `load`; without a file."""
+        return cls._checked({}, overrides, None)
+
+    @classmethod
+    def _checked(
+        cls, values: dict[str, Any], overrides: Sequence[str], path: Path | None
+    ) -> Settings:
         for text in overrides:
             _override(values, text)
         try:
@@ -176,7 +187,7 @@ def _override(values: dict[str, Any], text: str) -> None:
         values[name] = raw.strip()
 
 
-def _explain(model: type[BaseModel], err: ValidationError, path: Path) -> ConfigError:
+def _explain(model: type[BaseModel], err: ValidationError, path: Path | None) -> ConfigError:
     errors = err.errors(include_url=False)
     first = errors[0]
     location = [str(part) for part in first["loc"]]

@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.compiled import compiled
-from pipeline.errors import PixelError
+from pipeline.errors import PixelError, SubtractionError
 from pipeline.exposure import Exposure, FloatArray, Image, Mask, Psf
 from pipeline.fill import bridge
 from pipeline.masks import BRIDGEABLE, NO_SKY, bits
 from pipeline.psfphot import fwhm
 
-__all__ = ["WorkingImage", "coarse_median", "prepare", "prepare_pair"]
+__all__ = ["WorkingImage", "check_overlap", "coarse_median", "prepare", "prepare_pair"]
 
 _NO_SKY, _NO_BRIDGE = bits(*NO_SKY), bits(*NO_SKY - BRIDGEABLE)
 _BLOCK = 128
@@ -113,6 +113,15 @@ def prepare(exposure: Exposure, name: str) -> WorkingImage:
 def prepare_pair(images: dict[str, Exposure]) -> dict[str, WorkingImage]:
     """Make the working copies of both images, see `prepare`."""
     return {name: prepare(image, name) for name, image in images.items()}
+
+
+def check_overlap(working: dict[str, WorkingImage]) -> None:
+    """Refuse images without usable pixels in common."""
+    common = ~(working["science"].bad | working["template"].bad)
+    if np.count_nonzero(common) < 100:
+        raise SubtractionError(
+            "science and template have no usable pixels in common", common=int(common.sum())
+        )
 
 
 def _bridged(

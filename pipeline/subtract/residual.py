@@ -18,7 +18,14 @@ from pipeline.subtract.prepare import WorkingImage
 from pipeline.subtract.saturated import restore
 from pipeline.subtract.wings import bright_stars, remove_wings
 
-__all__ = ["Residual", "absolute", "convolved_and_target", "subtract_matched"]
+__all__ = [
+    "Residual",
+    "absolute",
+    "blank_pixels",
+    "convolved_and_target",
+    "subtract_matched",
+    "with_holes",
+]
 
 _UNFIT = (3.0, 5.0)
 """Mean square and largest pull near a pixel in the halo of a core from which on it is masked."""
@@ -138,7 +145,7 @@ def subtract_matched(
         raw = _mask_unfit(
             halo, matched, raw, usable, mask, working[target], working[source], kernel
         )
-    return Residual(matched, raw, model, mask, usable, _blank(working["template"], usable))
+    return Residual(matched, raw, model, mask, usable, blank_pixels(working["template"], usable))
 
 
 def _propagated(
@@ -147,12 +154,12 @@ def _propagated(
     kernel: MatchingKernel,
     config: Config,
 ) -> Mask:
-    masks = {name: _with_holes(images[name].mask, w) for name, w in working.items()}
+    masks = {name: with_holes(images[name].mask, w) for name, w in working.items()}
     bridged = {name: w.bridged for name, w in working.items()}
     return propagate(masks, kernel, config.dilation_share, config.tile, bridged)
 
 
-def _with_holes(mask: Mask, working: WorkingImage) -> Mask:
+def with_holes(mask: Mask, working: WorkingImage) -> Mask:
     """Flag pixels without a number or a positive variance that no other plane explains."""
     holes = working.bad & ~flagged(mask, bits(*NO_SKY))
     if not holes.any():
@@ -183,7 +190,7 @@ def _mask_unfit(
     return np.asarray(values[np.argsort(places)])
 
 
-def _blank(template: WorkingImage, usable: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def blank_pixels(template: WorkingImage, usable: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Mark usable pixels where the template shows nothing.
 
     The limit is high enough not to cut into the template's own noise, which would make what is

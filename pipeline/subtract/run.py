@@ -87,7 +87,7 @@ def run(science: Exposure, template: Exposure, config: Config | None = None) -> 
     Notes
     -----
     The images' `noise_correlation` is respected.  Where an image declares none and the difference
-    does not come out white, it is measured, and the images are subtracted again.
+    does not come out white, Alard–Lupton measures it, and the images are subtracted again.
 
     With fewer than three sources the kernel is that which takes one PSF model to the other.  Its
     sum is one if both images are in nJy, otherwise that of the one or two sources there are.  The
