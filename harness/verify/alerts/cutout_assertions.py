@@ -12,7 +12,7 @@ import numpy.typing as npt
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from harness.verify.alerts.check import Finding, View, assertion, finite
+from harness.verify.alerts.assertion import Finding, View, assertion, finite
 from pipeline.statistics import mad_std
 
 __all__: list[str] = []
