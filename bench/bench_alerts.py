@@ -18,12 +18,13 @@ import numpy as np
 import pyarrow as pa
 from astropy.wcs import WCS
 
+from harness.verify.alerts import check
 from pipeline import alerts, diaobject
 from pipeline.diaobject.astrometry import barycentric
 from pipeline.diaobject.matching import Sky, match
-from pipeline.diaobject.sphere import displaced
 from pipeline.exposure import Difference, Exposure, GridPsf, MatchingKernel, VisitInfo
 from pipeline.schema import DIA_FORCED_SOURCE, DIA_SOURCE, to_numpy
+from pipeline.sphere import displaced
 
 T0 = 57071.25
 
@@ -143,7 +144,7 @@ def bench_alerts() -> None:
         few = alerts.write(Path(folder) / "few.avro", alerts.run(
             sources.slice(0, 100), objects, history, forced, difference, images[1], images[2],
             processed_mjd_tai=T0).packets)  # fmt: skip
-        checking, _ = seconds(lambda: alerts.check(few), 2)
+        checking, _ = seconds(lambda: check(few), 2)
     population = f"{count} alerts, 20 sources and 20 forced fluxes of history each"
     report("make_alerts", "alerts", cost, "s", 3.0, 2.0, population)
     report("packet_size", "alerts", size, "kB", 300.0, 200.0, population)

@@ -25,7 +25,8 @@ from pipeline.calibrate.kaiser import resample
 from pipeline.calibrate.match import match
 from pipeline.calibrate.psf import cut_stamps, fit_psf
 from pipeline.calibrate.refcat import reference_stars
-from pipeline.calibrate.tpv import Coordinates, project
+from pipeline.calibrate.tpv import Coordinates
+from pipeline.sphere import project
 
 ROOT = Path(__file__).parents[1]
 SEED = 900

@@ -29,9 +29,11 @@ from bench.timing import cpu
 from pipeline import calibrate, io, isr
 from pipeline.calibrate import background, cosmicray
 from pipeline.camera import Camera
-from pipeline.exposure import RawFrame, VisitInfo, bits
+from pipeline.exposure import RawFrame, VisitInfo
 from pipeline.io.hdus import read_pixels
+from pipeline.masks import NO_SKY, bits
 from pipeline.quantise import grid_step, quantised, to_grid
+from pipeline.statistics import mad_std
 from sims import calibration
 from sims.artefacts import ARTEFACTS, cosmic_rays
 from sims.streams import stream
@@ -56,7 +58,7 @@ def emit(name, value, unit, bound, population, *, goal=None, least=False, stage=
 
 
 def pixels(path, name):
-    with io.open_fits(path, raw_tables=True) as hdus:
+    with io.open_fits(path, scaled=False) as hdus:
         return read_pixels(hdus[name])
 
 
@@ -126,7 +128,7 @@ def rays(frames):
     for f in frames:
         e = f.exposure
         noise = np.sqrt(np.maximum(e.variance - f.charge, 36.0))
-        bright = (f.charge > 6 * noise) & ~e.has("BAD", "SAT", "BLEED", "NO_DATA")
+        bright = (f.charge > 6 * noise) & ~e.has(*NO_SKY - {"CR"})
         near = binary_dilation(f.charge > 0, structure=np.ones((3, 3)))
         found += int((f.rays.found & bright).sum())
         flagged += int((f.rays.mask & bright).sum())
@@ -201,7 +203,7 @@ def levels(frames):
         # Neighbours far from any source: a 2-D mask of what stands out on a larger scale.
         a, b = e.image[:, :-1:2], e.image[:, 1::2]
         keep = good[:, :-1:2] & good[:, 1::2]
-        median = np.median(np.abs(a - b)[keep]) * 1.4826 / np.sqrt(2)
+        median = mad_std((a - b)[keep], 0.0) / np.sqrt(2)
         ratios.append(median**2 / np.median(e.variance[:, :-1:2][keep]))
     emit("largest step between amplifiers", max(steps), "fraction of sky", 3e-3, len(steps))
     emit("noise variance over variance plane, worst", np.abs(np.array(ratios) - 1).max(),

@@ -19,7 +19,8 @@ from scipy import fft
 
 from bench.pairs import RATIO, Pair
 from bench.quality import Planes
-from pipeline.exposure import GridPsf, bits
+from pipeline.exposure import GridPsf
+from pipeline.masks import bits
 from pipeline.subtract.convolve import tiles
 
 __all__ = ["proper"]

@@ -15,7 +15,8 @@ import numpy as np
 from astropy.wcs import WCS
 
 from pipeline import template
-from pipeline.exposure import Exposure, GridPsf, VisitInfo, bits, polynomial_terms
+from pipeline.exposure import Exposure, GridPsf, VisitInfo, polynomial_terms
+from pipeline.masks import bits
 
 PIXEL = 0.263 / 3600
 SHARES, WIDTHS = (0.62, 0.30, 0.08), (0.85, 1.45, 3.2)

@@ -23,8 +23,9 @@ from scipy import fft
 from bench.pairs import GAIN, RATIO, SATURATION, SKY, Pair
 from bench.quality import Planes
 from bench.timing import Cost, timed
-from pipeline import io, subtract
+from pipeline import io
 from pipeline.exposure import GridPsf
+from pipeline.masks import NOT_IN_SCORE, bits
 
 __all__ = ["hotpants", "interpreters", "nightjar", "run_all", "write"]
 
@@ -74,7 +75,7 @@ def nightjar(folder: Path, *options: str) -> tuple[Planes, Cost]:
     cost = timed(command, folder, 2)
     made = io.read_difference(folder / "out" / "difference.fits")
     e = made.exposure
-    good = (e.mask & subtract.EXCLUDED) == 0
+    good = (e.mask & bits(*NOT_IN_SCORE)) == 0
     return Planes(e.image, e.variance, e.psf, good, made.null_variance, made.score), cost
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from bench.pairs import GAIN, SKY, Pair
-from pipeline.exposure import GridPsf, bits
+from pipeline.exposure import GridPsf
+from pipeline.masks import bits
 from pipeline.subtract.metrics import lag1, robust_std
 from pipeline.subtract.pixels import region_sums
 from pipeline.subtract.score import score

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from astropy.io import fits
 
-from harness.workspace import atomic, translate_os_errors
+from harness.workspace import atomic
 from pipeline import alerts
 
-__all__ = ["check_file", "summaries", "write_page"]
+__all__ = ["summaries", "write_page"]
 
 _STAMPS = ("cutoutScience", "cutoutTemplate", "cutoutDifference")
 _SCALE = 3
@@ -25,17 +24,6 @@ _COLUMNS = (
     "visit", "detector", "band", "midpointMjdTai", "ra", "dec", "psfFlux", "psfFluxErr", "snr",
     "reliability",
 )  # fmt: skip
-
-
-def check_file(path: Path) -> dict[str, Any]:
-    """Judge one alert file; plain data for JSON.
-
-    Raises
-    ------
-    FileFormatError
-        If the file is no Avro container or is damaged.
-    """
-    return alerts.check(path).as_dict()
 
 
 def summaries(
@@ -62,7 +50,7 @@ def write_page(path: Path, files: Sequence[Path], *, source: int | None, limit: 
         "<!doctype html><html lang=en><meta charset=utf-8><title>Alerts</title>"
         f"<style>{style}</style><h1>{len(parts)} alerts</h1>{''.join(parts)}</html>\n"
     )
-    with translate_os_errors(path), atomic(path) as partial:
+    with atomic(path) as partial:
         partial.write_text(page, encoding="utf-8")
     return len(parts)
 
@@ -92,7 +80,7 @@ def _section(packet: dict[str, Any]) -> str:
         for name, value in _summary(packet).items()
     )
     figures = "".join(
-        f'<figure><img alt="{name}" src="data:image/png;base64,{_png(packet[name])}">'
+        f'<figure><img alt="{name}" src="data:image/png;base64,{_png(name, packet[name])}">'
         f"<figcaption>{name[6:].lower()}</figcaption></figure>"
         for name in _STAMPS
         if packet.get(name)
@@ -106,23 +94,13 @@ def _words(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _png(cutout: bytes) -> str:
-    from matplotlib import image
+def _png(name: str, cutout: bytes) -> str:
+    from harness.drawing.images import difference_panel, light_panel, noise_of, pixels_as_png
 
     with fits.open(io.BytesIO(cutout)) as hdus:
         pixels = np.asarray(hdus[0].data, float)
-    buffer = io.BytesIO()
-    grey = np.kron(stretched(pixels)[::-1], np.ones((_SCALE, _SCALE)))
-    image.imsave(buffer, grey, cmap="gray", vmin=0.0, vmax=1.0, format="png")
-    return base64.b64encode(buffer.getvalue()).decode()
-
-
-def stretched(pixels: npt.NDArray[np.float64], softening: float = 5.0) -> npt.NDArray[np.float64]:
-    """Map pixels to 0 … 1 with an asinh stretch round the median; missing ones are white."""
-    good = np.isfinite(pixels)
-    if not good.any():
-        return np.ones(pixels.shape)
-    low, middle, high = np.percentile(pixels[good], [16.0, 50.0, 84.0])
-    sigma = max(0.5 * (high - low), 1e-30)
-    scaled = np.arcsinh((pixels - middle) / (softening * sigma)) / np.arcsinh(200.0 / softening)
-    return np.asarray(np.where(good, np.clip(0.3 + 0.7 * scaled, 0.0, 1.0), 1.0))
+    if name == "cutoutDifference":
+        panel = difference_panel(name, pixels)
+    else:
+        panel = light_panel(name, pixels, noise=noise_of(pixels))
+    return base64.b64encode(pixels_as_png(panel, _SCALE)).decode()

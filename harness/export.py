@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from harness.catalog import Catalog
-from harness.workspace import atomic, translate_os_errors
+from harness.catalog import GuardedCatalog
+from harness.workspace import atomic
 from pipeline.errors import ConfigError
 from pipeline.schema import TABLES
 
@@ -29,13 +29,17 @@ _FORMATS = {
 
 
 def export_table(
-    catalog: Catalog, name: str, output: Path, kind: str | None = None, where: str | None = None
+    catalog: GuardedCatalog,
+    name: str,
+    output: Path,
+    kind: str | None = None,
+    where: str | None = None,
 ) -> int:
     """Write a table or view.
 
     Parameters
     ----------
-    catalog : Catalog
+    catalog : GuardedCatalog
         Open catalogue.
     name : str
         Table or view.
@@ -74,7 +78,7 @@ def export_table(
         table = catalog.query(f'SELECT * FROM "{name}" WHERE {where or "true"}')
     except duckdb.Error as err:
         raise ConfigError(f"condition {where!r} fails: {err}") from err
-    with translate_os_errors(output), atomic(output) as partial:
+    with atomic(output) as partial:
         _WRITERS[kind](_described(name, table), partial)
     return int(table.num_rows)
 

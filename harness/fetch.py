@@ -19,6 +19,7 @@ import pyarrow as pa
 from pipeline.errors import ConfigError, InputError
 from pipeline.exposure import NJY_ZERO_POINT
 from pipeline.schema import REFCAT
+from pipeline.sphere import separation
 
 __all__ = ["CATALOGUES", "fetch_refcat"]
 
@@ -93,17 +94,10 @@ def _circles(corners: Iterable[Sequence[float]]) -> list[tuple[float, float, flo
             continue
         shift = (ra - ra[0] + 180.0) % 360.0 - 180.0
         centre = float((ra[0] + shift.mean()) % 360.0), float(dec.mean())
-        reach = max(_separation(centre, at) for at in zip(ra, dec, strict=True))
-        if all(_separation(centre, (a, d)) + reach > r for a, d, r in circles):
+        reach = float(separation(*centre, ra, dec).max())
+        if all(separation(*centre, a, d) + reach > r for a, d, r in circles):
             circles.append((*centre, reach + _MARGIN))
     return circles
-
-
-def _separation(one: tuple[float, float], other: tuple[float, float]) -> float:
-    """Angle between two directions, all in degrees (haversine)."""
-    a, d, b, e = np.radians([*one, *other])
-    h = np.sin((e - d) / 2) ** 2 + np.cos(d) * np.cos(e) * np.sin((b - a) / 2) ** 2
-    return float(np.degrees(2.0 * np.arcsin(np.sqrt(h))))
 
 
 def _ask(

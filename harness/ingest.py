@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from harness.execute.frames import frames_table
+from harness.campaign.frames import frames_table
 from harness.hashes import file_hash
 from harness.settings import Settings
 from harness.workspace import Workspace, translate_os_errors
@@ -25,7 +25,7 @@ from pipeline.camera import Camera
 from pipeline.errors import ConfigError, FileFormatError, InputError
 from pipeline.exposure import Exposure, VisitInfo
 from pipeline.schema import EXPOSURE
-from pipeline.timescales import tai_minus_utc
+from pipeline.timescales import mjd_tai_to_utc
 
 __all__ = ["IngestResult", "ingest_files"]
 
@@ -348,7 +348,7 @@ def _twice(frame: _Candidate, twin: Path | str) -> str:
 
 def _start(info: VisitInfo) -> float:
     start_tai = info.midpoint_mjd_tai - 0.5 * info.exptime / 86400.0
-    return start_tai - tai_minus_utc(start_tai) / 86400.0
+    return mjd_tai_to_utc(start_tai)
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

@@ -11,10 +11,13 @@ import resource
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import pyarrow as pa
+
+from harness.hashes import file_hash
 from pipeline.errors import InputError, UnitError
 from pipeline.timescales import mjd_utc_to_tai
 
@@ -23,10 +26,10 @@ __all__ = [
     "DONE",
     "FAILED",
     "SKIPPED",
-    "STAGES",
     "Measure",
     "Outcome",
     "StageRecord",
+    "Target",
     "blocked",
     "cause_of",
     "measuring",
@@ -35,19 +38,27 @@ __all__ = [
 
 DONE, FAILED, BLOCKED, SKIPPED = "done", "failed", "blocked", "skipped"
 
-STAGES = (
-    "isr",
-    "calibrate",
-    "template",
-    "subtract",
-    "diasource",
-    "diaobject",
-    "forced",
-    "alerts",
-)
-"""The stages in the order of the data."""
-
 _UNIX_EPOCH_MJD = 40587.0
+
+
+class Target(NamedTuple):
+    """What is made: a visit and detector, a whole visit (detector -1), or a template (visit 0)."""
+
+    visit: int
+    detector: int
+    template_id: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Name in products and rows."""
+        return self.template_id or f"{self.visit}_{self.detector:02d}"
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """Columns that select its rows in a table."""
+        if self.template_id:
+            return {"templateId": self.template_id}
+        return {"visit": self.visit, "detector": self.detector}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +104,11 @@ class StageRecord:
     template_id: str | None = None
     notes: str | None = None
 
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> StageRecord:
+        """Return the record of a row of the table ``unit``."""
+        return cls(**{f.name: row[_camel(f.name)] for f in fields(cls)})
+
     def row(self) -> dict[str, Any]:
         """Return the record with the column names of the table ``unit``."""
         return {_camel(name): value for name, value in asdict(self).items()}
@@ -104,28 +120,34 @@ class StageRecord:
 
 @dataclass(slots=True)
 class Outcome:
-    """What a worker hands back for one task.
+    """What a worker hands back for one work item.
 
     Attributes
     ----------
-    visit, detector : int
-        The unit.
+    target : Target
+        What was made.
     stages : list of StageRecord
-        One per stage of the task.
+        One per stage of the task and unit of the item.
     rows : mapping of str to list of mapping
         Rows for the small tables, by table name.
+    tables : mapping of str to pyarrow.Table
+        Rows that the task stores by a rule of its own, by table name.
     files : mapping of str to str
         SHA-256 of every file written, by path.
     logs : list of mapping
         Structured log lines.
     """
 
-    visit: int
-    detector: int
+    target: Target
     stages: list[StageRecord] = field(default_factory=list)
     rows: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
+    tables: dict[str, pa.Table] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     logs: list[dict[str, Any]] = field(default_factory=list)
+
+    def wrote(self, path: Path) -> None:
+        """Remember a file and its hash."""
+        self.files[str(path)] = file_hash(path)
 
     @property
     def status(self) -> str:
@@ -138,9 +160,12 @@ class Outcome:
         return next((s for s in self.stages if s.status != DONE), None)
 
 
-def blocked(visit: int, detector: int, stage: str, by: str) -> StageRecord:
-    """Record of a unit that could not be tried because of another."""
-    return StageRecord(visit, detector, stage, BLOCKED, "BLOCKED", by, attempts=0)
+def blocked(target: Target, stage: str, by: str) -> StageRecord:
+    """Record of something that could not be tried because of another."""
+    visit, detector, template_id = target
+    return StageRecord(
+        visit, detector, stage, BLOCKED, "BLOCKED", by, attempts=0, template_id=template_id
+    )
 
 
 def cause_of(err: BaseException) -> tuple[str, str]:

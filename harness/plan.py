@@ -18,6 +18,7 @@ import numpy as np
 
 from harness.settings import Campaign
 from pipeline.exposure import FloatArray
+from pipeline.sphere import project, radec, unit_vectors
 
 __all__ = [
     "OPEN",
@@ -314,35 +315,15 @@ def overlap(a: Sequence[float], b: Sequence[float]) -> float:
     """
     if len(a) != 8 or len(b) != 8:
         return 0.0
-    centre = _centre(a)
-    first, second = _project(a, centre), _project(b, centre)
-    if first is None or second is None:
+    ra, dec = np.asarray([*a, *b], float).reshape(-1, 2).T
+    centre = radec(unit_vectors(ra[:4], dec[:4]).mean(axis=0))
+    plane = project(ra, dec, centre)
+    if not np.isfinite(plane).all():
         return 0.0
+    first, second = plane[:4], plane[4:]
     smaller = min(abs(_area(first)), abs(_area(second)))
     shared = _clip(first, second if _area(second) > 0 else second[::-1])
     return abs(_area(shared)) / smaller if smaller > 0 and len(shared) > 2 else 0.0
-
-
-def _centre(corners: Sequence[float]) -> FloatArray:
-    vector = _vectors(corners).mean(axis=0)
-    return np.asarray(vector / np.linalg.norm(vector))
-
-
-def _vectors(corners: Sequence[float]) -> FloatArray:
-    ra, dec = np.deg2rad(np.asarray(corners, float)).reshape(-1, 2).T
-    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
-
-
-def _project(corners: Sequence[float], centre: FloatArray) -> FloatArray | None:
-    """Gnomonic projection; None where a corner lies more than 90 degrees away."""
-    east = np.cross([0.0, 0.0, 1.0], centre)
-    east /= np.linalg.norm(east)
-    north = np.cross(centre, east)
-    vectors = _vectors(corners)
-    depth = vectors @ centre
-    if not np.all(depth > 0):
-        return None
-    return np.stack([vectors @ east, vectors @ north], axis=1) / depth[:, None]
 
 
 def _area(polygon: FloatArray) -> float:

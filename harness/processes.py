@@ -15,7 +15,7 @@ from harness.memory import keep_memory
 
 __all__ = ["new_pool", "server"]
 
-_PRELOAD = ["harness.execute.work", "harness.verify.metrics"]
+_PRELOAD = ["harness.tasks", "harness.verify.sampling"]
 
 
 def new_pool(processes: int) -> ProcessPoolExecutor:

@@ -1,14 +1,15 @@
 """Making a product again from its own provenance cards.
 
 The cards name the inputs and their hashes, the configuration, the versions and the run.  The run's
-configuration is kept in ``logs/``; with it the same order is given to the same worker code, in
-a folder of its own, and the two files are compared HDU by HDU.
+configuration is kept in ``logs/``; with it the same work is done again into another folder, and
+the two files are compared HDU by HDU.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,13 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
+import harness.tasks
+from harness.campaign.context import Context
+from harness.campaign.state import RunState
+from harness.campaign.task import Blocked, WorkItem
 from harness.catalog import Catalog
-from harness.execute.book import Book
-from harness.execute.campaign import Campaign
-from harness.execute.orders import DifferenceOrder, Order, TemplateOrder, VisitImageOrder
-from harness.execute.work import cards_of, perform
 from harness.ledger import DONE
 from harness.plan import Selection
-from harness.progress import ProgressDisplay
 from harness.settings import Settings
 from harness.software import software_version
 from harness.standalone import RECIPE, recreate
@@ -100,9 +100,10 @@ def rerun_product(product: Path, output: Path | None = None) -> RerunResult:
     space = _workspace_of(product)
     settings = _settings_of(space, str(header.get("RUNID", "")))
     with tempfile.TemporaryDirectory(prefix="nightjar-rerun-") as folder:
-        order = _order(space, settings, product, header)
-        result = RerunResult(changed=_changes(order, header))
-        made = _perform(order, product, Path(folder))
+        item = _item(space, settings, product, header)
+        now = {**item.provenance(), **item.input_cards, "SOFTVER": software_version()}
+        result = RerunResult(changed=_changes(now, header))
+        made = _perform(item, product, Path(folder))
         result.differences = compare_fits(product, made)
         if output is not None:
             shutil.copyfile(made, output)
@@ -113,13 +114,7 @@ def _rerun_standalone(product: Path, header: dict[str, Any], output: Path | None
     """Make a difference of ``nightjar subtract`` again; a changed input is an error by name."""
     made = recreate(io.read_difference(product))
     now = made.exposure.provenance
-    result = RerunResult(
-        changed=[
-            f"{what} ({card}) {header.get(card)} → {now[card]}"
-            for card, what in _MEANING.items()
-            if card in now and str(now[card]) != str(header.get(card))
-        ]
-    )
+    result = RerunResult(changed=_changes(now, header))
     with tempfile.TemporaryDirectory(prefix="nightjar-rerun-") as folder:
         path = Path(folder) / product.name
         io.write_difference(path, made, compress=False)
@@ -144,23 +139,28 @@ def _settings_of(space: Workspace, run: str) -> Settings:
     return Settings.load(kept if kept.is_file() else space.config)
 
 
-def _order(space: Workspace, settings: Settings, product: Path, header: dict[str, Any]) -> Order:
-    """Return the order that the campaign would give for this file now."""
+def _item(space: Workspace, settings: Settings, product: Path, header: dict[str, Any]) -> WorkItem:
+    """Return the work item that the campaign would have for this file now."""
+    cards = {k: str(header[k]) for k in _OF_THE_RUN if k in header}
     with Catalog(space.catalog, read_only=True) as catalog:
-        book = Book(space, settings, catalog, "")
-        cards: dict[str, str] = {k: str(header[k]) for k in _OF_THE_RUN if k in header}
-        campaign = Campaign(book, None, ProgressDisplay(None), None, Selection(), cards)
-        for order in campaign.image_orders():
-            if product in [p.resolve() for p in order.products]:
-                return order
+        state = RunState(space, settings, catalog, "")
+        for item in _planned(Context(state, Selection(), cards, performing=False)):
+            if product in [path.resolve() for path in item.products]:
+                return item
     raise ConfigError(
         "is not part of the campaign's plan any more", path=product, hint="nightjar run --dry-run"
     )
 
 
-def _changes(order: Order, header: dict[str, Any]) -> list[str]:
-    """Compare the recorded provenance with what is there now."""
-    now = {**cards_of(order), **_input_cards(order), "SOFTVER": software_version()}
+def _planned(context: Context) -> Iterator[WorkItem]:
+    """Yield every item of the plan, doing nothing."""
+    for task in harness.tasks.TASKS:
+        for phase in task.phases(context):
+            yield from (item for item in phase.items if not isinstance(item, Blocked))
+
+
+def _changes(now: Mapping[str, Any], header: Mapping[str, Any]) -> list[str]:
+    """Compare the recorded provenance with the present one."""
     return [
         f"{what} ({card}) {header.get(card)} → {now[card]}"
         for card, what in _MEANING.items()
@@ -168,39 +168,13 @@ def _changes(order: Order, header: dict[str, Any]) -> list[str]:
     ]
 
 
-def _input_cards(order: Order) -> dict[str, str]:
-    if isinstance(order, VisitImageOrder):
-        return {"SCIHASH": order.input_sha256}
-    if isinstance(order, DifferenceOrder):
-        return {
-            "SCIHASH": order.science_sha256,
-            "TMPLHASH": order.template_sha256,
-            "TMPLID": order.template_name,
-        }
-    return {}
-
-
-def _perform(order: Order, product: Path, folder: Path) -> Path:
-    """Give the order to a worker that writes into another folder."""
-    away = Workspace(folder)
-    for name in ("raw", "calib", "refcat", "ephemerides"):
-        (folder / name).symlink_to(order.space.root.resolve() / name)
-    made = folder / product.relative_to(order.space.root.resolve())
-    if isinstance(order, DifferenceOrder):
-        for source, target in (
-            (order.space.visit_image(*order.unit), away.visit_image(*order.unit)),
-            (order.space.template(order.template_name), away.template(order.template_name)),
-        ):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(source.resolve())
-    changes: dict[str, Any] = {"space": away}
-    if isinstance(order, TemplateOrder):
-        changes["products"] = (made,)
-    outcome = perform(replace(order, **changes))
+def _perform(item: WorkItem, product: Path, folder: Path) -> Path:
+    """Do the work again, with the products going to another folder."""
+    outcome = replace(item, output=Workspace(folder)).perform()
     if outcome.status != DONE:
         trouble = outcome.trouble
         raise UnitError(f"cannot be made again: {trouble.message if trouble else '?'}")
-    return made
+    return folder / product.relative_to(item.space.root.resolve())
 
 
 def compare_fits(old: Path, new: Path) -> list[str]:

@@ -1,15 +1,13 @@
 """The configuration of a campaign: ``nightjar.toml``, written from the models and read back.
 
 Every value is declared once, as a field of a stage's ``Config`` or of the models below.  The
-file is generated from these declarations, with help, unit and default beside each value; what is
-read back is checked against them, and an unknown key is an error that names the nearest
-known one.
+file is generated from these declarations by `harness.toml`; what is read back is checked against
+them, and an unknown key is an error that names the nearest known one.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -36,7 +34,6 @@ __all__ = [
     "Settings",
     "changed_values",
     "product_values",
-    "render",
 ]
 
 
@@ -115,6 +112,17 @@ class Settings(StageConfig):
             raise ConfigError(f"cannot be read: {err.strerror}", path=path) from err
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
             raise ConfigError(f"is not valid TOML: {err}", path=path) from err
+        return cls._checked(values, overrides, path)
+
+    @classmethod
+    def defaults(cls, overrides: Sequence[str] = ()) -> Settings:
+        """Take the defaults, some of them changed as in `load`; without a file."""
+        return cls._checked({}, overrides, None)
+
+    @classmethod
+    def _checked(
+        cls, values: dict[str, Any], overrides: Sequence[str], path: Path | None
+    ) -> Settings:
         for text in overrides:
             _override(values, text)
         try:
@@ -124,6 +132,8 @@ class Settings(StageConfig):
 
     def save(self, path: Path) -> None:
         """Write the commented file, atomically."""
+        from harness.toml import render
+
         with atomic(path) as partial:
             partial.write_text(render(self), encoding="utf-8")
 
@@ -148,76 +158,6 @@ def changed_values(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     ]
-
-
-def render(settings: BaseModel) -> str:
-    """Write a configuration as commented TOML.
-
-    Parameters
-    ----------
-    settings : BaseModel
-        A model whose fields are models, one section each.
-
-    Returns
-    -------
-    str
-        The text; `Settings.load` reads it back to an equal model.
-    """
-    lines = [
-        "# Configuration of this workspace.  Every value is here; the comments give unit, meaning,",
-        "# bounds and default.  Values marked [p] change products: after a change, `nightjar run`",
-        "# makes again what depends on them and nothing else.",
-    ]
-    for name, field in type(settings).model_fields.items():
-        lines += ["", *_section(name, field.description or "", getattr(settings, name))]
-    return "\n".join(lines) + "\n"
-
-
-def _section(name: str, help_text: str, model: BaseModel) -> list[str]:
-    lines = [f"# {help_text}", f"[{name}]"]
-    nested: list[str] = []
-    for key, field in type(model).model_fields.items():
-        value = getattr(model, key)
-        if isinstance(value, BaseModel):
-            nested += ["", *_section(f"{name}.{key}", field.description or "", value)]
-        else:
-            lines += _entry(key, field, value)
-    return lines + nested
-
-
-def _entry(key: str, field: FieldInfo, value: Any) -> list[str]:
-    extra = _extra(field)
-    unit = f" [{extra['unit']}]" if extra.get("unit") else ""
-    bounds = ", ".join(_bounds(field))
-    notes = f"default {_toml(field.default)}" + (f", {bounds}" if bounds else "")
-    mark = "" if extra.get("product") is False else "[p] "
-    comment = f"# {mark}{field.description}{unit} ({notes})"
-    assignment = f"# {key} =" if value is None else f"{key} = {_toml(value)}"
-    return [comment, assignment]
-
-
-def _bounds(field: FieldInfo) -> Iterator[str]:
-    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
-    for limit in field.metadata:
-        for name, sign in signs.items():
-            bound = getattr(limit, name, None)
-            if bound is not None:
-                yield f"{sign} {bound}"
-
-
-def _toml(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, dict):
-        inside = ", ".join(f"{json.dumps(str(k))} = {_toml(v)}" for k, v in value.items())
-        return f"{{ {inside} }}" if inside else "{}"
-    if isinstance(value, list | tuple | set | frozenset):
-        return f"[{', '.join(_toml(v) for v in value)}]"
-    return json.dumps(str(value), ensure_ascii=False)
 
 
 def _extra(field: FieldInfo) -> dict[str, Any]:
@@ -247,7 +187,7 @@ def _override(values: dict[str, Any], text: str) -> None:
         values[name] = raw.strip()
 
 
-def _explain(model: type[BaseModel], err: ValidationError, path: Path) -> ConfigError:
+def _explain(model: type[BaseModel], err: ValidationError, path: Path | None) -> ConfigError:
     errors = err.errors(include_url=False)
     first = errors[0]
     location = [str(part) for part in first["loc"]]

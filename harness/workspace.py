@@ -8,18 +8,14 @@ not at all.
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.errors import ConfigError, InputError
+from pipeline.atomic import UNFINISHED, translate_os_errors
+from pipeline.atomic import atomic_path as atomic
+from pipeline.errors import ConfigError
 
 __all__ = ["Workspace", "atomic", "translate_os_errors"]
-
-_UNFINISHED = ".*.part"  # also what `pipeline.io` names a file that is not finished
 
 _FOLDERS = (
     "raw",
@@ -34,58 +30,6 @@ _FOLDERS = (
     "logs",
     "reports",
 )
-
-
-@contextlib.contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """Write a file so that it appears whole or not at all.
-
-    Parameters
-    ----------
-    path : Path
-        The final name; its folder is made if needed.
-
-    Yields
-    ------
-    Path
-        A temporary name in the same folder, renamed when the block ends well and removed when
-        it does not.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def translate_os_errors(path: Path) -> Iterator[None]:
-    """Turn what the operating system says about a path into one line for a person.
-
-    Raises
-    ------
-    InputError
-        For missing permission, a read-only or full disk, a file where a folder should be.
-    """
-    hints = {
-        errno.EACCES: "choose a folder you may write to",
-        errno.EPERM: "choose a folder you may write to",
-        errno.EROFS: "the file system is read-only; choose another folder",
-        errno.ENOSPC: "the disk is full; free some space and run again",
-        errno.ENOTDIR: "a part of this path is a file",
-        errno.EEXIST: "there is a file of this name",
-    }
-    try:
-        yield
-    except OSError as err:
-        if err.errno not in hints:
-            raise
-        where = err.filename or path
-        raise InputError(
-            f"cannot be written: {os.strerror(err.errno)}", path=where, hint=hints[err.errno]
-        ) from err
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +101,7 @@ class Workspace:
     def sweep(self) -> int:
         """Remove what a killed run left half-written; return the number of files."""
         folders = ("products", "staging", "alerts", "logs", "raw", "reports")
-        left = [p for f in folders for p in (self.root / f).rglob(_UNFINISHED) if p.is_file()]
+        left = [p for f in folders for p in (self.root / f).rglob(UNFINISHED) if p.is_file()]
         for path in left:
             path.unlink(missing_ok=True)
         return len(left)

@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 from astropy.wcs import WCS
 
+from pipeline.masks import NOT_IN_SCORE, bits, flagged
+
 __all__ = [
-    "MASK_PLANES",
     "NJY_ZERO_POINT",
     "Difference",
     "Exposure",
@@ -31,78 +32,17 @@ __all__ = [
     "Psf",
     "RawFrame",
     "VisitInfo",
-    "bits",
-    "flagged",
-    "plane_names",
     "polynomial_terms",
 ]
+
+_NOT_IN_SCORE = bits(*NOT_IN_SCORE)
 
 Image = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.uint32]
 FloatArray = npt.NDArray[np.float64]
 
-_STRIP = 64
-
 NJY_ZERO_POINT = 31.4
 """AB magnitude of a source of 1 nJy."""
-
-MASK_PLANES: dict[str, str] = {
-    "BAD": "defect listed for this detector, or found bad in the data",
-    "SAT": "saturated",
-    "SUSPECT": "doubtful response: edge of the detector or close to saturation",
-    "INTRP": "value was interpolated from its neighbours",
-    "CR": "cosmic ray",
-    "EDGE": "a kernel or footprint reached over the edge of the data",
-    "NO_DATA": "no input here",
-    "DETECTED": "inside the footprint of a positive detection",
-    "DETECTED_NEGATIVE": "inside the footprint of a negative detection",
-    "CROSSTALK": "victim of a source too bright for the crosstalk correction",
-    "UNMASKEDNAN": "not a number without any other reason",
-    "STREAK": "trail of a satellite or an aeroplane",
-    "BLEED": "charge bled along the column from a saturated pixel",
-    "EDGEBLEED": "row whose overscan a bleed into the serial register corrupted",
-    "HIGH_VARIANCE": "variance far above the median of the template",
-    "SAT_TEMPLATE": "saturated in the template",
-    "CLIPPED": "at least one template input was rejected as an outlier",
-    "REJECTED": "at least one template input was masked",
-    "INEXACT_PSF": "template PSF is inexact because inputs are missing here",
-    "INJECTED": "footprint of a synthetic source",
-    "INJECTED_CORE": "central pixels of a synthetic source",
-    "INJECTED_TEMPLATE": "footprint of a synthetic source in the template",
-    "UNLISTED": "bad column found from the data, not in the list of defects",
-}
-"""Every mask plane and its one statement; the order is the bit number, as written to files."""
-
-_BIT = {name: np.uint32(1 << i) for i, name in enumerate(MASK_PLANES)}
-
-
-def bits(*names: str) -> np.uint32:
-    """Combine mask planes into one value.
-
-    Parameters
-    ----------
-    *names : str
-        Plane names of `MASK_PLANES`.
-
-    Returns
-    -------
-    numpy.uint32
-        The planes' bits, or-ed.
-
-    Raises
-    ------
-    KeyError
-        For an unknown plane.
-    """
-    value = np.uint32(0)
-    for name in names:
-        value |= _BIT[name]
-    return value
-
-
-def plane_names(value: int) -> list[str]:
-    """Names of the planes set in a mask value."""
-    return [name for name, bit in _BIT.items() if int(value) & int(bit)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,27 +244,6 @@ def _bracket(
     return low, low + 1, t
 
 
-def flagged(mask: Mask, wanted: np.uint32) -> npt.NDArray[np.bool_]:
-    """Mark pixels with any of some bits, strip by strip, which spares a copy of the mask.
-
-    Parameters
-    ----------
-    mask : ndarray, (ny, nx)
-        Mask.
-    wanted : numpy.uint32
-        From `bits`.
-
-    Returns
-    -------
-    ndarray of bool, (ny, nx)
-        True where one of the bits is set.
-    """
-    out = np.empty(mask.shape, bool)
-    for y in range(0, len(mask), _STRIP):
-        np.not_equal(mask[y : y + _STRIP] & wanted, 0, out=out[y : y + _STRIP])
-    return out
-
-
 def polynomial_terms(
     x: npt.ArrayLike, y: npt.ArrayLike, shape: tuple[int, int], order: int
 ) -> FloatArray:
@@ -361,7 +280,7 @@ class Exposure:
     variance : ndarray, (ny, nx), `unit` squared
         Expected variance of each pixel.
     mask : ndarray, (ny, nx), uint32
-        Bits of `MASK_PLANES`.
+        Bits of `pipeline.masks.MASK_PLANES`.
     info : VisitInfo
         Which exposure it is.
     wcs : astropy.wcs.WCS, optional
@@ -481,6 +400,9 @@ class Difference:
         The PSF-matching kernel.
     metrics : mapping
         Numbers about its quality, by name.
+    excluded : numpy.uint32
+        Bits of the planes that keep a pixel from detection; a subtraction leaves them out of the
+        score, and detection adds those on which it starts no source.
     """
 
     exposure: Exposure
@@ -488,3 +410,4 @@ class Difference:
     null_variance: Image
     kernel: MatchingKernel
     metrics: Mapping[str, float] = field(default_factory=dict)
+    excluded: np.uint32 = _NOT_IN_SCORE

@@ -24,10 +24,10 @@ import numpy.typing as npt
 from scipy.ndimage import spline_filter1d
 
 from pipeline.compiled import compiled, pixel
-from pipeline.exposure import FloatArray, GridPsf, Image, Mask, PolynomialPsf, Psf, bits
+from pipeline.exposure import FloatArray, GridPsf, Image, Mask, PolynomialPsf, Psf
+from pipeline.masks import NO_FLUX, bits
 
 __all__ = [
-    "BAD_PIXELS",
     "ForcedFlux",
     "SplinePsf",
     "forced_flux",
@@ -37,11 +37,7 @@ __all__ = [
     "smooth_variance",
 ]
 
-BAD_PIXELS = bits(
-    "BAD", "SAT", "CR", "NO_DATA", "UNMASKEDNAN", "BLEED", "EDGEBLEED", "UNLISTED", "SAT_TEMPLATE"
-)
-"""Planes whose pixels carry no information on a source's flux."""
-
+_NO_FLUX = bits(*NO_FLUX)
 _PAD = 4
 _SHARP = 3.5
 _BLOCK = 64
@@ -177,7 +173,7 @@ def fwhm(stamps: FloatArray) -> FloatArray:
     return np.asarray(np.sqrt(8.0 * np.log(2.0)) * np.sqrt(area / (4.0 * np.pi)))
 
 
-def smooth_variance(variance: Image, mask: Mask, bad: np.uint32 = BAD_PIXELS) -> Image:
+def smooth_variance(variance: Image, mask: Mask, bad: np.uint32 = _NO_FLUX) -> Image:
     """Source-free variance: medians of 64-pixel blocks, bilinear between their centres.
 
     Parameters
@@ -412,7 +408,7 @@ def forced_flux(
     x: npt.ArrayLike,
     y: npt.ArrayLike,
     *,
-    bad: np.uint32 = BAD_PIXELS,
+    bad: np.uint32 = _NO_FLUX,
     radius: float = 8.0,
     correlation: FloatArray | None = None,
 ) -> ForcedFlux:

@@ -12,10 +12,14 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
+from astropy.wcs.utils import proj_plane_pixel_area
 
-__all__ = ["canonical", "from_header", "to_header"]
+from pipeline.exposure import FloatArray
+
+__all__ = ["canonical", "from_header", "jacobian", "pixel_scale", "to_header"]
 
 _WCS_KEY = re.compile(
     r"(WCSAXES|WCSNAME|RADESYS|RADECSYS|EQUINOX|LONPOLE|LATPOLE"
@@ -75,3 +79,46 @@ def canonical(wcs: WCS) -> WCS:
     if restored is None:
         raise ValueError("not celestial coordinates")
     return restored
+
+
+def pixel_scale(wcs: WCS) -> float:
+    """Side of a square with the area of the reference pixel.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+        Celestial coordinates.
+
+    Returns
+    -------
+    float, deg
+    """
+    return float(np.sqrt(proj_plane_pixel_area(wcs)))
+
+
+def jacobian(wcs: WCS, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Positions of pixels and how they change from pixel to pixel, distortions included.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+        Celestial coordinates.
+    x, y : ndarray, (n,), pixel
+        Finite places.
+
+    Returns
+    -------
+    ra, dec : ndarray, (n,), deg
+        Positions.
+    derivatives : ndarray, (n, 2, 2), deg / pixel
+        Of (east, north) = (Δra cos dec, Δdec) to (x, y), over one pixel.
+    """
+    ra, dec = wcs.all_pix2world(x, y, 0)
+    derivatives = np.empty((len(x), 2, 2))
+    for k, (a, b) in enumerate(((0.5, 0.0), (0.0, 0.5))):
+        ra1, dec1 = wcs.all_pix2world(x + a, y + b, 0)
+        ra0, dec0 = wcs.all_pix2world(x - a, y - b, 0)
+        turn = (ra1 - ra0 + 180.0) % 360.0 - 180.0
+        derivatives[:, 0, k] = turn * np.cos(np.radians(dec))
+        derivatives[:, 1, k] = dec1 - dec0
+    return ra, dec, derivatives

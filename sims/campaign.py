@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -28,6 +29,9 @@ from sims.rawfile import Piece, extension, pieces, write_raw
 from sims.schedule import Visit
 
 __all__ = ["simulate"]
+
+_LOGGER = logging.getLogger(__name__)
+_Task = Callable[[], str | None]
 
 Progress = Callable[[str, int, int], None]
 _Key = tuple[int, int]
@@ -71,12 +75,16 @@ def simulate(
         another profile or seed.
     """
     plan = _Plan.make(Path(root), profile, seed, visits, detectors)
+    _LOGGER.info(
+        "profile %s, seed %d: %d visits, %d detectors", profile, seed, len(plan.visits),
+        len(plan.detectors),
+    )  # fmt: skip
     tell = progress or (lambda label, done, total: None)
     fresh = _write_plan(plan)
     if fresh or not _camera_file(plan).is_file():
         calibration.write_camera(_camera_file(plan).parent, plan.profile.camera, seed)
     with _Pool(jobs) as pool:
-        tasks = [partial(_make_catalogues, plan)] if fresh else []
+        tasks: list[_Task] = [partial(_make_catalogues, plan)] if fresh else []
         tasks += [
             partial(_make_calibrations, plan, d)
             for d in plan.detectors
@@ -84,6 +92,8 @@ def simulate(
         ]
         tasks += [partial(_make_unit, plan, v, d) for d in plan.detectors for v in plan.visits]
         _run(pool, tasks, tell, "simulate")
+    if not fresh:
+        _LOGGER.info("catalogues and calibration frames that were there are kept")
     tell("assemble", 0, len(plan.visits))
     for i, visit in enumerate(plan.visits):
         _assemble_raw(plan, visit)
@@ -159,25 +169,25 @@ class _Pool:
             self.executor.shutdown(cancel_futures=kind is not None)
 
 
-def _run(
-    pool: ProcessPoolExecutor | None, tasks: list[partial[None]], tell: Progress, label: str
-) -> None:
+def _run(pool: ProcessPoolExecutor | None, tasks: list[_Task], tell: Progress, label: str) -> None:
     tell(label, 0, len(tasks))
-    for i, _ in enumerate(_done(pool, tasks)):
+    for i, report in enumerate(_done(pool, tasks)):
+        if report:
+            _LOGGER.info("%s", report)
         tell(label, i + 1, len(tasks))
 
 
-def _done(pool: ProcessPoolExecutor | None, tasks: list[partial[None]]) -> Iterator[None]:
+def _done(pool: ProcessPoolExecutor | None, tasks: list[_Task]) -> Iterator[str | None]:
     if pool is None:
         for task in tasks:
             yield task()
         return
-    futures: list[Future[None]] = [pool.submit(task) for task in tasks]
+    futures: list[Future[str | None]] = [pool.submit(task) for task in tasks]
     for future in as_completed(futures):
         yield future.result()
 
 
-def _make_unit(plan: _Plan, visit: int, detector: int) -> None:
+def _make_unit(plan: _Plan, visit: int, detector: int) -> str:
     camera = Camera.load(plan.profile.camera)
     told = calibration.believed_camera(plan.root / "calib" / "camera", camera.name)
     frame = make_frame(plan.profile, plan.seed, visit, detector)
@@ -188,6 +198,8 @@ def _make_unit(plan: _Plan, visit: int, detector: int) -> None:
         path.write_bytes(hdu)
     write_parquet(plan.part("parquet", visit, detector), frame.truth)
     _write_artefacts(plan, visit, detector, frame.artefacts)
+    width = conditions.psf.fwhm * conditions.psf.pixel_scale
+    return f"{visit} {detector}: {frame.truth.num_rows} sources, FWHM {width:.2f} arcsec"
 
 
 def _write_artefacts(plan: _Plan, visit: int, detector: int, artefacts: Map) -> None:

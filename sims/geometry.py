@@ -13,14 +13,9 @@ import numpy.typing as npt
 
 from pipeline.camera import Camera, Detector
 from pipeline.exposure import FloatArray
+from pipeline.sphere import basis, radec, unit_vectors
 
-__all__ = ["DetectorGeometry", "Pointing", "tpv_cards", "unit_vectors"]
-
-
-def unit_vectors(ra: npt.ArrayLike, dec: npt.ArrayLike) -> FloatArray:
-    """Return unit vectors, ``(n, 3)``, of positions in degrees."""
-    a, d = np.radians(np.atleast_1d(ra)), np.radians(np.atleast_1d(dec))
-    return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)
+__all__ = ["DetectorGeometry", "Pointing", "tpv_cards"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +35,10 @@ class Pointing:
     rotation: float = 0.0
 
     def _axes(self) -> tuple[FloatArray, FloatArray, FloatArray]:
-        a, d, t = np.radians([self.ra, self.dec, self.rotation])
-        axis = unit_vectors(self.ra, self.dec)[0]
-        north = np.array([-np.sin(d) * np.cos(a), -np.sin(d) * np.sin(a), np.cos(d)])
-        east = np.array([-np.sin(a), np.cos(a), 0.0])
+        t = np.radians(self.rotation)
+        east, north = basis(self.ra, self.dec)
         return (
-            axis,
+            unit_vectors(self.ra, self.dec),
             np.cos(t) * north + np.sin(t) * east,
             np.cos(t) * east - np.sin(t) * north,
         )
@@ -57,15 +50,14 @@ class Pointing:
         axis, n, e = self._axes()
         across = north[..., None] * n + east[..., None] * e
         p = np.cos(angle)[..., None] * axis + np.sin(angle)[..., None] * across
-        ra = np.degrees(np.arctan2(p[..., 1], p[..., 0])) % 360.0
-        return ra, np.degrees(np.arctan2(p[..., 2], np.hypot(p[..., 0], p[..., 1])))
+        return radec(p)
 
     def from_sky(
         self, ra: npt.ArrayLike, dec: npt.ArrayLike
     ) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Inverse of `to_sky`: the angle [rad] and the direction's two components."""
         axis, n, e = self._axes()
-        p = unit_vectors(ra, dec)
+        p = unit_vectors(np.atleast_1d(ra), np.atleast_1d(dec))
         north, east = p @ n, p @ e
         across = np.hypot(north, east)
         safe = np.where(across > 0, across, 1.0)

@@ -20,17 +20,7 @@ from sims.geometry import DetectorGeometry, tpv_cards
 from sims.schedule import LATITUDE, LONGITUDE, horizon
 from sims.streams import stream
 
-__all__ = ["FILTERS", "Piece", "extension", "pieces", "primary", "write_raw"]
-
-FILTERS = {
-    "u": "u DECam c0006 3500.0 1000.0",
-    "g": "g DECam SDSS c0001 4720.0 1520.0",
-    "r": "r DECam SDSS c0002 6415.0 1480.0",
-    "i": "i DECam SDSS c0003 7835.0 1470.0",
-    "z": "z DECam SDSS c0004 9260.0 1520.0",
-    "y": "Y DECam c0005 10095.0 1130.0",
-}
-"""FILTER keyword of each band."""
+__all__ = ["Piece", "extension", "pieces", "primary", "write_raw"]
 
 _BLOCK = 2880
 _KEYWORD = 8
@@ -44,19 +34,19 @@ def primary(conditions: Conditions, camera: Camera) -> bytes:
     return primary_hdu(
         cards(
             [
-                ("INSTRUME", camera.name if camera.name != "decam" else "DECam", "instrument"),
-                ("TELESCOP", "CTIO 4.0-m telescope", "telescope"),
-                ("OBSERVAT", "CTIO", "observatory"),
+                ("INSTRUME", camera.cards["INSTRUME"], "instrument"),
+                ("TELESCOP", camera.cards["TELESCOP"], "telescope"),
+                ("OBSERVAT", camera.cards["OBSERVAT"], "observatory"),
                 ("OBS-LONG", -LONGITUDE, "[deg] longitude, west positive"),
                 ("OBS-LAT", LATITUDE, "[deg] latitude"),
-                ("OBS-ELEV", 2215.0, "[m] elevation"),
+                ("OBS-ELEV", camera.cards["OBS-ELEV"], "[m] elevation"),
                 ("PROCTYPE", "RAW", "data processing level"),
                 ("PRODTYPE", "image", "data product type"),
                 ("OBSTYPE", "object", "observation type"),
                 ("OBJECT", visit.field, "field"),
                 ("EXPNUM", visit.number, "exposure number"),
                 ("OBSID", obsid, "observation ID"),
-                ("FILTER", FILTERS[visit.band], "unique filter identifier"),
+                ("FILTER", camera.passbands.bands[visit.band].filter, "unique filter identifier"),
                 ("EXPREQ", visit.exptime, "[s] requested exposure"),
                 ("EXPTIME", visit.exptime, "[s] exposure"),
                 ("DARKTIME", visit.exptime + 1.13, "[s] dark time"),
@@ -71,8 +61,8 @@ def primary(conditions: Conditions, camera: Camera) -> bytes:
                 ("ZD", 90.0 - altitude, "[deg] zenith distance"),
                 ("AIRMASS", round(conditions.airmass, 4), "at the middle of the exposure"),
                 ("DIMMSEE", round(conditions.seeing * conditions.airmass**-0.6, 3), "[arcsec]"),
-                ("PIXSCAL1", 0.27, "[arcsec/pixel] nominal scale"),
-                ("PIXSCAL2", 0.27, "[arcsec/pixel] nominal scale"),
+                ("PIXSCAL1", camera.cards["PIXSCAL1"], "[arcsec/pixel] nominal scale"),
+                ("PIXSCAL2", camera.cards["PIXSCAL2"], "[arcsec/pixel] nominal scale"),
                 ("SIMULATE", True, "simulated pixels"),
             ]
         )
@@ -104,15 +94,15 @@ def extension(
     told : Detector
         The detector as the observatory knows it: gains and levels of the header.
     """
-    header = cards([*_identity(geometry.detector), *_sections(told), *_wcs(conditions, geometry)])
+    header = cards([*_identity(geometry), *_sections(told), *_wcs(conditions, geometry)])
     return compressed_hdu(geometry.detector.name, raw, header)
 
 
-def _identity(detector: Detector) -> list[Card]:
+def _identity(geometry: DetectorGeometry) -> list[Card]:
     return [
-        ("CCDNUM", detector.number, "detector number"),
-        ("DETPOS", detector.name, "detector position"),
-        ("FPA", "DECAM_BKP1", "focal plane"),
+        ("CCDNUM", geometry.detector.number, "detector number"),
+        ("DETPOS", geometry.detector.name, "detector position"),
+        ("FPA", geometry.camera.cards["FPA"], "focal plane"),
     ]
 
 

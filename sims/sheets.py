@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from astropy.visualization import AsinhStretch, ImageNormalize
 
 from pipeline.camera import Camera, Detector
-from pipeline.io import read_raw
+from pipeline.io import atomic_path, read_raw
 from sims.artefacts import ARTEFACTS, Map, bit
 from sims.profiles import Profile
 
@@ -59,7 +60,8 @@ def contact_sheet(root: Path, profile: Profile, visit: int, detector: int, path:
         half = _ZOOM // 2
         box = slice(max(0, y - half), y + half), slice(max(0, x - half), x + half)
         _show(figure.add_subplot(grid[k, 2]), trimmed[box], name)
-    figure.savefig(path, metadata={"Software": None})
+    with atomic_path(path) as partial:
+        figure.savefig(partial, format="png", metadata={"Software": None})
 
 
 def _artefacts(root: Path, visit: int, detector: int) -> Map:
@@ -92,8 +94,9 @@ def _show(axes: Any, image: npt.NDArray[Any], title: str) -> None:
     step = max(1, max(image.shape) // 900)
     small = image[: len(image) // step * step, : image.shape[1] // step * step]
     small = small.reshape(len(small) // step, step, -1, step).mean(axis=(1, 3))
-    stretched = np.arcsinh(4 * (small - low) / (high - low))
-    axes.imshow(stretched, origin="lower", cmap="gray", vmin=0.0, vmax=np.arcsinh(6.0))
+    top = low + 1.5 * (high - low)
+    norm = ImageNormalize(vmin=low, vmax=top, stretch=AsinhStretch(1 / 6), clip=True)
+    axes.imshow(small, origin="lower", cmap="gray", norm=norm)
     axes.set_title(title, fontsize=9)
     axes.set_axis_off()
 

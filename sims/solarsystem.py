@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-import erfa  # type: ignore[import-untyped]
+import erfa
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.exposure import NJY_ZERO_POINT, FloatArray
-from sims.geometry import unit_vectors
+from pipeline.sphere import radec, unit_vectors
 from sims.lightcurves import BANDS
 from sims.schedule import LATITUDE, LONGITUDE
 
@@ -143,9 +143,7 @@ def apparent(orbits: Orbits, mjd: float) -> Apparent:
     r = np.linalg.norm(body, axis=1)
     phase = _phase(body, line)
     v = orbits.h + _dimming(body, eye)
-    ra = np.degrees(np.arctan2(line[:, 1], line[:, 0])) % 360.0
-    dec = np.degrees(np.arctan2(line[:, 2], np.hypot(line[:, 0], line[:, 1])))
-    return Apparent(ra, dec, v, r, distance, phase)
+    return Apparent(*radec(line), v, r, distance, phase)
 
 
 def draw_orbit(
@@ -177,7 +175,7 @@ def draw_orbit(
         Whether it is in the ephemeris table; whether it passes near the Earth.
     """
     eye, earth_velocity = observer(mjd)
-    line = unit_vectors(ra, dec)[0]
+    line = unit_vectors(ra, dec)
     while True:
         if neo:
             body = eye + float(rng.uniform(0.05, 0.25)) * line

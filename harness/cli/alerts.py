@@ -26,9 +26,9 @@ def check(files: Files, as_json: Json = False) -> None:
 
     Exit code 0 when all hold, 1 when one fails, 2 when a file cannot be read.
     """
-    from harness.alertfiles import check_file
+    from harness.verify import alerts as assertions
 
-    documents = [check_file(path) for path in files]
+    documents = [assertions.check(path).as_dict() for path in files]
     if as_json:
         emit(documents[0] if len(documents) == 1 else documents)
     else:

@@ -57,10 +57,10 @@ def explain(
 
 
 def _unit(catalog: Catalog, visit: int, detector: int) -> dict[str, Any]:
-    from harness.ledger import STAGES
+    from harness.tasks import in_order
 
     unit = (visit, detector)
-    stages = sorted(catalog.rows(_UNIT, unit), key=lambda row: STAGES.index(row["stage"]))
+    stages = in_order(catalog.rows(_UNIT, unit))
     where = "WHERE visit = ? AND detector = ?"
     return {
         "stages": stages,

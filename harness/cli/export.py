@@ -38,12 +38,12 @@ def export(
     Tables: DiaSource DiaObject DiaForcedSource SSSource visit_image difference_image candidate …
     Views: lightcurve diasource_derived diaobject_colour diasource_object_match.
     """
-    from harness.catalog import Catalog
+    from harness.catalog import GuardedCatalog
     from harness.export import export_table
     from harness.workspace import Workspace
 
     space = Workspace.open(workspace)
-    with Catalog(space.catalog, read_only=True) as catalog:
+    with GuardedCatalog(space.catalog) as catalog:
         rows = export_table(
             catalog, table, output, file_format.value if file_format else None, where
         )

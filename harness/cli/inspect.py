@@ -28,7 +28,7 @@ def inspect(
     Below them the brightest detections as stamps.  Circles are alerted sources, crosses are
     detections without an alert.
     """
-    from harness.contact import contact_sheet
+    from harness.drawing.contact import contact_sheet
     from harness.workspace import Workspace
 
     space = Workspace.open(workspace)

@@ -21,6 +21,7 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib
+import logging
 import os
 import sys
 import traceback
@@ -159,13 +160,24 @@ def _fail(line: str, code: int) -> int:
 def main() -> None:
     """Entry point of the command."""
     gc.set_threshold(100_000, 50, 100)  # what imports make stays: to look through it is in vain
-    code = execute(sys.argv[1:])
-    # To take the libraries apart piece by piece takes half a second and serves nobody.
-    atexit._run_exitfuncs()
-    with suppress(OSError):
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)
+    leave = _QuickExit()
+    # The last handler to run: those of the libraries, which are loaded later, come before it.
+    atexit.register(leave)
+    leave.code = execute(sys.argv[1:])
+    sys.exit(leave.code)
+
+
+class _QuickExit:
+    """Leaves without taking the libraries apart, which takes half a second and serves nobody."""
+
+    code = 70
+
+    def __call__(self) -> None:
+        logging.shutdown()
+        with suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(self.code)
 
 
 if __name__ == "__main__":

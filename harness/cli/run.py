@@ -22,7 +22,7 @@ from harness.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from harness.execute import Summary
+    from harness.campaign.campaign import Summary
 
 __all__ = ["run"]
 
@@ -51,8 +51,8 @@ def run(
     interrupted run is simply started again.  A unit that fails is recorded with its cause and the
     rest goes on; the exit code is then 1.
     """
-    from harness.execute import run_campaign, selection
-    from harness.verify import pin
+    from harness.campaign.run import run_campaign, selection
+    from harness.verify.pin import pin
     from harness.workspace import Workspace
 
     if not dry_run:

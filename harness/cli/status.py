@@ -53,12 +53,12 @@ def _exposures(path: Path) -> int:
 
 def _state(path: Path) -> dict[str, Any]:
     from harness.catalog import Catalog
-    from harness.ledger import STAGES
+    from harness.tasks import in_order
 
     if not path.exists():
         return {"run": None, "stages": [], "troubles": [], "rows": {}}
     with Catalog(path, read_only=True) as catalog:
-        stages = sorted(catalog.rows(_UNITS), key=lambda row: STAGES.index(row["stage"]))
+        stages = in_order(catalog.rows(_UNITS))
         return {
             "run": _last_run(catalog),
             "stages": stages,

@@ -54,6 +54,14 @@ def subtract(
     convolve: Annotated[
         str, typer.Option(help="Image to convolve: auto, template or science.")
     ] = "auto",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="subtract.KEY=VALUE",
+            help="Another value than the default, such as subtract.algorithm=zogy.",
+        ),
+    ] = None,
     registered: Annotated[
         bool, typer.Option("--registered", help="The images are on the same pixels already.")
     ] = False,
@@ -92,7 +100,7 @@ def subtract(
     pair = load_pair(first, second, registered=registered)
     if detect:
         pair = pair.with_template_psf()
-    config = _config(convolve)
+    config = _config(convolve, overrides or [])
     give_back_memory()
     pair, difference = make(pair, config, registered=registered)
     give_back_memory()
@@ -123,18 +131,14 @@ def subtract(
     typer.echo("written     " + ", ".join(str(output / name) for name in written))
 
 
-def _config(convolve: str) -> Config:
-    from pydantic import ValidationError
-
+def _config(convolve: str, overrides: list[str]) -> Config:
+    from harness.settings import Settings
     from pipeline.errors import ConfigError
-    from pipeline.subtract import Config
 
-    try:
-        return Config.model_validate({"convolve": convolve})
-    except ValidationError as err:
-        raise ConfigError(
-            f"{convolve!r}", key="--convolve", expected="auto, template or science"
-        ) from err
+    for text in overrides:
+        if not text.strip().startswith("subtract."):
+            raise ConfigError("cannot be used", key=text, expected="subtract.KEY=VALUE")
+    return Settings.defaults([f'subtract.convolve="{convolve}"', *overrides]).subtract
 
 
 def _detect(pair: Pair, difference: Difference) -> pa.Table:

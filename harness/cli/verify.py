@@ -58,8 +58,9 @@ def verify(
     4 incomplete, 5 stale or expired waiver under --strict-waivers.  Absent evidence (unit tests,
     container) reads "not run" and does not change the exit code.
     """
-    from harness.verify.loader import TESTCASES, load_spec
+    from harness.verify.loader import load_spec
     from harness.verify.nodes import SpecError
+    from harness.verify.paths import TESTCASES
 
     folder = testcases or TESTCASES
     try:

@@ -70,10 +70,9 @@ def _light_curves(context: Context) -> list[Evidence]:
 
 
 def _light_curve(name: int, rows: Sequence[dict[str, Any]]) -> Evidence:
-    start = rows[0]["t"]
     points = [
         [
-            round(r["t"] - start, 5),
+            round(r["t"], 5),
             float(f"{r['f']:.5g}"),
             float(f"{r['f'] - r['e']:.5g}"),
             float(f"{r['f'] + r['e']:.5g}"),
@@ -81,8 +80,8 @@ def _light_curve(name: int, rows: Sequence[dict[str, Any]]) -> Evidence:
         for r in rows
     ]
     figure = {
-        "type": "curve",
-        "x": {"label": f"days since MJD {start:.3f} (TAI)"},
+        "type": "points",
+        "x": {"label": "date (TAI)", "date": True},
         "y": {"label": "forced difference flux / nJy"},
         "series": [{"name": "", "points": points}],
         "marks": [{"y": 0.0, "label": ""}],
@@ -99,8 +98,8 @@ def _histograms(context: Context) -> list[Evidence]:
         return []
     figure = {
         "type": "bars",
-        "x": {"label": "signal to noise of the detection (30 and more in the last bar)"},
-        "y": {"label": "sources"},
+        "x": {"label": "signal to noise of the detection (30 and more in the last)"},
+        "y": {"label": "sources per unit of signal to noise"},
         "series": [{"name": "", "points": [[r["low"], r["low"] + 1, r["n"]] for r in rows]}],
     }
     return [Evidence("detections by signal to noise", "figure", figure)]

@@ -11,7 +11,6 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from harness.report.svg import render_figure
 from harness.report.text import label, number, quantity, shape
 
 __all__ = ["render_html"]
@@ -46,7 +45,7 @@ def render_html(report: dict[str, Any], folder: Path) -> str:
         "shape": shape,
         "number": number,
         "quantity": quantity,
-        "figure": lambda f: Markup(render_figure(f)),
+        "plot": _plot,
         "inline": lambda image: _inline(folder, image),
         "pretty": lambda value: json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True),
     }
@@ -59,6 +58,12 @@ def render_html(report: dict[str, Any], folder: Path) -> str:
         matrices=_tables(report, "attribute matrix"),
         audits=_tables(report, "log audit"),
     )
+
+
+def _plot(plot: dict[str, Any]) -> str:
+    from harness.drawing.plots import render_plot
+
+    return f"data:image/svg+xml;base64,{base64.b64encode(render_plot(plot).encode()).decode()}"
 
 
 def _inline(folder: Path, image: dict[str, str]) -> str:

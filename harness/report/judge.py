@@ -17,9 +17,10 @@ from harness.report.write import latest_report, next_folder, write_report
 from harness.verify.context import Context
 from harness.verify.engine import CaseResult, judge_cases
 from harness.verify.kinds.command import Command
-from harness.verify.loader import TESTCASES, load_spec
+from harness.verify.loader import load_spec
 from harness.verify.measurement import Evidence, NotRun
 from harness.verify.model import Check
+from harness.verify.paths import TESTCASES
 from harness.verify.pin import pin
 from harness.verify.replay import replay
 from harness.verify.sampling import requests_of, start_measuring
@@ -119,7 +120,7 @@ def judge_workspace(
         simulation=simulation_page(space),
     )
     path = write_report(report, folder, testcases) if keep else None
-    context.connection.close()
+    context.close()
     return Judgement(report, results, path)
 
 

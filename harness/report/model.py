@@ -95,7 +95,7 @@ def build(
         "changed_criteria": [asdict(c) for c in changes(record.get("criteria", {}), spec)],
         "environment": _environment(context),
         "input": _input(context),
-        "people": {k: str(v) for k, v in context.settings.get("report", {}).items()},
+        "people": context.settings.report.model_dump(),
         "cases": [_case(r, sheets or {}) for r in results],
         "figures": [_evidence(f) for f in figures],
         "requirements": _requirements(spec, results),
@@ -280,7 +280,7 @@ def _input(context: Context) -> dict[str, Any]:
         "configuration": space.config,
     }
     return {
-        "seed": context.settings.get("campaign", {}).get("seed"),
+        "seed": context.settings.campaign.seed,
         "visits": len({u.visit for u in context.units}),
         "detectors": len({u.detector for u in context.units}),
         "units": len(context.units),
@@ -380,9 +380,9 @@ def _resources(context: Context) -> list[dict[str, Any]]:
 
 
 def _stages() -> tuple[str, ...]:
-    from harness.ledger import STAGES
+    from harness.tasks import stages
 
-    return STAGES
+    return stages()
 
 
 def _rounded(value: Any) -> Any:

@@ -8,16 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.stats import mad_std
 from scipy.ndimage import map_coordinates
 
-from harness.report.png import beside, binned, encode, grey
+from harness.drawing.images import (
+    Panel,
+    binned,
+    difference_panel,
+    draw_panels,
+    light_panel,
+    noise_of,
+    smooth_panel,
+)
+from harness.drawing.style import as_png
 from harness.verify.context import Context
 from harness.verify.kinds.inspect import Inspect, draw
 from harness.verify.loader import Spec
 from harness.verify.sampling import template_records
 from harness.verify.view import TemplateRecord, View
-from pipeline.exposure import bits
+from pipeline.atomic import atomic_path
+from pipeline.masks import bits
 
 __all__ = ["contact_sheets", "source_stamps", "store_image"]
 
@@ -50,54 +59,59 @@ def contact_sheets(spec: Spec, context: Context, folder: Path) -> dict[str, list
         rows = []
         for unit in draw(context, check.subject):
             place = (unit.visit, unit.detector)
-            view = View(
-                context.space.root,
-                *place,
-                context.camera_name,
-                records.get(place, TemplateRecord()),
-            )
-            pixels = _science(view) if check.subject.product == "visit_image" else _triplet(view)
+            view = View(context.space.root, *place, records.get(place, TemplateRecord()))
+            draw_sheet = _science if check.subject.product == "visit_image" else _triplet
             rows.append(
                 {
                     "caption": f"visit {unit.visit} detector {unit.detector}",
-                    **store_image(pixels, folder),
+                    **store_image(draw_sheet(view), folder),
                 }
             )
         sheets[f"{case.id}/{item.id}/{check.id}"] = rows
     return sheets
 
 
-def store_image(pixels: Pixels, folder: Path) -> dict[str, str]:
-    """Write a PNG under the name of its content and return ``{"path", "sha256"}``."""
-    data = encode(pixels)
+def store_image(data: bytes, folder: Path) -> dict[str, str]:
+    """Keep a PNG under the name of its content and return ``{"path", "sha256"}``."""
     digest = hashlib.sha256(data).hexdigest()
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{digest[:20]}.png"
     if not path.is_file():
-        path.write_bytes(data)
+        with atomic_path(path) as partial:
+            partial.write_bytes(data)
     return {"path": f"{folder.name}/{path.name}", "sha256": digest}
 
 
-def _science(view: View) -> Pixels:
+def _science(view: View) -> bytes:
     image, mask, sky = (view.plane("visit_image", n)[0] for n in ("IMAGE", "MASK", "BACKGROUND"))
     factor = max(1, image.shape[1] // _PANEL)
     flat = binned(image, factor)
     hidden = (mask & ~np.uint32(bits("DETECTED", "DETECTED_NEGATIVE"))) != 0
     masked = binned(hidden, factor) > 0.3
-    return beside(grey(flat), grey(flat, masked=masked), grey(binned(sky, factor)))
+    panels = (
+        light_panel("visit image", flat),
+        light_panel("masked pixels tinted", flat, masked=masked),
+        smooth_panel("background model", binned(sky, factor)),
+    )
+    return _sheet(panels, factor)
 
 
-def _triplet(view: View) -> Pixels:
+def _triplet(view: View) -> bytes:
     image, mask = (view.plane("difference", n)[0] for n in ("IMAGE", "MASK"))
     factor = max(1, image.shape[1] // _PANEL)
     masked = binned((mask & np.uint32(view.excluded_bits)) != 0, factor) > 0.3
     difference = binned(image, factor)
-    return beside(
-        grey(binned(view.plane("visit_image")[0], factor)),
-        grey(_template_panel(view, factor)),
-        grey(difference, symmetric=True),
-        grey(difference, symmetric=True, masked=masked),
+    panels = (
+        light_panel("visit image", binned(view.plane("visit_image")[0], factor)),
+        light_panel("template", _template_panel(view, factor)),
+        difference_panel("difference", difference),
+        difference_panel("excluded pixels tinted", difference, masked=masked),
     )
+    return _sheet(panels, factor)
+
+
+def _sheet(panels: Sequence[Panel], factor: int) -> bytes:
+    middle = (factor - 1) / 2 + 0.5 - 0.5 * factor
+    return as_png(draw_panels(panels, corner=(middle, middle), step=factor))
 
 
 def _template_panel(view: View, factor: int) -> Pixels:
@@ -140,21 +154,25 @@ def source_stamps(
     for source in sorted(sources, key=lambda s: (s["visit"], s["detector"])):
         place = (int(source["visit"]), int(source["detector"]))
         if place not in views:
-            views = {place: View(context.space.root, *place, context.camera_name, records[place])}
+            views = {place: View(context.space.root, *place, records[place])}
         view = views[place]
-        difference = view.plane("difference")[0]
-        noise = float(mad_std(difference[::16, ::16], ignore_nan=True))
-        box = _box(difference.shape, source["x"], source["y"], half)
-        around = _on_template(view, *np.mgrid[box])
-        images = (
-            (view.plane("visit_image")[0][box], False),
-            (map_coordinates(view.plane("template")[0], around, order=1, cval=np.nan), False),
-            (difference[box], True),
-        )
-        panels = [grey(image, symmetric=d, scale=noise) for image, d in images]
-        pixels = np.repeat(np.repeat(beside(*panels, gap=1), 2, axis=0), 2, axis=1)
-        rows.append({"caption": source["caption"], **store_image(pixels, folder)})
+        data = _stamps(view, source["x"], source["y"], half)
+        rows.append({"caption": source["caption"], **store_image(data, folder)})
     return rows
+
+
+def _stamps(view: View, x: float, y: float, half: int) -> bytes:
+    difference = view.plane("difference")[0]
+    noise = noise_of(difference[::16, ::16])
+    box = _box(difference.shape, x, y, half)
+    around = _on_template(view, *np.mgrid[box])
+    template = map_coordinates(view.plane("template")[0], around, order=1, cval=np.nan)
+    panels = (
+        light_panel("science", view.plane("visit_image")[0][box], noise=noise),
+        light_panel("template", template, noise=noise),
+        difference_panel("difference", difference[box], noise=noise),
+    )
+    return as_png(draw_panels(panels, width=5.6, corner=(box[1].start, box[0].start)))
 
 
 def _box(shape: tuple[int, int], x: float, y: float, half: int) -> tuple[slice, slice]:

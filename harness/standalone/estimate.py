@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from harness.standalone.read import Planes, Raw
 from pipeline.errors import PsfError
-from pipeline.exposure import MASK_PLANES, Exposure, Image, Mask, PolynomialPsf, bits, flagged
+from pipeline.exposure import Exposure, Image, Mask, PolynomialPsf
+from pipeline.masks import MASK_PLANES, NO_SKY, bits, flagged
 
 __all__ = ["gain_of", "mask_of", "number", "psf_of", "saturation_of", "variance_of"]
 
@@ -215,7 +216,7 @@ def psf_of(exposure: Exposure, notes: list[str]) -> PolynomialPsf:
     from pipeline.calibrate.measure import aperture_flux, windowed_moments
     from pipeline.calibrate.psf import cut_stamps, fit_psf
     from pipeline.calibrate.stars import contamination, select_stars, star_size
-    from pipeline.psfphot import BAD_PIXELS, smooth_variance
+    from pipeline.psfphot import smooth_variance
 
     # Of the background only a constant under a star matters here: coarse bins will do.
     coarse = background.Config(bin_side=2 * background.Config().bin_side)
@@ -240,7 +241,7 @@ def psf_of(exposure: Exposure, notes: list[str]) -> PolynomialPsf:
     x, y = moments.x[sample.index], moments.y[sample.index]
     flux = aperture_flux(flat.image, x, y, 3.0 * size)
     keep = flux > 0
-    bad = flagged(flat.mask, BAD_PIXELS)
+    bad = flagged(flat.mask, bits(*NO_SKY))
     stars = cut_stamps(flat.image, bad, noise, x[keep], y[keep], flux[keep])
     fit = fit_psf(stars, flat.shape)
     notes.append(f"PSF of order {fit.psf.order} from {fit.n_stars} stars")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,12 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 
-from harness.execute.frames import load_frames
+from harness.campaign.frames import load_frames
+from harness.catalog import GuardedCatalog
 from harness.hashes import file_hash
-from harness.verify.loader import TESTCASES
+from harness.settings import Settings
+from harness.verify.paths import TESTCASES
 from harness.workspace import Workspace
 from pipeline.camera import Camera
 from pipeline.errors import InputError
@@ -79,25 +79,22 @@ class Context:
     memory: dict[Any, Any] = field(default_factory=dict)
 
     @cached_property
-    def settings(self) -> dict[str, Any]:
-        """The parsed ``nightjar.toml``."""
-        try:
-            return tomllib.loads(self.space.config.read_text(encoding="utf-8"))
-        except (OSError, tomllib.TOMLDecodeError) as err:
-            raise InputError(f"cannot be read: {err}", path=self.space.config) from err
+    def settings(self) -> Settings:
+        """The campaign's own configuration."""
+        return Settings.load(self.space.config)
 
     @property
     def profile(self) -> str:
         """Name of the simulation profile, empty for real frames."""
-        return str(self.settings.get("campaign", {}).get("profile", ""))
+        return self.settings.campaign.profile
 
     @property
     def camera_name(self) -> str:
         """Name of the camera."""
-        return str(self.settings.get("campaign", {}).get("camera", "decam"))
+        return self.settings.campaign.camera
 
     @cached_property
-    def connection(self) -> duckdb.DuckDBPyConnection:
+    def catalog(self) -> GuardedCatalog:
         """The catalogue, read-only, with the truth and the catalogues beside it as views.
 
         Raises
@@ -109,17 +106,13 @@ class Context:
             raise InputError(
                 "there is no catalogue", path=self.space.catalog, hint="run the pipeline first"
             )
-        connection = duckdb.connect(str(self.space.catalog), read_only=True)
-        for name, path in self._outside.items():
-            if path.is_file():
-                source = str(path).replace("'", "''")
-                connection.execute(
-                    f"create temp view {name} as select * from read_parquet('{source}')"
-                )
         promised = [[getattr(u, n) for u in self.units] for n in ("visit", "detector", "role")]
         table = pa.table(promised, names=["visit", "detector", "role"])
-        connection.register("promised", table)
-        return connection
+        return GuardedCatalog(self.space.catalog, files=self._outside, tables={"promised": table})
+
+    def close(self) -> None:
+        """Close the catalogue."""
+        self.catalog.close()
 
     @property
     def _outside(self) -> dict[str, Path]:
@@ -133,18 +126,16 @@ class Context:
         }
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> pa.Table:
-        """Run SQL on the catalogue and return all rows."""
-        return self.connection.sql(sql, params=list(parameters) or None).to_arrow_table()
+        """Run one SELECT on the catalogue and return all rows."""
+        return self.catalog.query(sql, parameters)
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Return the rows of a query as dictionaries."""
-        return list(self.query(sql, parameters).to_pylist())
+        return self.catalog.rows(sql, parameters)
 
     def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a query as tuples."""
-        rows: list[tuple[Any, ...]]
-        rows = self.connection.execute(sql, list(parameters) or None).fetchall()
-        return rows
+        return self.catalog.fetch(sql, parameters)
 
     def scalar(self, sql: str) -> Any:
         """Return the first value of the first row, None when there is none."""

@@ -8,10 +8,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from astropy.stats import binom_conf_interval
 from scipy import optimize, special
 
 from harness.verify.measurement import Evidence
-from harness.verify.metrics import Sample
+from harness.verify.metric import Sample
 from harness.verify.robust import mad_std, median_error
 from harness.verify.sampling import Request, measure_images
 
@@ -123,10 +124,9 @@ def wilson(successes: int, n: int, z: float = 1.0) -> tuple[float, float]:
     """
     if n == 0:
         return 0.0, 1.0
-    p, z2 = successes / n, z * z
-    middle = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = z / (1 + z2 / n) * np.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return max(float(middle - half), 0.0), min(float(middle + half), 1.0)
+    confidence = special.erf(z / np.sqrt(2.0))
+    low, high = binom_conf_interval(successes, n, confidence_level=confidence, interval="wilson")
+    return float(low), float(high)
 
 
 Found = tuple[float, float | None, int]

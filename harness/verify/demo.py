@@ -11,12 +11,12 @@ import argparse
 import csv
 import sys
 import tempfile
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import duckdb
+from harness.catalog import Catalog
+from harness.settings import Campaign, Execution, Settings
 
 __all__ = ["EXPECTED", "compare", "main", "sources"]
 
@@ -50,8 +50,8 @@ def sources(root: Path, snr: float = _LEAST_SNR) -> list[Row]:
     snr : float
         Least signal to noise; fainter ones come and go with the last bit.
     """
-    with duckdb.connect(str(root / "catalog.duckdb"), read_only=True) as connection:
-        rows = connection.execute(_SQL.format(snr=snr)).fetchall()
+    with Catalog(root / "catalog.duckdb", read_only=True) as catalog:
+        rows = catalog.fetch(_SQL.format(snr=snr))
     return [dict(zip(_COLUMNS, map(float, row), strict=True)) for row in rows]
 
 
@@ -112,14 +112,13 @@ def _same_flux(a: Row, b: Row) -> bool:
 
 
 def _is_demo(root: Path) -> bool:
-    campaign = tomllib.loads((root / "nightjar.toml").read_text(encoding="utf-8"))["campaign"]
-    return (campaign.get("profile"), campaign.get("seed")) == (_PROFILE, _SEED)
+    campaign = Settings.load(root / "nightjar.toml").campaign
+    return (campaign.profile, campaign.seed) == (_PROFILE, _SEED)
 
 
 def _make(root: Path) -> None:
     import sims
-    from harness.execute import run_campaign
-    from harness.settings import Campaign, Execution, Settings
+    from harness.campaign.run import run_campaign
     from harness.workspace import Workspace
 
     space = Workspace.create(root)

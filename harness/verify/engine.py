@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.catalog import QueryError
 from harness.verify.bounds import Bound, judge
 from harness.verify.conditions import CONDITIONS
 from harness.verify.context import Context
@@ -17,6 +18,7 @@ from harness.verify.measurement import Measurement, NotApplicable, NotRun
 from harness.verify.model import Case, Check, Item, Waiver
 from harness.verify.verdict import Verdict, worst
 from harness.verify.waivers import apply_waiver
+from pipeline.errors import ConfigError
 
 __all__ = ["CaseResult", "CheckResult", "ItemResult", "judge_cases", "judge_check"]
 
@@ -181,6 +183,11 @@ def judge_check(
     -------
     CheckResult
         An exception inside the check becomes the verdict `ERROR`, never a crash.
+
+    Raises
+    ------
+    ConfigError
+        If the check asks the catalogue for what no check may have, see `harness.catalog.guard`.
     """
     if blocked:
         return CheckResult(path, check, Verdict.NOT_RUN, reason=f"blocked by {blocked}")
@@ -194,6 +201,8 @@ def judge_check(
             path, check, Verdict.NOT_RUN, reason=str(err), population=err.population
         )
         result.absent = check.subject.name in ("command", "inspect", "review")
+    except QueryError as err:  # the case file asks for what it may not have
+        raise ConfigError(f"{path}: {err}") from err
     except Exception as err:  # a check that breaks is an error of the check, not of the campaign
         _log.debug("%s", path, exc_info=True)
         reason = f"{type(err).__name__}: {' '.join(str(err).split())}"

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.verify.loader import TESTCASES
 from harness.verify.nodes import SpecError, read_yaml
+from harness.verify.paths import TESTCASES
 
 __all__ = ["Expected", "compare", "main"]
 

@@ -29,11 +29,9 @@ from harness.verify.model import (
     case_model,
 )
 from harness.verify.nodes import Document, Problem, SpecError, read_yaml
+from harness.verify.paths import TESTCASES
 
-__all__ = ["TESTCASES", "Spec", "json_schema", "load_spec"]
-
-TESTCASES = Path(__file__).resolve().parents[2] / "testcases"
-"""The folder of the cases that come with Nightjar."""
+__all__ = ["Spec", "json_schema", "load_spec"]
 
 _M = TypeVar("_M", bound=BaseModel)
 

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, create_model, field_validator
 
 from harness.verify.bounds import Bound
 from harness.verify.conditions import CONDITIONS
-from harness.verify.kinds import Kind, load_kinds
+from harness.verify.kind import Kind
+from harness.verify.kinds import load_kinds
 
 if TYPE_CHECKING:
     from harness.verify.context import Context

@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness.verify.loader import TESTCASES, Spec, load_spec
-from harness.workspace import Workspace, atomic, translate_os_errors
+from harness.verify.loader import Spec, load_spec
+from harness.verify.paths import TESTCASES
+from harness.workspace import Workspace, atomic
 
 __all__ = ["Change", "changes", "pin", "pinned"]
 
@@ -66,7 +67,7 @@ def pin(space: Workspace, folder: Path = TESTCASES, *, late: bool = False) -> di
         "late": late,
         "criteria": spec.criteria,
     }
-    with translate_os_errors(space.root), atomic(space.root / _NAME) as partial:
+    with atomic(space.root / _NAME) as partial:
         partial.write_text(json.dumps(record, indent=1, sort_keys=True), encoding="utf-8")
     return record
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.verify.loader import TESTCASES
 from harness.verify.nodes import SpecError, read_yaml
+from harness.verify.paths import TESTCASES
 from harness.verify.verdict import Verdict, worst
 
 __all__ = ["Replay", "derive", "load_replay", "replay"]

@@ -1,4 +1,4 @@
-"""Robust statistics, the few that the metrics need."""
+"""Robust statistics of `astropy.stats`, and NaN where there are no values."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from astropy import stats
 
 __all__ = ["mad_std", "median_error"]
 
 
 def mad_std(values: npt.NDArray[Any]) -> float:
     """Return the standard deviation from the median absolute deviation, exact for a Gaussian."""
-    if not len(values):
-        return float("nan")
-    return float(1.4826022 * np.median(np.abs(values - np.median(values))))
+    return float(stats.mad_std(values)) if len(values) else float("nan")
 
 
 def median_error(values: npt.NDArray[Any]) -> float:
-    """Return the standard error of the median of nearly Gaussian values."""
-    return float(1.2533 * mad_std(values) / np.sqrt(len(values))) if len(values) else float("nan")
+    """Return the standard error of the median of nearly Gaussian values, √(π / 2n) of theirs."""
+    return mad_std(values) * np.sqrt(0.5 * np.pi / len(values)) if len(values) else float("nan")

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.verify.context import Context
-from harness.verify.defects import Copy, Defect, load_defects
+from harness.verify.copy import Copy
+from harness.verify.defect import Defect
+from harness.verify.defects import load_defects
 from harness.verify.engine import judge_check
-from harness.verify.loader import TESTCASES, Spec, load_spec
+from harness.verify.loader import Spec, load_spec
+from harness.verify.paths import TESTCASES
 from harness.verify.sampling import requests_of, start_measuring
 from harness.verify.verdict import Verdict
 from harness.workspace import Workspace
@@ -122,7 +125,7 @@ class _Yard:
         context = Context(origin, testcases)
         present = {p: self._present(context, p) for p in ("visit_image", "difference")}
         self._units, self._science = present["visit_image"], present["difference"]
-        context.connection.close()
+        context.close()
 
     @staticmethod
     def _present(context: Context, product: str) -> tuple[Any, ...]:
@@ -145,5 +148,5 @@ class _Yard:
         context = Context(space, self._testcases, jobs=self._jobs, memory=shared)
         start_measuring(context, requests_of(context, [k for _, k in self._checks]))
         verdicts = {p: judge_check(p, k, context).verdict for p, k in self._checks}
-        context.connection.close()
+        context.close()
         return verdicts

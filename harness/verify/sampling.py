@@ -14,7 +14,8 @@ import numpy as np
 
 from harness.processes import new_pool
 from harness.verify.measurement import Evidence, Measurement
-from harness.verify.metrics import Metric, Reduction, Sample, load_metrics
+from harness.verify.metric import Metric, Reduction, Sample
+from harness.verify.metrics import load_metrics
 from harness.verify.view import TemplateRecord, View
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def start_measuring(context: Context, requests: Iterable[Request]) -> None:
     pool = _pool(min(context.jobs, len(todo)))
     for place, keys in sorted(todo.items()):
         record = templates.get(place, TemplateRecord())
-        job = (context.space.root, place, context.camera_name, record, sorted(keys))
+        job = (context.space.root, place, record, sorted(keys))
         flying.append(_Batch(keys, pool.submit(_measure_unit, job) if pool else job))
     if pool:
         pool.shutdown(wait=False)
@@ -133,7 +134,7 @@ def start_measuring(context: Context, requests: Iterable[Request]) -> None:
 
 _Place = tuple[int, int]
 _Key = tuple[Any, ...]
-_Job = tuple[Path, _Place, str, TemplateRecord, list[Request]]
+_Job = tuple[Path, _Place, TemplateRecord, list[Request]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,9 +225,9 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 
 def _measure_unit(job: _Job) -> dict[Request, Outcome]:
-    root, place, camera, template, requests = job
+    root, place, template, requests = job
     metrics = load_metrics()
-    view = View(root, *place, camera, template)
+    view = View(root, *place, template)
     samples: dict[Request, Outcome] = {}
     for request in requests:
         try:

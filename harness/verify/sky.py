@@ -8,7 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.verify.view import remember
-from pipeline.exposure import Exposure, bits
+from pipeline import wcs
+from pipeline.exposure import Exposure
+from pipeline.masks import bits
 
 __all__ = ["open_sky", "pixel_scale"]
 
@@ -21,7 +23,7 @@ def pixel_scale(exposure: Exposure, otherwise: float = 0.0) -> float:
     """Return the side of a pixel in arcsec from the coordinates, or a given value without them."""
     if exposure.wcs is None:
         return otherwise
-    return 3600.0 * float(np.sqrt(abs(np.linalg.det(exposure.wcs.pixel_scale_matrix))))
+    return 3600.0 * wcs.pixel_scale(exposure.wcs)
 
 
 def open_sky(view: Any) -> npt.NDArray[np.bool_]:

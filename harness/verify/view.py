@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from harness.settings import Settings
 from harness.workspace import Workspace
 from pipeline import io
 from pipeline.camera import Camera, Detector
@@ -90,18 +91,14 @@ class View:
         The workspace.
     visit, detector : int
         The unit.
-    camera_name : str
-        Name of the camera definition.
     template : TemplateRecord
         What the catalogue says of the template of the difference.
     """
 
-    def __init__(
-        self, root: Path, visit: int, detector: int, camera_name: str, template: TemplateRecord
-    ) -> None:
+    def __init__(self, root: Path, visit: int, detector: int, template: TemplateRecord) -> None:
         self.space = Workspace(root)
         self.visit, self.number = visit, detector
-        self._camera_name, self._record = camera_name, template
+        self._record = template
 
     @property
     def template_inputs(self) -> tuple[tuple[int, int, float], ...]:
@@ -120,9 +117,14 @@ class View:
         return int(fits.getval(path, "DETBAD"))
 
     @cached_property
+    def settings(self) -> Settings:
+        """The campaign's own configuration."""
+        return Settings.load(self.space.config)
+
+    @cached_property
     def camera(self) -> Camera:
         """The camera as the pipeline knows it."""
-        return Camera.load(self.space.camera(self._camera_name))
+        return Camera.load(self.space.camera(self.settings.campaign.camera))
 
     @property
     def detector(self) -> Detector:
@@ -132,7 +134,7 @@ class View:
     @property
     def true_detector(self) -> Detector:
         """The detector as the simulation made it: the bundled definition."""
-        return Camera.load(self._camera_name).detector(self.number)
+        return Camera.load(self.settings.campaign.camera).detector(self.number)
 
     @cached_property
     def visit_image(self) -> Exposure:
@@ -156,7 +158,7 @@ class View:
 
         science = self.visit_image
         assert science.wcs is not None
-        return template.warp(self.template, science.wcs, science.shape, template.Config())
+        return template.warp(self.template, science.wcs, science.shape, self.settings.template)
 
     def plane(self, product: str, name: str = "IMAGE") -> tuple[npt.NDArray[Any], WCS | None]:
         """One plane of ``visit_image``, ``difference`` or ``template`` with its coordinates."""

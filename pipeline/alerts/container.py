@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import fastavro
+from fastavro.write import Writer
 
-from pipeline.alerts.avro import long, packet_schema, text
+from pipeline.alerts.avro import packet_schema
 from pipeline.alerts.blocks import check_blocks
 from pipeline.alerts.packet import Packet
 from pipeline.errors import FileFormatError
 
 __all__ = ["read", "write"]
 
-_MAGIC = b"Obj\x01"
 # A random marker would make every run's files differ.
 _SYNC = b"nightjar.alerts\x01"
 _PER_BLOCK = 16
@@ -43,20 +44,21 @@ def write(path: str | Path, packets: Sequence[Packet]) -> Path:
     path = Path(path)
     partial = path.with_name(f".{path.name}.part")
     with partial.open("wb") as stream:
-        stream.write(_header())
+        writer = Writer(stream, packet_schema(), sync_marker=_SYNC)
         for start in range(0, len(packets), _PER_BLOCK):
-            block = [packet.payload for packet in packets[start : start + _PER_BLOCK]]
-            stream.write(long(len(block)) + long(sum(map(len, block))))
-            stream.writelines(block)
-            stream.write(_SYNC)
+            payloads = [packet.payload for packet in packets[start : start + _PER_BLOCK]]
+            writer.write_block(_Block(len(payloads), BytesIO(b"".join(payloads))))
+        writer.flush()
     os.replace(partial, path)  # noqa: PTH105
     return path
 
 
-def _header() -> bytes:
-    schema = json.dumps(packet_schema(), separators=(",", ":"), ensure_ascii=False)
-    metadata = [text("avro.schema"), text(schema), text("avro.codec"), text("null")]
-    return _MAGIC + long(2) + b"".join(metadata) + b"\x00" + _SYNC
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Records that are encoded already, as `fastavro.write.Writer.write_block` takes them."""
+
+    num_records: int
+    bytes_: BytesIO
 
 
 def read(path: str | Path) -> Iterator[dict[str, Any]]:

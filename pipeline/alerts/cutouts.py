@@ -17,8 +17,10 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from pipeline.alerts.config import Config
-from pipeline.exposure import MASK_PLANES, NJY_ZERO_POINT, Exposure, FloatArray, bits
+from pipeline.exposure import NJY_ZERO_POINT, Exposure, FloatArray
+from pipeline.masks import MASK_PLANES, bits
 from pipeline.psfphot import SplinePsf, psf_box
+from pipeline.sphere import project
 
 __all__ = ["Cutter", "local_wcs", "psf_images"]
 
@@ -222,13 +224,9 @@ def local_wcs(wcs: WCS, x: FloatArray, y: FloatArray) -> tuple[FloatArray, Float
     step_y = np.array([0.0, 0.0, 0.0, 1.0, -1.0])[:, None]
     ra, dec = wcs.all_pix2world((x + step_x).ravel(), (y + step_y).ravel(), 0)
     ra, dec = np.reshape(ra, (5, -1)), np.reshape(dec, (5, -1))
-    a, d = np.radians(ra - ra[0]), np.radians(dec)
-    depth = np.sin(d[0]) * np.sin(d) + np.cos(d[0]) * np.cos(d) * np.cos(a)
-    xi = np.cos(d) * np.sin(a) / depth
-    eta = (np.cos(d[0]) * np.sin(d) - np.sin(d[0]) * np.cos(d) * np.cos(a)) / depth
-    slopes = [[0.5 * (v[i] - v[i + 1]) for i in (1, 3)] for v in (xi, eta)]
-    matrix = np.degrees(np.moveaxis(np.array(slopes), -1, 0))
-    return np.stack([ra[0], dec[0]], axis=-1), matrix
+    plane = project(ra, dec, (ra[0], dec[0]))
+    slopes = np.stack([0.5 * (plane[1] - plane[2]), 0.5 * (plane[3] - plane[4])], axis=-1)
+    return np.stack([ra[0], dec[0]], axis=-1), slopes
 
 
 def psf_images(psf: SplinePsf, x: FloatArray, y: FloatArray, side: int) -> FloatArray:

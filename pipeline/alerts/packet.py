@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +32,8 @@ from pipeline.schema import (
 )
 
 __all__ = ["Packet", "Result", "Surroundings", "run"]
+
+_LOGGER = logging.getLogger(__name__)
 
 _Integers = npt.NDArray[np.int64]
 _Bools = npt.NDArray[np.bool_]
@@ -158,6 +162,9 @@ def run(
         Packet(number, _payload(k, number, shelf, stamps, surroundings))
         for k, number in enumerate(to_numpy(chosen, "diaSourceId").tolist())
     ]
+    withheld = Counter(reason for reason in reasons.tolist() if reason)
+    told = "".join(f", {n} withheld: {reason}" for reason, n in sorted(withheld.items()))
+    _LOGGER.info("%d alerts%s", len(packets), told)
     return Result(packets, _ledger(sources, reasons, shelf, packets, processed_mjd_tai))
 
 

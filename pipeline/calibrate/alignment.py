@@ -17,6 +17,7 @@ from pipeline.errors import AstrometryError
 from pipeline.exposure import NJY_ZERO_POINT, Exposure, FloatArray, PhotoCalib
 from pipeline.quantise import quantised
 from pipeline.schema import to_numpy
+from pipeline.wcs import pixel_scale
 
 __all__ = ["align"]
 
@@ -58,7 +59,7 @@ def align(result: Result, reference: pa.Table, config: Config | None = None) -> 
     table = result.sources.filter(_usable(result.sources))
     stars = _as_references(reference, image.info.band, image_centre(image.wcs, image.shape))
     x, y = to_numpy(table, "x"), to_numpy(table, "y")
-    scale = np.sqrt(abs(np.linalg.det(image.wcs.pixel_scale_matrix))) * 3.6e6
+    scale = pixel_scale(image.wcs) * 3.6e6
     err = to_numpy(table, "xErr").astype(float) * scale
     fit = fit_astrometry(
         image.wcs, image.shape, x, y, err, stars,

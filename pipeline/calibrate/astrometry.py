@@ -15,9 +15,11 @@ from astropy.wcs import WCS
 
 from pipeline.calibrate.match import Match, match, pair
 from pipeline.calibrate.refcat import ReferenceStars
-from pipeline.calibrate.tpv import Coordinates, project
+from pipeline.calibrate.tpv import Coordinates
 from pipeline.errors import AstrometryError
 from pipeline.exposure import FloatArray
+from pipeline.sphere import project
+from pipeline.statistics import mad_std
 
 __all__ = ["Astrometry", "fit_astrometry", "image_centre", "order_for"]
 
@@ -232,7 +234,7 @@ class _Fit:
         off = (b[j] - a[i]) * 1000.0 + self.colour[j][:, None] * self.chromatic
         off /= np.sqrt(self._variance(i, j))[:, None]
         middle = np.median(off, axis=0) if len(off) else 0.0
-        spread = max(1.0, 1.4826 * float(np.median(np.abs(off - middle)))) if len(off) else 1.0
+        spread = max(1.0, mad_std(off - middle, 0.0)) if len(off) else 1.0
         good = (np.abs(off - middle) < _CLIP * spread).all(axis=1)
         if int(good.sum()) >= min(len(self.i), 3):
             self.i, self.j = i[good], j[good]

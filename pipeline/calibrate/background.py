@@ -19,7 +19,9 @@ import numpy.typing as npt
 from pipeline.compiled import compiled
 from pipeline.config import StageConfig, param
 from pipeline.errors import PixelError
-from pipeline.exposure import FloatArray, Image, Mask, bits, flagged, polynomial_terms
+from pipeline.exposure import FloatArray, Image, Mask, polynomial_terms
+from pipeline.masks import NO_BACKGROUND, bits, flagged
+from pipeline.statistics import mad_std
 
 __all__ = ["Background", "Config", "model"]
 
@@ -57,12 +59,6 @@ class Background:
     metrics: dict[str, float]
 
 
-_IGNORED = bits(
-    "BAD", "SAT", "CR", "NO_DATA", "UNMASKEDNAN", "BLEED", "EDGEBLEED", "UNLISTED", "INTRP",
-    "CROSSTALK",
-)  # fmt: skip
-
-
 def model(image: Image, variance: Image, mask: Mask, config: Config | None = None) -> Background:
     """Model the background of an image that still has it.
 
@@ -87,7 +83,7 @@ def model(image: Image, variance: Image, mask: Mask, config: Config | None = Non
     """
     config = config or Config()
     good = np.isfinite(image)
-    good &= ~flagged(mask, _IGNORED)
+    good &= ~flagged(mask, bits(*NO_BACKGROUND))
     usable = float(good.mean())
     if usable < 0.01:
         raise PixelError("no sky to measure", usableFraction=usable)
@@ -101,7 +97,7 @@ def model(image: Image, variance: Image, mask: Mask, config: Config | None = Non
     metrics = {
         "skyLevel": float(np.median(nodes)),
         "skyRange": float(np.ptp(nodes)),
-        "skyNoise": _robust_std((values - plane)[clear]) * config.bin_side,
+        "skyNoise": mad_std((values - plane)[clear]) * config.bin_side,
         "maskedFraction": float(sources.mean()),
         "filledCells": filled,
     }
@@ -128,12 +124,6 @@ def _accumulate(image: Any, good: Any, side: int, values: Any, weights: Any) -> 
                 weights[j, x // side] += 1.0
 
 
-def _robust_std(values: FloatArray) -> float:
-    if values.size == 0:
-        return float("nan")
-    return float(1.4826 * np.median(np.abs(values - np.median(values))))
-
-
 def _clipped_plane(values: FloatArray, weights: FloatArray) -> FloatArray:
     """Plane through the bins with everything above 2σ, and below 3σ, clipped."""
     thin = (slice(None, None, 4), slice(None, None, 4))  # enough to fix three numbers
@@ -148,7 +138,7 @@ def _clipped_plane(values: FloatArray, weights: FloatArray) -> FloatArray:
     for _ in range(8):
         residual = data - basis @ fit
         residual -= np.median(residual)
-        width = 1.4826 * float(np.median(np.abs(residual))) + 1e-9
+        width = mad_std(residual, 0.0) + 1e-9
         inside = (residual > -3 * width) & (residual < 2 * width)
         fit = np.linalg.lstsq(basis[inside], data[inside], rcond=None)[0]
     return np.asarray(fit[0] + fit[1] * u[None, :] + fit[2] * v[:, None])
@@ -185,7 +175,7 @@ def _sources(residual: FloatArray, weights: FloatArray, config: Config) -> _Flag
 def _lower_std(values: FloatArray) -> float:
     """Scatter of what lies below zero, where no source contributes."""
     below = values[values < 0]
-    return float(1.4826 * np.median(-below)) if below.size else 0.0
+    return mad_std(below, 0.0) if below.size else 0.0
 
 
 def _mesh(values: FloatArray, weights: FloatArray, config: Config) -> tuple[FloatArray, float]:
@@ -208,7 +198,7 @@ def _cell(values: FloatArray, weights: FloatArray) -> tuple[float, float]:
     data, weight = values[clean], weights[clean]
     if data.size == 0:
         return 0.0, 0.0
-    centre, width = np.median(data), _robust_std(data)
+    centre, width = np.median(data), mad_std(data)
     inside = np.abs(data - centre) <= 4 * width + 1e-9
     return float(np.average(data[inside], weights=weight[inside])), float(weights.mean())
 

@@ -21,8 +21,9 @@ import numpy.typing as npt
 
 from pipeline.compiled import compiled
 from pipeline.config import StageConfig, param
-from pipeline.exposure import FloatArray, Image, Mask, bits
+from pipeline.exposure import FloatArray, Image, Mask
 from pipeline.fill import fill_holes
+from pipeline.masks import NO_SKY, bits
 
 __all__ = ["Config", "CosmicRays", "find"]
 
@@ -65,11 +66,6 @@ class CosmicRays:
     metrics: dict[str, float]
 
 
-_UNTESTABLE = int(
-    bits("BAD", "SAT", "NO_DATA", "UNMASKEDNAN", "BLEED", "EDGEBLEED", "UNLISTED", "INTRP")
-)
-
-
 def find(
     image: Image,
     variance: Image,
@@ -108,7 +104,7 @@ def find(
     config = config or Config()
     flux = np.ascontiguousarray(image - np.float32(background_level), np.float32)
     state = np.empty(flux.shape, np.uint8)
-    _untestable(flux.ravel(), np.ravel(mask), state.ravel())
+    _untestable(flux.ravel(), np.ravel(mask), bits(*NO_SKY, "INTRP"), state.ravel())
     bad = state == _BAD
     noise = np.array(variance, np.float32, order="C")  # changed where pixels are replaced
     ratios = _star_ratios(psf_fwhm_pixel, config.sharpness)
@@ -136,9 +132,9 @@ def _star_ratios(fwhm: float, sharpness: float) -> FloatArray:
 
 
 @compiled
-def _untestable(flux: Any, mask: Any, state: Any) -> None:
+def _untestable(flux: Any, mask: Any, planes: np.uint32, state: Any) -> None:
     for i in range(flux.size):
-        bad = mask[i] & np.uint32(_UNTESTABLE) != 0 or not np.isfinite(flux[i])
+        bad = mask[i] & planes != 0 or not np.isfinite(flux[i])
         state[i] = 1 if bad else 0
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.compiled import add_row, compiled
-from pipeline.exposure import Exposure, Image, Mask, bits
+from pipeline.exposure import Exposure, Image, Mask
+from pipeline.masks import bits
 
 _GONE = int(bits("NO_DATA", "UNMASKEDNAN"))
 _BAD, _BAD_OR_FILLED = int(bits("BAD")), int(bits("BAD", "INTRP"))

@@ -19,7 +19,8 @@ import numpy.typing as npt
 from pipeline.calibrate.stars import pairs_within
 from pipeline.compiled import compiled, pixel
 from pipeline.exposure import FloatArray, Image, Mask, Psf
-from pipeline.psfphot import BAD_PIXELS, SplinePsf, psf_box
+from pipeline.masks import NO_FLUX, bits
+from pipeline.psfphot import SplinePsf, psf_box
 
 __all__ = ["Separated", "entangled", "separate"]
 
@@ -121,7 +122,7 @@ def separate(
     state = np.zeros((len(index), 3))
     state[:, 0], state[:, 1] = x[index], y[index]
     start = state.copy()
-    residual, unusable = _prepared(image, mask, BAD_PIXELS)
+    residual, unusable = _prepared(image, mask, bits(*NO_FLUX))
     for sweep in range(sweeps):
         for first in range(0, len(index), _CHUNK):
             s = slice(first, first + _CHUNK)

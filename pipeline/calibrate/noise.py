@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.camera import Section
-from pipeline.exposure import Image, bits
+from pipeline.exposure import Image
+from pipeline.masks import NOT_BLANK, bits
+from pipeline.statistics import iqr_std
 
 __all__ = ["noise_ratio", "rescaled"]
 
-_SOURCES = bits("DETECTED", "SAT", "BAD", "CR", "INTRP", "NO_DATA", "BLEED", "EDGE", "UNLISTED",
-                "SUSPECT", "CROSSTALK", "EDGEBLEED", "STREAK")  # fmt: skip
-_GAUSS = 0.741301  # standard deviation of a Gaussian over its interquartile range
+_SOURCES = bits(*NOT_BLANK)
 _FEWEST = 100
 _STRIDE = 3
 
@@ -40,8 +40,7 @@ def noise_ratio(image: Image, variance: Image, mask: npt.NDArray[np.uint32]) -> 
     if int(sky.sum()) < _FEWEST:
         return float("nan")
     pulls = image[thin][sky] / np.sqrt(variance[thin][sky])
-    low, high = np.quantile(pulls, [0.25, 0.75])
-    return float(_GAUSS * (high - low))
+    return iqr_std(pulls)
 
 
 def _neighbours_ratio(image: Image, variance: Image, mask: npt.NDArray[np.uint32]) -> float:
@@ -55,8 +54,7 @@ def _neighbours_ratio(image: Image, variance: Image, mask: npt.NDArray[np.uint32
     values = np.concatenate(pulls)
     if len(values) < _FEWEST:
         return float("nan")
-    low, high = np.quantile(values, [0.25, 0.75])
-    return float(_GAUSS * (high - low))
+    return iqr_std(values)
 
 
 def rescaled(

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.calibrate.refcat import ReferenceStars
+from pipeline.camera import ColourTerm
 from pipeline.errors import PhotometryError, PsfError
 from pipeline.exposure import NJY_ZERO_POINT, FloatArray
+from pipeline.statistics import mad_std
 
 __all__ = [
-    "COLOUR_TERMS",
     "ApertureCorrection",
-    "ColourTerm",
     "ZeroPoint",
     "aperture_correction",
     "fit_zero_point",
@@ -28,41 +28,6 @@ __all__ = [
 _MAG = 2.5 / np.log(10.0)
 _CLIP = 3.0
 _GAUSS_MEDIAN = 0.674490  # half of a Gaussian lies within this many standard deviations
-
-
-@dataclass(frozen=True, slots=True)
-class ColourTerm:
-    """``m = m_ref + c0 + c1 colour + c2 colour²`` with colour = m_blue - m_red, AB magnitudes.
-
-    Attributes
-    ----------
-    blue, red : str
-        Bands of the colour.
-    c0, c1, c2 : float, mag
-        Coefficients.
-    low, high : float, mag
-        Range of the colour in which the relation holds.
-    """
-
-    blue: str
-    red: str
-    c0: float
-    c1: float
-    c2: float
-    low: float = -1.0
-    high: float = 2.0
-
-
-COLOUR_TERMS: dict[str, dict[str, ColourTerm]] = {
-    "natural": {},
-    "ps1-decam": {
-        "g": ColourTerm("g", "r", 0.006388, 0.045875, -0.004484, -1.0, 1.2),
-        "r": ColourTerm("r", "i", -0.006775, -0.187304, 0.018928),
-        "i": ColourTerm("i", "z", 0.0012204, -0.282956, -0.011321),
-        "z": ColourTerm("z", "y", -0.0087868, -0.5204795, -0.057955),
-    },
-}
-"""Colour terms by photometric system of the catalogue and band (PS1 values: LSST obs_decam)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +68,15 @@ class ApertureCorrection:
     n: int
 
 
-def natural_fluxes(stars: ReferenceStars, band: str, system: str) -> FloatArray:
+def natural_fluxes(stars: ReferenceStars, term: ColourTerm | None) -> FloatArray:
     """Fluxes of reference stars in the camera's natural system.
 
     Parameters
     ----------
     stars : ReferenceStars
         With the fluxes of all bands.
-    band : str
-        Band of the exposure.
-    system : str
-        Key of `COLOUR_TERMS`.
+    term : ColourTerm, optional
+        Of the band of the exposure; None where the catalogue is in the natural system.
 
     Returns
     -------
@@ -125,7 +88,6 @@ def natural_fluxes(stars: ReferenceStars, band: str, system: str) -> FloatArray:
     PhotometryError
         If the relation needs a band that the catalogue lacks.
     """
-    term = COLOUR_TERMS[system].get(band)
     if term is None:
         return stars.flux
     if missing := [b for b in (term.blue, term.red) if b not in stars.fluxes]:
@@ -200,7 +162,7 @@ def _clipped_scale(
 ) -> tuple[float, float, float, int]:
     """Weighted mean of the ratios with a fitted intrinsic scatter; 3σ clipping from the median."""
     scale = float(np.median(ratio))
-    spread = 1.4826 * float(np.median(np.abs(ratio / scale - 1.0)))
+    spread = mad_std(ratio / scale, 1.0)
     keep = np.abs(ratio / scale - 1.0) < max(5.0 * spread, 0.02)
     intrinsic = 0.0
     for _ in range(20):
@@ -222,7 +184,7 @@ def _clipped_scale(
 
 
 def _intrinsic(residual: FloatArray, variance: FloatArray) -> float:
-    """Scatter s that puts half the residuals within 0.6745 sqrt(v + s²); 0 if none is needed.
+    """Scatter s that puts half the residuals within 0.67 sqrt(v + s²); 0 if none is needed.
 
     The median does not see the few blends and variables that a sum of squares would take for
     scatter of all stars.
@@ -271,7 +233,7 @@ def aperture_correction(
         raise PsfError("no star for the aperture correction", stars=0, required=1)
     for _ in range(4):
         middle = float(np.median(ratio[keep]))
-        spread = max(1.4826 * float(np.median(np.abs(ratio[keep] - middle))), 1e-4)
+        spread = max(mad_std(ratio[keep], middle), 1e-4)
         new = keep & (np.abs(ratio - middle) < 4.0 * np.maximum(spread, err))
         if not new.any() or (new == keep).all():
             break

@@ -31,6 +31,7 @@ from pipeline.exposure import (
     Psf,
     polynomial_terms,
 )
+from pipeline.statistics import mad_std
 
 __all__ = ["PsfFit", "PsfStars", "cut_stamps", "fit_psf", "held_out", "order_for"]
 
@@ -245,7 +246,7 @@ def _levelled(stars: PsfStars) -> tuple[PsfStars, float]:
         scale = np.abs(weighted).max(axis=0)
         line = np.linalg.lstsq(weighted / scale, (means * root)[keep], rcond=None)[0] / scale
         pulls = np.abs(means - design @ line) * root
-        keep = (n > 0.5 * ring.sum()) & (pulls < 3.0 * max(1.0, float(np.median(pulls)) / 0.6745))
+        keep = (n > 0.5 * ring.sum()) & (pulls < 3.0 * max(1.0, mad_std(pulls, 0.0)))
         if int(keep.sum()) < _FEWEST_FOR_PEDESTAL:
             return stars, 0.0
     slope = design[:, 1] - np.average(design[:, 1], weights=root**2)
@@ -340,7 +341,7 @@ def _require(n: int, least: int, candidates: int) -> None:
 def _outliers(chi2: FloatArray) -> npt.NDArray[np.bool_]:
     """Stars that fit far worse than the others: blends, galaxies."""
     typical = float(np.median(chi2))
-    spread = 1.4826 * float(np.median(np.abs(chi2 - typical)))
+    spread = mad_std(chi2, typical)
     return np.asarray(chi2 > max(_WORST_STAR * typical, typical + 5.0 * spread, 1.3))
 
 
@@ -415,10 +416,10 @@ def _wings(stars: PsfStars) -> FloatArray:
 
 def _clipped_mean(values: FloatArray, weights: FloatArray) -> float:
     """Weighted mean without what lies 3σ off the median: rings with a neighbour in them."""
-    middle = np.median(values)
-    sigma = np.maximum(1.4826 * np.median(np.abs(values - middle)), 1.0 / np.sqrt(weights))
+    middle = float(np.median(values))
+    sigma = np.maximum(mad_std(values, middle), 1.0 / np.sqrt(weights))
     keep = np.abs(values - middle) <= 3.0 * sigma
-    return float(np.average(values[keep], weights=weights[keep])) if keep.any() else float(middle)
+    return float(np.average(values[keep], weights=weights[keep])) if keep.any() else middle
 
 
 def _refluxed(stars: PsfStars, model: FloatArray, mean: FloatArray) -> PsfStars:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from pipeline.errors import InputError
 from pipeline.exposure import FloatArray
 from pipeline.schema import to_numpy
+from pipeline.sphere import separation
 
 __all__ = ["ReferenceStars", "earth_position", "reference_stars"]
 
@@ -96,7 +97,7 @@ def reference_stars(
         if name not in table.column_names:
             raise InputError("reference catalogue lacks a column", key=name, expected="degrees")
     ra, dec = _column(table, "ra"), _column(table, "dec")
-    near = _distance(ra, dec, *centre) < radius
+    near = separation(*centre, ra, dec) < radius
     table = table.filter(pa.array(near))
     ra, dec, err = _propagated(table, ra[near], dec[near], mjd_tai)
     fluxes = _fluxes(table)
@@ -122,13 +123,6 @@ def _column(table: pa.Table, name: str, default: float = np.nan) -> FloatArray:
 
 def _fluxes(table: pa.Table) -> dict[str, FloatArray]:
     return {b: _column(table, f"{b}Flux") for b in "grizyu" if f"{b}Flux" in table.column_names}
-
-
-def _distance(ra: FloatArray, dec: FloatArray, ra0: float, dec0: float) -> FloatArray:
-    """Angular distance in degrees (haversine)."""
-    d, r = np.radians(dec - dec0), np.radians(ra - ra0)
-    h = np.sin(d / 2) ** 2 + np.cos(np.radians(dec)) * np.cos(np.radians(dec0)) * np.sin(r / 2) ** 2
-    return np.asarray(np.degrees(2.0 * np.arcsin(np.sqrt(np.clip(h, 0.0, 1.0)))))
 
 
 def _propagated(

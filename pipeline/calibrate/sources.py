@@ -12,8 +12,9 @@ from astropy.wcs import WCS
 from pipeline.calibrate.detect import Detections
 from pipeline.calibrate.measure import Moments, aperture_flux
 from pipeline.calibrate.neighbours import Separated
-from pipeline.exposure import Exposure, FloatArray, Image, Mask, Psf, VisitInfo, bits
+from pipeline.exposure import Exposure, FloatArray, Image, Mask, Psf, VisitInfo
 from pipeline.ids import pack
+from pipeline.masks import bits
 from pipeline.psfphot import SplinePsf, forced_flux
 
 __all__ = ["Photometry", "photometry", "source_table"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -27,22 +28,19 @@ from pipeline.calibrate.psf import PsfFit, cut_stamps, fit_psf, held_out
 from pipeline.calibrate.refcat import ReferenceStars, reference_stars
 from pipeline.calibrate.sources import Photometry, photometry, source_table
 from pipeline.calibrate.stars import contamination, select_stars, star_size
-from pipeline.calibrate.summary import depth, effective_time, geometry, pixel_summary, psf_shape
-from pipeline.camera import Section
-from pipeline.errors import PixelError, UnitError
-from pipeline.exposure import (
-    NJY_ZERO_POINT,
-    Exposure,
-    FloatArray,
-    Image,
-    PhotoCalib,
-    Psf,
-    bits,
-)
+from pipeline.calibrate.summary import effective_time, geometry, pixel_summary, psf_shape
+from pipeline.camera import Camera, ColourTerm, Passbands, Section
+from pipeline.depth import depth, sky_variance
+from pipeline.errors import ConfigError, PixelError, UnitError
+from pipeline.exposure import NJY_ZERO_POINT, Exposure, FloatArray, Image, PhotoCalib, Psf
+from pipeline.masks import NO_SKY, bits
 from pipeline.psfphot import smooth_variance
 from pipeline.quantise import quantised
+from pipeline.wcs import pixel_scale
 
 __all__ = ["Result", "Row", "run"]
+
+_LOGGER = logging.getLogger(__name__)
 
 Row = dict[str, float | int | str | None]
 
@@ -50,8 +48,7 @@ _FWHM = float(np.sqrt(8.0 * np.log(2.0)))
 _MAG = 2.5 / float(np.log(10.0))
 _FIRST_SIGMA = 1.8
 _SIGMA_RANGE = (0.8, 5.0)
-_DEAD = bits("BAD", "SAT", "NO_DATA", "BLEED", "UNMASKEDNAN", "EDGEBLEED")
-_NOT_FOR_PSF = bits("BAD", "SAT", "NO_DATA", "CR", "BLEED", "UNMASKEDNAN", "EDGEBLEED", "UNLISTED")
+_NO_SKY = bits(*NO_SKY)
 _SHARPEST = 0.8
 _CROWDED = 1.2  # noise of what is not detected over that of its photons
 _ASTROMETRY_SNR = 10.0
@@ -86,6 +83,7 @@ class _Work:
 
     exposure: Exposure
     config: Config
+    passbands: Passbands
     notes: list[str] = field(default_factory=list)
     row: Row = field(default_factory=dict)
 
@@ -109,6 +107,7 @@ def run(
     *,
     psf_fwhm_min: float = 0.0,
     amplifiers: Sequence[Section] = (),
+    passbands: Passbands | None = None,
 ) -> Result:
     """Calibrate one exposure of one detector.
 
@@ -126,6 +125,8 @@ def run(
         A width below that of any star of the camera; 0 where unknown.
     amplifiers : sequence of Section
         Regions of the image whose variance is scaled separately, if it is scaled at all.
+    passbands : Passbands, optional
+        Of the camera; by default those of the generic one.
 
     Returns
     -------
@@ -144,7 +145,7 @@ def run(
 
     Each of these errors has in `partial` the exposure as far as it came.
     """
-    work = _Work(exposure, config or Config())
+    work = _Work(exposure, config or Config(), passbands or Camera.load("generic").passbands)
     try:
         return _calibrated(work, refcat, psf_fwhm_min, amplifiers)
     except UnitError as err:
@@ -180,7 +181,7 @@ def _check_pixels(work: _Work) -> None:
     exposure, config = work.exposure, work.config
     thin = np.s_[::2, ::2]  # shares need no more
     mask = exposure.mask[thin]
-    usable = ((mask & _DEAD) == 0) & np.isfinite(exposure.image[thin])
+    usable = ((mask & _NO_SKY) == 0) & np.isfinite(exposure.image[thin])
     usable &= exposure.variance[thin] > 0
     share, saturated = float(usable.mean()), float(((mask & bits("SAT")) != 0).mean())
     if saturated > config.max_saturated_fraction:
@@ -217,7 +218,7 @@ def _sharpest_star(work: _Work, psf_fwhm_min: float) -> float:
     """Width in pixels that no star undercuts: the camera's, else four fifths of this image's."""
     wcs = work.exposure.wcs
     if psf_fwhm_min > 0 and wcs is not None:
-        return psf_fwhm_min / 3600.0 / float(np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix))))
+        return psf_fwhm_min / 3600.0 / pixel_scale(wcs)
     seen = _find_sources(replace(work, row={}, notes=[]))
     moments = seen.moments
     half = 0.5 * (moments.xx + moments.yy)
@@ -239,6 +240,7 @@ def _find_sources(work: _Work) -> _Sources:
         if not np.isfinite(size) or 0.75 < size / sigma < 1.3:
             break
         sigma = float(np.clip(size, *_SIGMA_RANGE))
+    _LOGGER.info("%d sources found with a filter of %.2f pixels", len(detections), sigma)
     work.exposure = exposure.replace(mask=with_footprints(exposure.mask, detections))
     work.row["nSources"] = len(detections)
     size = size if np.isfinite(size) else sigma
@@ -249,7 +251,7 @@ def _find_sources(work: _Work) -> _Sources:
 
 def _typical_size(moments: Moments, snr: FloatArray, snr_min: float) -> float:
     """Width of the stars, from the brightest sources that are not saturated."""
-    clean = moments.ok & ((moments.flags & _NOT_FOR_PSF) == 0)
+    clean = moments.ok & ((moments.flags & _NO_SKY) == 0)
     for relax in (1.0, 2.5, 5.0):
         bright = clean & (snr > snr_min / relax)
         if int(bright.sum()) >= 10:
@@ -273,7 +275,7 @@ def _model_psf(work: _Work, found: _Sources) -> tuple[PsfFit, npt.NDArray[np.int
     x, y = moments.x[sample.index], moments.y[sample.index]
     core = aperture_flux(exposure.image, x, y, 3.0 * found.size)
     index, core = sample.index[core > 0], core[core > 0]
-    bad = (exposure.mask & _NOT_FOR_PSF) != 0
+    bad = (exposure.mask & _NO_SKY) != 0
     stars = cut_stamps(exposure.image, bad, found.noise, moments.x[index], moments.y[index], core)
     order, least = config.psf_order, config.min_psf_stars
     fit = fit_psf(stars, exposure.shape, max_order=order, min_stars=least)
@@ -286,6 +288,7 @@ def _model_psf(work: _Work, found: _Sources) -> tuple[PsfFit, npt.NDArray[np.int
         fit = fit_psf(stars, exposure.shape, max_order=order, min_stars=least)
     if fit.psf.order < order:
         work.notes.append(f"PSF of order {fit.psf.order} instead of {order}: {fit.n_stars} stars")
+    _LOGGER.info("PSF of order %d from %d stars", fit.psf.order, fit.n_stars)
     work.exposure = exposure.replace(psf=fit.psf)
     work.row.update(psf_shape(fit.psf, exposure.shape))
     work.row.update(psfOrder=fit.psf.order, nPsfStars=fit.n_stars)
@@ -342,8 +345,7 @@ def _references(work: _Work, refcat: pa.Table | None) -> ReferenceStars | None:
         return None
     shape = work.exposure.shape
     centre = image_centre(wcs, shape)
-    scale = np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix)))
-    radius = 0.5 * float(np.hypot(*shape)) * scale * 1.05 + config.max_offset / 3600.0
+    radius = 0.5 * float(np.hypot(*shape)) * pixel_scale(wcs) * 1.05 + config.max_offset / 3600.0
     return reference_stars(refcat, info.band, info.midpoint_mjd_tai, centre, radius)
 
 
@@ -356,7 +358,7 @@ def _tie_to_sky(
     exposure, config = work.exposure, work.config
     assert exposure.wcs is not None
     err = fluxes.centroid_err(found.size) * 1000.0 * 3600.0
-    err *= np.sqrt(abs(np.linalg.det(exposure.wcs.pixel_scale_matrix)))
+    err *= pixel_scale(exposure.wcs)
     usable = _for_astrometry(found, fluxes)
     order = usable[np.argsort(-fluxes.flux[usable], kind="stable")]
     fit = fit_astrometry(
@@ -365,6 +367,10 @@ def _tie_to_sky(
         max_chance=config.max_chance, min_pairs=config.min_astrometry_stars,
     )  # fmt: skip
     fit = replace(fit, detection=order[fit.detection])
+    _LOGGER.info(
+        "%d reference stars matched with order %d: rms %.1f, %.1f mas; header %.2f arcsec off",
+        len(fit), fit.order, *fit.rms, fit.offset,
+    )  # fmt: skip
     work.exposure = exposure.replace(wcs=fit.wcs)
     work.row.update(
         astrometryRmsRa=fit.rms[0], astrometryRmsDec=fit.rms[1], nAstrometryStars=len(fit),
@@ -383,6 +389,20 @@ def _for_astrometry(found: _Sources, fluxes: Photometry) -> npt.NDArray[np.int64
     return np.flatnonzero(good)
 
 
+def _colour_term(work: _Work) -> ColourTerm | None:
+    """Return the term of the reference catalogue's system and the band; None for none."""
+    system, terms = work.config.photometric_system, work.passbands.colour_terms
+    if system == "natural":
+        return None
+    if system not in terms:
+        raise ConfigError(
+            f"the camera has no colour terms for {system!r}",
+            key="calibrate.photometric_system",
+            expected=" or ".join(["natural", *terms]),
+        )
+    return terms[system].get(work.exposure.info.band)
+
+
 def _tie_to_flux(
     work: _Work,
     found: _Sources,
@@ -393,7 +413,7 @@ def _tie_to_flux(
     """Zero point from the matched standards, else from the header, else none."""
     config, info = work.config, work.exposure.info
     if reference is not None and matched is not None:
-        standards = natural_fluxes(reference, info.band, config.photometric_system)
+        standards = natural_fluxes(reference, _colour_term(work))
         if np.isfinite(standards[matched.reference]).any():
             i, j = _standards(found, fluxes, matched)
             return fit_zero_point(
@@ -457,6 +477,10 @@ def _finish(
         exposure.info, found.detections, found.moments, fluxes, exposure.wcs,
         scale=scale, unit=unit, sigma=found.size, flags=flags, reference=ids,
     )  # fmt: skip
+    for note in work.notes:
+        _LOGGER.info("%s", note)
+    if zero is not None:
+        _LOGGER.info("zero point %.4f mag from %d stars", zero.zero_point, zero.n)
     work.row["notes"] = "; ".join(work.notes)
     visit = _scaled(exposure, zero, scale, unit)
     return Result(visit, sources, _plain(work.row), tuple(work.notes))
@@ -477,7 +501,7 @@ def _marked(n: int, index: npt.NDArray[np.int64] | None) -> npt.NDArray[np.bool_
 def _summarise(work: _Work, found: _Sources, zero: ZeroPoint | None, scale: float) -> None:
     exposure, row = work.exposure, work.row
     info = exposure.info
-    variance = float(np.median(found.noise[::8, ::8]))
+    variance = sky_variance(found.noise)
     row.update(visit=info.visit, detector=info.detector, band=info.band, field=info.field)
     row.update(midpointMjdTai=info.midpoint_mjd_tai, exposureTime=info.exptime)
     row.update(airmass=info.airmass, unit="electron" if zero is None else "nJy")
@@ -490,7 +514,7 @@ def _summarise(work: _Work, found: _Sources, zero: ZeroPoint | None, scale: floa
         row.update(zeroPoint=zero.zero_point, zeroPointErr=zero.err)
         row.update(zeroPointScatter=zero.scatter, nZeroPointStars=zero.n)
         limit = depth(zero.zero_point, float(row["psfArea"] or np.nan), variance)
-        row.update(depth5=limit, effectiveTime=effective_time(limit, info, pixel))
+        row.update(depth5=limit, effectiveTime=effective_time(limit, info, pixel, work.passbands))
 
 
 def _scaled(exposure: Exposure, zero: ZeroPoint | None, scale: float, unit: str) -> Exposure:

@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.calibrate.measure import Moments
-from pipeline.exposure import FloatArray, bits, polynomial_terms
+from pipeline.exposure import FloatArray, polynomial_terms
+from pipeline.masks import NO_PSF_STAR, bits
+from pipeline.statistics import mad_std
 
 __all__ = ["StarSample", "contamination", "pairs_within", "select_stars", "star_size"]
 
-_UNUSABLE = bits("SAT", "BLEED", "BAD", "NO_DATA", "CR", "EDGEBLEED", "UNLISTED", "SUSPECT")
 _SHORTEST = 0.35
 _CLIP = 3.0
 _SMALLEST_SPREAD = 0.01
@@ -162,7 +163,9 @@ def select_stars(
         Possibly empty.
     """
     finite = moments.ok & np.isfinite(moments.size) & (moments.size > _SIZE_FLOOR)
-    clean = finite & ((moments.flags & _UNUSABLE) == 0) & (moments.peak < 0.85 * saturation)
+    clean = (
+        finite & ((moments.flags & bits(*NO_PSF_STAR)) == 0) & (moments.peak < 0.85 * saturation)
+    )
     mode = star_size(moments.size[clean & (snr > snr_min / 2.5)])
     best = StarSample(np.zeros(0, np.int64), mode, snr_min)
     for relax in (1.0, 2.5, 5.0):
@@ -190,8 +193,8 @@ def _on_locus(
         terms = polynomial_terms(moments.x[index], moments.y[index], shape, order)
         trend = terms @ np.linalg.lstsq(terms[keep], size[keep], rcond=None)[0]
         off = size / trend - 1.0
-        centre = np.median(off[keep])
-        spread = max(1.4826 * float(np.median(np.abs(off[keep] - centre))), _SMALLEST_SPREAD)
+        centre = float(np.median(off[keep]))
+        spread = max(mad_std(off[keep], centre), _SMALLEST_SPREAD)
         new = np.abs(off - centre) < _CLIP * spread
         if (new == keep).all():
             break

@@ -6,31 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.camera import Passbands
 from pipeline.compiled import compiled
-from pipeline.exposure import (
-    Exposure,
-    FloatArray,
-    Psf,
-    VisitInfo,
-    bits,
-)
+from pipeline.depth import depth, effective_area, grid_stamps
+from pipeline.exposure import Exposure, FloatArray, Psf, VisitInfo
+from pipeline.masks import NO_SKY, bits
+from pipeline.wcs import jacobian
 
-__all__ = ["depth", "effective_time", "geometry", "pixel_summary", "psf_shape"]
+__all__ = ["effective_time", "geometry", "pixel_summary", "psf_shape"]
 
 _FWHM = float(np.sqrt(8.0 * np.log(2.0)))
-
-# Zero point (AB magnitude of 1 electron/s) and dark sky (mag/arcsec²) that define the effective
-# time: DECam at the zenith (zero points of decam legacypipe with 4.3 electrons per ADU; CTIO dark
-# sky of the DECam exposure-time calculator), in seeing of 1 arcsec.
-_FIDUCIAL = {
-    "u": (24.9, 22.3),
-    "g": (26.6, 22.0),
-    "r": (26.8, 21.1),
-    "i": (26.7, 20.3),
-    "z": (26.5, 19.2),
-    "y": (25.3, 18.1),
-}
-_FIDUCIAL_SEEING = 1.0
 
 
 def psf_shape(psf: Psf, shape: tuple[int, int]) -> dict[str, float]:
@@ -48,15 +33,13 @@ def psf_shape(psf: Psf, shape: tuple[int, int]) -> dict[str, float]:
     dict
         ``psfSigma`` (pixel), ``psfE1``, ``psfE2`` ((xx − yy)/T, 2 xy/T), ``psfArea`` (pixel²).
     """
-    gx, gy = np.meshgrid(*(np.linspace(0.1, 0.9, 5) * n for n in (shape[1], shape[0])))
-    stamps = psf.stamps(gx.ravel(), gy.ravel())
+    stamps = grid_stamps(psf, shape)
     xx, yy, xy = _adaptive_moments(stamps).T
-    area = stamps.sum(axis=(1, 2)) ** 2 / (stamps**2).sum(axis=(1, 2))
     return {
         "psfSigma": float(np.median(np.sqrt(0.5 * (xx + yy)))),
         "psfE1": float(np.median((xx - yy) / (xx + yy))),
         "psfE2": float(np.median(2.0 * xy / (xx + yy))),
-        "psfArea": float(np.median(area)),
+        "psfArea": effective_area(stamps),
     }
 
 
@@ -82,30 +65,9 @@ def _adaptive_moments(stamps: FloatArray) -> FloatArray:
     return moments
 
 
-def depth(zero_point: float, area: float, sky_variance: float, snr: float = 5.0) -> float:
-    """AB magnitude of a point source of a given signal-to-noise ratio.
-
-    Parameters
-    ----------
-    zero_point : float, mag
-        Magnitude of one electron.
-    area : float, pixel
-        Noise-equivalent area of the PSF.
-    sky_variance : float, electron²
-        Variance of a blank pixel.
-    snr : float
-        Signal-to-noise ratio, the source's own photons included.
-
-    Returns
-    -------
-    float, mag
-        From S = snr²/2 + sqrt(snr⁴/4 + snr² area variance) electrons.
-    """
-    signal = snr**2 / 2.0 + np.sqrt(snr**4 / 4.0 + snr**2 * area * sky_variance)
-    return float(zero_point - 2.5 * np.log10(signal))
-
-
-def effective_time(magnitude: float, info: VisitInfo, pixel_scale: float) -> float:
+def effective_time(
+    magnitude: float, info: VisitInfo, pixel_scale: float, passbands: Passbands
+) -> float:
     """Exposure time that reaches the same depth under fiducial conditions.
 
     Parameters
@@ -115,16 +77,20 @@ def effective_time(magnitude: float, info: VisitInfo, pixel_scale: float) -> flo
     info : VisitInfo
         Band and exposure time.
     pixel_scale : float, arcsec
+        Side of a pixel.
+    passbands : Passbands
+        Zero point and dark sky of each band, and the seeing, of the fiducial conditions.
 
     Returns
     -------
     float, s
         ``exptime 10^(0.8 (m - m_fiducial))``; NaN for a band without fiducial conditions.
     """
-    if info.band not in _FIDUCIAL or not np.isfinite(magnitude):
+    band = passbands.bands.get(info.band)
+    if band is None or not np.isfinite(magnitude):
         return float("nan")
-    rate, sky = _FIDUCIAL[info.band]
-    area = 4.0 * np.pi * (_FIDUCIAL_SEEING / _FWHM / pixel_scale) ** 2
+    rate, sky = band.zero_point, band.dark_sky
+    area = 4.0 * np.pi * (passbands.fiducial_seeing / _FWHM / pixel_scale) ** 2
     per_pixel = info.exptime * pixel_scale**2 * 10.0 ** (0.4 * (rate - sky))
     fiducial = depth(rate + 2.5 * np.log10(info.exptime), area, per_pixel)
     return float(info.exptime * 10.0 ** (0.8 * (magnitude - fiducial)))
@@ -141,17 +107,9 @@ def geometry(exposure: Exposure) -> dict[str, float | int]:
     names = ("", "llc", "ulc", "urc", "lrc")
     for name, a, d in zip(names, ra, dec, strict=True):
         row[f"{name}ra"], row[f"{name}dec"] = float(a), float(d)
-    scale = np.sqrt(abs(np.linalg.det(_jacobian(exposure))))
+    *_, derivatives = jacobian(exposure.wcs, np.array(x[:1]), np.array(y[:1]))
+    scale = 3600.0 * np.sqrt(abs(np.linalg.det(derivatives[0])))
     return {**row, "pixelScale": float(scale)}
-
-
-def _jacobian(exposure: Exposure) -> FloatArray:
-    """Change of the position on the sky, arcsec per pixel, in the middle of the image."""
-    assert exposure.wcs is not None
-    x, y = (exposure.shape[1] - 1) / 2, (exposure.shape[0] - 1) / 2
-    ra, dec = exposure.wcs.all_pix2world([x, x + 1, x], [y, y, y + 1], 0)
-    east = ((ra - ra[0] + 180.0) % 360.0 - 180.0) * np.cos(np.radians(dec[0]))
-    return np.array([[east[1], dec[1] - dec[0]], [east[2], dec[2] - dec[0]]]) * 3600.0
 
 
 def pixel_summary(exposure: Exposure, sky_variance: float) -> dict[str, float | int]:
@@ -171,9 +129,7 @@ def pixel_summary(exposure: Exposure, sky_variance: float) -> dict[str, float | 
         (pixels).
     """
     mask, n = exposure.mask, exposure.mask.size
-    unused = bits("BAD", "SAT", "NO_DATA", "BLEED", "CR", "UNMASKEDNAN", "EDGEBLEED")
-
-    planes = np.array([unused, bits("SAT"), bits("BAD"), bits("CR")], np.uint32)
+    planes = np.array([bits(*NO_SKY), bits("SAT"), bits("BAD"), bits("CR")], np.uint32)
     masked, saturated, bad, rays = (int(c) for c in _counts(mask.ravel(), planes))
     background = None if exposure.background is None else exposure.background[::8, ::8]
     return {

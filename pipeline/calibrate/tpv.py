@@ -16,6 +16,7 @@ import numpy.typing as npt
 from astropy.wcs import WCS, Sip
 
 from pipeline.exposure import FloatArray
+from pipeline.sphere import basis, deproject, project, unit_vectors
 from pipeline.wcs import canonical, to_header
 
 __all__ = ["Coordinates", "deproject", "project"]
@@ -30,39 +31,6 @@ _MONOMIALS: tuple[tuple[int, int, int], ...] = (
     *((7, 3, 0), (8, 2, 1), (9, 1, 2), (10, 0, 3)),
 )
 _N_PV = 40
-
-
-def project(ra: npt.ArrayLike, dec: npt.ArrayLike, centre: tuple[float, float]) -> FloatArray:
-    """Gnomonic projection.
-
-    Parameters
-    ----------
-    ra, dec : array-like, (n,), deg
-        Positions.
-    centre : tuple of float, (ra, dec), deg
-        Point of tangency.
-
-    Returns
-    -------
-    ndarray, (n, 2), deg
-        East and north.
-    """
-    a = np.radians(np.asarray(ra, float) - centre[0])
-    d, d0 = np.radians(np.asarray(dec, float)), np.radians(centre[1])
-    cosine = np.sin(d0) * np.sin(d) + np.cos(d0) * np.cos(d) * np.cos(a)
-    east = np.cos(d) * np.sin(a) / cosine
-    north = (np.cos(d0) * np.sin(d) - np.sin(d0) * np.cos(d) * np.cos(a)) / cosine
-    return np.asarray(np.degrees(np.stack([east, north], axis=-1)))
-
-
-def deproject(plane: FloatArray, centre: tuple[float, float]) -> tuple[FloatArray, FloatArray]:
-    """Inverse of `project`: right ascension and declination in degrees."""
-    east, north = np.radians(plane[..., 0]), np.radians(plane[..., 1])
-    d0 = np.radians(centre[1])
-    along = np.cos(d0) - north * np.sin(d0)
-    ra = centre[0] + np.degrees(np.arctan2(east, along))
-    dec = np.degrees(np.arctan2(np.sin(d0) + north * np.cos(d0), np.hypot(east, along)))
-    return np.asarray(ra % 360.0), np.asarray(dec)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -230,7 +198,5 @@ def _monomials(order: int) -> list[tuple[int, int, int]]:
 
 def _frame(ra: float, dec: float) -> FloatArray:
     """Return unit vectors of east, north and the position itself, as columns."""
-    a, d = np.radians(ra), np.radians(dec)
-    east = [-np.sin(a), np.cos(a), 0.0]
-    north = [-np.sin(d) * np.cos(a), -np.sin(d) * np.sin(a), np.cos(d)]
-    return np.array([east, north, [np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)]]).T
+    east, north = basis(ra, dec)
+    return np.array([east, north, unit_vectors(ra, dec)]).T

@@ -11,17 +11,29 @@ import re
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+from pipeline.camera.passbands import Band, ColourTerm, Passbands, parse_passbands
 from pipeline.errors import ConfigError
 from pipeline.exposure import FloatArray
 
-__all__ = ["Amplifier", "Box", "Camera", "Crosstalk", "Detector", "FocalPlane", "Section"]
+__all__ = [
+    "Amplifier",
+    "Band",
+    "Box",
+    "Camera",
+    "ColourTerm",
+    "Crosstalk",
+    "Detector",
+    "FocalPlane",
+    "Passbands",
+    "Section",
+]
 
 _HERE = Path(__file__).parent
 _T = TypeVar("_T")
@@ -234,6 +246,13 @@ class Camera:
         By CCD number.
     skipped_detectors : tuple of int
         CCDs in the files that are not science products.
+    passbands : Passbands
+        Throughput, dark sky, refraction and colour terms.  A definition without them has those of
+        the bundled camera of its name, else those of ``generic``.
+    cards : mapping of str to str or float
+        Constant cards of its raw files, which simulations write.
+    simulated : bool
+        Whether it exists only in simulations.
     """
 
     name: str
@@ -244,6 +263,9 @@ class Camera:
     focal_plane: FocalPlane
     detectors: Mapping[int, Detector]
     skipped_detectors: tuple[int, ...]
+    passbands: Passbands
+    cards: Mapping[str, str | float] = field(default_factory=dict)
+    simulated: bool = False
 
     @classmethod
     def load(cls, name: str | Path) -> Camera:
@@ -290,12 +312,21 @@ def _load(path: Path) -> Camera:
         spec = tomllib.load(f)
     tables = {kind: _rows(path.parent / file) for kind, file in spec["files"].items()}
     try:
-        return _camera(spec, tables)
+        return _camera(spec, tables, _passbands(spec, path))
     except KeyError as err:
         raise ConfigError("incomplete camera definition", path=path, key=str(err)) from err
 
 
-def _camera(spec: dict[str, Any], tables: dict[str, list[dict[str, str]]]) -> Camera:
+def _passbands(spec: dict[str, Any], path: Path) -> Passbands:
+    if "bands" in spec:
+        return parse_passbands(spec, path)
+    own = _HERE / f"{spec['name']}.toml"
+    return _load(own if own.is_file() and own != path else _HERE / "generic.toml").passbands
+
+
+def _camera(
+    spec: dict[str, Any], tables: dict[str, list[dict[str, str]]], passbands: Passbands
+) -> Camera:
     electronics = {(int(r["detector"]), r["amp"]): r for r in tables.get("amplifiers", [])}
     linearity = {(int(r["detector"]), r["amp"]): r for r in tables.get("linearity", [])}
     crosstalk = _group(_crosstalk(tables.get("crosstalk", [])))
@@ -334,6 +365,9 @@ def _camera(spec: dict[str, Any], tables: dict[str, list[dict[str, str]]]) -> Ca
         ),
         detectors=detectors,
         skipped_detectors=tuple(spec["skipped_detectors"]),
+        passbands=passbands,
+        cards=spec.get("cards", {}),
+        simulated=spec.get("simulated", False),
     )
 
 

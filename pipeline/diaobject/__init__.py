@@ -21,4 +21,4 @@ __all__ = [
     "with_forced",
 ]
 
-VERSION: int = 2
+VERSION: int = 3

@@ -13,9 +13,9 @@ from astropy.time import Time
 
 from pipeline.diaobject.config import Config
 from pipeline.diaobject.groups import Groups
-from pipeline.diaobject.sphere import basis, displaced, offsets
 from pipeline.exposure import FloatArray
 from pipeline.schema import to_numpy
+from pipeline.sphere import basis, displaced, offsets
 
 __all__ = ["Positions", "barycentric", "mean_position", "proper_motion"]
 

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.diaobject.config import Config
-from pipeline.exposure import Difference, Exposure, Mask, bits
+from pipeline.exposure import Difference, Exposure, Mask
 from pipeline.ids import pack
+from pipeline.pixelflags import pixel_flags
 from pipeline.psfphot import forced_flux
 from pipeline.schema import DIA_FORCED_SOURCE, to_numpy
 
 __all__ = ["force"]
 
-_PLANES = {
-    "pixelFlags_bad": ("BAD", "UNLISTED"),
-    "pixelFlags_cr": ("CR",),
-    "pixelFlags_edge": ("EDGE",),
-    "pixelFlags_nodata": ("NO_DATA",),
-    "pixelFlags_interpolated": ("INTRP",),
-    "pixelFlags_saturated": ("SAT", "SAT_TEMPLATE"),
-    "pixelFlags_suspect": ("SUSPECT",),
-    "pixelFlags_streak": ("STREAK",),
-    "pixelFlags_injected": ("INJECTED", "INJECTED_TEMPLATE"),
-}
+_LOGGER = logging.getLogger(__name__)
+_FLAGS = (
+    "bad", "cr", "edge", "nodata", "interpolated", "saturated", "suspect", "streak", "injected",
+    "injected_template", "saturated_template",
+)  # fmt: skip
 _CORE = 2
 _LIMIT = 3.0
 
@@ -76,6 +73,8 @@ def force(
     ny, nx = exposure.shape
     inside = (x >= -0.5) & (y >= -0.5) & (x < nx - 0.5) & (y < ny - 0.5)
     rows = np.flatnonzero(inside & (early <= config.precovery_window))
+    _LOGGER.info("forced photometry of %d objects, %d off the image or too late", len(rows),
+                 len(inside) - len(rows))  # fmt: skip
     x, y, objects = x[rows], y[rows], objects.take(rows)
     on_difference = forced_flux(
         exposure.image, exposure.variance, difference.null_variance, exposure.mask,
@@ -125,4 +124,4 @@ def _pixel_flags(
     rows = np.clip(np.rint(y).astype(int)[:, None, None] + step[:, None], 0, ny - 1)
     columns = np.clip(np.rint(x).astype(int)[:, None, None] + step, 0, nx - 1)
     found = np.bitwise_or.reduce(mask[rows, columns], axis=(1, 2))
-    return {name: np.asarray(found & bits(*planes) != 0) for name, planes in _PLANES.items()}
+    return pixel_flags(found, _FLAGS)

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from pipeline.diaobject.config import Config
-from pipeline.diaobject.sphere import ARCSEC, offsets, unit_vectors
 from pipeline.exposure import FloatArray
+from pipeline.sphere import ARCSEC, offsets, unit_vectors
 
 __all__ = ["Sky", "match", "nearby"]
 

@@ -8,9 +8,9 @@ import pyarrow as pa
 from scipy.spatial import cKDTree
 
 from pipeline.diaobject.config import Config
-from pipeline.diaobject.sphere import ARCSEC, unit_vectors
 from pipeline.exposure import FloatArray
 from pipeline.schema import DIA_OBJECT_TO_OBJECT_MATCH, to_numpy
+from pipeline.sphere import ARCSEC, unit_vectors
 
 __all__ = ["nearest_objects"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,7 +15,6 @@ from pipeline.diaobject.config import Config
 from pipeline.diaobject.matching import Sky, match, nearby
 from pipeline.diaobject.neighbours import nearest_objects
 from pipeline.diaobject.solarsystem import Prediction, predict, solar_system_sources
-from pipeline.diaobject.sphere import displaced, unit_vectors
 from pipeline.diaobject.summary import summarise
 from pipeline.exposure import FloatArray
 from pipeline.schema import (
@@ -25,8 +25,11 @@ from pipeline.schema import (
     SS_SOURCE,
     to_numpy,
 )
+from pipeline.sphere import displaced, unit_vectors
 
 __all__ = ["Result", "run"]
+
+_LOGGER = logging.getLogger(__name__)
 
 _Integers = npt.NDArray[np.int64]
 
@@ -132,6 +135,7 @@ def run(
         "nNewObjects": int(born.sum()),
         "nNotAssociated": int(((ids < 0) & (ss_ids < 0)).sum()),
     }
+    _LOGGER.info("%s", ", ".join(f"{name} {number}" for name, number in metrics.items()))
     closed = _superseded(objects, touched, processed_mjd_tai)
     new = np.sort(ids[born])
     return Result(sources, current, closed, matches, ss_sources, new, metrics)

@@ -12,9 +12,9 @@ from pipeline.diaobject.astrometry import barycentric
 from pipeline.diaobject.config import Config
 from pipeline.diaobject.groups import Groups
 from pipeline.diaobject.matching import Sky
-from pipeline.diaobject.sphere import basis, offsets, radec, unit_vectors
 from pipeline.exposure import FloatArray
 from pipeline.schema import SS_SOURCE, to_numpy
+from pipeline.sphere import basis, offsets, radec, unit_vectors
 
 __all__ = ["Prediction", "predict", "solar_system_sources"]
 

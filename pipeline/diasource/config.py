@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.config import StageConfig, param
+from pipeline.masks import NO_FLUX, NO_PEAK, ordered
 
 __all__ = ["Config"]
 
@@ -13,22 +14,10 @@ class Config(StageConfig):
     threshold: float = param(5.0, "Least |score| of a source.", gt=0)
     ledger: float = param(3.0, "Least |score| of a peak that enters the ledger.", gt=0)
     veto: tuple[str, ...] = param(
-        ("BAD", "SAT", "NO_DATA", "EDGE", "UNMASKEDNAN", "BLEED", "EDGEBLEED", "SAT_TEMPLATE"),
-        "Mask planes that stop a peak when set at its pixel.",
+        ordered(NO_PEAK), "Mask planes that stop a peak when set at its pixel."
     )
     unusable: tuple[str, ...] = param(
-        (
-            "BAD",
-            "SAT",
-            "CR",
-            "NO_DATA",
-            "UNMASKEDNAN",
-            "BLEED",
-            "EDGEBLEED",
-            "UNLISTED",
-            "SAT_TEMPLATE",
-        ),
-        "Mask planes whose pixels are left out of every fit.",
+        ordered(NO_FLUX), "Mask planes whose pixels are left out of every fit."
     )
     min_good: float = param(
         0.4, "Least part of Σ P² on usable pixels for a peak to become a source.", ge=0, le=1

@@ -13,7 +13,8 @@ from pipeline.diasource.planes import Planes
 from pipeline.diasource.reliability import FEATURES
 from pipeline.diasource.rows import Targets
 from pipeline.diasource.select import Peaks
-from pipeline.exposure import FloatArray, Mask, bits
+from pipeline.exposure import FloatArray, Mask
+from pipeline.masks import DOUBTFUL, bits
 from pipeline.psfphot import psf_box
 
 __all__ = ["STAMP_FEATURES", "feature_table", "stamp_features"]
@@ -222,8 +223,8 @@ def _distances(mask: Mask, at: FloatArray, planes: np.uint32) -> FloatArray:
 
 
 def _warned(mask: Mask, at: FloatArray) -> npt.NDArray[np.float64]:
-    """Part of the central 5×5 pixels with a plane that casts doubt but excludes nothing."""
-    doubt = bits("INTRP", "SUSPECT", "CROSSTALK", "CLIPPED", "INEXACT_PSF", "CR")
+    """Part of the central 5×5 pixels with a doubtful plane."""
+    doubt = bits(*DOUBTFUL)
     return np.array(
         [
             np.mean((mask[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3] & doubt) != 0)

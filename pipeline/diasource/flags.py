@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.exposure import Mask, bits
+from pipeline.exposure import Mask
+from pipeline.pixelflags import PIXEL_FLAGS, pixel_flags
 
-__all__ = ["box_pixels", "pixel_flags", "square_sides"]
+__all__ = ["box_pixels", "source_flags", "square_sides"]
 
 Ints = npt.NDArray[np.int32]
 
-_FOOTPRINT: Mapping[str, tuple[str, ...]] = {
-    "bad": ("BAD", "UNLISTED"),
-    "cr": ("CR",),
-    "edge": ("EDGE",),
-    "nodata": ("NO_DATA", "UNMASKEDNAN"),
-    "interpolated": ("INTRP",),
-    "saturated": ("SAT",),
-    "suspect": ("SUSPECT",),
-    "streak": ("STREAK",),
-    "injected": ("INJECTED",),
-    "injected_template": ("INJECTED_TEMPLATE",),
-    "bleed": ("BLEED", "EDGEBLEED"),
-    "crosstalk": ("CROSSTALK",),
-    "unlisted": ("UNLISTED",),
-    "saturated_template": ("SAT_TEMPLATE",),
-    "inexactPsf": ("INEXACT_PSF",),
-}
-_CENTER: Mapping[str, tuple[str, ...]] = {
-    "cr": ("CR",),
-    "nodata": ("NO_DATA", "UNMASKEDNAN"),
-    "interpolated": ("INTRP",),
-    "saturated": ("SAT",),
-    "suspect": ("SUSPECT",),
-    "streak": ("STREAK",),
-    "injected": ("INJECTED", "INJECTED_CORE"),
-    "injected_template": ("INJECTED_TEMPLATE",),
-    "saturated_template": ("SAT_TEMPLATE",),
-}
+_CENTER = (
+    "cr", "nodata", "interpolated", "saturated", "suspect", "streak", "injected",
+    "injected_template", "saturated_template",
+)  # fmt: skip
 
 
 def box_pixels(shape: tuple[int, int], x: int, y: int, half: int) -> Ints:
@@ -59,7 +36,7 @@ def square_sides(shape: tuple[int, int], footprints: Sequence[Ints]) -> Ints:
     return sides
 
 
-def pixel_flags(
+def source_flags(
     mask: Mask, footprints: Sequence[Ints], x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]
 ) -> dict[str, npt.NDArray[np.bool_]]:
     """Summarise the mask in each footprint and in the 3×3 pixels round each centre.
@@ -85,8 +62,7 @@ def pixel_flags(
         [_union(flat[box_pixels(mask.shape, i, j, 1)]) for i, j in zip(column, row, strict=True)],
         np.uint32,
     )
-    flags = {f"pixelFlags_{k}": (whole & bits(*planes)) != 0 for k, planes in _FOOTPRINT.items()}
-    flags |= {f"pixelFlags_{k}Center": (core & bits(*planes)) != 0 for k, planes in _CENTER.items()}
+    flags = pixel_flags(whole, PIXEL_FLAGS) | pixel_flags(core, _CENTER, "Center")
     outside = (column < 0) | (row < 0) | (column >= mask.shape[1]) | (row >= mask.shape[0])
     return flags | {"pixelFlags_offimage": outside, "pixelFlags": outside}
 

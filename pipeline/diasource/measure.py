@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
+from pipeline.camera import Passbands
 from pipeline.diasource.aperture import aperture_flux
 from pipeline.diasource.config import Config
 from pipeline.diasource.fits import Fits, fit_points, fit_trails
@@ -38,10 +39,6 @@ _SIZE_MARGIN = 0.10
 _SIZE_FLOOR = 0.03
 _FARTHEST = 0.25
 """Largest pull of a residual, arcsec: its lobes lie inside the star's image."""
-
-_REFRACTION = {"u": 0.06, "g": 0.045, "r": 0.0084, "i": 0.0032, "z": 0.0014, "y": 0.0011}
-"""Displacement per magnitude of g - i and unit tan z, arcsec (Bernstein et al. 2017, PASP 129,
-074503; u by a model of the air)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -210,7 +207,7 @@ def point_columns(scene: Scene, forced: ForcedFlux) -> Columns:
     }  # fmt: skip
 
 
-def sky_errors(columns: Columns, info: VisitInfo, config: Config) -> Columns:
+def sky_errors(columns: Columns, info: VisitInfo, config: Config, passbands: Passbands) -> Columns:
     """Widen the errors of ra and dec by what does not show in the difference's pixels.
 
     Three terms, alike in both axes: the floor of a visit's astrometry; refraction, which displaces
@@ -219,17 +216,19 @@ def sky_errors(columns: Columns, info: VisitInfo, config: Config) -> Columns:
     for its colour or for the error of the registration: it moves the centroid by ε times the
     flux ratio, but not out of the star.
     """
-    air = _displacement(info, config)
+    air = _displacement(info, config, passbands)
     ratio = np.nan_to_num(columns["templateFlux"] / columns["psfFlux"])
     pull = np.minimum(np.hypot(config.registration, air) * np.abs(ratio), _FARTHEST)
     extra = (config.sky_floor**2 + air**2 + pull**2) / 3600.0**2
     return {name: np.sqrt(columns[name] ** 2 + extra) for name in ("raErr", "decErr")}
 
 
-def _displacement(info: VisitInfo, config: Config) -> float:
+def _displacement(info: VisitInfo, config: Config, passbands: Passbands) -> float:
     """Scatter along one axis of the refraction of sources of all colours, arcsec."""
     tan_z = np.sqrt(max(np.nan_to_num(info.airmass, nan=1.0) ** 2 - 1.0, 0.0))
-    return float(_REFRACTION.get(info.band, 0.0) * config.colours * tan_z / np.sqrt(2.0))
+    band = passbands.bands.get(info.band)
+    refraction = band.refraction if band else 0.0
+    return float(refraction * config.colours * tan_z / np.sqrt(2.0))
 
 
 def _aperture(scene: Scene) -> Columns:

@@ -14,11 +14,12 @@ from astropy.wcs import WCS
 from pipeline import ids
 from pipeline.diasource.config import Config
 from pipeline.diasource.detect import Footprints, Ints
-from pipeline.diasource.flags import box_pixels, pixel_flags, square_sides
+from pipeline.diasource.flags import box_pixels, source_flags, square_sides
 from pipeline.diasource.reliability import model
 from pipeline.diasource.select import SELECTION_BITS, Peaks, sample, sky_places
 from pipeline.diasource.sky import Frame
-from pipeline.exposure import Difference, Exposure, FloatArray, Mask, bits
+from pipeline.exposure import Difference, Exposure, FloatArray, Mask
+from pipeline.masks import bits
 from pipeline.schema import CANDIDATE
 
 __all__ = ["Targets", "footprint_columns", "footprint_pixels", "identity_columns", "ledger"]
@@ -197,7 +198,7 @@ def footprint_columns(
     a row without one is a box of 5×5 pixels.
     """
     pixels = footprint_pixels(mask.shape, targets, footprints)
-    return pixel_flags(mask, pixels, columns["x"], columns["y"]) | {
+    return source_flags(mask, pixels, columns["x"], columns["y"]) | {
         "bboxSize": square_sides(mask.shape, pixels)
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.camera import Camera, Passbands
 from pipeline.diasource.config import Config
 from pipeline.diasource.detect import Footprints, find_peaks, flood
 from pipeline.diasource.dipoles import find_partners, fit_pairs, weaker_lobes
@@ -40,13 +42,16 @@ from pipeline.diasource.rows import (
 from pipeline.diasource.select import Peaks, judge
 from pipeline.diasource.sky import Frame
 from pipeline.errors import MeasurementError
-from pipeline.exposure import Difference, Exposure, FloatArray, Image, Mask, bits
+from pipeline.exposure import Difference, Exposure, FloatArray, Image, Mask
+from pipeline.masks import bits
 from pipeline.psfphot import ForcedFlux, SplinePsf, fwhm
 from pipeline.schema import DIA_SOURCE
 
 __all__ = ["VERSION", "Result", "run"]
 
-VERSION = 4
+_LOGGER = logging.getLogger(__name__)
+
+VERSION = 5
 """Raised when the same input and configuration give different rows."""
 
 
@@ -63,6 +68,8 @@ class Result:
         Rows of `pipeline.schema.CANDIDATE`: every peak and the rule that stopped it.
     mask : ndarray, (ny, nx)
         Mask of the difference with DETECTED and DETECTED_NEGATIVE set.
+    excluded : numpy.uint32
+        Bits of the planes that kept pixels from detection, see `Difference.excluded`.
     metrics : mapping
         Numbers by name.
     features : ndarray, (n, len(FEATURES))
@@ -72,6 +79,7 @@ class Result:
     sources: pa.Table
     candidates: pa.Table
     mask: Mask
+    excluded: np.uint32
     metrics: Mapping[str, float]
     features: FloatArray
 
@@ -84,6 +92,7 @@ def run(
     *,
     near: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]] | None = None,
     now_mjd_tai: float = 0.0,
+    passbands: Passbands | None = None,
 ) -> Result:
     """Detect, measure and classify the sources of a difference image.
 
@@ -102,6 +111,8 @@ def run(
         ``ephemeris``, ``user``.
     now_mjd_tai : float, d
         Written as the time of processing.
+    passbands : Passbands, optional
+        Of the camera, for the refraction; by default those of the generic one.
 
     Returns
     -------
@@ -133,6 +144,8 @@ def run(
     columns, targets, features = _measure(
         difference, science, template, targets, peaks, footprints, config
     )
+    passbands = passbands or Camera.load("generic").passbands
+    columns |= sky_errors(columns, exposure.info, config, passbands)
     columns |= footprint_columns(mask, targets, footprints, columns)
     columns |= identity_columns(difference, template, targets, peaks, now_mjd_tai)
     columns |= _satellites(targets, streaks, columns, score.shape)
@@ -140,13 +153,31 @@ def run(
     peaks.stop(
         targets.peak[low], "reliability", columns["reliability"][low], config.reliability_cut
     )
+    metrics = _metrics(peaks, columns, targets)
+    _LOGGER.info(
+        "%d candidates: %d sources (%d negative), %d dipoles, %d trailed, %d on streaks,"
+        " %d below the reliability cut",
+        *(metrics[n] for n in ("nCandidates", "nSources", "nNegative", "nDipoles", "nTrailed",
+                               "nStreaks", "nUnreliable")),
+    )  # fmt: skip
     return Result(
         sources=DIA_SOURCE.to_arrow(columns) if len(targets.at) else DIA_SOURCE.empty(),
         candidates=ledger(peaks, exposure.info.visit, exposure.info.detector),
         mask=mask,
-        metrics=_metrics(peaks, columns, targets),
+        excluded=_excluded(difference, config),
+        metrics=metrics,
         features=features,
     )
+
+
+def _excluded(difference: Difference, config: Config) -> np.uint32:
+    """Planes left out of the score or vetoed.
+
+    STREAK only if an image brought it along: detection sets it on the trails that it found.
+    """
+    planes = difference.excluded | bits(*config.veto)
+    found_here = not difference.exposure.has("STREAK").any()
+    return np.uint32(planes & ~bits("STREAK") if found_here else planes)
 
 
 def _detected(
@@ -201,7 +232,6 @@ def _measure(
     moments = moment_columns(scene)
     columns = point_columns(scene, forced) | moments
     columns |= forced_columns(scene, science, template) | science_columns(scene, science)
-    columns |= sky_errors(columns, exposure.info, config)
     columns |= trail_columns(scene, moments, targets.selection == 0)
     columns |= {name: values[keep] for name, values in dipoles.items()}
     columns["shape_flag_parent_source"] = targets.is_parent

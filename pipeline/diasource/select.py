@@ -11,7 +11,8 @@ from scipy.spatial import cKDTree
 
 from pipeline.diasource.config import Config
 from pipeline.diasource.detect import Footprints, Ints
-from pipeline.exposure import MASK_PLANES, FloatArray, Image, Mask, bits
+from pipeline.exposure import FloatArray, Image, Mask
+from pipeline.masks import MASK_PLANES, bits
 
 __all__ = ["SELECTION_BITS", "Peaks", "judge", "sample", "sky_places"]
 

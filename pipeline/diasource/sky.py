@@ -10,6 +10,7 @@ import numpy.typing as npt
 from astropy.wcs import WCS
 
 from pipeline.exposure import FloatArray
+from pipeline.wcs import jacobian
 
 __all__ = ["Frame", "propagate", "segment"]
 
@@ -37,14 +38,8 @@ class Frame:
         """Evaluate a WCS and its derivatives at pixels ``(n,)``; NaN stays NaN."""
         known = np.isfinite(x) & np.isfinite(y)
         u, v = np.where(known, x, 0.0), np.where(known, y, 0.0)
-        ra, dec = wcs.all_pix2world(u, v, 0)
-        jacobian = np.empty((len(u), 2, 2))
-        for k, (a, b) in enumerate(((0.5, 0.0), (0.0, 0.5))):
-            ra1, dec1 = wcs.all_pix2world(u + a, v + b, 0)
-            ra0, dec0 = wcs.all_pix2world(u - a, v - b, 0)
-            jacobian[:, 0, k] = _wrapped(ra1 - ra0) * np.cos(np.radians(dec))
-            jacobian[:, 1, k] = dec1 - dec0
-        return cls(np.where(known, ra, np.nan), np.where(known, dec, np.nan), jacobian)
+        ra, dec, derivatives = jacobian(wcs, u, v)
+        return cls(np.where(known, ra, np.nan), np.where(known, dec, np.nan), derivatives)
 
     def take(self, keep: npt.NDArray[Any]) -> Frame:
         """Return the entries of a Boolean or integer index."""
@@ -54,10 +49,6 @@ class Frame:
     def scale(self) -> FloatArray:
         """Mean pixel scale, ``(n,)``, arcsec per pixel."""
         return np.asarray(np.sqrt(np.abs(np.linalg.det(self.jacobian))) * _DEG)
-
-
-def _wrapped(angle: FloatArray) -> FloatArray:
-    return np.asarray((angle + 180.0) % 360.0 - 180.0)
 
 
 def propagate(transform: FloatArray, cov: FloatArray) -> FloatArray:

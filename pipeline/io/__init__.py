@@ -6,8 +6,9 @@ file.
 
 from typing import TYPE_CHECKING
 
+from pipeline.atomic import atomic_path
 from pipeline.io.external import list_instcal, read_generic, read_instcal
-from pipeline.io.files import atomic_path, open_fits
+from pipeline.io.files import open_fits
 from pipeline.io.products import (
     read_difference,
     read_exposure,

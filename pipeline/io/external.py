@@ -17,10 +17,11 @@ import numpy as np
 from pipeline import wcs as world
 from pipeline.camera import Camera
 from pipeline.errors import FileFormatError, KeywordError
-from pipeline.exposure import Exposure, Image, Mask, PhotoCalib, bits
+from pipeline.exposure import Exposure, Image, Mask, PhotoCalib
 from pipeline.io.files import open_fits
 from pipeline.io.hdus import plain_header
 from pipeline.io.raw import parse_visit_info
+from pipeline.masks import bits
 
 __all__ = ["list_instcal", "read_generic", "read_instcal"]
 
@@ -127,7 +128,7 @@ def decode_quality(codes: np.ndarray, version: str) -> Mask:
     Returns
     -------
     ndarray, (ny, nx), uint32
-        Bits of `pipeline.exposure.MASK_PLANES`.
+        Bits of `pipeline.masks.MASK_PLANES`.
     """
     mask = np.zeros(codes.shape, np.uint32)
     numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:2])

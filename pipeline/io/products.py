@@ -27,9 +27,9 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from pipeline import wcs as world
+from pipeline.atomic import atomic_path
 from pipeline.errors import FileFormatError
 from pipeline.exposure import (
-    MASK_PLANES,
     Difference,
     Exposure,
     GridPsf,
@@ -40,10 +40,10 @@ from pipeline.exposure import (
     PolynomialPsf,
     Psf,
     VisitInfo,
-    bits,
 )
-from pipeline.io.files import atomic_path, open_fits
+from pipeline.io.files import open_fits
 from pipeline.io.hdus import Card, array_hdu, cards, compressed_hdu, primary_hdu, read_pixels
+from pipeline.masks import MASK_PLANES, bits
 from pipeline.quantise import grid_step, quantised, shared_step, to_grid
 
 __all__ = [
@@ -54,10 +54,6 @@ __all__ = [
     "write_exposure",
 ]
 
-_NOT_FOR_DETECTION = bits(
-    "BAD", "SAT", "CR", "EDGE", "NO_DATA", "UNMASKEDNAN", "BLEED", "EDGEBLEED", "UNLISTED",
-    "SAT_TEMPLATE",
-)  # fmt: skip
 _SCORE_STEP = 2.0**-6
 
 # Cards of VisitInfo and PhotoCalib: attribute, keyword, comment.
@@ -140,29 +136,35 @@ def write_difference(path: str | Path, difference: Difference, *, compress: bool
     FileFormatError
         If the file cannot be written.
     """
-    _write(path, _difference_hdus(difference, compress), difference.exposure, "difference")
+    excluded = ("DETBAD", int(difference.excluded), "mask bits excluded from detection")
+    hdus = _difference_hdus(difference, compress)
+    _write(path, hdus, difference.exposure, "difference", excluded)
 
 
 def _write(
-    path: str | Path, hdus: Iterable[Iterable[bytes]], exposure: Exposure, product: str
+    path: str | Path,
+    hdus: Iterable[Iterable[bytes]],
+    exposure: Exposure,
+    product: str,
+    *more: Card,
 ) -> None:
     with atomic_path(path) as partial, partial.open("wb") as f:
         extensions = 0
-        f.write(_primary(exposure, product, extensions))
+        f.write(_primary(exposure, product, extensions, more))
         for extensions, hdu in enumerate(hdus, start=1):  # noqa: B007
             f.writelines(hdu)
         f.seek(0)
-        f.write(_primary(exposure, product, extensions))
+        f.write(_primary(exposure, product, extensions, more))
 
 
-def _primary(exposure: Exposure, product: str, extensions: int) -> bytes:
+def _primary(exposure: Exposure, product: str, extensions: int, more: Iterable[Card]) -> bytes:
     """Primary HDU; it is as long for any number of extensions."""
     kind: list[Card] = [
         ("ORIGIN", "Nightjar", "software"),
         ("PRODUCT", product, "kind of product"),
         ("NEXTEND", extensions, "extensions of this file"),
     ]
-    return primary_hdu(cards([*kind, *_primary_cards(exposure)]))
+    return primary_hdu(cards([*kind, *_primary_cards(exposure, more)]))
 
 
 def _exposure_hdus(exposure: Exposure, compress: bool = True) -> Iterator[Iterable[bytes]]:
@@ -224,13 +226,12 @@ def _joined(*headers: fits.Header | None) -> fits.Header:
     return joined
 
 
-def _primary_cards(exposure: Exposure) -> Iterator[Card]:
+def _primary_cards(exposure: Exposure, more: Iterable[Card]) -> Iterator[Card]:
     for name, key, comment in _INFO:
         yield (key, getattr(exposure.info, name), comment)
     for name, key, comment in _CALIB if exposure.photo_calib is not None else ():
         yield (key, getattr(exposure.photo_calib, name), comment)
-    if "DETBAD" not in exposure.provenance:
-        yield ("DETBAD", int(_NOT_FOR_DETECTION), "mask bits excluded from detection")
+    yield from more
     for key, value in exposure.provenance.items():
         yield (key, value, "")
 
@@ -318,6 +319,7 @@ def read_difference(path: str | Path) -> Difference:
             null_variance=read_pixels(_hdu(hdus, "NULL_VARIANCE", path)),
             kernel=_kernel(hdus, path),
             metrics=_metrics(_hdu(hdus, "METRICS", path)),
+            excluded=_excluded(hdus, path),
         )
 
 
@@ -351,7 +353,7 @@ def read_plane(path: str | Path, name: str = "IMAGE") -> tuple[npt.NDArray[Any],
 
 @contextmanager
 def _open(path: str | Path) -> Iterator[fits.HDUList]:
-    with open_fits(path, expected="a product of Nightjar", raw_tables=True) as hdus:
+    with open_fits(path, expected="a product of Nightjar", scaled=False) as hdus:
         if hdus[0].header.get("NEXTEND", len(hdus) - 1) != len(hdus) - 1:
             raise FileFormatError("truncated: extensions are missing", path=path)
         yield hdus
@@ -381,15 +383,27 @@ def _exposure(hdus: fits.HDUList, path: str | Path) -> Exposure:
             card.keyword: card.value
             for card in header.cards
             if card.keyword not in _OWN | _STRUCTURE
-            and (card.keyword, card.value) != ("DETBAD", _NOT_FOR_DETECTION)
         },
     )
 
 
+def _excluded(hdus: fits.HDUList, path: str | Path) -> np.uint32:
+    """Planes that kept pixels from detection, at our bits."""
+    card = hdus[0].header.get("DETBAD")
+    if not isinstance(card, int):
+        expected = "bits of the planes excluded from detection"
+        raise FileFormatError("no such card", path=path, key="DETBAD", expected=expected)
+    stored = np.array([card], np.uint32)
+    return np.uint32(_own_bits(stored, _hdu(hdus, "MASK", path).header)[0])
+
+
 def _mask(hdu: Any) -> Mask:
-    """Mask with the planes at our bits, wherever the file has them."""
-    stored = read_pixels(hdu).view(np.uint32)
-    places = {name: hdu.header[f"MP_{name}"] for name in MASK_PLANES if f"MP_{name}" in hdu.header}
+    return _own_bits(read_pixels(hdu).view(np.uint32), hdu.header)
+
+
+def _own_bits(stored: Mask, header: fits.Header) -> Mask:
+    """Mask values with the planes at our bits, wherever the file has them."""
+    places = {name: header[f"MP_{name}"] for name in MASK_PLANES if f"MP_{name}" in header}
     if all(bits(name) == np.uint32(1) << place for name, place in places.items()):
         return np.asarray(stored)
     mask = np.zeros(stored.shape, np.uint32)

@@ -63,7 +63,7 @@ def survey_raw(path: str | Path, camera: Camera) -> RawContents:
     """
     skipped: dict[int, str] = {}
     found: list[int] = []
-    with open_fits(path, expected=f"a raw {camera.name} frame", raw_tables=True) as hdus:
+    with open_fits(path, expected=f"a raw {camera.name} frame", scaled=False) as hdus:
         primary = plain_header(hdus[0].header)
         for number, index in _detector_hdus(hdus, camera, path).items():
             reason = _reason_to_skip(
@@ -106,7 +106,7 @@ def read_raw(path: str | Path, camera: Camera, detector: int) -> RawFrame:
         If a keyword is missing or unusable.
     """
     expected = camera.detector(detector)
-    with open_fits(path, expected=f"a raw {camera.name} frame", raw_tables=True) as hdus:
+    with open_fits(path, expected=f"a raw {camera.name} frame", scaled=False) as hdus:
         places = _detector_hdus(hdus, camera, path)
         if detector not in places:
             present = ", ".join(map(str, sorted(places))) or "none"
@@ -274,7 +274,7 @@ def _detector_hdus(hdus: fits.HDUList, camera: Camera, path: str | Path) -> dict
     places: dict[int, int] = {}
     for index, hdu in enumerate(hdus):
         number = hdu.header.get(key)
-        axes = hdu.header.get("ZNAXIS" if hdu.header.get("ZIMAGE") else "NAXIS", 0)
+        axes = hdu.header.get("NAXIS", 0)
         if number is None or axes != 2:
             continue
         if int(number) in places:

@@ -15,9 +15,8 @@ import numpy.typing as npt
 
 from pipeline.compiled import compiled
 
-__all__ = ["BLOCK", "decode", "encode"]
+__all__ = ["BLOCK", "encode"]
 
-_AHEAD = 32
 BLOCK = 32
 """Pixels that share one shift."""
 
@@ -49,45 +48,6 @@ def encode(rows: Integers, bytepix: int = 4) -> tuple[Bytes, Offsets]:
     offsets = np.zeros(ny + 1, np.int64)
     _encode(np.ascontiguousarray(rows, np.int32), heap, offsets, bytepix)
     return heap[: offsets[-1]], offsets
-
-
-def decode(
-    heap: Bytes, offsets: Offsets, lengths: Offsets, nx: int, bytepix: int, block: int
-) -> Integers:
-    """Restore rows.
-
-    Parameters
-    ----------
-    heap : ndarray, uint8
-        Compressed bytes.
-    offsets, lengths : ndarray, (ny,), int64
-        Where each row starts in the heap and how long it is.
-    nx : int
-        Pixels per row.
-    bytepix : int
-        Size of a pixel when it was compressed: 1, 2 or 4 bytes.
-    block : int
-        Pixels per block.
-
-    Returns
-    -------
-    ndarray, (ny, nx), int32
-        Pixels.
-
-    Raises
-    ------
-    OSError
-        If a row is shorter than its pixels, or the sizes are none that the standard knows.
-    """
-    if bytepix not in (1, 2, 4) or block < 1:
-        raise OSError(f"{bytepix} bytes per pixel in blocks of {block} pixels")
-    rows = np.empty((len(offsets), nx), np.int32)
-    # The decoder looks up to eight bytes ahead, of a damaged row twice as far.
-    padded = np.concatenate([heap, np.zeros(_AHEAD, np.uint8)])
-    bad = _decode(padded, offsets, lengths, rows, bytepix, block)
-    if bad >= 0:
-        raise OSError(f"compressed row {bad} is damaged")
-    return rows
 
 
 @compiled
@@ -166,76 +126,3 @@ def _encode(rows: Any, heap: Any, offsets: Any, bytepix: int) -> None:
                 filled = 0
             place += 1
         offsets[y + 1] = place
-
-
-@compiled
-def _decode(heap: Any, offsets: Any, lengths: Any, rows: Any, bytepix: int, block: int) -> int:
-    """Return the first damaged row, or -1."""
-    ny, nx = rows.shape
-    fs_bits = 5 if bytepix == 4 else (4 if bytepix == 2 else 3)
-    fs_max = 25 if bytepix == 4 else (14 if bytepix == 2 else 6)
-    raw_bits = 8 * bytepix
-    # Pixels wrap round at their size; bytes are unsigned, longer ones signed.
-    wrap = 64 - raw_bits
-    for y in range(ny):
-        place = offsets[y]
-        if place < 0 or lengths[y] < bytepix or lengths[y] > heap.size - _AHEAD - place:
-            return y
-        end = place + lengths[y]
-        word = np.uint64(0)  # the lowest `held` bits are still to be read
-        held = 0
-        while held < raw_bits:
-            word = (word << np.uint64(8)) | np.uint64(heap[place])
-            place += 1
-            held += 8
-        last = np.int64(word)
-        held = 0
-        for start in range(0, nx, block):
-            stop = min(start + block, nx)
-            while held <= 48:
-                word = (word << np.uint64(8)) | np.uint64(heap[place])
-                place += 1
-                held += 8
-            held -= fs_bits
-            shift = np.int64((word >> np.uint64(held)) & np.uint64((1 << fs_bits) - 1)) - 1
-            for x in range(start, stop):
-                if place > end + 8:
-                    return y
-                value = np.uint64(0)
-                if shift >= 0:
-                    while held <= 48:
-                        word = (word << np.uint64(8)) | np.uint64(heap[place])
-                        place += 1
-                        held += 8
-                    width = raw_bits
-                    if shift < fs_max:
-                        held -= 1
-                        while (word >> np.uint64(held)) & np.uint64(1) == 0:
-                            value += np.uint64(1)
-                            if held == 0:
-                                if place >= end:
-                                    return y
-                                word = (word << np.uint64(8)) | np.uint64(heap[place])
-                                place += 1
-                                held = 8
-                            held -= 1
-                        width = int(shift)
-                        while held < width:
-                            word = (word << np.uint64(8)) | np.uint64(heap[place])
-                            place += 1
-                            held += 8
-                    held -= width
-                    low = (word >> np.uint64(held)) & (
-                        (np.uint64(1) << np.uint64(width)) - np.uint64(1)
-                    )
-                    value = (value << np.uint64(width)) | low
-                step = np.int64(value >> np.uint64(1)) ^ -np.int64(value & np.uint64(1))
-                last += step
-                if bytepix == 1:
-                    last &= 255
-                else:
-                    last = (last << wrap) >> wrap
-                rows[y, x] = np.int32(last)
-            if place - held // 8 > end:
-                return y
-    return -1

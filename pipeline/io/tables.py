@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.atomic import atomic_path
 from pipeline.errors import FileFormatError
-from pipeline.io.files import atomic_path
 
 if TYPE_CHECKING:  # Arrow is large, and images do without
     import pyarrow as pa

@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.compiled import compiled
-from pipeline.exposure import FloatArray, Image, Mask, bits
+from pipeline.exposure import FloatArray, Image, Mask
 from pipeline.isr.config import Config
+from pipeline.masks import NO_SKY, bits
 
 __all__ = ["find_columns"]
 
 _Flags = npt.NDArray[np.bool_]
-_IGNORED = bits("BAD", "SAT", "NO_DATA", "BLEED", "EDGEBLEED")
 _WIDEST = 3  # columns that can be bad side by side
 _REACH = 8  # columns on each side they are compared with
 _WIDEST_GAP = 3  # blocks from one bad block to the next of the same column
@@ -46,7 +46,7 @@ def find_columns(image: Image, variance: Image, mask: Mask, config: Config) -> _
     """
     block = min(config.column_block, image.shape[0])
     n_blocks = image.shape[0] // block
-    means, errors = _block_means(image, variance, mask, _IGNORED, block, n_blocks)
+    means, errors = _block_means(image, variance, mask, bits(*NO_SKY), block, n_blocks)
     significance = _significance(means, errors)
     bad = _joined(significance, np.isfinite(means), config)
     rows = np.repeat(bad, block, axis=0)

@@ -9,9 +9,10 @@ import numpy.typing as npt
 
 from pipeline.camera import Amplifier
 from pipeline.compiled import compiled
-from pipeline.exposure import FloatArray, Image, Mask, bits
+from pipeline.exposure import FloatArray, Image, Mask
 from pipeline.isr.config import Config
 from pipeline.isr.overscan import Levels
+from pipeline.masks import bits
 
 __all__ = ["FULL_SCALE", "correct", "linearity_table"]
 

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from pipeline.camera import Box
 from pipeline.compiled import compiled
-from pipeline.exposure import Image, Mask, bits
+from pipeline.exposure import Image, Mask
 from pipeline.isr.config import Config
+from pipeline.masks import bits
 
 __all__ = ["flag_bleeds", "flag_defects", "flag_edges", "grow_saturation", "has_any"]
 

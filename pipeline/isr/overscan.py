@@ -13,6 +13,7 @@ from pipeline.camera import Amplifier
 from pipeline.compiled import compiled
 from pipeline.exposure import FloatArray
 from pipeline.isr.config import Config
+from pipeline.statistics import mad_std
 
 __all__ = ["Levels", "measure"]
 
@@ -76,7 +77,7 @@ def measure(data: npt.NDArray[np.uint16], amp: Amplifier, step_row: int, config:
         part = slice(low, high)
         corrupted[part] = _corrupted(means[part], shares[part], noise, config)
         rows[part] = _running_mean(means[part], ~corrupted[part], config.overscan_smooth)
-    scatter = 1.4826 * float(np.median(np.abs(means - rows)))
+    scatter = mad_std(means - rows, 0.0)
     if amp.at_top:
         rows, corrupted = rows[::-1].copy(), corrupted[::-1].copy()
     return Levels(rows, corrupted, scatter)
@@ -114,7 +115,7 @@ def _corrupted(
         index = np.arange(len(means))
         filled = np.interp(index, index[~bad], means[~bad])
         residual = means - _running_median(filled, half)
-        scatter = max(1.4826 * float(np.median(np.abs(residual))), 0.05 * noise)
+        scatter = max(mad_std(residual, 0.0), 0.05 * noise)
         bad |= np.abs(residual) > config.overscan_reject * scatter + spare
     return bad if not bad.all() else np.zeros(len(means), bool)
 

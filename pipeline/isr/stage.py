@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -10,7 +11,7 @@ import numpy as np
 from pipeline import wcs as world
 from pipeline.camera import Amplifier, Detector
 from pipeline.errors import PixelError
-from pipeline.exposure import Exposure, Image, Mask, RawFrame, bits
+from pipeline.exposure import Exposure, Image, Mask, RawFrame
 from pipeline.fill import fill_holes
 from pipeline.isr import overscan
 from pipeline.isr.columns import find_columns
@@ -19,10 +20,14 @@ from pipeline.isr.correct import correct
 from pipeline.isr.crosstalk import ghosts
 from pipeline.isr.flags import flag_bleeds, flag_defects, flag_edges, grow_saturation, has_any
 from pipeline.isr.overscan import Levels
+from pipeline.masks import NO_SKY, bits
+from pipeline.statistics import mad_std
 
 __all__ = ["VERSION", "Calibs", "Result", "run"]
 
-VERSION: int = 2
+_LOGGER = logging.getLogger(__name__)
+
+VERSION: int = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,6 +122,15 @@ def run(
     _flag(work, detector, config)
     _fill(work, config)
     _judge(work, detector)
+    for note in work.notes:
+        _LOGGER.info("%s", note)
+    numbers = work.metrics
+    _LOGGER.info(
+        "instrument signature removed: %.4f of the pixels usable, %d saturated, %d in bleeds,"
+        " %d columns bad that no list names",
+        numbers["usableFraction"], numbers["saturatedPixels"], numbers["bleedPixels"],
+        numbers["unlistedColumns"],
+    )  # fmt: skip
     return Result(_exposure(work, raw, detector), work.metrics, tuple(work.notes))
 
 
@@ -229,7 +243,7 @@ def _fill(work: _Work, config: Config) -> None:
 
 def _judge(work: _Work, detector: Detector) -> None:
     """Measure sky and noise per amplifier, and refuse an image without usable pixels."""
-    good = ~has_any(work.mask, bits("BAD", "SAT", "NO_DATA", "BLEED", "INTRP"))
+    good = ~has_any(work.mask, bits(*NO_SKY, "INTRP"))
     work.metrics["usableFraction"] = float(good.mean())
     if not good.any():
         raise PixelError("no usable pixel", usableFraction=0.0)
@@ -249,7 +263,7 @@ def _sky(image: Image, variance: Image, good: np.ndarray) -> tuple[float, float]
         return float("nan"), float("nan")
     step = np.abs(a - b)[keep]
     expected = float(np.median(variance[rows, :-1:4][:, :n][keep]))
-    return float(np.median(a[keep])), float(1.4826 * np.median(step) / np.sqrt(2 * expected))
+    return float(np.median(a[keep])), mad_std(step, 0.0) / float(np.sqrt(2 * expected))
 
 
 def _exposure(work: _Work, raw: RawFrame, detector: Detector) -> Exposure:

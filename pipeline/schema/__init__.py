@@ -14,6 +14,7 @@ from __future__ import annotations
 from pipeline.schema.campaign import (
     ALERT,
     CANDIDATE,
+    CATALOG_VERSION,
     INJECTION,
     INJECTION_OUTCOME,
     METRIC,
@@ -43,6 +44,7 @@ __all__ = [
     "ALERT",
     "BANDS",
     "CANDIDATE",
+    "CATALOG_VERSION",
     "DIA_FORCED_SOURCE",
     "DIA_OBJECT",
     "DIA_OBJECT_HISTORY",
@@ -58,6 +60,7 @@ __all__ = [
     "OBJECT",
     "REFCAT",
     "RUN",
+    "SCHEMA_VERSION",
     "SS_EPHEMERIS",
     "SS_OBJECT",
     "SS_SOURCE",
@@ -74,6 +77,9 @@ __all__ = [
     "parse",
     "to_numpy",
 ]
+
+SCHEMA_VERSION = 2
+"""Version of these tables: one more with every change of a column, a type or a key."""
 
 TABLES: dict[str, Table] = {
     table.name: table
@@ -96,6 +102,7 @@ TABLES: dict[str, Table] = {
         CANDIDATE,
         UNIT,
         RUN,
+        CATALOG_VERSION,
         METRIC,
         ALERT,
         INJECTION,

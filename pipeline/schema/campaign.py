@@ -6,7 +6,16 @@ from __future__ import annotations
 
 from pipeline.schema.columns import Table, parse
 
-__all__ = ["ALERT", "CANDIDATE", "INJECTION", "INJECTION_OUTCOME", "METRIC", "RUN", "UNIT"]
+__all__ = [
+    "ALERT",
+    "CANDIDATE",
+    "CATALOG_VERSION",
+    "INJECTION",
+    "INJECTION_OUTCOME",
+    "METRIC",
+    "RUN",
+    "UNIT",
+]
 
 _RUN = """
 runId*           | str  |         | meta.id;meta.main           | 0386 | the run
@@ -27,6 +36,13 @@ nUnits           | i32  |         | meta.number                 | 0294 | units p
 nDone            | i32  |         | meta.number                 | 0294 | units that ended well
 nFailed          | i32  |         | meta.number                 | 0294 | units that failed
 nSkipped         | i32  |         | meta.number                 | 0294 | units already done before
+"""
+
+# Every version of the software reads these three columns: they stay as they are.
+_CATALOG_VERSION = """
+schemaVersion*   | i32  |         | meta.version                | 0386 | version of the declared tables
+softwareVersion* | str  |         | meta.version                | 0386 | version of nightjar that wrote it
+writtenMjdTai*   | f64  | d       | time.epoch                  | 0386 | when, TAI
 """
 
 _UNIT = """
@@ -124,6 +140,13 @@ sizeBytes        | i32  | byte    | meta.number                 | 0274 | size of
 midpointMjdTai   | f64  | d       | time.epoch                  | 0004 | middle of the exposure, TAI
 timeProcessedMjdTai | f64 | d     | time.processing             | 0004 | when it was written, TAI
 """
+
+CATALOG_VERSION = Table(
+    "catalog_version",
+    parse(_CATALOG_VERSION, added=True),
+    (),
+    "One version of the tables that this catalogue has been brought to; the largest holds.",
+)
 
 RUN = Table(
     "run", parse(_RUN, added=True), ("runId",), "One invocation that changed the workspace."

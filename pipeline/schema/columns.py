@@ -91,9 +91,14 @@ class Column:
         return pa.field(self.name, _ARROW[self.dtype], self.nullable, metadata)
 
     @property
+    def sql_type(self) -> str:
+        """The column's type in DuckDB."""
+        return _SQL[self.dtype]
+
+    @property
     def sql(self) -> str:
         """The column's line in ``CREATE TABLE``."""
-        return f'"{self.name}" {_SQL[self.dtype]}{"" if self.nullable else " NOT NULL"}'
+        return f'"{self.name}" {self.sql_type}{"" if self.nullable else " NOT NULL"}'
 
     def to_arrow(self, values: Any, length: int) -> pa.Array:
         """Convert values to the column's Arrow type.

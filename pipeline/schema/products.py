@@ -89,7 +89,7 @@ nAstrometryStars | i32  |         | meta.number                 | 0030 | standar
 astrometryOrder  | i32  |         | stat.fit.param              | 0030 | degree of the correction to the header's solution
 skyBackground    | f32  | electron | instr.background           | 0327 | median background per pixel
 skyBackgroundErr | f32  | electron | stat.error                 | 0327 | its error
-skyNoise         | f32  |         | instr.background;stat.stdev | 0327 | robust noise of a pixel, unit of the image
+skyNoise         | f32  |         | instr.background;stat.stdev | 0327 | noise of a pixel of blank sky, unit of the image
 varianceScale    | f32  |         | stat.fit.param              | 0072 | factor applied to the variance to meet the noise
 noiseRatio       | f32  |         | stat.fit.goodness           | 0072 | empirical noise over that of the variance plane
 depth5           | f32  | mag     | phot.mag                    | 0327 | AB magnitude of a point source of five σ
@@ -115,7 +115,7 @@ nInputs*         | i32  |         | meta.number                 | 0280 | visit i
 unit             | str  |         | meta.unit                   | 0043 | nJy or electron
 {_CORNERS.strip()}
 psfFwhm          | f32  | arcsec  | instr.det.psf               | 0070 | full width at half maximum in the middle
-skyNoise         | f32  |         | instr.background;stat.stdev | 0327 | large-scale noise of a pixel, unit of the image
+skyNoise         | f32  |         | instr.background;stat.stdev | 0327 | large-scale noise of a pixel of blank sky, unit of the image
 depth5           | f32  | mag     | phot.mag                    | 0327 | AB magnitude of a point source of five σ
 noiseCorrelation | f32  |         | stat.correlation            |      | autocovariance at one pixel along a row, over the variance
 fractionNoData   | f32  |         | meta.code.qual              |      | share of pixels without input
@@ -158,7 +158,7 @@ nKernelStamps    | i32  |         | meta.number                 | 0010 | stamps 
 nKernelStampsRejected | i32 |     | meta.number                 | 0010 | stamps clipped
 kernelChi2       | f32  |         | stat.fit.chi2               | 0010 | median reduced χ² of the stamps used
 psfFwhm          | f32  | arcsec  | instr.det.psf               | 0070 | full width at half maximum of the difference's PSF
-skyNoise         | f32  |         | instr.background;stat.stdev | 0010 | robust noise of a pixel, unit of the image
+skyNoise         | f32  |         | instr.background;stat.stdev | 0010 | noise of a pixel of blank sky, unit of the image
 noiseRatio       | f32  |         | stat.fit.goodness           | 0010 | robust standard deviation of pixel over expected noise
 scoreStd         | f32  |         | stat.fit.goodness           | 0010 | robust standard deviation of the score
 lag1X            | f32  |         | stat.correlation            | 0010 | noise correlation of neighbours in a row

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
 
 from pipeline.config import StageConfig, param
 
-__all__ = ["Config"]
+__all__ = ["ALGORITHMS", "Config"]
+
+ALGORITHMS: dict[str, str] = {
+    "alard_lupton": "pipeline.subtract.alard_lupton",
+    "zogy": "pipeline.subtract.zogy",
+}
+"""Modules of the algorithms, by name; each has a function ``subtract``, a `Subtractor`."""
+
+
+def _known(name: str) -> str:
+    """Refuse the name of an algorithm that does not exist."""
+    if name not in ALGORITHMS:
+        raise ValueError(f"no such algorithm, only {', '.join(ALGORITHMS)}")
+    return name
 
 
 class Config(StageConfig):
     """Configuration of PSF matching, decorrelation and the score."""
 
+    algorithm: Annotated[str, AfterValidator(_known)] = param(
+        "alard_lupton", f"How images are subtracted: {', '.join(ALGORITHMS)}"
+    )
     convolve: Literal["auto", "template", "science"] = param(
         "auto", "Which image is convolved; auto takes the sharper one"
     )

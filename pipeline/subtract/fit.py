@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from pipeline.errors import SubtractionError
 from pipeline.exposure import FloatArray, Image, MatchingKernel, polynomial_terms
+from pipeline.statistics import MAD_TO_SIGMA, mad_std
 from pipeline.subtract.basis import Basis
 from pipeline.subtract.config import Config
 from pipeline.subtract.stamps import Stamps
@@ -76,7 +77,7 @@ class Fit:
     gain : float
         Decrease of the held-out χ² per degree of freedom by the chosen degree, in units of its
         error; zero when the ratio is constant.
-    left : float
+    residual_share : float
         Share of their peak that bright stamps surely keep: the largest pixel of their median,
         less three standard errors.
     """
@@ -84,7 +85,7 @@ class Fit:
     kernel: MatchingKernel
     ratio_order: int
     gain: float
-    left: float
+    residual_share: float
 
 
 @dataclass(slots=True, eq=False)
@@ -157,7 +158,7 @@ class _System:
         count = np.maximum((self.weight > 0).sum(1), 1)
         return np.asarray((self.weight * r * r).sum(1) / count)
 
-    def left(self, solution: _Solution, use: npt.NDArray[np.bool_]) -> float:
+    def residual_share(self, solution: _Solution, use: npt.NDArray[np.bool_]) -> float:
         """Share of their peak that the brighter half of some stamps surely keeps."""
         side = round(self.target.shape[1] ** 0.5)
         peak = self.target[:, side**2 // 2]
@@ -169,7 +170,7 @@ class _System:
         kept = (self.residuals(solution) / peak[:, None]).reshape(-1, side, side)
         kept = kept[bright, middle, middle]
         typical = np.median(kept, axis=0)
-        error = 1.2533 * 1.4826 * np.median(np.abs(kept - typical), axis=0) / np.sqrt(number)
+        error = 1.2533 * MAD_TO_SIGMA * np.median(np.abs(kept - typical), axis=0) / np.sqrt(number)
         return float((np.abs(typical) - 3.0 * error).max())
 
 
@@ -238,7 +239,7 @@ def fit_kernel(
         _kernel(solution, system, use, stamps, basis, orders, shape, convolved),
         ratio_order,
         gain,
-        system.left(solution, use),
+        system.residual_share(solution, use),
     )
 
 
@@ -294,7 +295,7 @@ def _clip(
         orders = _orders(int(use.sum()), config)
         chi2 = system.chi2(system.solve(use, orders))
         middle = float(np.median(chi2[use]))
-        width = 1.4826 * float(np.median(np.abs(chi2[use] - middle)))
+        width = mad_std(chi2[use], middle)
         width = max(width, np.sqrt(2.0 / system.target.shape[1]))
         keep = chi2 < middle + config.clip_sigma * width
         if keep.sum() < 3:

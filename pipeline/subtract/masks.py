@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.compiled import compiled
-from pipeline.exposure import FloatArray, Mask, MatchingKernel, bits, flagged
+from pipeline.exposure import FloatArray, Mask, MatchingKernel
+from pipeline.masks import BRIDGEABLE, bits, flagged
 from pipeline.subtract.convolve import convolve
 
-__all__ = ["BRIDGEABLE", "EXCLUDED", "RULES", "Halo", "Rule", "halos", "propagate", "spread"]
+__all__ = ["RULES", "Halo", "Rule", "halos", "propagate", "spread"]
 
 _Indices = npt.NDArray[np.int64]
 _Bridges = tuple[_Indices, npt.NDArray[np.float32]]
@@ -45,9 +46,8 @@ class Rule:
     doubt: float = 1.0
 
 
-def _wrong(plane: str, becomes: str | None = None, bridged: bool = False) -> Rule:
-    name = becomes or plane
-    return Rule(plane, name, name, bridged=bridged)
+def _wrong(plane: str) -> Rule:
+    return Rule(plane, plane, plane, bridged=plane in BRIDGEABLE)
 
 
 def _saturated(becomes: str) -> Rule:
@@ -56,13 +56,13 @@ def _saturated(becomes: str) -> Rule:
 
 
 _COMMON = (
-    _wrong("BAD", bridged=True),
-    _wrong("CR", bridged=True),
-    _wrong("UNMASKEDNAN", bridged=True),
+    _wrong("BAD"),
+    _wrong("CR"),
+    _wrong("UNMASKEDNAN"),
     _wrong("STREAK"),
     _wrong("BLEED"),
     _wrong("EDGEBLEED"),
-    _wrong("UNLISTED", bridged=True),
+    _wrong("UNLISTED"),
     Rule("NO_DATA", "NO_DATA", "EDGE"),
     Rule("EDGE", "EDGE"),
     Rule("SUSPECT", "SUSPECT"),
@@ -89,24 +89,6 @@ RULES: dict[str, tuple[Rule, ...]] = {
     ),
 }
 """One row per plane and image; planes without a row, such as DETECTED, do not propagate."""
-
-EXCLUDED = bits(
-    "BAD",
-    "SAT",
-    "SAT_TEMPLATE",
-    "CR",
-    "NO_DATA",
-    "EDGE",
-    "UNMASKEDNAN",
-    "STREAK",
-    "BLEED",
-    "EDGEBLEED",
-    "UNLISTED",
-)
-"""Planes of the difference whose pixels do not enter the score."""
-
-BRIDGEABLE = bits(*(r.plane for r in _COMMON if r.bridged))
-"""Planes that say nothing of the neighbours, so that narrow gaps can be bridged."""
 
 _MANY = 300_000
 

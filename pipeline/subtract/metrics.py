@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.exposure import FloatArray, Image, Mask, flagged
+from pipeline.exposure import FloatArray, Image, Mask
+from pipeline.masks import NOT_IN_SCORE, bits, flagged
 from pipeline.subtract.fit import Fit
-from pipeline.subtract.masks import EXCLUDED
-from pipeline.subtract.pixels import region_sums
+from pipeline.subtract.whitened import Whitened
 
-__all__ = ["measure", "robust_std"]
+__all__ = ["lag1", "mean_lag1", "measure", "robust_std"]
 
-_GRID = (8, 4)
+_EXCLUDED = bits(*NOT_IN_SCORE)
 _BOX = 5
 
 
@@ -24,24 +24,15 @@ def robust_std(values: npt.NDArray[np.floating]) -> float:
     return float(high - low) / 2.0
 
 
-def measure(
-    image: Image,
-    variance: Image,
-    score: Image,
-    mask: Mask,
-    blank: npt.NDArray[np.uint8],
-    fit: Fit,
-) -> dict[str, float]:
+def measure(difference: Whitened, score: Image, fit: Fit) -> dict[str, float]:
     """Measure a difference.
 
     Parameters
     ----------
-    image, variance, score : ndarray, (ny, nx)
-        Planes of the difference.
-    mask : ndarray, (ny, nx)
-        Its mask.
-    blank : ndarray of uint8, (ny, nx)
-        Non-zero: unmasked pixels without sources in either image.
+    difference : Whitened
+        Its planes.
+    score : ndarray, (ny, nx)
+        Its score.
     fit : Fit
         The kernel fit.
 
@@ -50,11 +41,12 @@ def measure(
     dict
         Metrics by name.
     """
+    image, variance, mask = difference.image, difference.variance, difference.mask
+    blank, regions = difference.source_free, difference.regions
     kernel = fit.kernel
     used = kernel.stamps[:, 3] > 0
     thin = np.s_[::3, ::3]
     quiet = blank[thin] > 0
-    regions = region_sums(image, variance, blank, *_GRID)
     x, y = kernel.shape[1] / 2, kernel.shape[0] / 2
     chi2 = _star_chi2(image, variance, mask, kernel.stamps[used])
     ratio = kernel.sum_at(*(kernel.stamps[used].T[:2]))
@@ -71,13 +63,13 @@ def measure(
         "starChi2P90": float(np.percentile(chi2, 90)) if len(chi2) else float("nan"),
         "pixelStd": robust_std((image[thin] / np.sqrt(variance[thin]))[quiet]),
         "scoreStd": robust_std(score[thin][quiet]),
-        "lag1": float(np.nanmean(lag1(regions))),
+        "lag1": mean_lag1(regions),
         "lag1Max": float(np.nanmax(np.abs(lag1(regions)), initial=0.0)),
         "lag1Excess": _significant(lag1(regions), regions),
         "blankFraction": float(blank.mean()),
-        "maskedFraction": float(flagged(mask, EXCLUDED).mean()),
+        "maskedFraction": float(flagged(mask, _EXCLUDED).mean()),
         "convolvedScience": float(kernel.convolved == "science"),
-        "starLeft": fit.left,
+        "starLeft": fit.residual_share,
         "filteredBefore": float(kernel.before is not None),
     }
 
@@ -89,7 +81,7 @@ def _star_chi2(
     out = []
     for x, y in stamps[:, :2].astype(int):
         box = np.s_[y - _BOX : y + _BOX + 1, x - _BOX : x + _BOX + 1]
-        if not (mask[box] & EXCLUDED).any():
+        if not (mask[box] & _EXCLUDED).any():
             out.append(float(np.mean(image[box].astype(float) ** 2 / variance[box])))
     return np.array(out)
 
@@ -98,6 +90,11 @@ def _significant(rho: FloatArray, regions: FloatArray) -> float:
     """Largest correlation beyond three standard errors, one over the root of the pairs."""
     beyond = np.abs(rho) - 3.0 / np.sqrt(np.maximum(regions[..., 3], 1.0))
     return float(np.nanmax(beyond, initial=0.0))
+
+
+def mean_lag1(sums: FloatArray) -> float:
+    """Mean autocorrelation at lag one of regions that have enough pixels, NaN if none has."""
+    return float(np.nanmean(lag1(sums)))
 
 
 def lag1(sums: FloatArray) -> FloatArray:

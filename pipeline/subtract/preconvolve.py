@@ -17,7 +17,7 @@ from pipeline.exposure import Exposure, FloatArray, GridPsf, MatchingKernel, Psf
 from pipeline.subtract.basis import Basis
 from pipeline.subtract.convolve import centres, convolve
 from pipeline.subtract.masks import spread
-from pipeline.subtract.planes import Layer
+from pipeline.subtract.prepare import WorkingImage
 
 __all__ = ["design_filter", "filtered"]
 
@@ -66,7 +66,12 @@ def design_filter(source: FloatArray, target: FloatArray, basis: Basis) -> Float
 
 
 def filtered(
-    exposure: Exposure, layer: Layer, name: str, kernel: FloatArray, share: float, core: int
+    exposure: Exposure,
+    working: WorkingImage,
+    name: str,
+    kernel: FloatArray,
+    share: float,
+    core: int,
 ) -> Exposure:
     """Convolve an exposure, with all that is known of it, with a filter.
 
@@ -74,7 +79,7 @@ def filtered(
     ----------
     exposure : Exposure
         The image; it has a PSF.
-    layer : Layer
+    working : WorkingImage
         Its working copy.
     name : str
         ``science`` or ``template``.
@@ -91,14 +96,14 @@ def filtered(
         Image, variance, mask, PSF and noise autocovariance of C ⊗ image.
     """
     assert exposure.psf is not None
-    correlation, gain = _correlation(layer.correlation, kernel)
-    variance = convolve(layer.variance, _constant(kernel**2, exposure.shape), core)
+    correlation, gain = _correlation(working.correlation, kernel)
+    variance = convolve(working.variance, _constant(kernel**2, exposure.shape), core)
     return exposure.replace(
-        image=convolve(layer.image, _constant(kernel, exposure.shape), core)
-        + np.float32(layer.level),
+        image=convolve(working.image, _constant(kernel, exposure.shape), core)
+        + np.float32(working.level),
         variance=np.maximum(variance, np.finfo(np.float32).tiny)
         * np.float32(gain / (kernel**2).sum()),
-        mask=spread(exposure.mask, name, kernel, share, core, layer.bridged),
+        mask=spread(exposure.mask, name, kernel, share, core, working.bridged),
         psf=_psf(exposure.psf, kernel, exposure.shape, core),
         noise_correlation=correlation,
     )

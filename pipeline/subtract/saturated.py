@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pipeline.compiled import compiled
 from pipeline.exposure import FloatArray, Image, MatchingKernel, polynomial_terms
-from pipeline.subtract.planes import Layer
+from pipeline.subtract.prepare import WorkingImage
 
 __all__ = ["groups", "restore"]
 
@@ -26,8 +26,8 @@ _GAP = 2
 
 def restore(
     matched: Image,
-    source: Layer,
-    target: Layer,
+    source: WorkingImage,
+    target: WorkingImage,
     saturated: npt.NDArray[np.bool_],
     kernel: MatchingKernel,
 ) -> int:
@@ -37,12 +37,12 @@ def restore(
     ----------
     matched : ndarray, (ny, nx)
         κ ⊗ source, changed in place.
-    source, target : Layer
+    source, target : WorkingImage
         The convolved image and the one it has to match.
     saturated : ndarray of bool, (ny, nx)
         Saturated pixels of the source.
     kernel : MatchingKernel
-        The kernel, background relative to the levels of the layers.
+        The kernel, background relative to the levels of the working.
 
     Returns
     -------
@@ -102,8 +102,8 @@ def _label(
 
 def _restore_core(
     matched: Image,
-    source: Layer,
-    target: Layer,
+    source: WorkingImage,
+    target: WorkingImage,
     y: npt.NDArray[np.int64],
     x: npt.NDArray[np.int64],
     kernel: MatchingKernel,

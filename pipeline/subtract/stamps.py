@@ -12,7 +12,7 @@ from pipeline.compiled import compiled
 from pipeline.errors import SubtractionError
 from pipeline.exposure import FloatArray, Image, Psf
 from pipeline.subtract.config import Config
-from pipeline.subtract.planes import Layer
+from pipeline.subtract.prepare import WorkingImage
 
 __all__ = ["Stamps", "find", "from_psfs", "peaks", "resized"]
 
@@ -72,13 +72,17 @@ def _core(size: int, half: int) -> tuple[slice, slice, slice]:
 
 
 def find(
-    science: Layer, template: Layer, config: Config, least: int = 3, bridged: bool = False
+    science: WorkingImage,
+    template: WorkingImage,
+    config: Config,
+    least: int = 3,
+    bridged: bool = False,
 ) -> Stamps:
     """Choose stamps: bright, unsaturated, spread over the image.
 
     Parameters
     ----------
-    science, template : Layer
+    science, template : WorkingImage
         The two images.
     config : Config
         Sizes, thresholds and numbers.
@@ -112,21 +116,25 @@ def find(
     return _cut(x[chosen], y[chosen], science, template, config)
 
 
-def _unknown(layer: Layer) -> npt.NDArray[np.bool_]:
+def _unknown(working: WorkingImage) -> npt.NDArray[np.bool_]:
     """Mark bad pixels that were not bridged."""
-    out = layer.bad.copy()
-    out.ravel()[layer.bridged[0]] = False
+    out = working.bad.copy()
+    out.ravel()[working.bridged[0]] = False
     return out
 
 
 def peaks(
-    science: Layer, template: Layer, bad: npt.NDArray[np.bool_], threshold: float, most: int
+    science: WorkingImage,
+    template: WorkingImage,
+    bad: npt.NDArray[np.bool_],
+    threshold: float,
+    most: int,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float32]]:
     """Local maxima of the science image that stand out in both images.
 
     Parameters
     ----------
-    science, template : Layer
+    science, template : WorkingImage
         The images.
     bad : ndarray of bool, (ny, nx)
         Pixels that are no peak.
@@ -295,13 +303,13 @@ def _clean(bad: npt.NDArray[np.bool_], x: int, y: int, half: int) -> bool:
 def _cut(
     x: npt.NDArray[np.int64],
     y: npt.NDArray[np.int64],
-    science: Layer,
-    template: Layer,
+    science: WorkingImage,
+    template: WorkingImage,
     config: Config,
 ) -> Stamps:
     wide, side = config.stamp_half + config.kernel_half, config.stamp_half
-    cubes = [_stack(layer.image, x, y, wide).astype(float) for layer in (science, template)]
-    bad = [_stack(layer.bad, x, y, side) for layer in (science, template)]
+    cubes = [_stack(w.image, x, y, wide).astype(float) for w in (science, template)]
+    bad = [_stack(w.bad, x, y, side) for w in (science, template)]
     return Stamps(
         x,
         y,
@@ -314,23 +322,23 @@ def _cut(
 
 
 def _smooth_variance(
-    layer: Layer,
+    working: WorkingImage,
     cube: FloatArray,
     x: npt.NDArray[np.int64],
     y: npt.NDArray[np.int64],
     half: int,
 ) -> FloatArray:
     """Variance from the mean of 3 × 3 pixels, so that weights hardly know a pixel's own noise."""
-    ny, nx = layer.shape
-    ty, tx = layer.noise.shape
+    ny, nx = working.shape
+    ty, tx = working.noise.shape
     tile = np.minimum(y * ty // ny, ty - 1), np.minimum(x * tx // nx, tx - 1)
-    power, sky = layer.noise[tile] ** 2, layer.sky[tile]
+    power, sky = working.noise[tile] ** 2, working.sky[tile]
     middle = slice(cube.shape[-1] // 2 - half - 1, cube.shape[-1] // 2 + half + 2)
     core = cube[:, middle, middle]
     rows = core[:, :-2] + core[:, 1:-1] + core[:, 2:]
     mean = (rows[..., :-2] + rows[..., 1:-1] + rows[..., 2:]) / 9.0
     excess = np.maximum(mean - sky[:, None, None], 0.0)
-    return np.asarray(power[:, None, None] + layer.slope * excess)
+    return np.asarray(power[:, None, None] + working.inverse_gain * excess)
 
 
 def _grown(bad: npt.NDArray[np.bool_], by: int = 3) -> npt.NDArray[np.bool_]:

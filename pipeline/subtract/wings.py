@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pipeline.compiled import compiled
 from pipeline.exposure import FloatArray, Image
-from pipeline.subtract.planes import Layer
+from pipeline.subtract.prepare import WorkingImage
 from pipeline.subtract.saturated import groups
 from pipeline.subtract.stamps import peaks
 
@@ -33,13 +33,13 @@ _MOST = 2000
 
 
 def bright_stars(
-    science: Layer, template: Layer, saturated: npt.NDArray[np.bool_]
+    science: WorkingImage, template: WorkingImage, saturated: npt.NDArray[np.bool_]
 ) -> tuple[FloatArray, FloatArray]:
     """Find the stars whose wings may show: saturated ones, then the brightest of the others.
 
     Parameters
     ----------
-    science, template : Layer
+    science, template : WorkingImage
         The two images.
     saturated : ndarray of bool, (ny, nx)
         Pixels saturated in one of them.

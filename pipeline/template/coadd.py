@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,8 @@ from astropy.wcs import WCS
 
 from pipeline.compiled import compiled
 from pipeline.errors import TemplateError
-from pipeline.exposure import Exposure, FloatArray, Image, Mask, Psf, VisitInfo, bits
+from pipeline.exposure import Exposure, FloatArray, Image, Mask, Psf, VisitInfo
+from pipeline.masks import NO_SKY, bits
 from pipeline.template.config import Config
 from pipeline.template.noise import tile_centres
 from pipeline.template.psf import coadd_psf, warped_psf
@@ -22,8 +24,7 @@ from pipeline.template.warp import Warper
 
 __all__ = ["Result", "run"]
 
-UNUSABLE = bits("NO_DATA", "BAD", "SAT", "CR", "UNMASKEDNAN", "BLEED", "UNLISTED", "STREAK")
-"""Input pixels with one of these planes do not enter the mean."""
+_LOGGER = logging.getLogger(__name__)
 
 _HALO = 4
 
@@ -96,8 +97,11 @@ def run(
         noise_correlation=_noise(chosen, warpers, weights),
         provenance=_provenance(chosen),
     )
-    table = _table(chosen, rejected, stack)
-    return Result(template, table, (*notes, *_count_note(len(chosen))))
+    notes = [*notes, *_count_note(len(chosen))]
+    for note in notes:
+        _LOGGER.info("%s", note)
+    _LOGGER.info("template of %d inputs, %d left out", len(chosen), len(rejected))
+    return Result(template, _table(chosen, rejected, stack), tuple(notes))
 
 
 def _check(inputs: Sequence[Exposure]) -> None:
@@ -337,7 +341,7 @@ def _smooth(
 
 
 _FLAGS = (
-    UNUSABLE,
+    bits(*NO_SKY),  # input pixels that do not enter the mean
     bits("NO_DATA"),
     bits("SAT"),
     bits("INEXACT_PSF", "REJECTED"),

@@ -9,13 +9,12 @@ import numpy as np
 from astropy.wcs import WCS
 
 from pipeline.errors import TemplateError
-from pipeline.exposure import Exposure, Psf, bits
+from pipeline.exposure import Exposure, Psf
+from pipeline.masks import NOT_BLANK, bits
 from pipeline.template.config import Config
 from pipeline.template.mapping import sky_mapping
 
 __all__ = ["Input", "select"]
-
-_BLANK = bits("NO_DATA", "BAD", "SAT", "CR", "DETECTED", "UNMASKEDNAN")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +28,7 @@ class Input:
     fwhm : float, pixel
         Of its PSF, as a Gaussian of the same noise-equivalent area; NaN if unknown.
     median_variance : float
-        Of its unmasked pixels.
+        Of its blank pixels.
     weight : float
         Share in the mean; zero if it is not used.
     reason : str
@@ -90,7 +89,7 @@ def select(
 
 def _candidate(exposure: Exposure, wcs: WCS, shape: tuple[int, int]) -> Input:
     thin = np.s_[::7, ::7]
-    good = (exposure.mask[thin] & _BLANK) == 0
+    good = (exposure.mask[thin] & bits(*NOT_BLANK)) == 0
     values = exposure.variance[thin][good]
     values = values[np.isfinite(values) & (values > 0)]
     variance = float(np.median(values)) if values.size else float("nan")

@@ -14,7 +14,8 @@ from astropy.wcs import WCS
 
 from pipeline.compiled import compiled
 from pipeline.errors import TemplateError
-from pipeline.exposure import Exposure, FloatArray, Image, Mask, bits
+from pipeline.exposure import Exposure, FloatArray, Image, Mask
+from pipeline.masks import bits
 from pipeline.template.config import Config
 from pipeline.template.lanczos import HALF, STEPS, TAPS, table
 from pipeline.template.mapping import Mapping, sky_mapping

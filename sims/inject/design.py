@@ -12,6 +12,7 @@ import pyarrow as pa
 from pipeline import schema
 from pipeline.exposure import Exposure, FloatArray
 from pipeline.schema import to_numpy
+from pipeline.wcs import pixel_scale
 from sims.streams import stream
 
 __all__ = ["Design", "draw", "null_sigma"]
@@ -225,7 +226,7 @@ def _hosts(
     rows = rows[chosen]
     away = design.offsets[0] + (design.offsets[1] - design.offsets[0]) * _stratified(rng, len(rows))
     angle = rng.uniform(0, 2 * np.pi, len(rows))
-    pixel = 3600.0 * _pixel_scale(exposure)
+    pixel = 3600.0 * pixel_scale(exposure.wcs)
     distance = away * radius[rows]
     scale = radius[rows] / _SCALE_LENGTH
     return {
@@ -250,9 +251,3 @@ def _even_in_magnitude(
         free[row] = False
         chosen.append(row)
     return np.array(chosen, np.intp)
-
-
-def _pixel_scale(exposure: Exposure) -> float:
-    from astropy.wcs.utils import proj_plane_pixel_scales
-
-    return float(np.mean(proj_plane_pixel_scales(exposure.wcs)))

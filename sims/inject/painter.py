@@ -9,7 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline import schema
-from pipeline.exposure import Exposure, FloatArray, Image, Mask, Psf, bits
+from pipeline.exposure import Exposure, FloatArray, Image, Mask, Psf
+from pipeline.masks import bits
 from pipeline.schema import to_numpy
 from sims.streams import stream
 

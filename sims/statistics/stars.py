@@ -12,6 +12,7 @@ from astropy.wcs import WCS
 from pipeline.camera import Camera, Detector
 from pipeline.exposure import FloatArray
 from pipeline.io.hdus import cards
+from pipeline.statistics import MAD_TO_SIGMA
 from sims.artefacts import Map
 from sims.calibration import true_flat
 from sims.conditions import Conditions
@@ -225,7 +226,7 @@ def offsets_rows(what: str, stars: Measured, scale: float) -> Statistics:
     curve = Curve(
         f"centroids on the {what}", "expected error, mas", "|offset|, mas",
         mas * stars.error[order, 0], mas * np.abs(stars.offset[order, 0]),
-        mas * 0.6745 * stars.error[order, 0],
+        mas * stars.error[order, 0] / MAD_TO_SIGMA,
     )  # fmt: skip
     return Statistics(tuple(rows), (curve,))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
-import erfa  # type: ignore[import-untyped]
+import erfa
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc

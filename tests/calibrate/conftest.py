@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 from astropy.wcs import WCS
 
-from pipeline.exposure import Exposure, VisitInfo, bits
+from pipeline.exposure import Exposure, VisitInfo
+from pipeline.masks import bits
 
 Array = npt.NDArray[np.float64]
 EPOCH = 57071.2

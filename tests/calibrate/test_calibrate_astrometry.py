@@ -14,8 +14,9 @@ from astropy.wcs import WCS
 
 from pipeline.calibrate.astrometry import fit_astrometry, image_centre
 from pipeline.calibrate.refcat import earth_position, reference_stars
-from pipeline.calibrate.tpv import Coordinates, deproject, project
+from pipeline.calibrate.tpv import Coordinates
 from pipeline.errors import InputError
+from pipeline.sphere import deproject, project
 from pipeline.wcs import to_header
 
 SHAPE = (4096, 2048)

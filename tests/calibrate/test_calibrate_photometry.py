@@ -9,9 +9,13 @@ import pytest
 
 from pipeline.calibrate.photometry import aperture_correction, fit_zero_point, natural_fluxes
 from pipeline.calibrate.refcat import ReferenceStars
-from pipeline.calibrate.summary import depth, effective_time
+from pipeline.calibrate.summary import effective_time
+from pipeline.camera import Camera
+from pipeline.depth import depth
 from pipeline.errors import PhotometryError, PsfError
 from pipeline.exposure import VisitInfo
+
+DECAM = Camera.load("decam").passbands
 
 SCALE = 0.8  # nJy per electron
 ZERO_POINT = 31.4 - 2.5 * np.log10(SCALE)
@@ -69,9 +73,9 @@ def test_colour_terms_change_the_standards_only_within_their_range() -> None:
         np.arange(n), np.zeros(n), np.zeros(n), np.zeros(n), flux["g"], np.zeros(n), flux
     )
 
-    natural = natural_fluxes(stars, "g", "ps1-decam")
+    natural = natural_fluxes(stars, DECAM.colour_terms["ps1-decam"]["g"])
 
-    assert natural_fluxes(stars, "g", "natural") is stars.flux
+    assert natural_fluxes(stars, None) is stars.flux
     colour = 2.5 * np.log10(2.5)
     shift = 0.006388 + 0.045875 * colour - 0.004484 * colour**2
     assert -2.5 * np.log10(natural[1] / 1e4) == pytest.approx(shift)
@@ -83,7 +87,7 @@ def test_colour_term_without_its_band_is_refused() -> None:
     stars = ReferenceStars(np.arange(1), one, one, one, one, one, {"g": one})
 
     with pytest.raises(PhotometryError, match="band"):
-        natural_fluxes(stars, "g", "ps1-decam")
+        natural_fluxes(stars, DECAM.colour_terms["ps1-decam"]["g"])
 
 
 def test_aperture_correction_survives_one_star_and_one_blend() -> None:
@@ -115,5 +119,5 @@ def test_effective_time_of_fiducial_conditions_is_the_exposure_time() -> None:
 
     limit = depth(26.6 + 2.5 * np.log10(86.0), area, sky)
 
-    assert effective_time(limit, info, 0.2626) == pytest.approx(86.0, rel=1e-3)
-    assert np.isnan(effective_time(np.nan, info, 0.2626))
+    assert effective_time(limit, info, 0.2626, DECAM) == pytest.approx(86.0, rel=1e-3)
+    assert np.isnan(effective_time(np.nan, info, 0.2626, DECAM))

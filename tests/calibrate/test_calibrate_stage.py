@@ -11,7 +11,8 @@ import pytest
 
 from pipeline import calibrate
 from pipeline.errors import AstrometryError, PhotometryError, PixelError, PsfError
-from pipeline.exposure import Exposure, PhotoCalib, bits
+from pipeline.exposure import Exposure, PhotoCalib
+from pipeline.masks import bits
 from pipeline.schema import VISIT_IMAGE, to_numpy
 
 Maker = Callable[..., Any]

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 _LOOP = """
@@ -96,3 +97,24 @@ def test_code_with_checks_of_bounds_is_kept_apart(tmp_path: Path) -> None:
     ]
 
     assert said == [["read"], ["refused"]] * 2
+
+
+def test_private_parts_of_numba_are_there_in_the_range_of_versions() -> None:
+    from numba.core import environment
+    from numba.core.caching import FunctionCache
+    from numba.core.runtime.nrt import rtsys
+
+    for owner, name in (
+        (environment, "lookup_environment"),
+        (environment, "_rebuild_env"),
+        (environment.Environment, "_memo"),
+        (FunctionCache, "_load_overload"),
+        (FunctionCache, "_index_key"),
+        (FunctionCache, "_guard_against_spurious_io_errors"),
+        (rtsys, "initialize"),
+    ):
+        assert hasattr(owner, name), name
+    root = Path(__file__).parents[2]
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (numba,) = [d for d in project["dependencies"] if d.startswith("numba")]
+    assert "<" in numba  # a new version is tried before it is allowed

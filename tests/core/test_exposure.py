@@ -4,16 +4,14 @@ import numpy as np
 import pytest
 
 from pipeline.exposure import (
-    MASK_PLANES,
     Exposure,
     GridPsf,
     MatchingKernel,
     PolynomialPsf,
     VisitInfo,
-    bits,
-    plane_names,
     polynomial_terms,
 )
+from pipeline.masks import MASK_PLANES, bits, plane_names
 
 INFO = VisitInfo(1, 2, "g", 86.0, 57070.0)
 

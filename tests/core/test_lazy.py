@@ -15,4 +15,4 @@ def test_names_come_from_their_modules():
 
 def test_other_names_are_refused():
     with pytest.raises(AttributeError, match="'pipeline' has no attribute 'nobody'"):
-        lazy("pipeline", bits="exposure")("nobody")
+        lazy("pipeline", bits="masks")("nobody")

@@ -5,12 +5,23 @@ from datetime import datetime, timedelta
 import pytest
 from astropy.time import Time
 
-from pipeline.timescales import midpoint_mjd_tai, mjd_utc_to_tai, tai_minus_utc
+from pipeline.timescales import (
+    midpoint_mjd_tai,
+    mjd_tai_to_utc,
+    mjd_utc_to_tai,
+    tai_minus_utc,
+)
 
 
 @pytest.mark.parametrize(
     "iso",
     [
+        "1960-01-01",
+        "1966-07-01T12:00:00",
+        "1971-12-31T23:00:00",
+        "1972-01-01",
+        "1985-06-30",
+        "1998-12-31T23:59:59",
         "2001-05-05",
         "2008-12-31",
         "2009-01-01",
@@ -42,6 +53,26 @@ def test_midpoint_of_a_hits_exposure() -> None:
     assert midpoint_mjd_tai(start.mjd, 86.0) == pytest.approx(expected.mjd, abs=1e-8)
 
 
-def test_before_the_table() -> None:
-    with pytest.raises(ValueError, match="no leap seconds known"):
-        tai_minus_utc(40000.0)
+def test_every_month_of_sixty_years_against_astropy() -> None:
+    months = [f"{year}-{month:02d}-01" for year in range(1972, 2028) for month in range(1, 13)]
+    utc = Time(months, scale="utc")
+    known = [round((a - b) * 86400) for a, b in zip(utc.tai.mjd, utc.mjd, strict=True)]
+
+    assert [tai_minus_utc(mjd) for mjd in utc.mjd] == known
+
+
+def test_far_future_has_the_last_known_leap_second_without_a_warning() -> None:
+    assert tai_minus_utc(100000.0) == tai_minus_utc(57754.0) == 37
+
+
+@pytest.mark.parametrize("seconds", [-60.0, -0.5, 0.5, 20.0, 60.0])
+def test_back_to_utc_on_both_sides_of_a_leap_second(seconds: float) -> None:
+    utc = 57204.0 + seconds / 86400.0
+
+    assert mjd_tai_to_utc(mjd_utc_to_tai(utc)) == pytest.approx(utc, abs=1e-10)
+
+
+@pytest.mark.parametrize("mjd", [36933.0, float("nan")])
+def test_before_utc(mjd: float) -> None:
+    with pytest.raises(ValueError, match="UTC is not defined at MJD"):
+        tai_minus_utc(mjd)

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 
 from pipeline import diaobject
-from pipeline.diaobject.sphere import displaced, offsets
 from pipeline.ids import pack
 from pipeline.schema import DIA_OBJECT, DIA_SOURCE, OBJECT, to_numpy
+from pipeline.sphere import displaced, offsets
 
 T0 = 57070.0
 SIGMA = 0.1  # arcsec

@@ -7,8 +7,10 @@ import pytest
 from astropy.wcs import WCS
 
 from pipeline import diaobject
-from pipeline.exposure import Difference, Exposure, GridPsf, MatchingKernel, VisitInfo, bits
+from pipeline.exposure import Difference, Exposure, GridPsf, MatchingKernel, VisitInfo
 from pipeline.ids import unpack
+from pipeline.masks import bits
+from pipeline.pixelflags import PIXEL_FLAGS
 from pipeline.schema import DIA_OBJECT, to_numpy
 
 T0 = 57071.25
@@ -81,6 +83,24 @@ def test_pulls_flags_and_rows() -> None:
     assert [unpack(i) for i in to_numpy(forced, "diaForcedSourceId")[:2]] == [
         (410_500, 25, 0), (410_500, 25, 1),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("flag", PIXEL_FLAGS)
+def test_flags_mean_what_they_mean_for_sources(flag: str) -> None:
+    x = y = np.array([100.0, 150.0])
+    difference, science = images(x, y, np.full(2, 500.0), 3)
+    for plane in PIXEL_FLAGS[flag]:
+        difference.exposure.mask[101, 99] = bits(plane)
+        forced = diaobject.force(
+            objects_at(x, y, science.wcs, np.full(2, T0)), difference, science, processed_mjd_tai=T0
+        )
+        raised = {
+            c for c in forced.column_names if c.startswith("pixelFlags") and forced[c][0].as_py()
+        }
+        expected = {f for f, planes in PIXEL_FLAGS.items() if plane in planes}
+        known = {c for c in forced.column_names if c.startswith("pixelFlags")}
+        assert raised == {f"pixelFlags_{f}" for f in expected} & known
+        assert not any(forced[c][1].as_py() for c in known)
 
 
 def test_precovery_reaches_back_thirty_days_and_no_further() -> None:

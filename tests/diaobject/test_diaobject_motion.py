@@ -13,9 +13,9 @@ from astropy.time import Time
 
 from pipeline.diaobject import Config, summarise
 from pipeline.diaobject.astrometry import barycentric
-from pipeline.diaobject.sphere import displaced
 from pipeline.ids import pack
 from pipeline.schema import DIA_SOURCE, to_numpy
+from pipeline.sphere import displaced
 
 T0 = 57070.0
 CENTROID = 0.03  # arcsec

@@ -13,9 +13,9 @@ from astropy.coordinates import BarycentricMeanEcliptic, SkyCoord
 from pipeline import diaobject
 from pipeline.diaobject import Config
 from pipeline.diaobject.solarsystem import predict
-from pipeline.diaobject.sphere import displaced, offsets, radec
 from pipeline.ids import pack
 from pipeline.schema import DIA_OBJECT, DIA_SOURCE, SS_EPHEMERIS, SS_SOURCE, to_numpy
+from pipeline.sphere import displaced, offsets, radec
 
 T0 = 57071.25
 NO_OBJECTS, NO_HISTORY = DIA_OBJECT.empty(), DIA_SOURCE.empty()

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline import diasource
 from pipeline.diasource.lines import find_glints
-from pipeline.exposure import bits
+from pipeline.masks import NOT_IN_SCORE, bits
 
 
 def build(lab, at, flux, seed=1, shape=None, size=(220, 240)):
@@ -145,6 +145,16 @@ def test_a_veto_that_is_not_configured_stops_nothing(lab):
     assert measure(with_mask(scene, mask), veto=()).sources.num_rows == 1
 
 
+def test_the_excluded_planes_follow_the_veto(lab):
+    scene, _ = build(lab, [(100.0, 100.0)], [50])
+    score = bits(*NOT_IN_SCORE - {"STREAK"})  # no image brought a trail along
+    assert measure(scene).excluded == score
+    assert measure(scene, veto=("SUSPECT",)).excluded == score | bits("SUSPECT")
+    mask = np.zeros(scene.science.shape, np.uint32)
+    mask[3, 5] = bits("STREAK")
+    assert measure(with_mask(scene, mask), veto=()).excluded == bits(*NOT_IN_SCORE)
+
+
 def test_too_few_good_pixels_stop_a_peak_with_the_number(lab):
     scene, _ = build(lab, [(100.0, 100.0)], [50])
     mask = np.zeros(scene.science.shape, np.uint32)
@@ -191,6 +201,7 @@ def test_a_satellite_trail_is_flagged_and_masked(lab):
     result = measure(scene)
     assert any(r["isStreak"] for r in result.sources.to_pylist())
     assert result.mask[150, 150] & bits("STREAK")
+    assert not result.excluded & bits("STREAK")  # it was found, so not excluded
 
 
 def test_glints_on_a_line_are_found_and_a_crowd_is_not():

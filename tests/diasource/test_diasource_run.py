@@ -8,7 +8,7 @@ import pytest
 from pipeline import diasource, ids
 from pipeline.diasource import measure
 from pipeline.errors import MeasurementError
-from pipeline.exposure import bits
+from pipeline.masks import bits
 from pipeline.schema import CANDIDATE, DIA_SOURCE
 
 DEFINED = {  # columns that have a value in every detection of an isolated star

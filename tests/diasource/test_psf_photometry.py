@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import uniform_filter
 
-from pipeline.exposure import PolynomialPsf, Psf, bits
+from pipeline.exposure import PolynomialPsf, Psf
+from pipeline.masks import bits
 from pipeline.psfphot import SplinePsf, forced_flux, fwhm, psf_box, smooth_variance
 
 SHAPE = (200, 220)

@@ -26,11 +26,10 @@ from pipeline.diasource.features import STAMP_FEATURES, stamp_features
 from pipeline.diasource.fits import fit_dipoles, fit_points, fit_trails
 from pipeline.diasource.moments import measure_moments
 from pipeline.diasource.planes import Planes
-from pipeline.exposure import bits
 from pipeline.fill import fill_holes
-from pipeline.io import rice
 from pipeline.isr import Config as IsrConfig
 from pipeline.isr import columns, flags
+from pipeline.masks import bits
 
 from .conftest import PIXELS, gaussian, pixels, places
 
@@ -290,43 +289,6 @@ def test_periods_at_impossible_times(time: float) -> None:
 
     if not np.isfinite(time) or abs(time) > 1e29:
         assert not np.isfinite(found["period"]).any()
-
-
-@pytest.mark.parametrize("bytepix", [1, 2, 4])
-def test_damaged_rice_rows_are_refused(bytepix: int) -> None:
-    rng = np.random.default_rng(bytepix)
-    rows = rng.integers(0, 100, (20, 70)).astype(np.int32)
-    heap, offsets = rice.encode(rows, max(bytepix, 2))
-    lengths = np.diff(offsets)
-    refused = 0
-    for _ in range(400):
-        broken = heap.copy()
-        hits = rng.integers(0, len(heap), 4)
-        broken[hits] = rng.integers(0, 256, 4)
-        cut = broken[: rng.integers(1, len(heap))]
-        block = int(rng.choice([1, 16, 32, 1000]))
-        try:
-            out = rice.decode(cut, offsets[:-1].copy(), lengths, 70, bytepix, block)
-            assert out.shape == rows.shape
-        except OSError:
-            refused += 1
-    assert refused > 300
-
-
-@pytest.mark.parametrize(
-    ("place", "length"), [(-1, 10), (2**62, 2**62), (0, 2**63 - 1), (5, -1), (10**6, 4), (0, 0)]
-)
-def test_rice_rows_elsewhere_are_refused(place: int, length: int) -> None:
-    heap = np.zeros(100, np.uint8)
-
-    with pytest.raises(OSError, match="damaged"):
-        rice.decode(heap, np.array([place]), np.array([length]), 8, 4, 32)
-
-
-@pytest.mark.parametrize(("bytepix", "block"), [(8, 32), (0, 32), (4, 0), (3, 32), (2, -5)])
-def test_rice_sizes_outside_the_standard_are_refused(bytepix: int, block: int) -> None:
-    with pytest.raises(OSError, match="bytes per pixel"):
-        rice.decode(np.zeros(9, np.uint8), np.array([0]), np.array([9]), 2, bytepix, block)
 
 
 def test_every_kind_is_drawn() -> None:

@@ -11,7 +11,8 @@ import pytest
 from harness.execute import warm
 from pipeline import calibrate, diaobject, diasource, template
 from pipeline.errors import UnitError
-from pipeline.exposure import Difference, Exposure, bits
+from pipeline.exposure import Difference, Exposure
+from pipeline.masks import bits
 from pipeline.schema import DIA_OBJECT, DIA_SOURCE, to_numpy
 
 from .conftest import gaussian

@@ -15,7 +15,7 @@ import pytest
 
 from harness.catalog import Catalog
 from harness.hashes import Hashes, combine, table_hash
-from harness.ledger import DONE, FAILED, Outcome, StageRecord, blocked, cause_of, measuring
+from harness.ledger import DONE, FAILED, Outcome, StageRecord, Target, blocked, cause_of, measuring
 from harness.log import Logbook, collecting
 from harness.progress import ProgressDisplay
 from harness.workspace import Workspace, atomic
@@ -177,8 +177,10 @@ def test_causes_follow_the_error_tree() -> None:
 def test_outcome_is_as_good_as_its_worst_stage() -> None:
     good = StageRecord(1, 1, "isr", DONE)
     bad = StageRecord(1, 1, "calibrate", FAILED, "PSF_FAILED")
-    assert Outcome(1, 1, [good]).status == DONE
-    assert Outcome(1, 1, [good, bad, blocked(1, 1, "x", "calibrate")]).trouble is bad
+    assert Outcome(Target(1, 1), [good]).status == DONE
+    assert (
+        Outcome(Target(1, 1), [good, bad, blocked(Target(1, 1), "x", "calibrate")]).trouble is bad
+    )
     assert StageRecord(1, 1, "isr", DONE).row().keys() <= set(TABLES["unit"].names)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import pipeline.camera
 from harness.cli import main as command
 from harness.cli.main import VERBS, execute
 
@@ -85,8 +87,24 @@ def test_empty_workspace_says_what_to_do(
     assert "not run yet" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("number", "code"), [(99, 0), (188, 2)])
+def test_camera_whose_detectors_do_not_fit_an_identifier_is_refused(
+    number: int, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundled = Path(pipeline.camera.__file__).parent
+    definition = (bundled / "testcam.toml").read_text().replace('"data/', f'"{tmp_path}/')
+    (tmp_path / "large.toml").write_text(definition)
+    for path in bundled.glob("data/testcam_*.csv"):
+        text = re.sub(r"^2,|(?<=^1,[AB],)2,", f"{number},", path.read_text(), flags=re.M)
+        (tmp_path / path.name).write_text(text)
+    camera = str(tmp_path / "large.toml")
+    assert execute(["init", str(tmp_path / "w"), "--camera", camera]) == code
+    assert (tmp_path / "w").exists() == (code == 0)
+    assert ("a detector 188" in capsys.readouterr().err) == (code == 2)
+
+
 def test_dates_of_a_selection() -> None:
-    from harness.execute import selection
+    from harness.campaign.run import selection
     from pipeline.errors import ConfigError
 
     chosen = selection([5], None, "2015-02-17", "2015-02-17")
@@ -100,3 +118,19 @@ def test_dates_of_a_selection() -> None:
 def test_doctor_finds_this_machine_fit(capsys: pytest.CaptureFixture[str]) -> None:
     assert execute(["doctor"]) == 0
     assert "numba works" in capsys.readouterr().out
+
+
+def test_handlers_of_libraries_run_before_the_command_leaves() -> None:
+    program = """
+import atexit
+from harness.cli import main as module
+
+def execute(arguments):
+    atexit.register(print, "handler")
+    return 3
+
+module.execute = execute
+module.main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "handler\n", "")

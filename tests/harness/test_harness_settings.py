@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel, Field
 
-from harness.settings import Campaign, Settings, changed_values, product_values, render
+from harness.settings import Campaign, Settings, changed_values, product_values
+from harness.toml import render
 from pipeline.errors import ConfigError
 
 
@@ -66,3 +69,19 @@ def test_only_values_that_affect_products_enter_the_hash() -> None:
     assert plain.section_hash("campaign") != named.section_hash("campaign")
     changes = changed_values(product_values(plain.campaign), product_values(named.campaign))
     assert changes == ["template_inputs 3→5"]
+
+
+def test_values_of_every_type_have_a_line() -> None:
+    class Part(BaseModel):
+        table: dict[str, list[float]] = Field({"a b": [1e-05, 2.0]}, description="numbers")
+        nothing: int | None = Field(None, description="optional", ge=1)
+        word: str = Field('x"\\', description="text")
+
+    class Whole(BaseModel):
+        part: Part = Field(Part(), description="a part")
+
+    text = render(Whole())
+
+    assert tomllib.loads(text) == {"part": {"table": {"a b": [1e-05, 2.0]}, "word": 'x"\\'}}
+    assert "# a part\n[part]\n" in text
+    assert "# [p] optional (default none, ≥ 1)\n# nothing =\n" in text

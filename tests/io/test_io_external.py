@@ -6,8 +6,8 @@ from astropy.io import fits
 
 from pipeline import io
 from pipeline.errors import FileFormatError, KeywordError
-from pipeline.exposure import bits
 from pipeline.io.external import decode_quality
+from pipeline.masks import bits
 
 PRIMARY = {
     "EXPNUM": 650104, "EXPTIME": 125.0, "FILTER": "r DECam SDSS c0002 6415.0 1480.0",

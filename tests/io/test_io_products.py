@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,6 @@ from astropy.io import fits
 from pipeline import io
 from pipeline.errors import FileFormatError
 from pipeline.exposure import (
-    MASK_PLANES,
     Difference,
     Exposure,
     GridPsf,
@@ -18,8 +18,8 @@ from pipeline.exposure import (
     PhotoCalib,
     PolynomialPsf,
     VisitInfo,
-    bits,
 )
+from pipeline.masks import MASK_PLANES, bits
 from pipeline.quantise import quantised
 from pipeline.wcs import canonical, from_header
 
@@ -140,7 +140,7 @@ def test_the_same_exposure_gives_the_same_bytes_and_astropy_agrees(tmp_path):
         header = hdus["MASK"].header
         assert {header[f"MP_{n}"] for n in MASK_PLANES} == set(range(len(MASK_PLANES)))
         assert hdus["IMAGE"].header["BUNIT"] == "nJy"
-        assert hdus[0].header["DETBAD"] & int(bits("BAD", "SAT"))
+        assert "DETBAD" not in hdus[0].header  # only detection on a difference has such a set
     assert names == ["PRIMARY", "IMAGE", "VARIANCE", "MASK", "BACKGROUND", "PSF", "PSF_X", "PSF_Y"]
 
 
@@ -196,6 +196,24 @@ def test_difference_is_read_back_exactly(tmp_path):
     assert back.kernel.convolved == "science"
     np.testing.assert_array_equal(back.kernel.before, written.kernel.before)
     assert dict(back.metrics) == dict(written.metrics)
+
+
+def test_the_planes_excluded_from_detection_are_those_of_the_result(tmp_path):
+    excluded = bits("SAT", "UNLISTED", "SUSPECT")
+    io.write_difference(tmp_path / "d.fits", replace(_difference(), excluded=excluded))
+    with fits.open(tmp_path / "d.fits") as hdus:
+        assert hdus[0].header["DETBAD"] == int(excluded)
+        for name in MASK_PLANES:
+            hdus["MASK"].header[f"MP_{name}"] += 3
+        hdus["MASK"].data = hdus["MASK"].data << 3
+        hdus[0].header["DETBAD"] <<= 3
+        hdus.writeto(tmp_path / "moved.fits")
+        del hdus[0].header["DETBAD"]
+        hdus.writeto(tmp_path / "without.fits")
+    assert io.read_difference(tmp_path / "d.fits").excluded == excluded
+    assert io.read_difference(tmp_path / "moved.fits").excluded == excluded
+    with pytest.raises(FileFormatError, match="DETBAD"):
+        io.read_difference(tmp_path / "without.fits")
 
 
 def _same_but_background(a, b):

@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.calibrate import background
 from pipeline.errors import PixelError
-from pipeline.exposure import bits
+from pipeline.masks import bits
 
 GAIN = 4.0
 SHAPE = (2048, 1024)

@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import binary_dilation, gaussian_filter
 
 from pipeline.calibrate import cosmicray
-from pipeline.exposure import bits
+from pipeline.masks import bits
 
 SHARPEST = 0.68 / 0.2626
 SKY = 400.0

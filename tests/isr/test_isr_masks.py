@@ -8,13 +8,13 @@ import pytest
 from pipeline import isr
 from pipeline.camera import Camera, Crosstalk
 from pipeline.errors import PixelError
-from pipeline.exposure import bits
 from pipeline.fill import fill_holes
 from pipeline.isr import overscan
 from pipeline.isr.columns import find_columns
 from pipeline.isr.config import Config
 from pipeline.isr.correct import linearity_table
 from pipeline.isr.flags import flag_bleeds, flag_edges, grow_saturation
+from pipeline.masks import bits
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 import duckdb
@@ -120,3 +121,15 @@ def test_fluxes_are_in_nanojansky() -> None:
     fluxes = [c for c in COLUMNS if re.search(r"Flux(Err|Mean|MeanErr|Min|Max)?$", c.name)]
     assert len(fluxes) > 100
     assert {c.unit for c in fluxes} == {"nJy"}
+
+
+def test_a_changed_schema_has_a_new_version() -> None:
+    lines = [
+        f"{t.name} {t.key} {[(c.name, c.dtype, c.nullable) for c in t.columns]}"
+        for t in sorted(schema.TABLES.values(), key=lambda t: t.name)
+    ]
+    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+    known = {2: "e1537ed2759c09e1"}
+    assert known.get(schema.SCHEMA_VERSION) == digest, (
+        "columns, types or keys have changed: add one to SCHEMA_VERSION and its digest here"
+    )

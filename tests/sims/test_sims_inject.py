@@ -7,13 +7,8 @@ import pytest
 from astropy.wcs import WCS
 
 from pipeline import schema
-from pipeline.exposure import (
-    Exposure,
-    GridPsf,
-    PhotoCalib,
-    VisitInfo,
-    bits,
-)
+from pipeline.exposure import Exposure, GridPsf, PhotoCalib, VisitInfo
+from pipeline.masks import bits
 from pipeline.schema import to_numpy
 from sims import inject
 

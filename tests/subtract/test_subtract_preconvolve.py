@@ -13,12 +13,13 @@ from scipy.special import erf
 
 from harness.cli.main import execute
 from pipeline import io, subtract
-from pipeline.exposure import Difference, GridPsf, bits
-from pipeline.subtract import stage
+from pipeline.exposure import Difference, GridPsf
+from pipeline.masks import NOT_IN_SCORE, bits
+from pipeline.subtract import matching
 from pipeline.subtract.basis import Basis
 from pipeline.subtract.masks import spread
-from pipeline.subtract.planes import prepare
 from pipeline.subtract.preconvolve import design_filter, filtered
+from pipeline.subtract.prepare import prepare
 from tests.subtract.conftest import exposure, gaussian
 
 SHAPE, SKY = (400, 400), (10.0, 5.0)
@@ -66,14 +67,14 @@ def left(difference: Difference, pair: dict[str, Any]) -> float:
         i, j = round(x), round(y)
         box = np.s_[j - 7 : j + 8, i - 7 : i + 8]
         peak = pair["science"].image[j, i]
-        if peak > 1000 and not (difference.exposure.mask[box] & subtract.EXCLUDED).any():
+        if peak > 1000 and not (difference.exposure.mask[box] & bits(*NOT_IN_SCORE)).any():
             stamps.append(difference.exposure.image[box] / peak)
     assert len(stamps) > 30
     return float(np.abs(np.median(stamps, axis=0)).max())
 
 
 def test_bright_trails_leave_next_to_nothing(pair, difference, monkeypatch):
-    monkeypatch.setattr(stage, "_MUCH", np.inf)
+    monkeypatch.setattr(matching, "RESIDUAL_SHARE", np.inf)
     without = subtract.run(pair["science"], pair["template"])
 
     assert without.kernel.before is None
@@ -85,7 +86,7 @@ def test_bright_trails_leave_next_to_nothing(pair, difference, monkeypatch):
 def test_the_difference_is_white_and_correctly_scaled(pair, difference):
     e, ones = difference.exposure, np.ones(SHAPE, bool)
     ones[pair["y"].round().astype(int), pair["x"].round().astype(int)] = False
-    empty = (distance_transform_edt(ones) > 12) & ((e.mask & subtract.EXCLUDED) == 0)
+    empty = (distance_transform_edt(ones) > 12) & ((e.mask & bits(*NOT_IN_SCORE)) == 0)
     z = np.where(empty, np.clip(e.image / np.sqrt(e.variance), -4, 4), np.nan)[30:-30, 30:-30]
     score = difference.score[30:-30, 30:-30][~np.isnan(z)]
 

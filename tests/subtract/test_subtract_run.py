@@ -13,8 +13,9 @@ from scipy.signal import fftconvolve
 
 from pipeline import subtract
 from pipeline.errors import PixelError, SubtractionError
-from pipeline.exposure import Difference, GridPsf, MatchingKernel, bits
-from pipeline.subtract import stage
+from pipeline.exposure import Difference, GridPsf, MatchingKernel
+from pipeline.masks import BRIDGEABLE, NOT_IN_SCORE, bits
+from pipeline.subtract import alard_lupton
 from pipeline.subtract.convolve import convolve
 from pipeline.subtract.metrics import robust_std
 
@@ -35,7 +36,7 @@ def autocovariance(kernel: np.ndarray, lags: int = 5) -> np.ndarray:
 def pulls(difference: Difference, edge: int = 30) -> np.ndarray:
     e = difference.exposure
     z = e.image / np.sqrt(e.variance)
-    z = np.where((e.mask & subtract.EXCLUDED) == 0, z, 0.0)
+    z = np.where((e.mask & bits(*NOT_IN_SCORE)) == 0, z, 0.0)
     return z[edge:-edge, edge:-edge]
 
 
@@ -77,10 +78,10 @@ class TestNoise:
     def test_correlated_template_noise_is_whitened(self, make_scene, monkeypatch):
         scene = make_scene(smooth=CORRELATED, noise=(10.0, 12.0), template_sigma=1.9)
         correlation = autocovariance(CORRELATED)[None, None]
-        told = scene.template.replace(noise_correlation=correlation)
-        declared = lag1(pulls(subtract.run(scene.science, told)))
+        with_noise = scene.template.replace(noise_correlation=correlation)
+        declared = lag1(pulls(subtract.run(scene.science, with_noise)))
         measured = lag1(pulls(subtract.run(scene.science, scene.template)))
-        monkeypatch.setattr(stage, "_COLOURED", np.inf)
+        monkeypatch.setattr(alard_lupton, "_CORRELATED", np.inf)
         naive = lag1(pulls(subtract.run(scene.science, scene.template)))
         assert abs(declared) < 0.01
         assert abs(measured) < 0.01
@@ -244,7 +245,7 @@ class TestFallBacks:
         )
         science = science.replace(variance=(science.variance + star).astype(np.float32))
         difference = subtract.run(science, template)
-        ring = (r2 > 6**2) & (r2 < 13**2) & ((difference.exposure.mask & subtract.EXCLUDED) == 0)
+        ring = (r2 > 6**2) & (r2 < 13**2) & ((difference.exposure.mask & bits(*NOT_IN_SCORE)) == 0)
         z = (difference.exposure.image / np.sqrt(difference.exposure.variance))[ring]
         assert ring.sum() > 200
         assert abs(z.mean()) < 0.4
@@ -304,9 +305,9 @@ class TestBadInput:
             scene.science.replace(image=image), scene.template.replace(variance=variance)
         )
         mask = difference.exposure.mask
-        assert (mask[100:104, 200:204] & subtract.EXCLUDED).all()
-        assert (mask[300:303, 100:103] & subtract.EXCLUDED).all()
-        clean = (mask & subtract.EXCLUDED) == 0
+        assert (mask[100:104, 200:204] & bits(*NOT_IN_SCORE)).all()
+        assert (mask[300:303, 100:103] & bits(*NOT_IN_SCORE)).all()
+        clean = (mask & bits(*NOT_IN_SCORE)) == 0
         assert np.isfinite(difference.exposure.image[clean]).all()
         assert (difference.exposure.variance[clean] > 0).all()
 
@@ -409,7 +410,7 @@ class TestMasks:
         plane=st.sampled_from(["BAD", "CR", "UNLISTED", "SAT", "STREAK"]),
     )
     def test_bridged_gaps_count_as_much_as_they_are_wrong(self, kernel, x, width, plane):
-        from pipeline.subtract.masks import BRIDGEABLE, propagate
+        from pipeline.subtract.masks import propagate
 
         here = np.zeros((512, 512), bool)
         here[:, x : x + width] = True
@@ -420,7 +421,7 @@ class TestMasks:
         nothing = np.zeros(0, np.int64), np.zeros(0, np.float32)
         out = propagate(masks, kernel, 0.02, 256, {"science": nothing, "template": (places, error)})
         weight = np.abs(kernel.at(255.5, 255.5))
-        counts = 0.1 if bits(plane) & BRIDGEABLE else 1.0
+        counts = 0.1 if plane in BRIDGEABLE else 1.0
         reach = np.convolve(here[0] * counts, (weight / weight.sum()).sum(0), "same")
         assert np.array_equal(
             out[256] != 0, (reach > 0.02) | here[0] | (out[256] & bits("EDGE") > 0)
@@ -433,7 +434,7 @@ class TestMasks:
         rubbish = np.where(bad, 3e4, scene.template.image).astype(np.float32)
         mask = np.where(bad, bits("BAD"), np.uint32(0)).astype(np.uint32)
         difference = subtract.run(scene.science, scene.template.replace(image=rubbish, mask=mask))
-        clean = (difference.exposure.mask & subtract.EXCLUDED) == 0
+        clean = (difference.exposure.mask & bits(*NOT_IN_SCORE)) == 0
         beside = np.zeros_like(bad)
         for k in (-3, -2, -1, 1, 2, 3):
             beside |= np.roll(bad, k, 1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline import subtract
-from pipeline.exposure import bits
+from pipeline.masks import bits
 from pipeline.subtract.wings import remove_wings
 
 HALF = 14

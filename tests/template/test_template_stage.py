@@ -10,7 +10,8 @@ from astropy.wcs import WCS
 
 from pipeline import template
 from pipeline.errors import TemplateError
-from pipeline.exposure import Exposure, GridPsf, VisitInfo, bits
+from pipeline.exposure import Exposure, GridPsf, VisitInfo
+from pipeline.masks import NO_SKY, bits
 from pipeline.template.lanczos import autocorrelation, table, weights
 from pipeline.template.warp import Warper
 
@@ -288,6 +289,16 @@ class TestCoadd:
         coadd = template.run(masked, wcs, shape).template
         assert np.count_nonzero(coadd.mask & bits("REJECTED")) >= 4
         assert not (coadd.mask & bits("CR")).any()
+
+    @pytest.mark.parametrize("plane", sorted(NO_SKY))
+    def test_no_plane_that_says_nothing_of_the_sky_enters(self, inputs, plane):
+        wrong = [e.replace(mask=e.mask.copy(), image=e.image.copy()) for e in inputs]
+        wrong[0].mask[140:160, 90:210] = bits(plane)
+        wrong[0].image[148:152, 100:200] = 1e6  # no more than the reach of the warp inside
+        wcs, shape = template.patch(inputs)
+        clean = template.run(inputs, wcs, shape).template
+        coadd = template.run(wrong, wcs, shape, template.Config(suspect_sigma=1e9)).template
+        assert np.nanmax(np.abs(coadd.image - clean.image)) < 1e4
 
     def test_where_all_inputs_are_saturated_so_is_the_template(self, inputs):
         wcs, shape = template.patch(inputs)

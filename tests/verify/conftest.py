@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness.catalog import Catalog
-from harness.verify import Context
+from harness.verify.context import Context
 from harness.workspace import Workspace
 from pipeline import io
 from pipeline.exposure import Exposure, GridPsf, PhotoCalib, VisitInfo
@@ -69,7 +69,7 @@ def space(tmp_path: Path, exposure: Callable[..., Exposure]) -> Workspace:
          "startMjdUtc": 57071.0, "midpointMjdTai": 57071.0009, "file": "raw/2.fits.fz"},
     ]  # fmt: skip
     io.write_parquet(made.exposures, EXPOSURE.from_rows(row("exposure", **v) for v in visits))
-    from harness.execute.frames import frames_table
+    from harness.campaign.frames import frames_table
 
     frames = [
         {"visit": v, "detector": 1, "kind": "raw", "file": f"raw/{v}.fits.fz"} for v in (1, 2)

@@ -11,6 +11,7 @@ from harness.verify.loader import load_spec
 from harness.verify.model import case_model
 from harness.verify.verdict import Verdict
 from pipeline import io
+from pipeline.errors import ConfigError
 
 
 def check(kind, **more):
@@ -37,10 +38,10 @@ def judged(context, kind, **more):
 @pytest.fixture
 def change(space):
     """Run a statement on the catalogue before it is judged."""
-    import duckdb
+    from harness.catalog import connect
 
     def run(statement):
-        with duckdb.connect(str(space.catalog)) as connection:
+        with connect(space.catalog) as connection:
             connection.execute(statement)
 
     return run
@@ -415,3 +416,31 @@ def test_documents(context, tmp_path):
     )
 
     assert got.measurement.failing == ({"statement": "no such words"},)
+
+
+@pytest.mark.parametrize(
+    "query", ["drop table DiaSource", "copy DiaSource to 'x.csv'", "install httpfs", "select from"]
+)
+def test_a_case_file_with_other_sql_is_malformed(query):
+    with pytest.raises(ValueError, match=r"is DROP|is COPY|is LOAD|is not SQL"):
+        check(sql(population="select 1", rows=query))
+
+
+@pytest.mark.parametrize("name", ["read_csv", "read_text"])
+def test_a_check_that_reads_a_file_ends_the_judgement(context, name):
+    kind = sql(population="select 1", rows=f"select * from {name}('/etc/passwd')")
+
+    with pytest.raises(ConfigError, match=r"AG-00-05/i/c: .* and nothing else") as caught:
+        judged(context, kind)
+
+    assert caught.value.exit_code == 2
+
+
+def test_an_endless_check_ends_the_judgement(context, monkeypatch):
+    monkeypatch.setattr("harness.catalog.guard.TIME_LIMIT", 0.2)
+    endless = (
+        "select a.range from range(100000000000) a, range(9000) b where a.range = -b.range - 1"
+    )
+
+    with pytest.raises(ConfigError, match="was stopped after"):
+        judged(context, sql(population="select 1", rows=endless))

@@ -3,8 +3,9 @@ import shutil
 
 import pytest
 
-from harness.verify.loader import TESTCASES, json_schema, load_spec
+from harness.verify.loader import json_schema, load_spec
 from harness.verify.nodes import SpecError, read_yaml
+from harness.verify.paths import TESTCASES
 
 CASE = """\
 schema: 1

@@ -8,7 +8,8 @@ import pytest
 from harness.verify.metrics import load_metrics
 from harness.verify.view import Artefacts
 from pipeline.camera import Camera
-from pipeline.exposure import Difference, GridPsf, MatchingKernel, bits
+from pipeline.exposure import Difference, GridPsf, MatchingKernel
+from pipeline.masks import bits
 
 METRICS = load_metrics()
 CAMERA = Camera.load("testcam")
@@ -127,7 +128,7 @@ def test_crosstalk_residual_does_not_see_what_lies_under_the_victim(blank):
 
 
 def test_pairs_are_pooled_before_their_quantile():
-    from harness.verify.metrics import Sample
+    from harness.verify.metric import Sample
     from harness.verify.sampling import combine_groups
 
     def sample(*values):

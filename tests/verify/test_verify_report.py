@@ -5,12 +5,14 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from harness.report import diff_reports, load_report, render_all, render_diff, write_report
+from harness.report.html import render_html
 from harness.report.junit import render_junit
 from harness.report.model import build
-from harness.report.svg import render_figure
-from harness.verify import TESTCASES, judge_cases, load_spec, pin
+from harness.verify.engine import judge_cases
 from harness.verify.expected import Expected, compare
-from harness.verify.pin import changes
+from harness.verify.loader import load_spec
+from harness.verify.paths import TESTCASES
+from harness.verify.pin import changes, pin
 from pipeline.errors import InputError
 
 
@@ -174,44 +176,14 @@ def test_what_is_no_report_is_refused(tmp_path):
         load_report(path)
 
 
-@pytest.mark.parametrize("kind", ["curve", "points", "bars"])
-def test_figures_are_sound_svg(kind):
-    point = [1.0, 2.0, 3.0] if kind == "bars" else [3.0, 0.5, 0.4, 0.6]
+def test_html_draws_and_escapes_what_the_report_holds(report, folder):
     figure = {
-        "type": kind,
-        "x": {"label": "a < b", "log": kind == "curve"},
-        "y": {"label": "n", "range": [0, 1]},
-        "series": [{"name": "s", "points": [point, [v + 1 for v in point]]}] * 2,
-        "marks": [{"x": 2.0, "label": "m"}, {"y": 0.5, "label": "h"}],
-    }
+        "type": "points", "x": {"label": "x"}, "y": {"label": "<y>"},
+        "series": [{"name": "<script>", "points": [[1.0, 2.0]]}],
+    }  # fmt: skip
+    report["figures"] = [{"title": "<script>alert(1)</script>", "kind": "figure", "data": figure}]
+    html = render_html(report, folder)
 
-    root = ElementTree.fromstring(render_figure(figure))
-
-    assert "a < b" in "".join(root.itertext())
-    assert render_figure(figure) == render_figure(copy.deepcopy(figure))
-
-
-def test_png_round_trip():
-    import io
-    import struct
-    import zlib
-
-    import numpy as np
-
-    from harness.report.png import beside, binned, encode, grey
-
-    image = np.arange(48, dtype=float).reshape(6, 8)
-    image[0, 0] = np.nan
-    pixels = beside(grey(image), grey(image, symmetric=True))
-    data = io.BytesIO(encode(pixels))
-    data.seek(16)
-    width, height = struct.unpack(">II", data.read(8))
-    body = encode(pixels)
-    start = body.index(b"IDAT") + 4
-    length = struct.unpack(">I", body[start - 8 : start - 4])[0]
-    rows = np.frombuffer(zlib.decompress(body[start : start + length]), np.uint8)
-
-    assert (width, height) == (20, 6)
-    np.testing.assert_array_equal(rows.reshape(6, 61)[:, 1:].reshape(6, 20, 3), pixels)
-    assert tuple(pixels[-1, 0]) == (70, 110, 180)  # missing, and the first row is at the bottom
-    assert binned(image, 2)[0, 0] == pytest.approx((1 + 8 + 9) / 3)
+    assert "<script" not in html
+    assert html.count("data:image/svg+xml;base64,") == 1
+    assert 'alt="&lt;script&gt;alert(1)&lt;/script&gt;: &lt;y&gt; against x"' in html

@@ -3,7 +3,8 @@
 import pytest
 
 from harness.verify.context import Unit
-from harness.verify.defects import Copy, load_defects
+from harness.verify.copy import Copy
+from harness.verify.defects import load_defects
 from harness.verify.loader import load_spec
 from harness.verify.sabotage import sabotage
 from pipeline.errors import ConfigError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.drawing.plots import draw_plot
 from harness.report.simulation import keep_statistics, simulation_page
-from harness.report.svg import render_figure
 from harness.workspace import Workspace
 
 
@@ -33,4 +33,5 @@ def test_each_statistic_stands_with_the_row_closest_to_its_bound(tmp_path: Path)
         10,
     )
     assert (second["statistic"], second["holds"], second["compared"]) == ("b", "yes", 1)
-    assert "expected" in render_figure(figure.data)
+    (axes,) = draw_plot(figure.data).axes
+    assert [t.get_text() for t in axes.get_legend().get_texts()] == ["measured", "expected"]

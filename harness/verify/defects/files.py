@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
-from harness.verify.defects import Copy, defect
+from harness.verify.copy import Copy
+from harness.verify.defect import defect
 
 __all__: list[str] = []
 

@@ -6,10 +6,13 @@ import dataclasses
 
 import numpy as np
 
-from harness.verify.defects import Copy, defect
+from harness.settings import Settings
+from harness.verify.copy import Copy
+from harness.verify.defect import defect
 from pipeline import io
 from pipeline.camera import Camera
-from pipeline.exposure import Difference, Exposure, GridPsf, MatchingKernel, PolynomialPsf, bits
+from pipeline.exposure import Difference, Exposure, GridPsf, MatchingKernel, PolynomialPsf
+from pipeline.masks import BRIDGEABLE, bits
 
 __all__: list[str] = []
 
@@ -205,7 +208,7 @@ def over_subtraction(copy: Copy) -> None:
 @defect("crosstalk-left", "AG-00-10/crosstalk/residual-large")
 def crosstalk_left(copy: Copy) -> None:
     """Leave the mirrored ghosts of one amplifier in the other, on every image of a detector."""
-    camera = Camera.load(copy.space.camera(_camera(copy)))
+    camera = Camera.load(copy.space.camera(Settings.load(copy.space.config).campaign.camera))
     first = copy.units[0].detector
 
     def change(e: Exposure) -> Exposure:
@@ -225,12 +228,6 @@ def crosstalk_left(copy: Copy) -> None:
             copy.image(change, index)
 
 
-def _camera(copy: Copy) -> str:
-    import tomllib
-
-    return str(tomllib.loads(copy.space.config.read_text())["campaign"]["camera"])
-
-
 @defect("bad-column-left", "AG-00-10/masks/columns-left")
 def bad_column_left(copy: Copy) -> None:
     """Let a column shine and leave it unmasked."""
@@ -240,7 +237,7 @@ def bad_column_left(copy: Copy) -> None:
         column = e.shape[1] // 3
         image[:, column] += np.float32(3.0 * np.sqrt(np.median(e.variance[::8, ::8])))
         mask = e.mask.copy()
-        mask[:, column] &= ~bits("BAD", "UNLISTED", "INTRP", "CR")
+        mask[:, column] &= ~bits(*BRIDGEABLE, "INTRP")
         return e.replace(image=image, mask=mask)
 
     copy.image(change)

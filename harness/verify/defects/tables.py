@@ -5,7 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from harness.verify.defects import Copy, defect
+from harness.verify.copy import Copy
+from harness.verify.defect import defect
 
 __all__: list[str] = []
 

@@ -1,4 +1,4 @@
-"""The alert containers of a campaign, by the named assertions of `pipeline.alerts.check`."""
+"""The alert containers of a campaign, by the named assertions of `harness.verify.alerts`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from harness.processes import new_pool
-from harness.verify.kinds import Kind
+from harness.verify.alerts import Check, check
+from harness.verify.kind import Kind
 from harness.verify.measurement import Evidence, Measurement
 
 if TYPE_CHECKING:
     from harness.verify.bounds import Bound
     from harness.verify.context import Context, Unit
-    from pipeline.alerts.check import Check
 
 __all__ = ["Alert"]
 
@@ -110,6 +110,4 @@ def _checked(jobs: list[tuple[Path, int]], processes: int) -> list[Check]:
 
 
 def _check(job: tuple[Path, int]) -> Check:
-    from pipeline import alerts
-
-    return alerts.check(job[0], cutouts_every=job[1])
+    return check(job[0], cutouts_every=job[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from harness.verify.curves import QUANTITIES, Transients, completeness_figure, transients
-from harness.verify.kinds import Kind
+from harness.verify.kind import Kind
 from harness.verify.measurement import Measurement
 
 if TYPE_CHECKING:

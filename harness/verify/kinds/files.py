@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import pyarrow.parquet as pq
 from astropy.io import fits
 
-from harness.verify.kinds import Kind
+from harness.verify.kind import Kind
 from harness.verify.measurement import Evidence, Measurement
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from astropy.io import fits
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.verify.kinds import Kind
+from harness.verify.kind import Kind
 from harness.verify.measurement import Measurement
 
 if TYPE_CHECKING:

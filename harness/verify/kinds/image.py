@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from harness.verify.kinds import Kind
+from harness.verify.kind import Kind
 from harness.verify.measurement import Evidence, Measurement
-from harness.verify.metrics import METRICS, Reduction, Sample, load_metrics
+from harness.verify.metric import METRICS, Reduction, Sample
+from harness.verify.metrics import load_metrics
 from harness.verify.sampling import Request, combine, combine_groups, measure_images
 
 if TYPE_CHECKING:

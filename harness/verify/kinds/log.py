@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from harness.verify.kinds import Kind
+from harness.verify.kind import Kind
 from harness.verify.measurement import Evidence, Measurement
 
 if TYPE_CHECKING:

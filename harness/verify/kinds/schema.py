@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from harness.verify.attributes import Attribute, Need, load_matrices
-from harness.verify.kinds import Kind
+from harness.verify.kind import Kind
 from harness.verify.measurement import Evidence, Measurement
 from pipeline.schema import TABLES
 

@@ -6,11 +6,12 @@ import hashlib
 from typing import TYPE_CHECKING, ClassVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import model_validator
 
-from harness.verify.kinds import Kind
+from harness.catalog import require_select
+from harness.verify.kind import Kind
 from harness.verify.measurement import Evidence, Measurement, NotRun
+from pipeline import io
 
 if TYPE_CHECKING:
     from harness.verify.bounds import Bound
@@ -49,6 +50,8 @@ class Sql(Kind):
             raise ValueError(
                 "'measured_in' is missing: the unit of the value, '' for a pure number"
             )
+        for query in filter(None, (self.population, self.rows, self.value)):
+            require_select(query)
         return self
 
     def usual_bound(self) -> str:
@@ -115,10 +118,9 @@ def _keep(context: Context, table: pa.Table) -> list[Evidence]:
     rows = [[_cell(v) for v in r.values()] for r in shown.to_pylist()]
     found = [Evidence("failing rows", "table", {"columns": table.column_names, "rows": rows})]
     if context.store is not None:
-        context.store.mkdir(parents=True, exist_ok=True)
         digest = hashlib.sha256(repr(table.schema).encode() + repr(rows).encode()).hexdigest()[:16]
         path = context.store / f"rows-{digest}.parquet"
-        pq.write_table(table, path)
+        io.write_parquet(path, table)
         found.append(Evidence("all failing rows", "file", {"path": path.name}))
     return found
 

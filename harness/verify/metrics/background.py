@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from astropy.io import fits
 
-from harness.verify.metrics import Sample, metric
+from harness.verify.metric import Sample, metric
 from harness.verify.robust import mad_std, median_error
 from harness.verify.sky import open_sky, pixel_scale
 from harness.verify.view import View

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from harness.verify.metrics import Sample, metric
+from harness.verify.metric import Sample, metric
 from harness.verify.view import View
 from pipeline.camera import Amplifier
-from pipeline.exposure import bits
+from pipeline.masks import bits
 
 __all__: list[str] = []
 

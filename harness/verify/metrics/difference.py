@@ -12,18 +12,17 @@ from astropy.io import fits
 from scipy import signal
 
 from harness.hashes import file_hash
-from harness.verify.metrics import Sample, metric
+from harness.verify.metric import Sample, metric
 from harness.verify.robust import mad_std, median_error
 from harness.verify.stamps import isolated, star_fits
 from harness.verify.view import View, remember
 from harness.workspace import Workspace
-from pipeline.exposure import Exposure, FloatArray, MatchingKernel, bits, polynomial_terms
+from pipeline.exposure import Exposure, FloatArray, MatchingKernel, polynomial_terms
+from pipeline.masks import NOT_AS_MEASURED, bits
 
 __all__: list[str] = []
 
 _CORE = 7
-
-_UNUSABLE = ("BAD", "SAT", "CR", "EDGE", "NO_DATA", "BLEED", "EDGEBLEED", "SAT_TEMPLATE", "INTRP")
 
 
 @metric(
@@ -187,7 +186,7 @@ def _tops(view: View, limit: float, half: int) -> list[tuple[int, int]]:
     """Peaks above a limit in the science image that are clean in both images and the difference."""
     image = np.nan_to_num(view.visit_image.image)
     bad = (view.difference.exposure.mask & np.uint32(view.excluded_bits)) != 0
-    bad |= ((view.visit_image.mask | view.warped.mask) & bits(*_UNUSABLE)) != 0
+    bad |= ((view.visit_image.mask | view.warped.mask) & bits(*NOT_AS_MEASURED)) != 0
     y, x = np.nonzero(~bad & (image > limit))
     return [
         (c, r)
@@ -200,7 +199,7 @@ def _peaks(science: Exposure, template: Exposure, snr_min: float) -> npt.NDArray
     """Bright isolated peaks that are clean in both images."""
     noise = float(np.sqrt(np.median(science.variance[::8, ::8])))
     image = np.nan_to_num(science.image)
-    clean = (science.mask & bits(*_UNUSABLE)) == 0
+    clean = (science.mask & bits(*NOT_AS_MEASURED)) == 0
     y, x = np.nonzero(clean & (image > 0.12 * snr_min * noise))
     pixels = [(int(c), int(r)) for c, r in zip(x, y, strict=True)]
     peak = np.array([image[r, c] >= _around(image, c, r).max() for c, r in pixels])
@@ -208,7 +207,7 @@ def _peaks(science: Exposure, template: Exposure, snr_min: float) -> npt.NDArray
     everything = np.stack([x, y], axis=1).astype(float)
     if not len(everything):
         return everything
-    bad = ((science.mask | template.mask) & bits(*_UNUSABLE)) != 0
+    bad = ((science.mask | template.mask) & bits(*NOT_AS_MEASURED)) != 0
     alone = isolated(everything, everything, 30.0)
     order = np.argsort(-image[y, x], kind="stable")
     kept = [i for i in order if alone[i] and not _touches(bad, int(x[i]), int(y[i]))]
@@ -345,8 +344,6 @@ def mask_overgrowth(view: View) -> Sample:
     """
     bad = np.uint32(view.excluded_bits)
     mask = view.visit_image.mask | view.warped.mask
-    if not (mask & bits("STREAK")).any():
-        bad &= ~bits("STREAK")
     inputs = (mask & bad) != 0
     excluded = (view.difference.exposure.mask & bad) != 0
     excluded &= ~view.difference.exposure.has("EDGE", "NO_DATA")
@@ -374,7 +371,7 @@ def difference_psf(
         if not r["masked"] and not r["trailLength"] and snr_min < r["trueSnr"] < snr_max
     ]
     positions = np.array([[r["x"], r["y"]] for r in rows]).reshape(-1, 2)
-    bad = (exposure.mask & bits(*_UNUSABLE)) != 0
+    bad = (exposure.mask & bits(*NOT_AS_MEASURED)) != 0
     found = star_fits(exposure.image, exposure.variance, bad, exposure.psf, positions, half)
     values = [f.chi2 for f in found if f is not None]
     if not values:

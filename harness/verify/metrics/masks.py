@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.verify.metrics import Sample, metric
+from harness.verify.metric import Sample, metric
 from harness.verify.robust import mad_std
 from harness.verify.view import View
-from pipeline.exposure import bits
+from pipeline.masks import NOT_AS_MEASURED, bits
 
 __all__: list[str] = []
 
@@ -186,7 +186,7 @@ def sharp_pixels_unmasked(view: View, sigma: float = 8.0) -> Sample:
     if not (view.camera.psf_fwhm_min and view.camera.pixel_scale):
         return Sample(float("nan"), 0)
     data = image.image
-    good = (image.mask & bits("BAD", "SAT", "CR", "EDGE", "NO_DATA", "INTRP", "BLEED")) == 0
+    good = (image.mask & bits(*NOT_AS_MEASURED)) == 0
     fwhm = view.camera.psf_fwhm_min / view.camera.pixel_scale
     ratio = 0.8 * np.exp(-4.0 * np.log(2.0) / fwhm**2)
     centre, left, right = data[:, 1:-1], data[:, :-2], data[:, 2:]

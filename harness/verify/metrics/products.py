@@ -10,7 +10,7 @@ from pathlib import Path
 
 from astropy.io import fits
 
-from harness.verify.metrics import Sample, metric
+from harness.verify.metric import Sample, metric
 from harness.verify.view import View
 
 __all__ = ["fits_faults"]

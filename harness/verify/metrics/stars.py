@@ -6,26 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from harness.verify.metrics import Sample, metric
+from harness.verify.metric import Sample, metric
 from harness.verify.robust import mad_std, median_error
 from harness.verify.stamps import isolated, star_fits
 from harness.verify.view import View, remember
-from pipeline.exposure import bits
+from pipeline.masks import NOT_AS_MEASURED, bits
 
 __all__: list[str] = []
 
-_UNUSABLE = (
-    "BAD",
-    "SAT",
-    "CR",
-    "EDGE",
-    "NO_DATA",
-    "BLEED",
-    "EDGEBLEED",
-    "UNLISTED",
-    "INTRP",
-    "UNMASKEDNAN",
-)
 _MMAG = 2500.0 / np.log(10.0)
 
 
@@ -197,7 +185,7 @@ def _standards(view: View, snr_min: float) -> dict[str, np.ndarray]:
         if not (8 <= column < image.shape[1] - 8 and 8 <= row < image.shape[0] - 8):
             continue
         box = (slice(row - 6, row + 7), slice(column - 6, column + 7))
-        if (image.mask[box] & bits(*_UNUSABLE)).any():
+        if (image.mask[box] & bits(*NOT_AS_MEASURED)).any():
             continue
         noise = float(np.sqrt(np.median(image.variance[box])))
         if image.image[box].max() < 0.1 * snr_min * noise * 3.0:
@@ -274,7 +262,7 @@ def _all_fits(view: View) -> np.ndarray:
     """
     image = view.visit_image
     x, y, flux, through = _true_stars(view)
-    bad = (image.mask & bits(*_UNUSABLE)) != 0
+    bad = (image.mask & bits(*NOT_AS_MEASURED)) != 0
     noise = float(np.sqrt(np.median(image.variance[::8, ::8])))
     some = np.flatnonzero(flux / (noise * 8.0) > 15.0)
     some = some[np.argsort(-flux[some], kind="stable")][:400]

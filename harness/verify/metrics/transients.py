@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow.parquet as pq
 from scipy.special import erf
 
-from harness.verify.metrics import Sample, metric
+from harness.verify.metric import Sample, metric
 from harness.verify.view import View
-from pipeline.exposure import bits, flagged
+from pipeline.masks import bits, flagged
 
 __all__ = ["true_differences"]
 

@@ -1,0 +1,224 @@
+"""One invocation of a campaign: open everything, run, record how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from harness.campaign.campaign import Campaign, Summary
+from harness.campaign.context import Context
+from harness.campaign.state import RunState
+from harness.catalog import Catalog
+from harness.execute import open_executor
+from harness.execute.warm import compile_loops
+from harness.hashes import combine
+from harness.ledger import now_mjd_tai
+from harness.log import Logbook
+from harness.plan import Selection
+from harness.progress import open_progress
+from harness.settings import Settings
+from harness.software import software_version
+from harness.workspace import Workspace, translate_os_errors
+from pipeline.config import config_hash
+from pipeline.errors import ConfigError
+from pipeline.timescales import mjd_utc_to_tai
+
+__all__ = ["run_campaign", "selection"]
+
+_UNIX_EPOCH_MJD = 40587.0
+_EVERYTHING = Selection()
+_LIBRARIES = ("numpy", "scipy", "astropy", "numba", "pyarrow", "duckdb", "sep", "scikit-learn")
+
+
+def selection(
+    visits: Sequence[int] | None,
+    detectors: Sequence[int] | None,
+    since: str | None,
+    until: str | None,
+) -> Selection:
+    """Make a selection from the words of a command line.
+
+    Raises
+    ------
+    ConfigError
+        If a date is neither ``YYYY-MM-DD[THH:MM:SS]`` nor an MJD.
+    """
+    return Selection(
+        visits=frozenset(visits or ()),
+        detectors=frozenset(detectors or ()),
+        since=_mjd(since, end=False),
+        until=_mjd(until, end=True),
+    )
+
+
+def run_campaign(
+    root: Path,
+    *,
+    selection: Selection = _EVERYTHING,
+    jobs: int | None = None,
+    overrides: Sequence[str] = (),
+    retry: bool = False,
+    dry_run: bool = False,
+    quiet: bool = False,
+) -> Summary:
+    """Run the pipeline over a workspace.
+
+    Parameters
+    ----------
+    root : Path
+        The workspace.
+    selection : Selection
+        Science units meant; everything by default.
+    jobs : int, optional
+        Worker processes, instead of what the configuration says.
+    overrides : sequence of str
+        ``section.key=value`` in place of the file's.
+    retry : bool
+        Whether known failures are tried again.
+    dry_run : bool
+        Whether only to say what would be done.
+    quiet : bool
+        Whether to show no progress.
+
+    Returns
+    -------
+    Summary
+        Counts, troubles, reasons.
+
+    Raises
+    ------
+    InputError
+        If the workspace, its configuration or its catalogue cannot be used.
+    """
+    space = Workspace.open(root)
+    settings = Settings.load(space.config, overrides)
+    software = software_version()
+    run_id = f"{settings.campaign.name}-{combine([config_hash(settings), software])[:12]}"
+    cards = {"SOFTVER": software, "RUNID": run_id}
+    if not dry_run:
+        space.require_writable()
+        space.sweep()
+    with ExitStack() as stack:
+        stack.enter_context(_termination())
+        stack.enter_context(translate_os_errors(root))
+        catalog = stack.enter_context(_catalog(space, dry_run=dry_run))
+        state = RunState(space, settings, catalog, run_id)
+        context = Context(state, selection, cards, performing=not dry_run)
+        display = stack.enter_context(open_progress(quiet=quiet))
+        if dry_run:
+            return Campaign(context, None, display).run()
+        compile_loops(display.say)
+        execution = settings.execution
+        workers = open_executor(execution.executor, jobs or execution.jobs, execution.attempts)
+        logbook = stack.enter_context(Logbook(space.logs / f"{_stamp()}-run.jsonl", run=run_id))
+        executor = stack.enter_context(workers)
+        campaign = Campaign(context, executor, display, logbook, retry=retry)
+        return _recorded(campaign, catalog, logbook, settings)
+
+
+@contextlib.contextmanager
+def _termination() -> Iterator[None]:
+    """Let a polite request to end (SIGTERM) do what Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def _recorded(
+    campaign: Campaign, catalog: Catalog, logbook: Logbook, settings: Settings
+) -> Summary:
+    """Run, and record in the table ``run`` how it ended, whatever happens."""
+    row = _run_row(campaign, settings)
+    catalog.record("run", row, runId=row["runId"])
+    logbook.note("info", "run started", {"run": row["runId"]})
+    status, code = "interrupted", 130
+    try:
+        summary = campaign.run()
+        status, code = ("failed" if summary.troubles else "done"), summary.exit_code
+    finally:
+        row |= _ending(campaign.summary, status, code)
+        catalog.record("run", row, runId=row["runId"])
+        campaign.state.hashes.save()
+        logbook.note("info", f"run {status}", {"exit_code": code})
+    catalog.checkpoint()
+    return summary
+
+
+def _run_row(campaign: Campaign, settings: Settings) -> dict[str, Any]:
+    known = {p: metadata.version(p) for p in _LIBRARIES}
+    software = campaign.context.cards["SOFTVER"]
+    first = campaign.state.catalog.value(
+        "SELECT startedMjdTai FROM run WHERE runId = ?", [campaign.context.cards["RUNID"]]
+    )
+    return {
+        "runId": campaign.context.cards["RUNID"],
+        "command": " ".join(["nightjar", *sys.argv[1:]]),
+        "startedMjdTai": first or now_mjd_tai(),
+        "status": "running",
+        "softwareVersion": software,
+        "commitId": software.partition("+g")[2] or None,
+        "configHash": config_hash(settings),
+        "seed": settings.campaign.seed,
+        "host": platform.node(),
+        "python": platform.python_version(),
+        "packages": json.dumps(known, sort_keys=True),
+    }
+
+
+def _ending(summary: Summary, status: str, code: int) -> dict[str, Any]:
+    total: dict[str, int] = {}
+    for counts in summary.counts.values():
+        for name, n in counts.items():
+            total[name] = total.get(name, 0) + n
+    return {
+        "endedMjdTai": now_mjd_tai(),
+        "status": status,
+        "exitCode": code,
+        "nUnits": sum(total.values()),
+        "nDone": total.get("done", 0),
+        "nFailed": total.get("failed", 0) + total.get("blocked", 0),
+        "nSkipped": total.get("cached", 0),
+    }
+
+
+def _catalog(space: Workspace, *, dry_run: bool) -> Catalog:
+    if dry_run and not space.catalog.exists():
+        return Catalog(Path(":memory:"))
+    return Catalog(space.catalog, read_only=dry_run)
+
+
+def _mjd(text: str | None, *, end: bool) -> float:
+    if text is None:
+        return float("nan")
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError:
+        raise ConfigError(
+            f"not a date: {text!r}", expected="YYYY-MM-DD, YYYY-MM-DDTHH:MM:SS or an MJD"
+        ) from None
+    day = 1.0 if end and len(text) <= 10 else 0.0
+    return mjd_utc_to_tai(moment.timestamp() / 86400.0 + _UNIX_EPOCH_MJD + day)
+
+
+def _stamp() -> str:
+    return time.strftime("%Y%m%dT%H%M%S", time.gmtime())

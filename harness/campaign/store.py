@@ -1,0 +1,76 @@
+"""What comes back from the workers enters the catalogue; what no longer holds leaves it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from harness.campaign.state import RunState
+from harness.campaign.task import Task, WorkItem
+from harness.ledger import DONE, FAILED, Outcome, Target
+from pipeline import io
+from pipeline.schema import TABLES
+
+__all__ = ["accept", "retire", "withdraw"]
+
+
+def accept(state: RunState, item: WorkItem, outcome: Outcome) -> None:
+    """Record an outcome in one transaction; a failure takes its old product away."""
+    with state.catalog.transaction():
+        if outcome.status != DONE:
+            withdraw(state, item.task, item.target, keep=outcome.files)
+        state.put(outcome.stages)
+        _replace_rows(state, item, outcome)
+        if outcome.status == DONE:
+            _load_tables(state, item, outcome)
+    for path, sha256 in outcome.files.items():
+        state.files[state.space.relative(Path(path))] = sha256
+
+
+def _replace_rows(state: RunState, item: WorkItem, outcome: Outcome) -> None:
+    """Put rows in the place of those of the same target; of metrics, those of the same stages."""
+    for table, rows in outcome.rows.items():
+        if table != "metric":
+            state.catalog.replace(table, TABLES[table].from_rows(rows), **item.target.where)
+            continue
+        for key in item.keys:
+            mine = TABLES[table].from_rows([row for row in rows if row["stage"] == key.stage])
+            state.catalog.replace(table, mine, **item.target.where, stage=key.stage)
+
+
+def _load_tables(state: RunState, item: WorkItem, outcome: Outcome) -> None:
+    """Take staged rows into their tables, and the others by the task's own rule."""
+    for table in item.task.staged:
+        rows = io.read_parquet(state.space.staging(table, *item.unit))
+        state.catalog.replace(table, rows, **item.target.where)
+    if item.task.store is not None:
+        item.task.store(state.catalog, outcome)
+
+
+def withdraw(state: RunState, task: Task, target: Target, keep: Collection[str] = ()) -> None:
+    """Take away files and rows that a task made of a target, inside an open transaction."""
+    for path in task.files(state.space, target):
+        if str(path) in keep:  # made although a later stage failed
+            continue
+        path.unlink(missing_ok=True)
+        state.files.pop(state.space.relative(path), None)
+    for table in (*task.owned, *task.staged):
+        state.catalog.delete(table, **target.where)
+
+
+def retire(state: RunState, task: Task, planned: Collection[Target]) -> None:
+    """Take away what an earlier plan made and this one has not.
+
+    Parameters
+    ----------
+    state : RunState
+        What is recorded.
+    task : Task
+        The task that made it.
+    planned : collection of Target
+        Everything that the present plan has.
+    """
+    with state.catalog.transaction():
+        for target in state.targets(task.stage_names, (DONE, FAILED)).difference(planned):
+            withdraw(state, task, target)
+            state.forget(task.stage_names, target)

@@ -1,0 +1,144 @@
+"""Plots of the report, drawn from the numbers that the report keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from harness.drawing.style import COLOURS, LINES, MARKERS, as_svg, drawing_style
+
+__all__ = ["draw_plot", "render_plot"]
+
+Description = Mapping[str, Any]
+
+_SIZE = (5.6, 3.6)  # inch
+_EPOCH = 40587.0  # MJD of 1970-01-01, from which matplotlib counts days
+
+
+def render_plot(plot: Description) -> str:
+    """Draw a plot as SVG; see `draw_plot`."""
+    return as_svg(draw_plot(plot))
+
+
+def draw_plot(plot: Description) -> Figure:
+    """Draw a plot.
+
+    Parameters
+    ----------
+    plot : mapping
+        ``type`` (``curve``: points with error bars, joined; ``points``; ``bars``: a histogram),
+        ``x`` and ``y`` (``label``, optional ``log``, ``range`` and ``date`` for a Modified Julian
+        Date in TAI) and ``series`` of ``name`` and ``points``: ``[x, y]``, ``[x, y, low, high]``
+        or for bars ``[x0, x1, n]``.  Optional ``marks``: ``{"x" or "y": value, "label"}``, drawn
+        as lines.
+
+    Returns
+    -------
+    Figure
+        With one axes, and a second one of Modified Julian Dates above dates.
+    """
+    with drawing_style():
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        axes = figure.add_subplot()
+        shift = _EPOCH if plot["x"].get("date") else 0.0
+        draw = _draw_bars if plot["type"] == "bars" else _draw_points
+        for index, series in enumerate(plot["series"]):
+            draw(axes, series, index, shift, joined=plot["type"] == "curve")
+        for mark in plot.get("marks", ()):
+            _draw_mark(axes, mark, shift)
+        _dress(axes, plot)
+    return figure
+
+
+def _draw_points(
+    axes: Axes, series: Description, index: int, shift: float, *, joined: bool
+) -> None:
+    points: Sequence[Sequence[float]] = series["points"]
+    bars = [(p[1] - p[2], p[3] - p[1]) if len(p) >= 4 else (0.0, 0.0) for p in points]
+    axes.errorbar(
+        [p[0] - shift for p in points],
+        [p[1] for p in points],
+        yerr=[[max(b[k], 0.0) for b in bars] for k in (0, 1)],
+        color=COLOURS[index % 4],
+        linestyle=LINES[index % 4] if joined else "none",
+        marker=MARKERS[index % 4],
+        markerfacecolor=COLOURS[0] if index % 4 == 0 else "none",
+        markersize=4 if index % 4 == 0 else 7,
+        linewidth=1.2,
+        elinewidth=1.0,
+        capsize=2,
+        label=str(series.get("name") or ""),
+    )
+
+
+def _draw_bars(axes: Axes, series: Description, index: int, shift: float, *, joined: bool) -> None:
+    del joined
+    points: Sequence[Sequence[float]] = series["points"]
+    axes.bar(
+        [p[0] - shift for p in points],
+        [p[2] for p in points],
+        width=[p[1] - p[0] for p in points],
+        align="edge",
+        color=COLOURS[1 + index % 3],
+        edgecolor="white",
+        linewidth=0.5,
+        label=str(series.get("name") or ""),
+    )
+
+
+def _draw_mark(axes: Axes, mark: Mapping[str, Any], shift: float) -> None:
+    line: dict[str, Any] = {"color": "0.3", "linestyle": (0, (3, 3)), "linewidth": 1.0, "zorder": 0}
+    near: dict[str, Any] = {"textcoords": "offset points", "fontsize": 9, "color": "0.3"}
+    if "x" in mark:
+        place = (mark["x"] - shift, 1.0)
+        axes.axvline(place[0], **line)
+        axes.annotate(mark["label"], place, (4, -10), axes.get_xaxis_transform(), **near)
+    else:
+        place = (1.0, mark["y"])
+        axes.axhline(place[1], **line)
+        axes.annotate(mark["label"], place, (-4, 3), axes.get_yaxis_transform(), ha="right", **near)
+
+
+def _dress(axes: Axes, plot: Description) -> None:
+    axes.set_axisbelow(True)
+    axes.grid(axis="y")
+    axes.spines[["top", "right"]].set_visible(False)
+    for spec, axis, name in ((plot["x"], axes.xaxis, "x"), (plot["y"], axes.yaxis, "y")):
+        axis.set_label_text(spec["label"])
+        if spec.get("log"):
+            axes.set(**{f"{name}scale": "log"})
+            _log_ticks(axis)
+        if "range" in spec:
+            room = 0.0 if spec.get("log") else 0.03 * (spec["range"][1] - spec["range"][0])
+            axes.set(**{f"{name}lim": (spec["range"][0] - room, spec["range"][1] + room)})
+    if plot["x"].get("date"):
+        _date_ticks(axes)
+    if sum(bool(s.get("name")) for s in plot["series"]) > 1:
+        axes.legend(loc="best")
+
+
+def _log_ticks(axis: Axis) -> None:
+    axis.set_major_locator(LogLocator(subs=(1.0, 3.0), numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _date_ticks(axes: Axes) -> None:
+    axes.margins(x=0.08)
+    locator = AutoDateLocator(minticks=3, maxticks=7)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    above = axes.secondary_xaxis(
+        "top", functions=(partial(np.add, _EPOCH), partial(np.add, -_EPOCH))
+    )
+    above.set_xlabel("MJD (TAI)")
+    above.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    above.ticklabel_format(axis="x", useOffset=False, style="plain")

@@ -1,0 +1,135 @@
+"""Alert packets of a unit, with what was known at its visit: the stage ``alerts``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from harness.campaign.context import Context
+from harness.campaign.task import Notes, Phase, Stage, Task, WorkItem
+from harness.catalog import Catalog
+from harness.hashes import combine, table_hash
+from harness.ledger import Outcome, Target, now_mjd_tai
+from harness.plan import Unit
+from harness.tasks.association import phase_per_unit
+from harness.tasks.tables import optional_table
+from harness.tasks.template import warped
+from harness.tasks.versions import as_of
+from harness.workspace import Workspace
+from pipeline import alerts, diaobject, io
+from pipeline.schema import DIA_OBJECT, to_numpy
+
+__all__ = ["TASK"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Item(WorkItem):
+    """One unit, its template, and its tables as known at the visit."""
+
+    template_name: str
+    tables: Mapping[str, pa.Table]
+
+
+def _phases(context: Context) -> Iterator[Phase]:
+    yield phase_per_unit(TASK, context, _item)
+
+
+def _item(context: Context, unit: Unit) -> _Item:
+    space, name = context.space, context.template_of[unit].name
+    tables = _tables(context, unit)
+    files = [space.difference(*unit), space.visit_image(*unit), space.template(name), space.objects]
+    content = [context.state.hashes.of(path) for path in files]
+    content += [context.settings.section_hash("diaobject")]
+    content += [f"{key} {table_hash(table)}" for key, table in sorted(tables.items())]
+    return _Item(
+        task=TASK,
+        target=Target(*unit),
+        keys=TASK.keys(context.settings, combine(content)),
+        template_name=name,
+        tables=tables,
+        **context.common(),
+    )
+
+
+def _tables(context: Context, unit: Unit) -> dict[str, pa.Table]:
+    """Everything that may stand in the alerts of a unit, as known at its visit."""
+    catalog, mjd = context.state.catalog, context.frames[unit].mjd
+    here = "FROM DiaSource WHERE visit = ? AND detector = ?"
+    its_objects = f"diaObjectId IN (SELECT diaObjectId {here})"
+    its_bodies = f"ssObjectId IN (SELECT ssObjectId {here})"
+    sources = catalog.table("DiaSource", "visit = ? AND detector = ? ORDER BY diaSourceId", unit)
+    history = catalog.table(
+        "DiaSource",
+        f"({its_objects} OR {its_bodies}) AND midpointMjdTai < ? ORDER BY diaSourceId",
+        [*unit, *unit, mjd],
+    )
+    forced = catalog.table(
+        "DiaForcedSource",
+        f"{its_objects} AND midpointMjdTai <= ? ORDER BY diaForcedSourceId",
+        [*unit, mjd],
+    )
+    objects = as_of(catalog, mjd, "*", its_objects, unit).cast(DIA_OBJECT.arrow_schema)
+    return {
+        "sources": sources,
+        "objects": diaobject.with_forced(objects, forced),
+        "history": history,
+        "forced": forced,
+        "ss_sources": _ss_sources(catalog, to_numpy(sources, "diaSourceId")),
+        "ss_history": _ss_sources(catalog, to_numpy(history, "diaSourceId")),
+    }
+
+
+def _ss_sources(catalog: Catalog, ids: npt.NDArray[np.int64]) -> pa.Table:
+    wanted = [int(i) for i in ids]
+    return catalog.table("SSSource", "list_contains(?, diaSourceId) ORDER BY diaSourceId", [wanted])
+
+
+def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:
+    difference = io.read_difference(item.space.difference(*item.unit))
+    science = io.read_exposure(item.space.visit_image(*item.unit))
+    tables, static = dict(item.tables), optional_table(item.space.objects)
+    matches = static and diaobject.nearest_objects(
+        tables["objects"], static, item.settings.diaobject
+    )
+    surroundings = alerts.Surroundings(
+        ss_sources=tables.pop("ss_sources"),
+        ss_history=tables.pop("ss_history"),
+        matches=matches,
+        software=item.cards.get("SOFTVER"),
+        run=item.cards.get("RUNID"),
+    )
+    template = item.space.template(item.template_name)
+    result = alerts.run(
+        **tables,
+        difference=difference,
+        science=science,
+        template=warped(template, science, item.settings.template),
+        config=item.settings.alerts,
+        surroundings=surroundings,
+        processed_mjd_tai=now_mjd_tai(),
+    )
+    alerts.write(item.products[0], result.packets)
+    outcome.wrote(item.products[0])
+    io.write_parquet(item.output.staging("alert", *item.unit), result.ledger)
+    yield ()
+
+
+def _products(space: Workspace, target: Target) -> tuple[Path, ...]:
+    return (space.alerts(*target[:2]),)
+
+
+TASK = Task(
+    name="alerts",
+    label="alerts",
+    stages=(Stage("alerts"),),
+    phases=_phases,
+    run=_run,
+    products=_products,
+    staged=("alert",),
+    planned=Context.served,
+)

@@ -1,0 +1,194 @@
+"""Visit image minus template, and the sources on it: the stages ``subtract`` and ``diasource``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.campaign.context import Context
+from harness.campaign.task import Blocked, Notes, Phase, Stage, Task, WorkItem
+from harness.hashes import combine
+from harness.ledger import Outcome, Target, now_mjd_tai
+from harness.plan import Frame, TemplatePlan
+from harness.tasks import rows
+from harness.tasks.template import warped
+from harness.workspace import Workspace
+from pipeline import diasource, io, subtract
+from pipeline.camera import Camera
+from pipeline.exposure import Difference
+from pipeline.masks import flagged
+from pipeline.schema import DIFFERENCE_IMAGE
+
+__all__ = ["TASK"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Item(WorkItem):
+    """One science unit and the name of its template."""
+
+    template_name: str
+
+
+def _phases(context: Context) -> Iterator[Phase]:
+    science = context.science
+    yield Phase(TASK.label, len(science), (_planned_item(context, frame) for frame in science))
+
+
+def _planned_item(context: Context, frame: Frame) -> _Item | Blocked:
+    target, plan = Target(*frame.unit), context.template_of.get(frame.unit)
+    trouble = _trouble(context, frame, plan)
+    if trouble or plan is None:
+        return Blocked(target, trouble, TASK.stage_names)
+    return _item(context, target, plan)
+
+
+def _trouble(context: Context, frame: Frame, plan: TemplatePlan | None) -> str:
+    if not context.done(Target(*frame.unit), "calibrate"):
+        return "its visit image failed"
+    if plan is None:
+        return f"no template: no other visit image of {frame.field_name} in {frame.band} here"
+    if not context.done(context.template_target(plan), "template"):
+        return f"template {plan.name} failed"
+    return ""
+
+
+def _item(context: Context, target: Target, plan: TemplatePlan) -> _Item:
+    of, space, settings = context.state.hashes.of, context.space, context.settings
+    science, template = of(space.visit_image(*target[:2])), of(space.template(plan.name))
+    subtracted = combine([science, template, settings.section_hash("template")])
+    detected = combine([subtracted, settings.section_hash("subtract")])
+    return _Item(
+        task=TASK,
+        target=target,
+        keys=TASK.keys(settings, subtracted, detected),
+        input_cards={"SCIHASH": science, "TMPLHASH": template, "TMPLID": plan.name},
+        template_name=plan.name,
+        **context.common(),
+    )
+
+
+def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:
+    settings = item.settings
+    camera = Camera.load(item.space.camera(settings.campaign.camera))
+    science = io.read_exposure(item.space.visit_image(*item.unit))
+    template = warped(item.space.template(item.template_name), science, settings.template)
+    inputs = {k: v for k, v in template.provenance.items() if k.startswith(("TMPLI", "NTMPL"))}
+    difference = subtract.run(science, template, settings.subtract)
+    yield ()
+    try:
+        result = diasource.run(
+            difference,
+            science,
+            template,
+            settings.diasource,
+            now_mjd_tai=now_mjd_tai(),
+            passbands=camera.passbands,
+        )
+    except Exception:  # the difference is a product even if nothing could be measured on it
+        _write(item, difference, outcome, {}, inputs)
+        raise
+    marked = replace(
+        difference,
+        exposure=difference.exposure.replace(mask=result.mask),
+        excluded=result.excluded,
+    )
+    _write(item, marked, outcome, result.metrics, inputs)
+    io.write_parquet(item.output.staging("DiaSource", *item.unit), result.sources)
+    io.write_parquet(item.output.staging("candidate", *item.unit), result.candidates)
+    yield ()
+
+
+def _write(
+    item: _Item,
+    difference: Difference,
+    outcome: Outcome,
+    metrics: Mapping[str, float],
+    inputs: Mapping[str, Any],
+) -> None:
+    cards = {
+        "SCIID": item.target.name,
+        **item.input_cards,
+        **inputs,
+        "KRNLHDU": "KERNEL",
+        **item.provenance(),
+    }
+    exposure = difference.exposure.replace(provenance=cards)
+    path = item.products[0]
+    io.write_difference(path, replace(difference, exposure=exposure))
+    outcome.wrote(path)
+    outcome.rows["difference_image"] = [_row(item, difference, metrics, outcome)]
+    outcome.rows["metric"] = rows.metrics(item, subtract=difference.metrics, diasource=metrics)
+
+
+def _row(
+    item: _Item, result: Difference, detection: Mapping[str, Any], outcome: Outcome
+) -> rows.Row:
+    """Row of ``difference_image``."""
+    image, kernel, name = result.exposure, result.kernel, item.target.name
+    numbers = {**result.metrics, **detection}
+    row: rows.Row = {
+        "differenceImageId": name,
+        **rows.identity(image),
+        "scienceImageId": name,
+        "templateId": item.template_name,
+        "kernelId": f"{name}:KERNEL",
+        "psfId": f"{name}:PSF",
+        "scienceSha256": item.input_cards["SCIHASH"],
+        "templateSha256": item.input_cards["TMPLHASH"],
+        "unit": image.unit,
+        "convolved": kernel.convolved,
+        "kernelOrder": kernel.order,
+        "kernelBasis": len(kernel.basis),
+        "kernelCondition": kernel.condition,
+        "fractionMasked": float(flagged(image.mask, result.excluded).mean()),
+        **_stamps(result),
+        **_kernel_sum(result),
+        **rows.sky(image, result.null_variance, rows.per_electron(image)),
+        **rows.file(item, outcome),
+        "noiseRatio": numbers.get("pixelStd"),
+        "lag1X": numbers.get("lag1X", numbers.get("lag1")),
+        "lag1Y": numbers.get("lag1Y", numbers.get("lag1")),
+        "nDiaSources": numbers.get("nSources"),
+    }
+    return rows.complete(DIFFERENCE_IMAGE, row, numbers)
+
+
+def _stamps(result: Difference) -> rows.Row:
+    """Numbers of the stamps that the kernel was fitted to."""
+    stamps = np.asarray(result.kernel.stamps, float).reshape(-1, 4)
+    used = stamps[:, 3] > 0
+    return {
+        "nKernelStamps": int(used.sum()),
+        "nKernelStampsRejected": int((~used).sum()),
+        "kernelChi2": float(np.median(stamps[used, 2])) if used.any() else None,
+    }
+
+
+def _kernel_sum(result: Difference) -> rows.Row:
+    ny, nx = result.exposure.shape
+    x, y = np.meshgrid(np.linspace(0, nx - 1, 8), np.linspace(0, ny - 1, 8))
+    sums = result.kernel.sum_at(x.ravel(), y.ravel())
+    middle = float(result.kernel.sum_at([(nx - 1) / 2], [(ny - 1) / 2])[0])
+    return {"kernelSum": middle, "kernelSumRms": float(np.std(sums))}
+
+
+def _products(space: Workspace, target: Target) -> tuple[Path, ...]:
+    unit = target[:2]
+    return space.difference(*unit), space.staging("DiaSource", *unit)
+
+
+TASK = Task(
+    name="difference",
+    label="difference",
+    stages=(Stage("subtract"), Stage("diasource")),
+    phases=_phases,
+    run=_run,
+    products=_products,
+    staged=("candidate",),
+    owned=("difference_image",),
+    planned=Context.served,
+)

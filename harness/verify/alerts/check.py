@@ -1,0 +1,120 @@
+"""Named assertions on alert packets, ours or anybody's.
+
+``check(path)`` judges every packet of an Avro container that follows the LSST layout.  What a
+packet does not contain is not tested: an assertion without a single finding is ``not_run``, never
+passed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+# The modules register their assertions when they are imported.
+from harness.verify.alerts import cutout_assertions, packet_assertions  # noqa: F401
+from harness.verify.alerts.assertion import ASSERTIONS, View
+from pipeline.alerts import read
+
+__all__ = ["Assertion", "Check", "check"]
+
+
+@dataclass(frozen=True, slots=True)
+class Assertion:
+    """The outcome of one assertion over a file.
+
+    Attributes
+    ----------
+    id : str
+        Its name.
+    verdict : str
+        ``pass``, ``fail``, or ``not_run`` when there was nothing to test.
+    tested, failed : int
+        Subjects tested, and those for which it does not hold.
+    worst : str
+        The worst failure, or empty.
+    """
+
+    id: str
+    verdict: str
+    tested: int
+    failed: int
+    worst: str
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """All assertions over one file; iterates over them."""
+
+    file: str
+    alerts: int
+    assertions: tuple[Assertion, ...]
+
+    def __iter__(self) -> Iterator[Assertion]:
+        """Iterate over the assertions in the order of their declaration."""
+        return iter(self.assertions)
+
+    @property
+    def holds(self) -> bool:
+        """Whether nothing failed."""
+        return not any(a.failed for a in self.assertions)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON: ``file``, ``alerts``, ``assertions``."""
+        return {
+            "file": self.file,
+            "alerts": self.alerts,
+            "assertions": [asdict(a) for a in self.assertions],
+        }
+
+
+def check(path: str | Path, *, cutouts_every: int = 1) -> Check:
+    """Judge an Avro file of alerts.
+
+    Parameters
+    ----------
+    path : path-like
+        An Avro object container of LSST-style alerts.
+    cutouts_every : int
+        Decode the cut-outs of every so manieth packet only: they take most of the time.
+
+    Returns
+    -------
+    Check
+        One outcome per assertion.
+
+    Raises
+    ------
+    FileFormatError
+        If the file cannot be read.
+    """
+    counts = {name: [0, 0] for name in ASSERTIONS}
+    worst: dict[str, tuple[float, str]] = {}
+    seen: set[int] = set()
+    alerts = 0
+    for packet in read(path):
+        view = View(packet, seen)
+        decode = alerts % cutouts_every == 0
+        for name, test in ASSERTIONS.items():
+            if not decode and test.__module__ == cutout_assertions.__name__:
+                continue
+            for finding in test(view):
+                counts[name][0] += 1
+                if not finding.holds:
+                    counts[name][1] += 1
+                    if name not in worst or finding.severity > worst[name][0]:
+                        worst[name] = (finding.severity, f"{view.number}: {finding.detail}")
+        seen.add(view.number)
+        alerts += 1
+    outcomes = tuple(
+        Assertion(name, _verdict(tested, failed), tested, failed, worst.get(name, (0.0, ""))[1])
+        for name, (tested, failed) in counts.items()
+    )
+    return Check(str(path), alerts, outcomes)
+
+
+def _verdict(tested: int, failed: int) -> str:
+    if not tested:
+        return "not_run"
+    return "fail" if failed else "pass"

@@ -1,0 +1,116 @@
+"""A copy of a workspace by links, in which files can be replaced without harm to the original."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import pyarrow as pa
+
+from harness.catalog import connect
+from harness.verify.context import Unit
+from harness.workspace import Workspace
+from pipeline import io
+from pipeline.exposure import Difference, Exposure
+
+__all__ = ["Copy"]
+
+_OWN = (".duckdb", ".toml", ".jsonl", "plan.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A workspace to be spoilt.
+
+    Attributes
+    ----------
+    space : Workspace
+        The copy.
+    units : tuple of Unit
+        Units with a visit image, in order.
+    science : tuple of Unit
+        Units with a difference.
+    """
+
+    space: Workspace
+    units: tuple[Unit, ...]
+    science: tuple[Unit, ...]
+
+    @classmethod
+    def of(
+        cls, origin: Workspace, root: Path, units: tuple[Unit, ...], science: tuple[Unit, ...]
+    ) -> Copy:
+        """Link every file of a workspace into a new folder; what is edited in place is copied."""
+        for folder, _, names in os.walk(origin.root):
+            inner = Path(folder).relative_to(origin.root)
+            if "reports" in inner.parts:
+                continue
+            target = root / inner
+            target.mkdir(parents=True, exist_ok=True)
+            for name in names:
+                _place(Path(folder) / name, target / name)
+        return cls(Workspace(root), units, science)
+
+    def sql(self, *statements: str) -> None:
+        """Change the catalogue."""
+        with connect(self.space.catalog) as connection:
+            for statement in statements:
+                connection.execute(statement).fetchall()
+
+    def free(self, table: str) -> None:
+        """Give a table up to any content: its key and constraints are dropped."""
+        self.sql(
+            f'create table spoilt as select * from "{table}"',
+            f'drop table "{table}" cascade',
+            f'alter table spoilt rename to "{table}"',
+        )
+
+    def image(self, change: Callable[[Exposure], Exposure], index: int = 0) -> None:
+        """Replace a visit image."""
+        unit = self.units[index]
+        path = self.space.visit_image(unit.visit, unit.detector)
+        io.write_exposure(path, change(io.read_exposure(path)))
+
+    def difference(self, change: Callable[[Difference], Difference], index: int = 0) -> None:
+        """Replace a difference."""
+        unit = self.science[index]
+        path = self.space.difference(unit.visit, unit.detector)
+        io.write_difference(path, change(io.read_difference(path)))
+
+    def staged(self, name: str, change: Callable[[pa.Table], pa.Table]) -> None:
+        """Replace the staging tables of all science units."""
+        for unit in self.science:
+            path = self.space.staging(name, unit.visit, unit.detector)
+            io.write_parquet(path, change(io.read_parquet(path)))
+
+    def alerts(
+        self, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]], index: int = 0
+    ) -> None:
+        """Replace an alert container."""
+        unit = self.science[index]
+        path = self.space.alerts(unit.visit, unit.detector)
+        with path.open("rb") as stream:
+            reader = fastavro.reader(stream)
+            schema, packets = reader.writer_schema, list(reader)
+        path.unlink()
+        with path.open("wb") as stream:
+            fastavro.writer(stream, schema, change(packets))
+
+    def close(self) -> None:
+        """Remove the copy."""
+        shutil.rmtree(self.space.root)
+
+
+def _place(source: Path, target: Path) -> None:
+    if target.name.endswith(_OWN):
+        shutil.copy2(source, target)
+        return
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copy2(source, target)

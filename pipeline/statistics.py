@@ -1,0 +1,55 @@
+"""Robust statistics: widths of distributions with outliers, as standard deviations."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["MAD_TO_SIGMA", "iqr_std", "mad_std"]
+
+MAD_TO_SIGMA = 1.4826
+"""Standard deviation over the median absolute deviation of a Gaussian, 1 / Φ⁻¹(3/4)."""
+
+_IQR_OF_GAUSSIAN = 1.3489795  # in standard deviations, 2 Φ⁻¹(3/4)
+
+
+def mad_std(values: npt.NDArray[np.floating], about: float | None = None) -> float:
+    """Return the standard deviation from the median absolute deviation.
+
+    The definition of `astropy.stats.mad_std`, in the precision of the values.
+
+    Parameters
+    ----------
+    values : ndarray
+        Finite values of any shape.
+    about : float, optional
+        Where the deviations count from; by default the median.
+
+    Returns
+    -------
+    float
+        In units of the values; NaN without any.
+    """
+    if not values.size:
+        return float("nan")
+    middle = np.median(values) if about is None else about
+    return float(MAD_TO_SIGMA * np.median(np.abs(values - middle)))
+
+
+def iqr_std(values: npt.NDArray[np.floating]) -> float:
+    """Return the standard deviation from the interquartile range.
+
+    Parameters
+    ----------
+    values : ndarray
+        Finite values of any shape.
+
+    Returns
+    -------
+    float
+        In units of the values; NaN without any.
+    """
+    if not values.size:
+        return float("nan")
+    low, high = np.quantile(values, [0.25, 0.75])
+    return float((high - low) / _IQR_OF_GAUSSIAN)

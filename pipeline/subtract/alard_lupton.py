@@ -1,0 +1,206 @@
+"""Alard–Lupton subtraction, its noise whitened by what is known of it.
+
+    D = ψ ⊗ (N − κ ⊗ R − b)
+
+with the science image N, the template R, the matching kernel κ (Alard & Lupton 1998, ApJ 503,
+325; Alard 2000, A&AS 144, 363), the differential background b and the decorrelation ψ (Reiss &
+Lupton, DMTN-021).  Where the science image is the sharper one, it is convolved instead.  The noise
+that ψ whitens is that of one `NoiseModel`, refined until the difference shows nothing new.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.exposure import Difference, Exposure, FloatArray, Image
+from pipeline.subtract.background import sky_structure, source_free
+from pipeline.subtract.config import Config
+from pipeline.subtract.correlation import measured_correlation
+from pipeline.subtract.decorrelate import design
+from pipeline.subtract.excess import looks_wide, measure_excess, score_width, sky_dominated
+from pipeline.subtract.matching import Match, match_kernel
+from pipeline.subtract.metrics import mean_lag1, measure
+from pipeline.subtract.noise import NoiseModel
+from pipeline.subtract.prepare import WorkingImage, prepare_pair
+from pipeline.subtract.residual import Residual, absolute, subtract_matched
+from pipeline.subtract.score import score
+from pipeline.subtract.whitened import Whitened
+
+__all__ = ["subtract"]
+
+_LOG = logging.getLogger(__name__)
+
+_CORRELATED = 0.003
+"""Correlation of neighbouring pixels of a difference that calls for a measurement of the noise."""
+
+_MOST_MEASUREMENTS = 2
+"""How often autocovariances are measured: a kernel fitted with the right noise shows them better.
+With one excess for each set of them, the noise model is refined five times at most."""
+
+
+def subtract(science: Exposure, template: Exposure, config: Config) -> Difference:
+    """Subtract with a fitted matching kernel; see `pipeline.subtract.run`.
+
+    Parameters
+    ----------
+    science, template : Exposure
+        The two images.
+    config : Config
+        See `Config`.
+
+    Returns
+    -------
+    Difference
+        With white noise, in the flux unit of the science image.
+    """
+    images = {"science": science, "template": template}
+    noise = NoiseModel.declared(images)
+    match, working = match_kernel(noise.assigned(images), config)
+    while True:  # until `_estimate_noise` finds nothing new
+        residual = subtract_matched(match.images, working, match.fit.kernel, config)
+        working = {name: w.without_pixels() for name, w in working.items()}
+        whitened = _whiten(residual, match, working, noise, config)
+        significance = score(
+            whitened.image, whitened.null_variance, residual.usable, whitened.psf, config.tile
+        )
+        wide = _sky_of_wide_score(whitened, significance, residual.blank, config)
+        del residual  # its memory is needed
+        refined = _estimate_noise(noise, whitened, significance, wide, match, config)
+        if refined is noise:
+            return _measured(whitened, significance, wide, match, working, noise)
+        del whitened, significance, wide
+        if refined.correlations is noise.correlations:
+            working = prepare_pair(match.images)
+        else:
+            match, working = match_kernel(refined.assigned(images), config)
+        noise = refined
+
+
+def _whiten(
+    residual: Residual,
+    match: Match,
+    working: dict[str, WorkingImage],
+    noise: NoiseModel,
+    config: Config,
+) -> Whitened:
+    """Decorrelate a residual with what is known of its noise."""
+    kernel, science = match.fit.kernel, match.images["science"]
+    assert science.psf is not None
+    filters = design(
+        kernel,
+        {name: w.noise**2 for name, w in working.items()},
+        {name: w.correlation for name, w in working.items()},
+        config.tile,
+        whiten=config.decorrelate,
+        excess=noise.excess,
+    )
+    _log_noise(noise, working)
+    psf = filters.psf(science.psf, kernel)
+    residual.subtract_background(noise.background, kernel)
+    if noise.excess is not None or kernel.before is not None:
+        filters, psf = filters.scaled(psf)
+    image, null_variance, variance = residual.whiten(filters, working, kernel, config)
+    free = source_free(image, null_variance, residual.blank)
+    background = noise.background
+    if noise.excess is None:
+        background = sky_structure(image, null_variance, free)
+    return Whitened(image, null_variance, variance, residual.mask, free, background, psf)
+
+
+def _log_noise(noise: NoiseModel, working: dict[str, WorkingImage]) -> None:
+    """Say with which noise the difference is whitened."""
+    for name, image in working.items():
+        known = "measured" if name in noise.measured else "declared"
+        _LOG.info(
+            "%s: noise %.4g per pixel, %s",
+            name,
+            float(np.median(image.noise)),
+            "taken as white" if image.correlation is None else f"autocovariance {known}",
+        )
+
+
+def _sky_of_wide_score(
+    whitened: Whitened, significance: Image, blank: npt.NDArray[np.uint8], config: Config
+) -> npt.NDArray[np.bool_] | None:
+    """Pixels that tell the noise of a score which looks too wide; None if it does not."""
+    if not (config.decorrelate and looks_wide(significance, blank)):
+        return None
+    return sky_dominated(whitened.variance, whitened.null_variance, blank)
+
+
+def _estimate_noise(
+    noise: NoiseModel,
+    whitened: Whitened,
+    significance: Image,
+    wide: npt.NDArray[np.bool_] | None,
+    match: Match,
+    config: Config,
+) -> NoiseModel:
+    """Refine the noise model by what the difference shows; the same model if nothing is new."""
+    if wide is not None and noise.excess is None:
+        excess = measure_excess(whitened.image, whitened.null_variance, significance, wide)
+        if excess is not None:
+            _LOG.info(
+                "second look: correlated noise of %.4f of the variance and width %.1f px beyond "
+                "that of the images", excess.share, excess.width,
+            )  # fmt: skip
+            return noise.with_excess(excess, whitened.background)
+    if not config.decorrelate or noise.measurements >= _MOST_MEASUREMENTS:
+        return noise
+    found = _measured_correlations(noise, match, config) if _looks_correlated(whitened) else {}
+    return noise.with_correlations(found) if found else noise
+
+
+def _looks_correlated(whitened: Whitened) -> bool:
+    """Whether noise that should be white correlates from pixel to pixel."""
+    pixels = float(whitened.source_free.mean()) * whitened.image.size
+    error = 1.0 / np.sqrt(max(2.0 * pixels, 1.0))
+    return bool(abs(mean_lag1(whitened.regions)) > max(_CORRELATED, 5.0 * error))
+
+
+def _measured_correlations(
+    noise: NoiseModel, match: Match, config: Config
+) -> dict[str, FloatArray]:
+    """Noise autocovariances of images that declare none, where they are not white."""
+    kernel, unknown = match.fit.kernel, noise.undeclared
+    if not unknown or kernel.before is not None:
+        return {}
+    working = prepare_pair(match.images)
+    residual = subtract_matched(match.images, working, kernel, config)
+    powers = {name: w.noise**2 for name, w in working.items()}
+    found = measured_correlation(residual.image, residual.blank, kernel, powers, unknown)
+    _LOG.info(
+        "neighbouring pixels correlate: noise autocovariance measured of %s",
+        " and ".join(found) or "neither image, for none is found",
+    )
+    return found
+
+
+def _measured(
+    whitened: Whitened,
+    significance: Image,
+    wide: npt.NDArray[np.bool_] | None,
+    match: Match,
+    working: dict[str, WorkingImage],
+    noise: NoiseModel,
+) -> Difference:
+    """Make the product, its score rescaled by what no model of the noise explains."""
+    width = 1.0 if wide is None else score_width(significance, wide)
+    if wide is not None:
+        _LOG.info("score and its noise rescaled by %.4f", width)
+        significance /= np.float32(width)
+        whitened.null_variance[:] *= np.float32(width**2)
+    background = whitened.background
+    metrics = {
+        **measure(whitened, significance, match.fit),
+        "scoreExcess": width,
+        "excessNoise": 0.0 if noise.excess is None else noise.excess.share,
+        "excessWidth": float("nan") if noise.excess is None else noise.excess.width,
+        "backgroundRms": 0.0 if background is None else float(background[::3, ::3].std()),
+        "measuredColours": float(len(noise.measured)),
+    }
+    kernel = absolute(match.fit.kernel, working)
+    return whitened.difference(match.images["science"], significance, kernel, metrics)

@@ -1,0 +1,56 @@
+"""One definition of noise and depth, in every unit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pipeline.depth import depth, effective_area, grid_stamps, sky_variance
+from pipeline.exposure import NJY_ZERO_POINT, GridPsf
+from pipeline.psfphot import smooth_variance
+
+
+def _gaussian(sigma: float) -> GridPsf:
+    u = np.arange(41) - 20
+    stamp = np.exp(-0.5 * (u[:, None] ** 2 + u**2) / sigma**2)
+    return GridPsf((stamp / stamp.sum())[None, None], np.zeros(1), np.zeros(1))
+
+
+def test_a_source_at_the_limit_has_the_signal_to_noise_ratio() -> None:
+    flux = 10 ** (0.4 * (31.4 - depth(31.4, 60.0, 90.0, per_electron=4.0, snr=7.0)))
+
+    assert flux / np.sqrt(60.0 * 90.0 + 4.0 * flux) == pytest.approx(7.0, rel=1e-9)
+
+
+def test_the_depth_does_not_depend_on_the_unit() -> None:
+    zero_point, scale = 30.25, 10 ** (0.4 * (NJY_ZERO_POINT - 30.25))
+
+    electrons = depth(zero_point, 55.0, 1800.0)
+    njy = depth(NJY_ZERO_POINT, 55.0, 1800.0 * scale**2, per_electron=scale)
+
+    assert njy == pytest.approx(electrons, abs=1e-9)
+
+
+def test_photons_of_the_source_cost_depth_and_may_be_left_out() -> None:
+    limit = depth(31.4, 60.0, 100.0, per_electron=0.0)
+
+    assert limit == pytest.approx(31.4 - 2.5 * np.log10(5 * np.sqrt(60.0 * 100.0)), abs=1e-9)
+    assert depth(31.4, 60.0, 100.0, per_electron=1.0) < limit
+    assert np.isnan(depth(31.4, 60.0, 0.0, per_electron=0.0))
+
+
+def test_the_area_of_a_gaussian_is_four_pi_sigma_squared() -> None:
+    area = effective_area(grid_stamps(_gaussian(2.0), (200, 300)))
+
+    assert area == pytest.approx(4 * np.pi * 4.0, rel=1e-6)
+
+
+def test_the_noise_of_the_sky_is_that_without_the_sources() -> None:
+    variance = np.full((400, 400), 25.0, np.float32)
+    variance[100:200, 50:350] += 5000.0
+    holes = variance.copy()
+    holes[::2] = np.nan
+
+    assert sky_variance(smooth_variance(variance, np.zeros(variance.shape, np.uint32))) == 25.0
+    assert np.isnan(sky_variance(np.full((8, 8), np.nan, np.float32)))
+    assert sky_variance(np.where(np.arange(400) % 16 == 0, np.nan, 9.0)[None]) == 9.0
