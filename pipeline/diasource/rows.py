@@ -27,6 +27,7 @@ __all__ = ["Targets", "footprint_columns", "footprint_pixels", "identity_columns
 Columns = dict[str, npt.NDArray[Any]]
 
 _AT_ONCE = 1 << 20  # distances
+_Owners = dict[int, npt.NDArray[np.int64]]
 _SMALL_BOX = 2
 
 
@@ -215,11 +216,7 @@ def footprint_pixels(
 
 
 def _pixels(
-    shape: tuple[int, int],
-    targets: Targets,
-    footprints: Footprints,
-    k: int,
-    owners: dict[int, Ints],
+    shape: tuple[int, int], targets: Targets, footprints: Footprints, k: int, owners: _Owners
 ) -> Ints:
     x, y = targets.at[k]
     if targets.footprint[k] < 0:
@@ -232,7 +229,7 @@ def _pixels(
 
 def _nearest_child(
     shape: tuple[int, int], targets: Targets, footprints: Footprints, parent: int
-) -> Ints:
+) -> npt.NDArray[np.int64]:
     """Which child of a blend each pixel of its footprint is nearest to."""
     siblings = np.flatnonzero(targets.parent == parent)
     pixels = footprints.of(int(targets.footprint[siblings[0]]))
