@@ -30,6 +30,7 @@ from pipeline.fill import fill_holes
 from pipeline.isr import Config as IsrConfig
 from pipeline.isr import columns, flags
 from pipeline.masks import bits
+from pipeline.subtract import wings
 
 from .conftest import PIXELS, gaussian, pixels, places
 
@@ -289,6 +290,17 @@ def test_periods_at_impossible_times(time: float) -> None:
 
     if not np.isfinite(time) or abs(time) > 1e29:
         assert not np.isfinite(found["period"]).any()
+
+
+def test_wings_of_stars_anywhere(kind: str, shape: tuple[int, int]) -> None:
+    image = pixels(kind, shape)
+    x, y = places(shape)
+    heights = np.zeros(len(x))
+
+    wings._fit(image, np.ones(shape, np.uint8), x, y, np.ones(240), 4, 3.0, heights)
+
+    outside = ~((np.abs(x) < 100) & (np.abs(y) < 100))
+    assert not heights[outside].any()
 
 
 def test_every_kind_is_drawn() -> None:

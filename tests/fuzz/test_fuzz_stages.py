@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from harness.execute import warm
-from pipeline import calibrate, diaobject, diasource, template
+from pipeline import calibrate, diaobject, diasource, subtract, template
 from pipeline.errors import UnitError
 from pipeline.exposure import Difference, Exposure
 from pipeline.masks import bits
@@ -133,6 +134,24 @@ def test_warp(damage: Damage) -> None:
     assert ((made.mask & bits("NO_DATA")) != 0)[~np.isfinite(made.image)].all()
 
 
+@pytest.mark.parametrize("where", ["science", "template"])
+def test_subtract(damage: Damage, where: str) -> None:
+    science, before = _sky(1), _sky(2)
+    if where == "science":
+        science = damage(science)
+        before = _cut(before, *science.shape)
+    else:
+        before = damage(before)
+        science = _cut(science, *before.shape)
+    try:
+        made = subtract.run(science, before)
+    except UnitError:
+        return
+
+    image, mask = made.exposure.image, made.exposure.mask
+    assert ((mask & bits("NO_DATA")) != 0)[~np.isfinite(image)].all()
+
+
 @pytest.mark.parametrize("where", ["science", "template", "difference"])
 def test_diasource(damage: Damage, where: str) -> None:
     science, before = _sky(1), _sky(2)
@@ -159,6 +178,32 @@ def test_diasource(damage: Damage, where: str) -> None:
     nothing = DIA_OBJECT.arrow_schema.empty_table(), DIA_SOURCE.arrow_schema.empty_table()
     result = diaobject.run(found.sources, *nothing, processed_mjd_tai=57070.0)
     diaobject.force(result.objects, made, science, processed_mjd_tai=57070.0)
+
+
+def test_vignetted_frame_with_spurious_sources() -> None:
+    # The stars lie in the middle; corners that were divided by a tiny flat are full of structure
+    # that the variance knows nothing of.
+    rng = np.random.default_rng(6)
+    v, u = np.mgrid[:512, :512] - 255.5
+    x, y = np.mgrid[130:390:34, 130:390:34].reshape(2, -1) + rng.uniform(-4, 4, (2, 64))
+    flux = 10 ** rng.uniform(3.8, 5.2, 64)
+    sky = warm._visit((x, y, flux), 1.8, 1, rng)
+    structure = gaussian_filter(rng.normal(size=(512, 512)), 1.2)
+    structure *= 600.0 / structure.std() * np.clip((np.hypot(u, v) - 190.0) / 30.0, 0.0, 1.0)
+    exposure = sky.replace(image=sky.image + structure.astype(np.float32), unit="electron")
+
+    sources = calibrate.run(exposure, None).sources
+
+    at = np.column_stack([to_numpy(sources, "x"), to_numpy(sources, "y")])
+    measured = to_numpy(sources, "psfFlux")
+    assert len(at) > 300
+    assert ((at > -2.0) & (at < 513.0)).all()
+    assert np.nanmax(np.abs(measured)) < 5 * flux.max()
+    bright = np.flatnonzero(flux > 5e4)
+    apart = [np.hypot(*(at - [x[k], y[k]]).T) for k in bright]
+    ratio = [measured[a.argmin()] / flux[k] for a, k in zip(apart, bright, strict=True)]
+    assert max(a.min() for a in apart) < 0.5
+    assert np.median(ratio) == pytest.approx(1.0, abs=0.05)
 
 
 def _difference(science: Exposure, before: Exposure) -> Difference:
