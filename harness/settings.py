@@ -199,7 +199,8 @@ def _explain(model: type[BaseModel], err: ValidationError, path: Path | None) ->
         near = difflib.get_close_matches(location[-1], _known(model, location[:-1]), n=1)
         hint = f"did you mean {'.'.join([*location[:-1], near[0]])}?" if near else None
         return ConfigError(f"unknown key{more}", path=path, key=key, hint=hint)
-    return ConfigError(f"{first['msg']}, not {first['input']!r}{more}", path=path, key=key)
+    message = first["msg"].removeprefix("Value error, ")
+    return ConfigError(f"{message}, not {first['input']!r}{more}", path=path, key=key)
 
 
 def _known(model: type[BaseModel], location: list[str]) -> list[str]:

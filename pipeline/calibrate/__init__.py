@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "Config", "Result", "align", "run"]
 
-VERSION: int = 4
+VERSION: int = 5
 """Changes when the same input gives another product."""
 
 # Whoever wants the PSF of an image needs no reference catalogue.
