@@ -147,7 +147,18 @@ class _Bars(ProgressDisplay):
 
 
 def open_progress(*, quiet: bool = False) -> ProgressDisplay:
-    """Choose the display that suits standard error."""
+    """Choose the display that suits standard error.
+
+    Parameters
+    ----------
+    quiet : bool
+        Whether to show nothing.
+
+    Returns
+    -------
+    ProgressDisplay
+        A bar on a terminal, lines elsewhere.
+    """
     if quiet:
         return ProgressDisplay(None)
     return _Bars(sys.stderr) if sys.stderr.isatty() else ProgressDisplay(sys.stderr)

@@ -180,6 +180,11 @@ def _perform(item: WorkItem, product: Path, folder: Path) -> Path:
 def compare_fits(old: Path, new: Path) -> list[str]:
     """Compare two FITS files bit for bit, but for dates, checksums and run ids.
 
+    Parameters
+    ----------
+    old, new : Path
+        The files.
+
     Returns
     -------
     list of str

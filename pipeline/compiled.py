@@ -53,6 +53,16 @@ def compiled(function: _F) -> _F:
 
     No ``fastmath``: results must not depend on the processor.  Arguments must always come with
     the same types, since every new combination is compiled anew (0.5 to 2 s).
+
+    Parameters
+    ----------
+    function : callable
+        A loop in the part of Python that numba compiles.
+
+    Returns
+    -------
+    callable
+        The compiled loop, with the signature of the function.
     """
     loop = numba.njit(nogil=True, error_model="numpy")(function)
     if hasattr(loop, "_cache"):  # not where compilation is switched off
@@ -62,6 +72,16 @@ def compiled(function: _F) -> _F:
 
 @compiled
 def add_row(to: Any, row: Any, factor: Any) -> None:
-    """Add a row times a factor to another; called with views from zero on, it becomes vectors."""
+    """Add a row times a factor to another; called with views from zero on, it becomes vectors.
+
+    Parameters
+    ----------
+    to : ndarray, (nx,)
+        Changed in place.
+    row : ndarray, (nx,)
+        What is added.
+    factor : float
+        Times this.
+    """
     for x in range(len(to)):
         to[x] += factor * row[x]

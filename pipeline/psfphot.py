@@ -220,7 +220,20 @@ def _block_medians(values: Any, bad: Any, nodes: Any) -> None:
 
 
 def hats(size: int, n: int) -> Image:
-    """Weights of linear interpolation between the centres of n blocks, constant outside."""
+    """Weights of linear interpolation between the centres of n blocks, constant outside.
+
+    Parameters
+    ----------
+    size : int, pixel
+        Length of the axis.
+    n : int
+        Number of even blocks along it.
+
+    Returns
+    -------
+    ndarray, (size, n), float32
+        Rows of unit sum.
+    """
     place = np.clip((np.arange(size) + 0.5) * n / size - 0.5, 0, n - 1)
     return np.maximum(0.0, 1.0 - np.abs(place[:, None] - np.arange(n))).astype(np.float32)
 

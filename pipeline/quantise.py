@@ -22,7 +22,20 @@ _FINEST = float(np.finfo(np.float32).tiny)
 
 
 def grid_step(noise: float, fraction: float = 16.0) -> float:
-    """Return the power of two at or below ``noise / fraction``; 0 if the noise is unknown."""
+    """Return the power of two at or below ``noise / fraction``; 0 if the noise is unknown.
+
+    Parameters
+    ----------
+    noise : float, image unit
+        Standard deviation of the noise.
+    fraction : float
+        Steps per standard deviation, at least.
+
+    Returns
+    -------
+    float, image unit
+        The step.
+    """
     if not np.isfinite(noise) or noise <= 0:
         return 0.0
     return float(2.0 ** np.floor(np.log2(noise / fraction)))

@@ -64,6 +64,11 @@ def reference(profile: Profile, seed: int) -> pa.Table:
         The campaign.
     seed : int
         Its seed.
+
+    Returns
+    -------
+    pyarrow.Table
+        `pipeline.schema.REFCAT`.
     """
     everything = _all_sources(profile, seed)
     mag = _magnitude(everything["flux"][:, 1])
@@ -88,7 +93,20 @@ def reference(profile: Profile, seed: int) -> pa.Table:
 
 
 def objects(profile: Profile, seed: int) -> pa.Table:
-    """Stars and galaxies of a deep coadd (`schema.OBJECT`), complete to g = 24.5."""
+    """Stars and galaxies of a deep coadd (`schema.OBJECT`), complete to g = 24.5.
+
+    Parameters
+    ----------
+    profile : Profile
+        The campaign.
+    seed : int
+        Its seed.
+
+    Returns
+    -------
+    pyarrow.Table
+        `pipeline.schema.OBJECT`.
+    """
     everything = _all_sources(profile, seed)
     deep = _magnitude(everything["flux"][:, 1]) < _OBJECT_LIMIT
     rows = everything[deep & _of(everything, "galaxy", *_POINTS)]
@@ -135,6 +153,18 @@ def truth(profile: Profile, seed: int) -> pa.Table:
 
     Fluxes of transients are zero and their peak stands in ``peakFlux`` (g); bodies of the solar
     system have the position they have at the first visit.
+
+    Parameters
+    ----------
+    profile : Profile
+        The campaign.
+    seed : int
+        Its seed.
+
+    Returns
+    -------
+    pyarrow.Table
+        `pipeline.schema.TRUTH_OBJECT`.
     """
     rows = _all_sources(profile, seed)
     transient = _of(rows, *TRANSIENTS)

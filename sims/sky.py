@@ -98,7 +98,18 @@ class Sky:
 
 
 def cells_of(ra: npt.ArrayLike, dec: npt.ArrayLike) -> tuple[int, ...]:
-    """Numbers of the cells that hold positions in degrees, ascending."""
+    """Numbers of the cells that hold positions in degrees, ascending.
+
+    Parameters
+    ----------
+    ra, dec : array-like, (n,), deg
+        Positions.
+
+    Returns
+    -------
+    tuple of int
+        Numbers of cells, each once.
+    """
     rings = np.floor((np.atleast_1d(dec) + 90.0) / _CELL).astype(int)
     found = set()
     for ring, a in zip(rings.tolist(), np.atleast_1d(ra).tolist(), strict=True):
@@ -116,6 +127,11 @@ def at_epoch(sources: npt.NDArray[Any], mjd: float) -> tuple[FloatArray, FloatAr
         Rows of `SOURCE`.
     mjd : float, TAI
         The date.
+
+    Returns
+    -------
+    ra, dec : ndarray, (n,), deg
+        Positions at the date.
     """
     years = (mjd - EPOCH) / _YEAR
     dec = sources["dec"] + sources["pmDec"] * years / 3.6e6

@@ -68,7 +68,18 @@ def load_frames(space: Workspace, camera: Camera) -> tuple[list[Frame], list[Sta
 
 
 def frames_table(members: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Build ``raw/frames.parquet`` from rows."""
+    """Build ``raw/frames.parquet`` from rows.
+
+    Parameters
+    ----------
+    members : sequence of mapping
+        One row per frame, by column.
+
+    Returns
+    -------
+    pyarrow.Table
+        The frames of the campaign.
+    """
     return pa.Table.from_pylist([dict(m) for m in members], schema=FRAME_SCHEMA)
 
 

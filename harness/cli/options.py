@@ -62,12 +62,26 @@ Overrides = Annotated[
 
 
 def emit(document: Any) -> None:
-    """Print a JSON document on standard output."""
+    """Print a JSON document on standard output.
+
+    Parameters
+    ----------
+    document : object
+        What JSON can express; other values are written as their text.
+    """
     sys.stdout.write(json.dumps(document, indent=2, default=_plain, allow_nan=False) + "\n")
 
 
 def show_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
-    """Print rows as aligned text, one line each; nothing is cut off."""
+    """Print rows as aligned text, one line each; nothing is cut off.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        The rows; nothing is printed without any.
+    columns : sequence of str, optional
+        Columns to print, by default those of the first row.
+    """
     if not rows:
         return
     names = list(columns or rows[0])

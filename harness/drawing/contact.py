@@ -116,6 +116,11 @@ def draw_unit(
         Detections with ``x``, ``y``, ``snr``, ``reliability`` and ``alerted``.
     title : str
         What stands above.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The page.
     """
     bands = -(-len(enlarged) // _PER_ROW)
     with drawing_style():

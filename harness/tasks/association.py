@@ -53,7 +53,22 @@ class _Item(WorkItem):
 def phase_per_unit(
     task: Task, context: Context, make: Callable[[Context, Unit], WorkItem]
 ) -> Phase:
-    """Phase of a task that follows association, one item per unit, in the order of time."""
+    """Phase of a task that follows association, one item per unit, in the order of time.
+
+    Parameters
+    ----------
+    task : Task
+        The task.
+    context : Context
+        The campaign.
+    make : callable
+        Makes the work item of a unit.
+
+    Returns
+    -------
+    Phase
+        Items for the executor.
+    """
 
     def items() -> Iterator[WorkItem | Blocked]:
         for unit in units:

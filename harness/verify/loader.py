@@ -135,7 +135,13 @@ def _unknown_matrices(
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a case file, for editors."""
+    """Return the JSON Schema of a case file, for editors.
+
+    Returns
+    -------
+    dict
+        The schema, ready for JSON.
+    """
     schema = case_model().model_json_schema(by_alias=True)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 

@@ -20,7 +20,20 @@ _LIGHT = ("DETECTED", "SAT", "BLEED")
 
 
 def pixel_scale(exposure: Exposure, otherwise: float = 0.0) -> float:
-    """Return the side of a pixel in arcsec from the coordinates, or a given value without them."""
+    """Return the side of a pixel in arcsec from the coordinates, or a given value without them.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        The image.
+    otherwise : float, arcsec
+        Value for an image without coordinates.
+
+    Returns
+    -------
+    float, arcsec
+        Side of a pixel.
+    """
     if exposure.wcs is None:
         return otherwise
     return 3600.0 * wcs.pixel_scale(exposure.wcs)

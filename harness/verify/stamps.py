@@ -75,7 +75,22 @@ def psf_at(psf: Psf, x: float, y: float, half: int) -> tuple[FloatArray, int, in
 
 
 def cut(image: npt.NDArray[Any], column: int, row: int, half: int) -> npt.NDArray[Any] | None:
-    """Return a square of pixels, None where it reaches over the edge."""
+    """Return a square of pixels, None where it reaches over the edge.
+
+    Parameters
+    ----------
+    image : ndarray, (ny, nx)
+        The image.
+    column, row : int, pixel
+        Middle of the square.
+    half : int, pixel
+        Half size.
+
+    Returns
+    -------
+    ndarray, (2 half + 1, 2 half + 1), optional
+        A view.
+    """
     ny, nx = image.shape
     if not (half <= column < nx - half and half <= row < ny - half):
         return None
@@ -167,7 +182,22 @@ def _excess(
 
 
 def isolated(positions: FloatArray, others: FloatArray, distance: float) -> npt.NDArray[np.bool_]:
-    """Whether each position has no other neighbour than itself within a distance in pixels."""
+    """Whether each position has no other neighbour than itself within a distance in pixels.
+
+    Parameters
+    ----------
+    positions : ndarray, (n, 2), pixel
+        Positions to judge.
+    others : ndarray, (m, 2), pixel
+        All positions, those included.
+    distance : float, pixel
+        Smallest distance.
+
+    Returns
+    -------
+    ndarray of bool, (n,)
+        True without a neighbour.
+    """
     from scipy.spatial import cKDTree
 
     counts = cKDTree(others).query_ball_point(positions, distance, return_length=True)

@@ -192,7 +192,20 @@ def _is_peak(score: Any, x: int, y: int) -> bool:
 
 
 def with_footprints(mask: Mask, detections: Detections) -> Mask:
-    """Copy of a mask, ``(ny, nx)``, with DETECTED set in the footprints."""
+    """Copy of a mask, ``(ny, nx)``, with DETECTED set in the footprints.
+
+    Parameters
+    ----------
+    mask : ndarray, (ny, nx), uint32
+        Mask of the image; it stays as it is.
+    detections : Detections
+        Their footprints.
+
+    Returns
+    -------
+    ndarray, (ny, nx), uint32
+        The copy.
+    """
     out = np.array(mask, np.uint32)
     out[detections.labels > 0] |= bits("DETECTED")
     return out

@@ -97,7 +97,19 @@ def effective_time(
 
 
 def geometry(exposure: Exposure) -> dict[str, float | int]:
-    """Middle, corners, size and pixel scale of an image, degrees and arcsec."""
+    """Middle, corners, size and pixel scale of an image, degrees and arcsec.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Any image; without world coordinates only its size is known.
+
+    Returns
+    -------
+    dict
+        ``xSize`` and ``ySize`` (pixel), ``ra`` and ``dec`` of the middle and of the four
+        corners (deg), ``pixelScale`` (arcsec).
+    """
     ny, nx = exposure.shape
     row: dict[str, float | int] = {"xSize": nx, "ySize": ny}
     if exposure.wcs is None:

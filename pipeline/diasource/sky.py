@@ -52,7 +52,20 @@ class Frame:
 
 
 def propagate(transform: FloatArray, cov: FloatArray) -> FloatArray:
-    """T C Tᵀ for stacks of matrices ``(n, m, k)`` and ``(n, k, k)``."""
+    """T C Tᵀ for stacks of matrices ``(n, m, k)`` and ``(n, k, k)``.
+
+    Parameters
+    ----------
+    transform : ndarray, (n, m, k)
+        Derivatives T.
+    cov : ndarray, (n, k, k)
+        Covariances C.
+
+    Returns
+    -------
+    ndarray, (n, m, m)
+        Covariances of the transformed values.
+    """
     return np.asarray(transform @ cov @ np.swapaxes(transform, -1, -2))
 
 

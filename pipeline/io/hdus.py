@@ -82,7 +82,18 @@ def _card(name: str, value: Any, comment: str) -> fits.Card:
 
 
 def plain_header(header: fits.Header) -> dict[str, Any]:
-    """Keywords of a header as a dictionary, without structure and commentary."""
+    """Keywords of a header as a dictionary, without structure and commentary.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+        Header of an HDU.
+
+    Returns
+    -------
+    dict
+        Values by keyword.
+    """
     return {
         card.keyword: card.value
         for card in header.cards
@@ -92,7 +103,18 @@ def plain_header(header: fits.Header) -> dict[str, Any]:
 
 
 def primary_hdu(header: fits.Header) -> bytes:
-    """Return a primary HDU without data."""
+    """Return a primary HDU without data.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+        Further keywords.
+
+    Returns
+    -------
+    bytes
+        Whole blocks of 2880 bytes.
+    """
     return _summed(_with_structure(fits.PrimaryHDU().header, header), b"")
 
 

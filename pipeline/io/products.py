@@ -307,6 +307,16 @@ def read_exposure(path: str | Path) -> Exposure:
 def read_difference(path: str | Path) -> Difference:
     """Read a difference that `write_difference` wrote.
 
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    Difference
+        With the kernel, the PSF and the score image.
+
     Raises
     ------
     FileFormatError

@@ -20,7 +20,20 @@ _SAT, _BLEED = int(bits("SAT")), int(bits("BLEED"))
 
 
 def has_any(mask: Mask, planes: np.uint32) -> npt.NDArray[np.bool_]:
-    """Where any of the planes is set, ``(ny, nx)``, in one pass."""
+    """Where any of the planes is set, ``(ny, nx)``, in one pass.
+
+    Parameters
+    ----------
+    mask : ndarray, (ny, nx), uint32
+        Mask.
+    planes : uint32
+        Bits of the planes, see `pipeline.masks.bits`.
+
+    Returns
+    -------
+    ndarray of bool, (ny, nx)
+        True where one of them is set.
+    """
     return np.asarray(_has_any(mask.ravel(), planes)).reshape(mask.shape)
 
 
@@ -33,13 +46,29 @@ def _has_any(mask: Any, planes: Any) -> Any:
 
 
 def flag_defects(mask: Mask, defects: Iterable[Box]) -> None:
-    """Set BAD inside the listed boxes, in place."""
+    """Set BAD inside the listed boxes, in place.
+
+    Parameters
+    ----------
+    mask : ndarray, (ny, nx), uint32
+        Changed in place.
+    defects : iterable of Box
+        Boxes in pixels of the trimmed image.
+    """
     for box in defects:
         mask[box.y0 : box.y0 + box.height, box.x0 : box.x0 + box.width] |= bits("BAD")
 
 
 def flag_edges(mask: Mask, width: int) -> None:
-    """Set SUSPECT along the border, in place; the field is distorted there."""
+    """Set SUSPECT along the border, in place; the field is distorted there.
+
+    Parameters
+    ----------
+    mask : ndarray, (ny, nx), uint32
+        Changed in place.
+    width : int, pixel
+        Width of the border.
+    """
     if width == 0:
         return
     for edge in (np.s_[:width], np.s_[-width:], np.s_[:, :width], np.s_[:, -width:]):
@@ -112,7 +141,15 @@ def _follow(image: Any, variance: Any, y: int, x: int, way: int, reach: int, exc
 
 
 def grow_saturation(mask: Mask, pixels: int) -> None:
-    """Widen SAT by some pixels in all directions, in place."""
+    """Widen SAT by some pixels in all directions, in place.
+
+    Parameters
+    ----------
+    mask : ndarray, (ny, nx), uint32
+        Changed in place.
+    pixels : int, pixel
+        How far; 0 changes nothing.
+    """
     if pixels:
         _grow(mask, np.argwhere(has_any(mask, bits("SAT"))), pixels)
 

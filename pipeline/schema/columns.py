@@ -297,6 +297,11 @@ def parse(block: str, *, added: bool = False) -> tuple[Column, ...]:
     added : bool
         Whether these columns go beyond APDB 10.0.
 
+    Returns
+    -------
+    tuple of Column
+        In the order of the lines.
+
     Raises
     ------
     ValueError
