@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
+import numpy.typing as npt
 from numba.core import environment
 from numba.core.caching import FunctionCache
 from numba.core.runtime.nrt import rtsys
@@ -71,7 +73,9 @@ def compiled(function: _F) -> _F:
 
 
 @compiled
-def add_row(to: Any, row: Any, factor: Any) -> None:
+def add_row(
+    to: npt.NDArray[np.floating], row: npt.NDArray[np.floating], factor: float | np.floating
+) -> None:
     """Add a row times a factor to another; called with views from zero on, it becomes vectors.
 
     Parameters

@@ -8,12 +8,10 @@ undone bitwise, in memory and in the file.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from pipeline.compiled import compiled
-from pipeline.exposure import Exposure, Image
+from pipeline.exposure import Exposure, Image, Mask
 
 __all__ = ["grid_step", "quantised", "shared_step", "to_grid"]
 
@@ -63,7 +61,7 @@ def to_grid(image: Image, step: float) -> Image:
 
 
 @compiled
-def _rounded(values: Any, inverse: Any, step: Any) -> Any:
+def _rounded(values: Image, inverse: np.float32, step: np.float32) -> Image:
     out = np.empty_like(values)
     least, most = np.float32(-_LARGEST), np.float32(_LARGEST)
     for i in range(values.size):
@@ -93,7 +91,7 @@ def shared_step(image: Image) -> float:
 
 
 @compiled
-def _lowest_exponent(pattern: Any) -> Any:
+def _lowest_exponent(pattern: Mask) -> tuple[int | np.signedinteger, float]:
     """Exponent of the lowest set bit of all float32 values, and the largest magnitude."""
     lowest = np.int64(1000)
     largest = np.uint32(0)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import erfa
 import numpy as np
@@ -67,7 +66,7 @@ class Orbits:
         """Return the number of bodies."""
         return len(self.ids)
 
-    def take(self, rows: npt.NDArray[Any]) -> Orbits:
+    def take(self, rows: npt.NDArray[np.bool_ | np.integer]) -> Orbits:
         """Return some of the bodies."""
         return Orbits(*(getattr(self, name)[rows] for name in self.__slots__))
 

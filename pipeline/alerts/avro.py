@@ -110,11 +110,11 @@ def _record(name: str) -> dict[str, Any]:
     return {"type": "record", "name": f"{NAMESPACE}.{name}", "fields": fields}
 
 
-def _array(items: Any) -> dict[str, Any]:
+def _array(items: object) -> dict[str, Any]:
     return {"type": "array", "items": items}
 
 
-def _field(name: str, kind: Any, doc: str) -> dict[str, Any]:
+def _field(name: str, kind: object, doc: str) -> dict[str, Any]:
     return {"name": name, "type": ["null", kind], "default": None, "doc": doc}
 
 

@@ -9,7 +9,6 @@ looked at as if it were alone (Stetson 1987, PASP 99, 191, does the same in grou
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -132,7 +131,7 @@ def separate(
 
 
 @compiled
-def _prepared(image: Any, mask: Any, bad: Any) -> Any:
+def _prepared(image: Image, mask: Mask, bad: np.uint32) -> tuple[Image, npt.NDArray[np.bool_]]:
     """Copy of the image without what is not a number, and which pixels not to use."""
     ny, nx = image.shape
     residual, unusable = np.empty((ny, nx), np.float32), np.empty((ny, nx), np.bool_)
@@ -146,14 +145,14 @@ def _prepared(image: Any, mask: Any, bad: Any) -> Any:
 
 @compiled
 def _sweep(
-    residual: Any,
-    noise: Any,
-    unusable: Any,
-    coef: Any,
+    residual: Image,
+    noise: Image,
+    unusable: npt.NDArray[np.bool_],
+    coef: FloatArray,
     order: int,
     half: int,
-    state: Any,
-    start: Any,
+    state: FloatArray,
+    start: FloatArray,
     move: bool,
 ) -> None:
     """Refit x, y and flux of each source on the residual of all others, in place."""
@@ -175,7 +174,7 @@ def _sweep(
 
 
 @compiled
-def _add(image: Any, p: Any, ix: int, iy: int, half: int, flux: float) -> None:
+def _add(image: Image, p: FloatArray, ix: int, iy: int, half: int, flux: float) -> None:
     ny, nx = image.shape
     for v in range(max(iy - half, 0), min(iy + half + 1, ny)):
         for u in range(max(ix - half, 0), min(ix + half + 1, nx)):
@@ -184,12 +183,12 @@ def _add(image: Any, p: Any, ix: int, iy: int, half: int, flux: float) -> None:
 
 @compiled
 def _fit(
-    image: Any,
-    noise: Any,
-    unusable: Any,
-    p: Any,
-    px: Any,
-    py: Any,
+    image: Image,
+    noise: Image,
+    unusable: npt.NDArray[np.bool_],
+    p: FloatArray,
+    px: FloatArray,
+    py: FloatArray,
     ix: int,
     iy: int,
     half: int,

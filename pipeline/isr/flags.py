@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.camera import Box
 from pipeline.compiled import compiled
-from pipeline.exposure import Image, Mask
+from pipeline.exposure import FloatArray, Image, Mask
 from pipeline.isr.config import Config
 from pipeline.masks import bits
 
@@ -38,7 +37,7 @@ def has_any(mask: Mask, planes: np.uint32) -> npt.NDArray[np.bool_]:
 
 
 @compiled
-def _has_any(mask: Any, planes: Any) -> Any:
+def _has_any(mask: Mask, planes: np.uint32) -> npt.NDArray[np.bool_]:
     out = np.empty(mask.size, np.bool_)
     for i in range(mask.size):
         out[i] = mask[i] & planes != 0
@@ -100,7 +99,7 @@ def flag_bleeds(image: Image, variance: Image, mask: Mask, config: Config) -> in
 
 
 @compiled
-def _bleeds(image: Any, variance: Any, mask: Any, limits: Any) -> int:
+def _bleeds(image: Image, variance: Image, mask: Mask, limits: FloatArray) -> int:
     ny, nx = mask.shape
     shortest, reach, excess2 = int(limits[0]), int(limits[1]), limits[2]
     count = 0
@@ -124,7 +123,9 @@ def _bleeds(image: Any, variance: Any, mask: Any, limits: Any) -> int:
 
 
 @compiled
-def _follow(image: Any, variance: Any, y: int, x: int, way: int, reach: int, excess2: float) -> int:
+def _follow(
+    image: Image, variance: Image, y: int, x: int, way: int, reach: int, excess2: float
+) -> int:
     """Last row that charge from a saturated pixel has reached."""
     ny, nx = image.shape
     left, right = max(x - 3, 0), min(x + 3, nx - 1)
@@ -155,7 +156,7 @@ def grow_saturation(mask: Mask, pixels: int) -> None:
 
 
 @compiled
-def _grow(mask: Any, places: Any, pixels: int) -> None:
+def _grow(mask: Mask, places: npt.NDArray[np.int64], pixels: int) -> None:
     ny, nx = mask.shape
     for k in range(len(places)):
         y, x = places[k]

@@ -168,7 +168,7 @@ class Column:
         return pa.array(array, kind, mask=missing if missing.any() else None)
 
 
-def _none_if_missing(value: Any) -> Any:
+def _none_if_missing(value: object) -> object:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
@@ -283,7 +283,7 @@ class Table:
         return f'CREATE TABLE IF NOT EXISTS "{self.name}" (\n  {body}\n)'
 
 
-def _is_sequence(values: Any) -> bool:
+def _is_sequence(values: object) -> bool:
     return not isinstance(values, str) and hasattr(values, "__len__")
 
 
