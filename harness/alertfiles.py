@@ -114,7 +114,7 @@ def _section(packet: dict[str, Any]) -> str:
     return f"<section><h2>{packet['diaSourceId']}</h2>{figures}<table>{cells}</table></section>"
 
 
-def _words(value: Any) -> str:
+def _words(value: object) -> str:
     if value is None:
         return "–"
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -54,7 +54,7 @@ class Target(NamedTuple):
         return self.template_id or f"{self.visit}_{self.detector:02d}"
 
     @property
-    def where(self) -> dict[str, Any]:
+    def where(self) -> dict[str, int | str | None]:
         """Columns that select its rows in a table."""
         if self.template_id:
             return {"templateId": self.template_id}

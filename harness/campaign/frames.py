@@ -67,7 +67,7 @@ def load_frames(space: Workspace, camera: Camera) -> tuple[list[Frame], list[Sta
     return sorted(frames, key=lambda f: (f.mjd, f.visit, f.detector)), skipped
 
 
-def frames_table(members: Sequence[Mapping[str, Any]]) -> pa.Table:
+def frames_table(members: Sequence[Mapping[str, object]]) -> pa.Table:
     """Build ``raw/frames.parquet`` from rows.
 
     Parameters

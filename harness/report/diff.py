@@ -66,7 +66,7 @@ def compare_checks(
     return {"flips": flips, "drifts": drifts}
 
 
-def _drifted(a: Any, b: Any) -> bool:
+def _drifted(a: object, b: object) -> bool:
     if not isinstance(a, int | float) or not isinstance(b, int | float):
         return bool(a != b)
     return bool(abs(a - b) > _DRIFT * max(abs(a), abs(b)))
@@ -138,5 +138,5 @@ def render_diff(diff: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _show(value: Any) -> str:
+def _show(value: object) -> str:
     return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

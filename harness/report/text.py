@@ -41,7 +41,7 @@ def shape(word: str | None) -> str:
     return Verdict.of(word).shape if word else " "
 
 
-def number(value: Any) -> str:
+def number(value: object) -> str:
     """Four significant digits, thousands separated; a dash for nothing.
 
     Parameters

@@ -27,7 +27,7 @@ _NOT_A_METRIC = frozenset(
 ) | {"visit", "detector", "xSize", "ySize", "midpointMjdTai", "exposureTime", "airmass"}
 
 
-def complete(table: Table, row: Row, numbers: Mapping[str, Any]) -> Row:
+def complete(table: Table, row: Row, numbers: Mapping[str, object]) -> Row:
     """Put numbers that are columns into the row, the others into its column ``metrics``.
 
     Parameters
@@ -51,7 +51,7 @@ def complete(table: Table, row: Row, numbers: Mapping[str, Any]) -> Row:
     return {**row, "metrics": json.dumps(further, sort_keys=True)} if further else row
 
 
-def metrics(item: WorkItem, **stages: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def metrics(item: WorkItem, **stages: Mapping[str, object]) -> list[Mapping[str, object]]:
     """Rows of ``metric``: the numbers of each stage, without coordinates and identity.
 
     Parameters
@@ -75,7 +75,7 @@ def metrics(item: WorkItem, **stages: Mapping[str, Any]) -> list[Mapping[str, An
     ]
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> object:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

@@ -134,7 +134,7 @@ def _row(
 
 def _input_rows(
     item: _Item, inputs: Sequence[Exposure], members: _Members
-) -> list[Mapping[str, Any]]:
+) -> list[Mapping[str, object]]:
     """Rows of ``template_input``, for the inputs that were used."""
     infos = {(e.info.visit, e.info.detector): e.info for e in inputs}
     return [

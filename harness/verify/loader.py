@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import json
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -279,6 +279,6 @@ def _duplicates(document: Document, *where: str | int) -> list[Problem]:
     ]
 
 
-def _closest(word: str, words: Any) -> str:
+def _closest(word: str, words: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, list(words), 1)
     return f" (did you mean {close[0]!r}?)" if close else ""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 from astropy import stats
@@ -11,7 +9,7 @@ from astropy import stats
 __all__ = ["mad_std", "median_error"]
 
 
-def mad_std(values: npt.NDArray[Any]) -> float:
+def mad_std(values: npt.NDArray[np.floating]) -> float:
     """Return the standard deviation from the median absolute deviation, exact for a Gaussian.
 
     Parameters
@@ -27,7 +25,7 @@ def mad_std(values: npt.NDArray[Any]) -> float:
     return float(stats.mad_std(values)) if len(values) else float("nan")
 
 
-def median_error(values: npt.NDArray[Any]) -> float:
+def median_error(values: npt.NDArray[np.floating]) -> float:
     """Return the standard error of the median of nearly Gaussian values, √(π / 2n) of theirs.
 
     Parameters

@@ -7,7 +7,7 @@ fluxes are weighted least squares over a small disc.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from pipeline.exposure import FloatArray, Psf
 
 __all__ = ["StarFit", "cut", "isolated", "psf_at", "star_fits"]
 
+_Pixel = TypeVar("_Pixel", bound=np.generic)
 _DEGREE = 5
 
 
@@ -74,7 +75,7 @@ def psf_at(psf: Psf, x: float, y: float, half: int) -> tuple[FloatArray, int, in
     )
 
 
-def cut(image: npt.NDArray[Any], column: int, row: int, half: int) -> npt.NDArray[Any] | None:
+def cut(image: npt.NDArray[_Pixel], column: int, row: int, half: int) -> npt.NDArray[_Pixel] | None:
     """Return a square of pixels, None where it reaches over the edge.
 
     Parameters
@@ -98,8 +99,8 @@ def cut(image: npt.NDArray[Any], column: int, row: int, half: int) -> npt.NDArra
 
 
 def star_fits(
-    image: npt.NDArray[Any],
-    variance: npt.NDArray[Any],
+    image: npt.NDArray[np.floating],
+    variance: npt.NDArray[np.floating],
     bad: npt.NDArray[np.bool_],
     psf: Psf,
     positions: FloatArray,
@@ -127,8 +128,8 @@ def star_fits(
 
 
 def _fit(
-    image: npt.NDArray[Any],
-    variance: npt.NDArray[Any],
+    image: npt.NDArray[np.floating],
+    variance: npt.NDArray[np.floating],
     bad: npt.NDArray[np.bool_],
     psf: Psf,
     x: float,

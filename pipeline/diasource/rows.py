@@ -141,7 +141,7 @@ def _pixels_of(wcs: WCS, ra: FloatArray, dec: FloatArray) -> FloatArray:
     return np.column_stack(wcs.all_world2pix(ra, dec, 0, quiet=True))
 
 
-def _join(*parts: list[tuple[Any, ...]]) -> Targets:
+def _join(*parts: list[tuple[npt.NDArray[np.generic], ...]]) -> Targets:
     rows = [row for part in parts for row in part]
     columns = list(zip(*rows, strict=True)) or [()] * 8
     at, score, peak, footprint, parent, is_parent, selection, weight = columns

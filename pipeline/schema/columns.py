@@ -258,7 +258,7 @@ class Table:
         arrays = [c.to_arrow(given.get(c.name), length) for c in self.columns]
         return pa.Table.from_arrays(arrays, schema=self.arrow_schema)
 
-    def from_rows(self, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    def from_rows(self, rows: Iterable[Mapping[str, object]]) -> pa.Table:
         """Build a table from rows given as mappings; absent keys are NULL."""
         rows = list(rows)
         names = list(dict.fromkeys(k for row in rows for k in row))
