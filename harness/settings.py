@@ -145,7 +145,18 @@ class Settings(StageConfig):
 
 
 def product_values(config: BaseModel) -> dict[str, Any]:
-    """Values of a section that affect products, nested ones with dotted names."""
+    """Values of a section that affect products, nested ones with dotted names.
+
+    Parameters
+    ----------
+    config : BaseModel
+        The section.
+
+    Returns
+    -------
+    dict
+        Values by name.
+    """
     return {
         name: value
         for name, field, value in _leaves(config)
@@ -154,7 +165,18 @@ def product_values(config: BaseModel) -> dict[str, Any]:
 
 
 def changed_values(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Say which values differ: ``kernel_size 21→25``."""
+    """Say which values differ: ``kernel_size 21→25``.
+
+    Parameters
+    ----------
+    old, new : dict
+        Values by name.
+
+    Returns
+    -------
+    list of str
+        One entry per value.
+    """
     return [
         f"{name} {old.get(name)}→{new.get(name)}"
         for name in sorted(old.keys() | new.keys())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -100,7 +99,7 @@ def _unwindowed(
 
 
 @compiled
-def _moments(image: Any, mask: Any, start: Any, sigma: float) -> Any:
+def _moments(image: Image, mask: Mask, start: FloatArray, sigma: float) -> tuple[FloatArray, Mask]:
     n = len(start)
     rows = np.full((n, 7), np.nan)
     flags = np.zeros(n, np.uint32)
@@ -117,7 +116,7 @@ def _moments(image: Any, mask: Any, start: Any, sigma: float) -> Any:
 
 
 @compiled
-def _centroid(image: Any, x0: float, y0: float, sigma: float) -> tuple[float, float, float]:
+def _centroid(image: Image, x0: float, y0: float, sigma: float) -> tuple[float, float, float]:
     x, y = x0, y0
     for _ in range(_ITERATIONS):
         sums = _sums(image, x, y, sigma)
@@ -135,7 +134,9 @@ def _centroid(image: Any, x0: float, y0: float, sigma: float) -> tuple[float, fl
 
 
 @compiled
-def _sums(image: Any, x: float, y: float, sigma: float) -> Any:
+def _sums(
+    image: Image, x: float, y: float, sigma: float
+) -> tuple[float, float, float, float, float, float]:
     """Windowed sums of 1, dx, dy, dx², dy², dx dy over four window widths."""
     ny, nx = image.shape
     half = int(np.ceil(4.0 * sigma))
@@ -161,7 +162,7 @@ def _sums(image: Any, x: float, y: float, sigma: float) -> Any:
 
 
 @compiled
-def _core(image: Any, mask: Any, x: float, y: float, sigma: float) -> Any:
+def _core(image: Image, mask: Mask, x: float, y: float, sigma: float) -> tuple[float, np.uint32]:
     """Largest value of the central 3 × 3 pixels, mask bits within two window widths."""
     ny, nx = image.shape
     half = int(np.ceil(2.0 * sigma))
