@@ -199,6 +199,7 @@ def aperture_flux(image: Image, x: npt.ArrayLike, y: npt.ArrayLike, radius: floa
     nearest = np.minimum(np.minimum(x, nx - 1 - x), np.minimum(y, ny - 1 - y))
     inside = nearest >= radius - 0.5
     out = np.full(len(x), np.nan)
-    pixels = np.ascontiguousarray(image, np.float32)
-    out[inside], _, _ = sep.sum_circle(pixels, x[inside], y[inside], radius, subpix=0)
+    if inside.any():
+        pixels = np.ascontiguousarray(image, np.float32)
+        out[inside], _, _ = sep.sum_circle(pixels, x[inside], y[inside], radius, subpix=0)
     return out
