@@ -115,16 +115,7 @@ class Painting:
         return PaintingResult(self.name, "failed", f"{self.name}: worker died {attempts} times")
 
     def _perform(self) -> PaintingResult:
-        science = io.read_exposure(self.space.visit_image(*self.unit))
-        before = io.read_difference(self.space.difference(*self.unit))
-        known = _places(optional_table(self.space.staging("DiaSource", *self.unit)))
-        placement = place(
-            self.design, science, before, optional_table(self.space.objects), known[:, :2],
-            study=self.study, realisation=self.realisation, first_id=self.first_id,
-            veto=bits(*self.settings.diasource.veto) | before.excluded,
-        )  # fmt: skip
-        template = warped(self.space.template(self.template_name), science, self.settings.template)
-        images = _paint(science, template, before, placement.injections, self._noise_seed)
+        placement, images, known = self._painted()
         stage = "subtract"
         try:
             difference = subtract.run(*images, self.settings.subtract)
@@ -133,10 +124,30 @@ class Painting:
             found = diasource.run(difference, *images, self.settings.diasource, passbands=passbands)
         except Exception as err:
             cause, message = cause_of(err)
-            self._write(placement, science, _failed(placement, stage, cause), DETECTION.empty())
+            failed = _failed(placement, stage, cause), DETECTION.empty()
+            self._write(placement, images[0].info.band, *failed)
             return PaintingResult(self.name, "failed", f"{self.name}: {stage}: {cause}: {message}")
-        self._write(placement, science, *self._judge(placement, difference, found, known))
+        judged = self._judge(placement, difference, found, known)
+        self._write(placement, images[0].info.band, *judged)
         return PaintingResult(self.name, "done")
+
+    def _painted(self) -> tuple[Placement, tuple[Exposure, Exposure], FloatArray]:
+        """Return the injections, the painted images, and what is detected without them."""
+        science = io.read_exposure(self.space.visit_image(*self.unit))
+        before = io.read_difference(self.space.difference(*self.unit))
+        known = _places(optional_table(self.space.staging("DiaSource", *self.unit)))
+        placement = place(
+            self.design, science, before, optional_table(self.space.objects), known[:, :2],
+            study=self.study, realisation=self.realisation, first_id=self.first_id,
+            veto=bits(*self.settings.diasource.veto) | before.excluded,
+        )  # fmt: skip
+        x, y = (to_numpy(placement.injections, n) for n in ("x", "y"))
+        ratio = before.kernel.sum_at(x, y)
+        del before  # its memory is needed
+        path = self.space.template(self.template_name)
+        template = warped(path, science, self.settings.template)
+        images = _paint(science, template, ratio, placement.injections, self._noise_seed)
+        return placement, images, known
 
     @property
     def _noise_seed(self) -> int:
@@ -163,15 +174,19 @@ class Painting:
         alerted = self._alerted(sources)
         lost = np.flatnonzero(placed & (index < 0))
         why = reasons(truth, found.candidates, lost, radius, self.settings.diasource.ledger)
-        columns = _measured(truth, sources, index, alerted)
+        reliable = to_numpy(sources, "reliability") >= self.settings.diasource.reliability_cut
+        columns = _measured(truth, sources, index, {"reliable": reliable, "alerted": alerted})
         columns |= _outcomes(placement, sources, index, alerted, self._cut, lost, why)
-        detections = _detections(self, placement, sources, spots, index, chance, alerted, known)
+        detections = _detections(
+            self, placement, sources, spots, index, chance, known,
+            {"reliable": reliable, "alerted": alerted},
+        )  # fmt: skip
         return columns, detections
 
     @property
     def _cut(self) -> float:
         """Least reliability of an alert."""
-        return max(self.settings.diasource.reliability_cut, self.settings.alerts.reliability_min)
+        return self.settings.alerts.reliability_min
 
     def _alerted(self, sources: pa.Table) -> npt.NDArray[np.bool_]:
         """Tell which sources an alert would be made of once they are associated."""
@@ -183,7 +198,7 @@ class Painting:
     def _write(
         self,
         placement: Placement,
-        science: Exposure,
+        band: str,
         columns: dict[str, Any],
         detections: pa.Table,
     ) -> None:
@@ -203,7 +218,7 @@ class Painting:
                 "edgeDistance": placement.edge_distance,
             },
             realisation=self.realisation,
-            band=science.info.band,
+            band=band,
         )
         tables = {
             "injection": injections,
@@ -217,11 +232,10 @@ class Painting:
 
 
 def _paint(
-    science: Exposure, template: Exposure, before: Difference, injections: pa.Table, seed: int
+    science: Exposure, template: Exposure, ratio: FloatArray, injections: pa.Table, seed: int
 ) -> tuple[Exposure, Exposure]:
     """Paint the science image, and into the template what fades away."""
     painted, _ = inject.paint(science, injections, seed=seed)
-    ratio = before.kernel.sum_at(to_numpy(injections, "x"), to_numpy(injections, "y"))
     scaled = injections.set_column(
         injections.schema.get_field_index("flux"),
         injections.schema.field("flux"),
@@ -273,7 +287,7 @@ def _measured(
     truth: Truth,
     sources: pa.Table,
     index: npt.NDArray[np.int64],
-    alerted: npt.NDArray[np.bool_],
+    cuts: Mapping[str, npt.NDArray[np.bool_]],
 ) -> dict[str, Any]:
     """Columns of what was measured; missing for the lost."""
     found = index >= 0
@@ -284,11 +298,11 @@ def _measured(
         return out
 
     dx, dy = of("x") - truth.at[:, 0], of("y") - truth.at[:, 1]
-    flagged = np.zeros(len(index), bool)
-    flagged[found] = alerted[index[found]]
-    return {
+    passed = {name: np.zeros(len(index), bool) for name in cuts}
+    for name, values in cuts.items():
+        passed[name][found] = values[index[found]]
+    return passed | {
         "detected": found,
-        "alerted": flagged,
         "distance": np.hypot(dx, dy),
         "dx": dx,
         "dy": dy,
@@ -343,7 +357,7 @@ def _failed(placement: Placement, stage: str, cause: str) -> dict[str, Any]:
     for k in np.flatnonzero(placed).tolist():
         rows[k] = {"outcome": "lost", "stage": stage, "rule": cause}
     never = np.zeros(len(rows), bool)
-    out: dict[str, Any] = {"detected": never, "alerted": never}
+    out: dict[str, Any] = dict.fromkeys(("detected", "reliable", "alerted"), never)
     return out | {n: [row.get(n) for row in rows] for n in ("outcome", "stage", "rule")}
 
 
@@ -354,8 +368,8 @@ def _detections(
     spots: FloatArray,
     index: npt.NDArray[np.int64],
     chance: npt.NDArray[np.int64],
-    alerted: npt.NDArray[np.bool_],
     known: FloatArray,
+    cuts: Mapping[str, npt.NDArray[np.bool_]],
 ) -> pa.Table:
     n = len(spots)
     owner: list[int | None] = [None] * n
@@ -371,10 +385,10 @@ def _detections(
         "y": spots[:, 1],
         "snr": to_numpy(sources, "snr") * spots[:, 2],
         "reliability": to_numpy(sources, "reliability"),
-        "alerted": alerted,
         "injectionId": owner,
         "known": before,
         "chance": np.isin(np.arange(n), chance),
+        **cuts,
     }
     if not n:
         return DETECTION.empty()

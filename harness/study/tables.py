@@ -19,6 +19,7 @@ sigmaNull        | f64  | nJy     | stat.error;phot.flux        | 0097 | noise o
 starDistance     | f64  | pixel   | pos.angDistance             | 0097 | distance to the nearest saturated star; NULL where there is none
 edgeDistance     | f64  | pixel   | pos.distance                | 0097 | distance to the nearest edge
 detected*        | bool |         | meta.code                   | 0097 | whether it became a source above the threshold
+reliable*        | bool |         | meta.code                   | 0097 | whether that source is above the reliability cut of detection
 alerted*         | bool |         | meta.code                   | 0097 | whether that source passes the cuts of an alert
 distance         | f64  | pixel   | pos.distance                | 0097 | from the true to the measured position
 dx               | f64  | pixel   | pos.cartesian.x             | 0097 | measured minus true column
@@ -47,6 +48,7 @@ x*               | f64  | pixel   | pos.cartesian.x             | 0097 | column
 y*               | f64  | pixel   | pos.cartesian.y             | 0097 | row
 snr*             | f64  |         | stat.snr                    | 0097 | score, with its sign
 reliability      | f64  |         | stat.probability            | 0097 | of the source
+reliable*        | bool |         | meta.code                   | 0097 | whether it is above the reliability cut of detection
 alerted*         | bool |         | meta.code                   | 0097 | whether it passes the cuts of an alert
 injectionId      | i64  |         | meta.id                     | 0097 | injection it belongs to; NULL for every other source
 known*           | bool |         | meta.code                   | 0097 | whether the campaign itself has a source here
