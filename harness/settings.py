@@ -130,7 +130,7 @@ class Settings(StageConfig):
         try:
             return cls.model_validate(values)
         except ValidationError as err:
-            raise _explain(cls, err, path) from err
+            raise explain_invalid(cls, err, path) from err
 
     def save(self, path: Path) -> None:
         """Write the commented file, atomically."""
@@ -211,7 +211,7 @@ def _override(values: dict[str, Any], text: str) -> None:
         values[name] = raw.strip()
 
 
-def _explain(model: type[BaseModel], err: ValidationError, path: Path | None) -> ConfigError:
+def explain_invalid(model: type[BaseModel], err: ValidationError, path: Path | None) -> ConfigError:
     errors = err.errors(include_url=False)
     first = errors[0]
     location = [str(part) for part in first["loc"]]
