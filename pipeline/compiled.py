@@ -87,6 +87,16 @@ def pixel(place: float) -> int:
 
     The conversion of NaN, infinity or a huge number to an integer is undefined; ``-FAR`` stands
     for them, which every comparison with the size of an image finds outside.
+
+    Parameters
+    ----------
+    place : float, pixel
+        A coordinate, anything at all.
+
+    Returns
+    -------
+    int
+        Its whole part, or ``-FAR``.
     """
     return int(place) if abs(place) < FAR else -FAR
 
