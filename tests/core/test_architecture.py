@@ -39,6 +39,9 @@ FILES = {
     ("pipeline/atomic.py", "unlink"): "the same",
     ("pipeline/alerts/container.py", "pipeline.atomic.atomic_path"): "an alert file is a product",
     ("pipeline/alerts/container.py", "open"): "reads and writes alert files",
+    ("pipeline/alerts/blocks.py", "open"): "looks at the blocks of an alert file before it is read",
+    ("pipeline/alerts/blocks.py", "bz2"): "unpacks a block in memory",
+    ("pipeline/alerts/blocks.py", "lzma"): "the same",
     ("pipeline/alerts/cutouts.py", "writeto"): "FITS cut-out into a buffer in memory",
     ("pipeline/diasource/reliability.py", "importlib.resources.files"): "trained classifier,"
     " package data",
