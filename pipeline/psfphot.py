@@ -191,7 +191,7 @@ def smooth_variance(variance: Image, mask: Mask, bad: np.uint32 = _NO_FLUX) -> I
     """
     ny, nx = (max(1, round(size / _BLOCK)) for size in variance.shape)
     nodes = np.full((ny, nx), np.nan)
-    thin = np.s_[::4, ::4]  # 256 pixels tell a block's median to better than the noise needs
+    thin = np.s_[::4, ::4]  # the median of 256 pixels is exact enough for a noise level
     _block_medians(np.asarray(variance[thin], np.float32), mask[thin] & bad, nodes)
     nodes[~np.isfinite(nodes)] = _median(nodes)
     rows, columns = (hats(size, n) for size, n in zip(variance.shape, (ny, nx), strict=True))

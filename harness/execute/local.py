@@ -69,7 +69,7 @@ class LocalExecutor:
                 yield from self._retry(lost)
 
     def _retry(self, lost: Sequence[Work[R]]) -> Iterator[R]:
-        """Try items one by one after a death, so that the guilty one is known."""
+        """Try items one by one after a death, to learn which one killed its worker."""
         for item in lost:
             for attempt in range(1, self._attempts + 1):
                 self._close()
@@ -87,7 +87,7 @@ class LocalExecutor:
             self._pool = new_pool(self._jobs)
         try:
             return self._pool.submit(item.perform, attempt)
-        except BrokenProcessPool as err:  # a worker died while nobody was waiting
+        except BrokenProcessPool as err:  # a worker died between two items
             lost: Future[R] = Future()
             lost.set_exception(err)
             return lost

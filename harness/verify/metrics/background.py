@@ -15,7 +15,7 @@ from harness.verify.view import View
 
 __all__: list[str] = []
 
-_ENOUGH = 400_000  # pixels that tell the level of the sky to 0.002 σ
+_ENOUGH = 400_000  # pixels give the level of the sky to 0.002 σ
 
 
 @metric("blank_sky", unit="σ", product="visit_image", reads=("visit_image",), reduce="worst")
@@ -55,7 +55,7 @@ def background_identity(view: View, block: int = 64) -> Sample:
     image = view.visit_image
     assert image.background is not None
     assert image.photo_calib is not None
-    some = slice(None, None, 4)  # every fourth row tells the medians of the blocks well enough
+    some = slice(None, None, 4)  # every fourth row gives the medians of the blocks well enough
     total = (image.image[some] + image.background[some]) / image.photo_calib.njy_per_electron
     total[image.mask[some] != 0] = np.nan
     bias = _plane(view.space.bias(view.number))
