@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter
 
+from harness.verify.blanksky import blank_pixels
 from harness.verify.metric import Sample, metric
 from harness.verify.robust import mad_std
-from harness.verify.sky import open_sky
 from harness.verify.view import View, remember
 from pipeline.exposure import Exposure
 
@@ -78,8 +78,8 @@ def _ratio(exposure: Exposure, blank: npt.NDArray[np.bool_]) -> Sample:
 
 @metric("noise_ratio", unit="", product="visit_image", reads=("visit_image",), reduce="worst")
 def noise_ratio(view: View) -> Sample:
-    """Empirical noise of open sky over the noise the variance plane claims."""
-    return _ratio(view.visit_image, open_sky(view))
+    """Empirical noise of blank sky over the noise the variance plane claims."""
+    return _ratio(view.visit_image, blank_pixels(view))
 
 
 @metric("difference_noise", unit="", product="difference", reads=("difference",), reduce="mean")
