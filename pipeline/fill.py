@@ -79,7 +79,7 @@ def bridge(
     ys, xs : ndarray, (n,)
         Pixels to fill.
     bad : ndarray, (ny, nx), bool
-        Pixels that tell nothing, those to fill among them.
+        Unusable pixels, those to fill among them.
     fwhm : float, pixel
         Of the PSF, for the errors.
 

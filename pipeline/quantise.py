@@ -154,7 +154,7 @@ def _settled(plane: Image, step: float) -> Image:
 
     A constant plane lies on some grid of its own, which may be far too fine for exact sums.  Half
     a step is let pass: rounding the variance may have moved the noise over a power of two.  One
-    row in the middle tells of nearly every plane that it lies on none.
+    row in the middle shows for nearly every plane that it lies on none.
     """
     least = max(0.5 * step, _FINEST)
     middle = len(plane) // 2

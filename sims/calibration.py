@@ -1,4 +1,4 @@
-"""Calibration products: what the observatory believes about its camera, never quite the truth."""
+"""Calibration products: the nominal camera, which is never exactly the true one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sims.electronics import Pedestal
 from sims.geometry import DetectorGeometry
 from sims.streams import stream
 
-__all__ = ["believed_camera", "true_flat", "write_bias", "write_camera", "write_flat"]
+__all__ = ["nominal_camera", "true_flat", "write_bias", "write_camera", "write_flat"]
 
 _GAIN_ERROR = 0.002
 _READ_NOISE_ERROR = 0.01
@@ -69,7 +69,7 @@ def write_camera(folder: Path, name: str, seed: int) -> Path:
     return target
 
 
-def believed_camera(folder: Path, name: str) -> Camera:
+def nominal_camera(folder: Path, name: str) -> Camera:
     """Load the copy written by `write_camera`.
 
     Parameters
@@ -186,10 +186,10 @@ def write_bias(path: Path, seed: int, detector: Detector) -> None:
     _write_image(path, bias, detector, "bias", "adu", _BIAS_FRAMES)
 
 
-def write_flat(path: Path, seed: int, band: str, camera: Camera, believed: Detector) -> None:
-    """Write the flat: true response times the ratio of believed to true gain, with its noise.
+def write_flat(path: Path, seed: int, band: str, camera: Camera, nominal: Detector) -> None:
+    """Write the flat: true response times the ratio of nominal to true gain, with its noise.
 
-    A flat measured with an image that was multiplied by the believed gain has taken up the error
+    A flat measured with an image that was multiplied by the nominal gain has taken up the error
     of that gain; dividing by it therefore leaves no step between the channels.
 
     Parameters
@@ -202,14 +202,14 @@ def write_flat(path: Path, seed: int, band: str, camera: Camera, believed: Detec
         One letter of ``ugrizy``.
     camera : Camera
         The camera as it truly is.
-    believed : Detector
+    nominal : Detector
         The detector as the observatory knows it.
     """
-    detector = camera.detector(believed.number)
+    detector = camera.detector(nominal.number)
     rng = stream(seed, 0, detector.number, f"flat product {band}")
     flat = true_flat(seed, band, camera, detector)
     for amp in detector.amplifiers:
-        flat[amp.trimmed.slices] *= believed.amplifier(amp.name).gain / amp.gain
+        flat[amp.trimmed.slices] *= nominal.amplifier(amp.name).gain / amp.gain
     noise = np.float32(1.0 / np.sqrt(_FLAT_FRAMES * _FLAT_ELECTRONS))
     for y in range(0, len(flat), _ROWS):
         part = flat[y : y + _ROWS]

@@ -407,7 +407,7 @@ def _digitise(
             fixed, charge = structure[ty, trimmed[0] :], stack[0, ty, trimmed[0] :]
             for i in range(width):
                 inside[i] += fixed[i] + charge[i]
-            _haunt(ghost, stack, read, corner[1], where, strength)
+            _add_ghosts(ghost, stack, read, corner[1], where, strength)
             marks = artefacts[ty, trimmed[0] :]
             for i in range(width):
                 if abs(ghost[i]) > _GHOST:
@@ -423,7 +423,7 @@ def _digitise(
 
 
 @compiled
-def _haunt(
+def _add_ghosts(
     ghost: FloatArray,
     stack: npt.NDArray[np.float32],
     read: int,

@@ -146,7 +146,7 @@ def season2014(field: str, band: str, n: int) -> tuple[Visit, ...]:
 
 
 def _template(first: Visit, pointing: Visit, number: int, k: int) -> Visit:
-    # The right ascension tells when the field is highest: about 05:20 UTC for 155° on March 1.
+    # The field culminates when its right ascension does: about 05:20 UTC for 155° on March 1.
     hours = (
         5.3
         + 0.04 * (first.band == "r")

@@ -65,7 +65,7 @@ def _short(sql: str) -> str:
 
 
 class GuardedCatalog(Catalog):
-    """A catalogue that answers queries nobody has to trust.
+    """A catalogue for queries from outside: it reads only, and no other file.
 
     Parameters
     ----------

@@ -65,7 +65,7 @@ def draw_plot(plot: Description) -> Figure:
             draw(axes, series, index, shift, joined=plot["type"] == "curve")
         for mark in plot.get("marks", ()):
             _draw_mark(axes, mark, shift)
-        _dress(axes, plot)
+        _style_axes(axes, plot)
     return figure
 
 
@@ -118,7 +118,7 @@ def _draw_mark(axes: Axes, mark: Mapping[str, Any], shift: float) -> None:
         axes.annotate(mark["label"], place, (-4, 3), axes.get_yaxis_transform(), ha="right", **near)
 
 
-def _dress(axes: Axes, plot: Description) -> None:
+def _style_axes(axes: Axes, plot: Description) -> None:
     axes.set_axisbelow(True)
     axes.grid(axis="y")
     axes.spines[["top", "right"]].set_visible(False)

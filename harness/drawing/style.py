@@ -14,9 +14,9 @@ __all__ = ["COLOURS", "LINES", "MARKERS", "as_png", "as_svg", "drawing_style"]
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73")
 """Inks of series; blue, vermilion and green after Okabe & Ito (2008), for every eye."""
 LINES = ("-", "--", ":", "-.")
-"""Dashes of series, which tell them apart in grey."""
+"""Dashes of series, which distinguish them in grey."""
 MARKERS = ("o", "s", "^", "D")
-"""Markers of series, which tell them apart in grey."""
+"""Markers of series, which distinguish them in grey."""
 
 _STYLE = {
     "svg.hashsalt": "nightjar",

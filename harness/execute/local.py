@@ -73,7 +73,7 @@ class LocalExecutor:
                 yield from self._retry(lost)
 
     def _retry(self, lost: Sequence[Work[R]]) -> Iterator[R]:
-        """Try items one by one after a death, so that the guilty one is known."""
+        """Try items one by one after a death, to learn which one killed its worker."""
         for item in lost:
             how = ""
             for attempt in range(1, self._attempts + 1):
@@ -94,7 +94,7 @@ class LocalExecutor:
             future = self._pool.submit(item.perform, attempt)
             self._workers |= self._pool._processes or {}  # a broken pool forgets them
             return future
-        except BrokenProcessPool as err:  # a worker died while nobody was waiting
+        except BrokenProcessPool as err:  # a worker died between two items
             lost: Future[R] = Future()
             lost.set_exception(err)
             return lost

@@ -59,14 +59,14 @@ def compare_checks(
                     "values": [old.get("value"), new.get("value")],
                 }
             )
-        elif _drifted(old.get("value"), new.get("value")):
+        elif _has_changed(old.get("value"), new.get("value")):
             drifts.append(
                 {"path": path, "before": old["value"], "after": new["value"], "unit": new["unit"]}
             )
     return {"flips": flips, "drifts": drifts}
 
 
-def _drifted(a: object, b: object) -> bool:
+def _has_changed(a: object, b: object) -> bool:
     if not isinstance(a, int | float) or not isinstance(b, int | float):
         return bool(a != b)
     return bool(abs(a - b) > _DRIFT * max(abs(a), abs(b)))

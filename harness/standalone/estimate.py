@@ -70,7 +70,7 @@ def gain_of(planes: Planes, raw: Raw, notes: list[str]) -> float | None:
 
 
 def saturation_of(planes: Planes, raw: Raw) -> float:
-    """Saturation level, image units; infinite if nobody knows.
+    """Saturation level, image units; infinite where unknown.
 
     Parameters
     ----------

@@ -140,7 +140,7 @@ def _sky_variance(pair: Pair, difference: Difference) -> float:
     """Variance of the sky that explains the difference, over what was estimated.
 
     A field so crowded that no pixel shows the sky alone looks noisier than it is.  In the
-    difference the stars are gone, and what is left where nothing has changed tells the noise.
+    difference the stars are gone, and what is left where nothing has changed is the noise.
     """
     measured = difference.metrics["pixelStd"] ** 2
     if not np.isfinite(measured):
@@ -155,7 +155,7 @@ def _sky_variance(pair: Pair, difference: Difference) -> float:
 
 
 def _inputs(pair: Pair) -> dict[str, str | int | float | bool]:
-    """Cards about the exposures in the template, as far as it tells."""
+    """Cards about the exposures in the template, as far as they are recorded."""
     found = pair.template.provenance
     kept = {k: v for k, v in found.items() if k == "NTMPLIN" or k.startswith("TMPLIN")}
     return {"NTMPLIN": 0, **kept}

@@ -190,5 +190,5 @@ TASK = Task(
     products=_products,
     staged=("candidate",),
     owned=("difference_image",),
-    planned=Context.served,
+    planned=Context.science_units,
 )

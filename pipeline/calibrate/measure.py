@@ -78,8 +78,9 @@ def windowed_moments(
     """
     start = np.ascontiguousarray(np.stack([np.asarray(x), np.asarray(y)], axis=1), float)
     rows, flags = _moments(image, mask, start, float(sigma))
-    xx, yy, xy = _unwindowed(rows[:, 2], rows[:, 3], rows[:, 4], sigma)
-    return Moments(rows[:, 0], rows[:, 1], xx, yy, xy, rows[:, 5], flags, rows[:, 6] > 0)
+    xx, yy, xy = _unwindowed(rows[:, _XX], rows[:, _YY], rows[:, _XY], sigma)
+    peak, ok = rows[:, _PEAK], rows[:, _OK] > 0
+    return Moments(rows[:, _X], rows[:, _Y], xx, yy, xy, peak, flags, ok)
 
 
 def _unwindowed(
@@ -98,20 +99,24 @@ def _unwindowed(
         )
 
 
+# Columns of `_moments`.
+_X, _Y, _XX, _YY, _XY, _PEAK, _OK = range(7)
+
+
 @compiled
 def _moments(image: Image, mask: Mask, start: FloatArray, sigma: float) -> tuple[FloatArray, Mask]:
     n = len(start)
-    rows = np.full((n, 7), np.nan)
+    rows = np.full((n, _OK + 1), np.nan)
     flags = np.zeros(n, np.uint32)
     for i in range(n):
         x, y, ok = _centroid(image, start[i, 0], start[i, 1], sigma)
-        rows[i, 0], rows[i, 1], rows[i, 6] = x, y, ok
+        rows[i, _X], rows[i, _Y], rows[i, _OK] = x, y, ok
         sums = _sums(image, x, y, sigma)
         if sums[0] > 0:
-            rows[i, 2] = sums[3] / sums[0]
-            rows[i, 3] = sums[4] / sums[0]
-            rows[i, 4] = sums[5] / sums[0]
-        rows[i, 5], flags[i] = _core(image, mask, x, y, sigma)
+            rows[i, _XX] = sums[3] / sums[0]
+            rows[i, _YY] = sums[4] / sums[0]
+            rows[i, _XY] = sums[5] / sums[0]
+        rows[i, _PEAK], flags[i] = _core(image, mask, x, y, sigma)
     return rows, flags
 
 

@@ -21,7 +21,7 @@ from pipeline.exposure import FloatArray, Image, Mask, Psf
 from pipeline.masks import NO_FLUX, bits
 from pipeline.psfphot import SplinePsf, psf_box
 
-__all__ = ["Separated", "entangled", "separate"]
+__all__ = ["Separated", "close_neighbours", "separate"]
 
 _FIT_RADIUS = 7.0
 _LARGEST_STEP = 0.3
@@ -51,7 +51,7 @@ class Separated:
     flux: FloatArray
 
 
-def entangled(
+def close_neighbours(
     x: FloatArray, y: FloatArray, brightness: FloatArray, size: float, *, limit: float = 0.002
 ) -> npt.NDArray[np.bool_]:
     """Find sources that take part in a blend which matters.

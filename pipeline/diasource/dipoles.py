@@ -8,10 +8,10 @@ from scipy.spatial import cKDTree
 
 from pipeline.diasource.config import Config
 from pipeline.diasource.fits import fit_dipoles
+from pipeline.diasource.frame import propagate, segment
 from pipeline.diasource.measure import Columns, Scene, covariance_columns
 from pipeline.diasource.rows import Targets
 from pipeline.diasource.select import Peaks
-from pipeline.diasource.sky import propagate, segment
 from pipeline.exposure import Exposure, FloatArray
 from pipeline.psfphot import forced_flux
 

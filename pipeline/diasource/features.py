@@ -39,6 +39,14 @@ STAMP_FEATURES = (
 )
 """Features measured on the pixels of the difference, in the order of `stamp_features`."""
 
+# Their columns.
+_CORRELATION, _CONCENTRATION, _NEIGHBOUR_RATIO, _NEGATIVE_FRACTION, _PEAK_RESIDUAL, _CORE_CHI2 = (
+    range(6)
+)
+_RING_RMS, _RING_MEAN, _VARIANCE_RATIO, _SHARPNESS, _CORE_GOOD, _WORST_MASKED = range(
+    6, len(STAMP_FEATURES)
+)
+
 
 @compiled
 def stamp_features(
@@ -123,22 +131,22 @@ def stamp_features(
                     count += 1
         if core < 5 or pp == 0.0:
             continue
-        out[s, 0] = sign * pd / np.sqrt(pp * dd)
-        out[s, 1] = top / (abs(flux) * mtop)
+        out[s, _CORRELATION] = sign * pd / np.sqrt(pp * dd)
+        out[s, _CONCENTRATION] = top / (abs(flux) * mtop)
         mean, m_mean = sign * _neighbours(d, tj, ti), _neighbours(p, mj, mi)
-        out[s, 2] = np.arctan(mean / top) / np.arctan(m_mean / mtop)
-        out[s, 3] = wrong / both
-        out[s, 4] = worst
-        out[s, 5] = chi2 / core
+        out[s, _NEIGHBOUR_RATIO] = np.arctan(mean / top) / np.arctan(m_mean / mtop)
+        out[s, _NEGATIVE_FRACTION] = wrong / both
+        out[s, _PEAK_RESIDUAL] = worst
+        out[s, _CORE_CHI2] = chi2 / core
         if count > 10:
-            out[s, 6] = np.sqrt(ring2 / count)
-            out[s, 7] = sign * ring / np.sqrt(count)
-        out[s, 8] = v[mj, mi] * w[mj, mi] if w[mj, mi] > 0.0 else 1.0
-        out[s, 9] = (sign * d[mj, mi] - sign * _neighbours(d, mj, mi)) / (
+            out[s, _RING_RMS] = np.sqrt(ring2 / count)
+            out[s, _RING_MEAN] = sign * ring / np.sqrt(count)
+        out[s, _VARIANCE_RATIO] = v[mj, mi] * w[mj, mi] if w[mj, mi] > 0.0 else 1.0
+        out[s, _SHARPNESS] = (sign * d[mj, mi] - sign * _neighbours(d, mj, mi)) / (
             abs(flux) * (mtop - m_mean)
         )
-        out[s, 10] = pp / all_pp
-        out[s, 11] = bad / (bad + core)
+        out[s, _CORE_GOOD] = pp / all_pp
+        out[s, _WORST_MASKED] = bad / (bad + core)
 
 
 @compiled

@@ -11,12 +11,12 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from pipeline.camera import Passbands
+from pipeline.diasource import moments as adaptive
 from pipeline.diasource.aperture import aperture_flux
 from pipeline.diasource.config import Config
 from pipeline.diasource.fits import Fits, fit_points, fit_trails
-from pipeline.diasource.moments import measure_moments
+from pipeline.diasource.frame import Frame, propagate, segment
 from pipeline.diasource.planes import Planes
-from pipeline.diasource.sky import Frame, propagate, segment
 from pipeline.exposure import Exposure, FloatArray, VisitInfo
 from pipeline.psfphot import ForcedFlux, SplinePsf, forced_flux
 
@@ -386,28 +386,30 @@ def moment_columns(scene: Scene) -> Columns:
         Columns by name; arcsec².
     """
     n = len(scene.child)
-    out = np.full((n, 15), np.nan)
+    out = np.full((n, adaptive.N_COLUMNS), np.nan)
     snr = np.abs(scene.points.theta[:, 0]) / scene.points.errors[:, 0]
     radius = int(np.ceil(max(12.0, 3.0 * scene.width)))
     for planes, index in scene.groups():
         coef, own, x, y = scene.local(index)
-        rows = np.empty((len(index), 15))
-        measure_moments(
+        rows = np.empty((len(index), adaptive.N_COLUMNS))
+        adaptive.measure_moments(
             planes, coef, scene.psf.order, own, x, y, radius, scene.added[index],
             np.nan_to_num(snr[index]), rows,
         )  # fmt: skip
         out[index] = rows
     area = scene.frame.scale**2
-    xx, xy, yy = out[:, :3].T * area
-    var = out[:, 6:12].T * area**2
-    state, covered = out[:, 13], out[:, 14]
+    m, var = out.T * area, out.T * area**2
     columns = {
-        "ixx": xx, "ixy": xy, "iyy": yy,
-        "ixxPSF": out[:, 3] * area, "ixyPSF": out[:, 4] * area, "iyyPSF": out[:, 5] * area,
-        "ixxErr": np.sqrt(var[0]), "ixyErr": np.sqrt(var[3]), "iyyErr": np.sqrt(var[5]),
-        "ixx_ixy_Cov": var[1], "ixx_iyy_Cov": var[2], "iyy_ixy_Cov": var[4],
-        "shape_flag": state != 0, "shape_flag_no_pixels": ~(covered >= 0.3),
-        "shape_flag_not_contained": state == 3, "shape_flag_oneStep": out[:, 12] > 0,
+        "ixx": m[adaptive.XX], "ixy": m[adaptive.XY], "iyy": m[adaptive.YY],
+        "ixxPSF": m[adaptive.PSF_XX], "ixyPSF": m[adaptive.PSF_XY],
+        "iyyPSF": m[adaptive.PSF_YY],
+        "ixxErr": np.sqrt(var[adaptive.VAR_XX]), "ixyErr": np.sqrt(var[adaptive.VAR_XY]),
+        "iyyErr": np.sqrt(var[adaptive.VAR_YY]), "ixx_ixy_Cov": var[adaptive.COV_XX_XY],
+        "ixx_iyy_Cov": var[adaptive.COV_XX_YY], "iyy_ixy_Cov": var[adaptive.COV_XY_YY],
+        "shape_flag": out[:, adaptive.STATE] != adaptive.GOOD,
+        "shape_flag_no_pixels": ~(out[:, adaptive.COVERED] >= 0.3),
+        "shape_flag_not_contained": out[:, adaptive.STATE] == adaptive.RAN_AWAY,
+        "shape_flag_oneStep": out[:, adaptive.ONE_STEP] > 0,
     }  # fmt: skip
     return columns | _extendedness(columns)
 

@@ -15,9 +15,9 @@ from pipeline import ids
 from pipeline.diasource.config import Config
 from pipeline.diasource.detect import Footprints, Ints
 from pipeline.diasource.flags import box_pixels, source_flags, square_sides
+from pipeline.diasource.frame import Frame
 from pipeline.diasource.reliability import model
 from pipeline.diasource.select import SELECTION_BITS, Peaks, sample, sky_places
-from pipeline.diasource.sky import Frame
 from pipeline.exposure import Difference, Exposure, FloatArray, Mask
 from pipeline.masks import bits
 from pipeline.schema import CANDIDATE

@@ -18,6 +18,7 @@ from pipeline.diasource.dipoles import find_partners, fit_pairs, weaker_lobes
 from pipeline.diasource.features import feature_table
 from pipeline.diasource.fits import Fits
 from pipeline.diasource.flags import square_sides
+from pipeline.diasource.frame import Frame
 from pipeline.diasource.lines import find_glints, find_streaks
 from pipeline.diasource.measure import (
     Columns,
@@ -40,7 +41,6 @@ from pipeline.diasource.rows import (
     ledger,
 )
 from pipeline.diasource.select import Peaks, judge
-from pipeline.diasource.sky import Frame
 from pipeline.errors import MeasurementError
 from pipeline.exposure import Difference, Exposure, FloatArray, Image, Mask
 from pipeline.masks import bits

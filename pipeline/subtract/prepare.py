@@ -213,7 +213,7 @@ def _block_medians(
     tiles_y, tiles_x : int
         Number of even blocks per axis.
     thin : int
-        Every how manieth pixel is looked at.
+        Only every ``thin``-th pixel is used.
 
     Returns
     -------

@@ -30,7 +30,7 @@ __all__ = [
     "electrons",
     "measure_stars",
     "offsets_rows",
-    "quiet",
+    "undisturbed",
     "width_of",
 ]
 
@@ -172,10 +172,10 @@ def _fit(
     return [float(v) for v in values]
 
 
-def quiet(profile: Profile) -> Profile:
+def undisturbed(profile: Profile) -> Profile:
     """Return a campaign of single stars in air that neither trembles nor refracts.
 
-    The telescope points where it believes to point, so that the header's WCS is exact.
+    The telescope points where its header says, so that the header's WCS is exact.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ def quiet(profile: Profile) -> Profile:
 
 
 def astrometry(profile: Profile, seed: int, units: Iterable[tuple[int, int]]) -> Statistics:
-    """Simulate frames of `quiet` stars and compare them with the WCS of their headers.
+    """Simulate frames of `undisturbed` stars and compare them with the WCS of their headers.
 
     Parameters
     ----------
@@ -211,9 +211,9 @@ def astrometry(profile: Profile, seed: int, units: Iterable[tuple[int, int]]) ->
     Statistics
         Median offset per axis within 2 mas; scatter over the noise's within 10 % of one.
     """
-    calm = quiet(profile)
-    camera = Camera.load(calm.camera)
-    parts = [_residuals(calm, seed, visit, camera.detector(n), camera) for visit, n in units]
+    ideal = undisturbed(profile)
+    camera = Camera.load(ideal.camera)
+    parts = [_residuals(ideal, seed, visit, camera.detector(n), camera) for visit, n in units]
     return offsets_rows("WCS", Measured.join(parts), camera.pixel_scale)
 
 
@@ -226,7 +226,7 @@ def _residuals(
     flat = true_flat(seed, conditions.visit.band, camera, detector)
     table = {name: frame.truth[name].to_numpy() for name in ("ra", "dec", "fluxElectrons")}
     at_rest = frame.truth["trailLength"].to_numpy(zero_copy_only=False) == 0.0
-    wcs = WCS(cards((k, v, "") for k, v in tpv_cards(geometry, conditions.believed).items()))
+    wcs = WCS(cards((k, v, "") for k, v in tpv_cards(geometry, conditions.nominal).items()))
     x, y = wcs.all_world2pix(table["ra"], table["dec"], 0)
     amp = detector.amplifiers[0]
     x, y = x - (amp.data.x0 - amp.trimmed.x0), y - (amp.data.y0 - amp.trimmed.y0)

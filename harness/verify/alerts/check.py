@@ -77,7 +77,7 @@ def check(path: str | Path, *, cutouts_every: int = 1) -> Check:
     path : path-like
         An Avro object container of LSST-style alerts.
     cutouts_every : int
-        Decode the cut-outs of every so manieth packet only: they take most of the time.
+        Decode the cut-outs of every ``cutouts_every``-th packet only: they take most of the time.
 
     Returns
     -------

@@ -37,7 +37,7 @@ def psf_variation(view: View) -> Sample:
     image = view.visit_image
     assert image.psf is not None
     if getattr(image.psf, "order", 1) == 0:
-        return Sample(0.0, 0)  # too few stars told how it varies
+        return Sample(0.0, 0)  # too few stars to fit a variation
     stamps, _ = _grid(image.psf, image.shape)
     peaks = stamps[:, stamps.shape[1] // 2, stamps.shape[2] // 2]
     return Sample(float(100.0 * np.ptp(peaks) / peaks.mean()), len(peaks))
