@@ -43,6 +43,8 @@ class Residual:
         The same at the unusable pixels, one after the other.
     model : ndarray, (ny, nx)
         Variance of the science image without what only it contains.
+    scene : ndarray, (ny, nx)
+        Light of the template above the sky, matched to the science image and in its unit.
     mask : ndarray, (ny, nx), uint32
         Mask of the difference.
     usable, blank : ndarray of uint8, (ny, nx)
@@ -52,6 +54,7 @@ class Residual:
     image: Image
     raw: Image
     model: Image
+    scene: Image
     mask: Mask
     usable: npt.NDArray[np.uint8]
     blank: npt.NDArray[np.uint8]
@@ -123,7 +126,7 @@ def subtract_matched(
     clipped = images[source].has("SAT", "BLEED")
     restore(matched, working[source], working[target], clipped, kernel)
     usable = (~flagged(mask, bits(*NOT_IN_SCORE))).view(np.uint8)
-    model = np.empty_like(matched)
+    model, scene = np.empty_like(matched), np.empty_like(matched)
     raw = np.empty(usable.size - np.count_nonzero(usable), np.float32)
     residual(
         working[target].image,
@@ -136,6 +139,7 @@ def subtract_matched(
         target == "science",
         _ratio(kernel),
         model,
+        scene,
         raw,
     )
     saturated = images["science"].has("SAT") | images["template"].has("SAT")
@@ -145,7 +149,8 @@ def subtract_matched(
         raw = _mask_unfit(
             halo, matched, raw, usable, mask, working[target], working[source], kernel
         )
-    return Residual(matched, raw, model, mask, usable, blank_pixels(working["template"], usable))
+    blank = blank_pixels(working["template"], usable)
+    return Residual(matched, raw, model, scene, mask, usable, blank)
 
 
 def _propagated(
