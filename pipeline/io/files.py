@@ -57,7 +57,7 @@ def open_fits(
                 yield hdus
         except AstropyUserWarning as err:
             raise _damaged(path, "truncated", expected) from err
-        except (OSError, TypeError, IndexError, EOFError) as err:
+        except (OSError, TypeError, IndexError, EOFError, fits.VerifyError, UnicodeError) as err:
             raise _damaged(path, f"damaged or not FITS: {err}", expected) from err
 
 
