@@ -43,6 +43,12 @@ class Campaign(StageConfig):
     name: str = param("campaign", "name of the campaign, used in reports and run ids")
     profile: str = param("", "simulation profile; empty for ingested frames", product=False)
     camera: str = param("decam", "camera definition: bundled name or calib/camera/<name>.toml")
+    keywords: str = param(
+        "", "header cards of plain FITS images by item, such as 'gain=EGAIN exptime=ITIME'"
+    )
+    mask_bits: str = param(
+        "", "bits of the masks of plain FITS images that count: a survey's name, or 0,8=SAT"
+    )
     seed: int = param(42, "seed of the simulation", product=False, ge=0)
     template_inputs: int = param(
         3, "template inputs wanted where the exposures have no roles yet", ge=1

@@ -39,6 +39,27 @@ def subtract(
     template_mask: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Mask of the template, 0 is good.")
     ] = None,
+    science_weight: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Weight (inverse variance), 0 is bad.")
+    ] = None,
+    template_weight: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Weight of the template.")
+    ] = None,
+    mask_bits: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BITS",
+            help="Bits of the masks that count: ztf, jwst, hst, lsst, noirlab, lco, or 0,8=SAT.",
+        ),
+    ] = None,
+    ext: Annotated[
+        str | None,
+        typer.Option(metavar="EXTENSION", help="Extension with the image, by number or name."),
+    ] = None,
+    keyword: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=CARD", help="Header card to use, such as gain=EGAIN."),
+    ] = None,
     gain: Annotated[
         float | None, typer.Option(min=0, help="Electrons per unit of the science image.")
     ] = None,
@@ -75,9 +96,10 @@ def subtract(
 ) -> None:
     """Subtract TEMPLATE from SCIENCE and detect what has changed.
 
-    Each image is one FITS file with extensions (IMAGE or SCI, VARIANCE or ERR, MASK or DQ), or a
-    plain image with its variance and mask in files of their own.  What is missing is estimated,
-    and the summary says so.  The template is resampled if its coordinates ask for it.
+    Each image is one FITS file with extensions (IMAGE or SCI, VARIANCE, ERR or WHT, MASK, DQ or
+    BPM), or a plain image with its variance or weight and mask in files of their own.  FILE[2] or
+    FILE[SCI] chooses an extension.  What is missing is estimated, and the summary says so.  The
+    template is resampled if its coordinates ask for it.
 
     Writes difference.fits and, unless --no-detect is given, detections.parquet to FOLDER.  The
     verdict on the template does not change the exit code.
@@ -92,11 +114,17 @@ def subtract(
         write_psf_grid,
     )
     from pipeline import io
+    from pipeline.io.keywords import parse_keywords
 
-    first = Planes(science, science_variance, science_mask, gain, None, saturation)
-    second = Planes(
-        template, template_variance, template_mask, template_gain, None, template_saturation
-    )
+    common = {"ext": ext, "mask_bits": mask_bits, "keywords": parse_keywords(keyword or [])}
+    first = Planes.of(
+        science, variance=science_variance, mask=science_mask, weight=science_weight, gain=gain,
+        saturation=saturation, **common,
+    )  # fmt: skip
+    second = Planes.of(
+        template, variance=template_variance, mask=template_mask, weight=template_weight,
+        gain=template_gain, saturation=template_saturation, **common,
+    )  # fmt: skip
     pair = load_pair(first, second, registered=registered)
     if detect:
         pair = pair.with_template_psf()
@@ -169,6 +197,7 @@ def _without(table: pa.Table, names: list[str]) -> pa.Table:
 
 
 def _counts(sources: pa.Table) -> dict[str, int]:
-    """Count detections by sign."""
-    snr = sources["snr"].to_numpy()[~sources["isSubThreshold"].to_numpy()]
-    return {"positive": int((snr > 0).sum()), "negative": int((snr < 0).sum())}
+    """Count detections by the sign of what has changed; signal-to-noise itself has none."""
+    detected = ~sources["isSubThreshold"].to_numpy()
+    negative = sources["isNegative"].to_numpy()[detected]
+    return {"positive": int((~negative).sum()), "negative": int(negative.sum())}

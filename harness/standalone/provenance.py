@@ -14,11 +14,11 @@ import numpy as np
 from harness.hashes import combine, file_hash
 from harness.software import software_version
 from harness.standalone.pair import Pair, load_pair
-from harness.standalone.read import Planes
 from pipeline import subtract
 from pipeline.config import config_hash
 from pipeline.errors import FileFormatError, InputError, PsfError, SubtractionError
 from pipeline.exposure import Difference
+from pipeline.io.planes import Planes
 
 __all__ = ["RECIPE", "make", "recreate"]
 
@@ -167,6 +167,6 @@ def _absolute(planes: Planes) -> dict[str, Any]:
 
 
 def _planes(values: dict[str, Any]) -> Planes:
-    names = ("path", "variance", "mask")
-    paths = {k: Path(values[k]) if values[k] is not None else None for k in names}
+    names = ("path", "variance", "mask", "weight")
+    paths = {k: Path(values[k]) if values.get(k) is not None else None for k in names}
     return Planes(**{**values, **paths})

@@ -21,6 +21,7 @@ from pipeline import calibrate, io, isr
 from pipeline.camera import Camera
 from pipeline.errors import AstrometryError, PhotometryError, UnitError
 from pipeline.exposure import Exposure, RawFrame
+from pipeline.io.keywords import parse_keywords
 from pipeline.schema import VISIT_IMAGE
 
 __all__ = ["TASK"]
@@ -123,7 +124,13 @@ def _detrended(item: _Item, camera: Camera) -> tuple[Exposure, Mapping[str, floa
         exposure = io.read_instcal(frame.path, frame.detector)
         return exposure, {}, ("instrument signature removed by the observatory",)
     if frame.kind == "generic":
-        exposure = io.read_generic(frame.path, frame.visit)
+        exposure = io.read_generic(
+            frame.path,
+            frame.visit,
+            detector=frame.detector,
+            keywords=parse_keywords(item.settings.campaign.keywords.split()),
+            mask_bits=item.settings.campaign.mask_bits or None,
+        )
         return exposure, {}, ("enters at calibrate: taken as detrended",)
     raw = io.read_raw(frame.path, camera, frame.detector)
     detector = camera.detector(frame.detector)

@@ -7,7 +7,7 @@ file.
 from typing import TYPE_CHECKING
 
 from pipeline.atomic import atomic_path
-from pipeline.io.external import list_instcal, read_generic, read_instcal
+from pipeline.io.external import list_generic, list_instcal, read_generic, read_instcal
 from pipeline.io.files import open_fits
 from pipeline.io.products import (
     read_difference,
@@ -34,6 +34,7 @@ __all__ = [
     "BANDS",
     "RawContents",
     "atomic_path",
+    "list_generic",
     "list_instcal",
     "list_raw",
     "open_fits",

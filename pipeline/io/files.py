@@ -58,7 +58,9 @@ def open_fits(
                 yield hdus
         except AstropyUserWarning as err:
             raise _damaged(path, "truncated", expected) from err
-        except (OSError, TypeError, IndexError, EOFError, MemoryError) as err:
+        except (
+            OSError, TypeError, IndexError, EOFError, MemoryError, fits.VerifyError, UnicodeError
+        ) as err:  # fmt: skip
             raise _damaged(path, f"damaged or not FITS: {err}", expected) from err
 
 

@@ -7,7 +7,6 @@ comments of CHECKSUM and DATASUM are fixed, and floats are written with all thei
 from __future__ import annotations
 
 import math
-import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -26,7 +25,6 @@ __all__ = [
     "array_hdu",
     "cards",
     "compressed_hdu",
-    "plain_header",
     "primary_hdu",
     "read_pixels",
 ]
@@ -34,11 +32,6 @@ __all__ = [
 Card = tuple[str, Any, str]
 """Keyword, value and comment."""
 
-_STRUCTURE = re.compile(
-    r"Z?(SIMPLE|XTENSION|TENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|CHECKSUM|DATASUM)"
-    r"|TFIELDS|T(TYPE|FORM)\d|Z(IMAGE|CMPTYPE|TILE\d|NAME\d|VAL\d|HECKSUM|DATASUM)"
-    r"|BSCALE|BZERO|THEAP|COMMENT|HISTORY|CONTINUE|"
-)
 _BLANK = -(2**31)
 _UNSIGNED = 2**15
 _TILE_ROWS = 64  # of a deflated image
@@ -79,27 +72,6 @@ def _card(name: str, value: object, comment: str) -> fits.Card:
     text = f"{value!s:>20}"
     room = 80 - max(len(name), 8) - 5 - (len(text) + 2 if isinstance(value, str) else len(text))
     return fits.Card(name, value, comment[: max(room, 0)])
-
-
-def plain_header(header: fits.Header) -> dict[str, Any]:
-    """Keywords of a header as a dictionary, without structure and commentary.
-
-    Parameters
-    ----------
-    header : astropy.io.fits.Header
-        Header of an HDU.
-
-    Returns
-    -------
-    dict
-        Values by keyword.
-    """
-    return {
-        card.keyword: card.value
-        for card in header.cards
-        if not _STRUCTURE.fullmatch(card.keyword)
-        and not isinstance(card.value, fits.card.Undefined)
-    }
 
 
 def primary_hdu(header: fits.Header) -> bytes:

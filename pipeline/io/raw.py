@@ -16,7 +16,8 @@ from pipeline.camera import Camera, Detector
 from pipeline.errors import FileFormatError, KeywordError
 from pipeline.exposure import RawFrame, VisitInfo
 from pipeline.io.files import open_fits
-from pipeline.io.hdus import plain_header, read_pixels
+from pipeline.io.hdus import read_pixels
+from pipeline.io.headers import plain_header
 from pipeline.timescales import midpoint_mjd_tai
 
 __all__ = ["BANDS", "RawContents", "list_raw", "parse_visit_info", "read_raw", "survey_raw"]

@@ -377,7 +377,8 @@ def _static_variance(
     model, everywhere = np.empty_like(scene), np.ones(scene.shape, np.uint8)
     residual(
         science.image, scene, np.zeros(6), everywhere, science.sky, science.noise**2,
-        float(science.inverse_gain), True, ratio, model, np.empty(0, np.float32),
+        float(science.inverse_gain), True, ratio, model, np.empty_like(model),
+        np.empty(0, np.float32),
     )  # fmt: skip
     return model
 
