@@ -259,7 +259,7 @@ class _Registry:
 
     def check(self, found: Sequence[_Candidate], result: IngestResult) -> list[_Candidate]:
         """Sort out what is known, and complain of what occurs twice."""
-        known = {space_path(self.space, m["file"]): m for m in self.members}
+        known = self._unchanged(found)
         fresh = [c for c in found if str(c.path) not in known]
         result.known = len(found) - len(fresh)
         fresh = _numbered(fresh, max(self.visits, default=0))
@@ -276,6 +276,18 @@ class _Registry:
         result.frames = len(fresh)
         result.visits = len({f.info.visit for f in fresh} - set(self.visits))
         return fresh
+
+    def _unchanged(self, found: Sequence[_Candidate]) -> set[str]:
+        """Return the files that are registered as they are; forget those replaced since."""
+        now = {str(c.path): c.sha256 for c in found}
+        files = {space_path(self.space, m["file"]): m["sha256"] for m in self.members}
+        replaced = {path for path, sha256 in files.items() if now.get(path, sha256) != sha256}
+        self.members = [
+            m for m in self.members if space_path(self.space, m["file"]) not in replaced
+        ]
+        left = {m["visit"] for m in self.members}
+        self.visits = {visit: row for visit, row in self.visits.items() if visit in left}
+        return files.keys() - replaced
 
     def write(self, fresh: Sequence[_Candidate], camera: str) -> None:
         """Write both tables; the frames first, since a frame without its visit is ignored."""
