@@ -112,11 +112,16 @@ class Hashes:
                 self._known = {}
 
     def of(self, path: Path) -> str:
-        """Hash of a file, or the word ``absent``."""
+        """Hash of a file, or the words ``absent`` or ``unreadable``."""
         try:
-            stat = path.stat()
-        except FileNotFoundError:
+            return self._of(path)
+        except (FileNotFoundError, NotADirectoryError):
             return "absent"
+        except OSError:  # whoever needs the file will say what is wrong with it
+            return "unreadable"
+
+    def _of(self, path: Path) -> str:
+        stat = path.stat()
         key, stamp = str(path.resolve()), [stat.st_size, stat.st_mtime_ns]
         known = self._known.get(key)
         if known is None or known[:2] != stamp:

@@ -336,6 +336,7 @@ class _Registry:
 
     def check(self, found: Sequence[_Candidate], result: IngestResult) -> list[_Candidate]:
         """Sort out what is known, and complain of what occurs twice."""
+        self._forget_replaced(found)
         known = {(space_path(self.space, m["file"]), m["detector"]) for m in self.members}
         fresh = [c for c in found if (str(c.path), c.info.detector) not in known]
         result.known = len(found) - len(fresh)
@@ -365,6 +366,17 @@ class _Registry:
             key = (visit["startMjdUtc"], visit["band"])
             found.setdefault(key, []).append((Path(member["file"]), tuple(member["corners"] or ())))
         return found
+
+    def _forget_replaced(self, found: Sequence[_Candidate]) -> None:
+        """Forget the registered files whose content has changed since."""
+        now = {str(c.path): c.sha256 for c in found}
+        files = {space_path(self.space, m["file"]): m["sha256"] for m in self.members}
+        replaced = {path for path, sha256 in files.items() if now.get(path, sha256) != sha256}
+        self.members = [
+            m for m in self.members if space_path(self.space, m["file"]) not in replaced
+        ]
+        left = {m["visit"] for m in self.members}
+        self.visits = {visit: row for visit, row in self.visits.items() if visit in left}
 
     def write(self, fresh: Sequence[_Candidate], camera: str) -> None:
         """Write both tables; the frames first, since a frame without its visit is ignored."""

@@ -61,6 +61,8 @@ class Frame:
         The file.
     corners : tuple of float, deg
         RA and Dec of the four corners in turn; empty where not needed.
+    sha256 : str
+        Of the file when it was simulated or ingested; empty if it is not known.
     """
 
     visit: int
@@ -72,6 +74,7 @@ class Frame:
     kind: str
     path: Path
     corners: tuple[float, ...] = ()
+    sha256: str = ""
 
     @property
     def unit(self) -> Unit:

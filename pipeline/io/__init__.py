@@ -22,6 +22,7 @@ from pipeline.io.raw import (
     list_raw,
     parse_visit_info,
     read_raw,
+    reason_to_skip,
     survey_raw,
 )
 from pipeline.io.tables import read_parquet, write_parquet
@@ -48,6 +49,7 @@ __all__ = [
     "read_plane",
     "read_raw",
     "read_refcat",
+    "reason_to_skip",
     "survey_raw",
     "write_difference",
     "write_exposure",

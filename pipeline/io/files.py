@@ -17,6 +17,8 @@ from pipeline.io import sizes
 
 __all__ = ["open_fits"]
 
+_START = 64  # bytes that tell what a file is
+
 
 @contextmanager
 def open_fits(
@@ -46,6 +48,7 @@ def open_fits(
     path = Path(path)
     if not path.is_file():
         raise FileFormatError("no such file", path=path, expected=expected)
+    _refuse_substitutes(path, expected)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", fits.verify.VerifyWarning)
         warnings.filterwarnings("error", "File may have been truncated", AstropyUserWarning)
@@ -62,6 +65,25 @@ def open_fits(
             OSError, TypeError, IndexError, EOFError, MemoryError, fits.VerifyError, UnicodeError
         ) as err:  # fmt: skip
             raise _damaged(path, f"damaged or not FITS: {err}", expected) from err
+
+
+def _refuse_substitutes(path: Path, expected: str) -> None:
+    """Name what is often there in the place of a file that was not fetched."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(_START)
+    except OSError as err:
+        raise FileFormatError(f"cannot be read: {err.strerror}", path=path) from err
+    if start.startswith(b"version https://git-lfs"):
+        raise FileFormatError(
+            "is a Git LFS pointer, not the file itself", path=path, expected=expected,
+            hint="run `git lfs pull` in its repository",
+        )  # fmt: skip
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise FileFormatError(
+            "is a web page, not the file itself", path=path, expected=expected,
+            hint="fetch it again; archives answer like this when access is refused",
+        )  # fmt: skip
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ __all__ = [
     "compressed_hdu",
     "primary_hdu",
     "read_pixels",
+    "verify_data_sum",
 ]
 
 Card = tuple[str, Any, str]
@@ -333,6 +335,35 @@ def read_pixels(hdu: Any) -> npt.NDArray[Any]:
         raise FileFormatError("holds no image", hdu=hdu.name)
     data = np.asarray(stored)
     return _scaled(data.astype(data.dtype.newbyteorder("="), copy=False), hdu.header)
+
+
+def verify_data_sum(hdu: Any, path: str | Path) -> None:
+    """Compare the bytes of an HDU with its DATASUM, if it has one.
+
+    Parameters
+    ----------
+    hdu : astropy HDU
+        Of a file opened for reading, before its pixels are used.
+    path : path-like
+        Its file, for the message.
+
+    Raises
+    ------
+    FileFormatError
+        If the sum (FITS standard 4.0, section 4.4.2.7) is another.
+    """
+    stored = getattr(hdu, "_bintable", hdu)  # what a compressed image is stored as
+    recorded = str(stored.header.get("DATASUM", "")).strip()
+    place = stored.fileinfo()
+    if not recorded or place is None:
+        return
+    place["file"].seek(place["datLoc"])
+    found = _ones_complement_sum(place["file"].read(place["datSpan"]))
+    if not recorded.isdecimal() or (found - int(recorded)) % 0xFFFFFFFF:
+        raise FileFormatError(
+            f"the sum of the data is {found}", path=path, hdu=hdu.name, key="DATASUM",
+            expected=recorded, hint="the file is damaged; fetch it again",
+        )  # fmt: skip
 
 
 def _scaled(stored: npt.NDArray[Any], header: Mapping[str, Any]) -> npt.NDArray[Any]:
