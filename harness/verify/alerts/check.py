@@ -174,7 +174,12 @@ def finite(record: Record, *names: str) -> bool:
     return all(isinstance(v, int | float) and isfinite(v) for v in values)
 
 
-def check(path: str | Path, *, cutouts_every: int = 1) -> Check:
+def check(
+    path: str | Path,
+    *,
+    cutouts_every: int = 1,
+    watch: Callable[[Record], None] | None = None,
+) -> Check:
     """Judge an Avro file of alerts.
 
     Parameters
@@ -183,6 +188,8 @@ def check(path: str | Path, *, cutouts_every: int = 1) -> Check:
         An Avro object container of LSST-style alerts.
     cutouts_every : int
         Decode the cut-outs of every so manieth packet only: they take most of the time.
+    watch : callable, optional
+        Called with every packet.
 
     Returns
     -------
@@ -202,6 +209,8 @@ def check(path: str | Path, *, cutouts_every: int = 1) -> Check:
     seen: set[int] = set()
     alerts = 0
     for packet in read(path):
+        if watch is not None:
+            watch(packet)
         view = View(packet, seen)
         decode = alerts % cutouts_every == 0
         for name, test in ASSERTIONS.items():
