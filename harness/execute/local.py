@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from typing import Self, TypeVar
 
 from harness.execute.executor import Work
-from harness.processes import new_pool
+from harness.processes import end_pool, new_pool
 
 __all__ = ["LocalExecutor"]
 
@@ -106,15 +106,9 @@ class LocalExecutor:
 
     def _kill(self) -> None:
         """End the workers at once; their half-written files are swept by the coordinator."""
-        if self._pool is None:
-            return
-        processes = list((self._pool._processes or {}).values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join(timeout=5)
-        self._pool = None
+        if self._pool is not None:
+            end_pool(self._pool)
+            self._pool = None
 
 
 def _death(workers: Iterable[BaseProcess]) -> str:

@@ -217,8 +217,3 @@ class View:
         """The reference catalogue."""
         table = pq.read_table(self.space.refcat)
         return {n: table.column(n).to_numpy(zero_copy_only=False) for n in table.column_names}
-
-    def staged(self, name: str) -> _Columns:
-        """Rows of this unit in a staging table."""
-        table = pq.read_table(self.space.staging(name, self.visit, self.number))
-        return {n: table.column(n).to_numpy(zero_copy_only=False) for n in table.column_names}

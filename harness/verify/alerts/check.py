@@ -7,14 +7,14 @@ passed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 # The modules register their assertions when they are imported.
 from harness.verify.alerts import cutout_assertions, packet_assertions  # noqa: F401
-from harness.verify.alerts.assertion import ASSERTIONS, View
+from harness.verify.alerts.assertion import ASSERTIONS, Record, View
 from pipeline.alerts import read
 
 __all__ = ["Assertion", "Check", "check"]
@@ -69,7 +69,12 @@ class Check:
         }
 
 
-def check(path: str | Path, *, cutouts_every: int = 1) -> Check:
+def check(
+    path: str | Path,
+    *,
+    cutouts_every: int = 1,
+    watch: Callable[[Record], None] | None = None,
+) -> Check:
     """Judge an Avro file of alerts.
 
     Parameters
@@ -78,6 +83,8 @@ def check(path: str | Path, *, cutouts_every: int = 1) -> Check:
         An Avro object container of LSST-style alerts.
     cutouts_every : int
         Decode the cut-outs of every ``cutouts_every``-th packet only: they take most of the time.
+    watch : callable, optional
+        Called with every packet.
 
     Returns
     -------
@@ -94,6 +101,8 @@ def check(path: str | Path, *, cutouts_every: int = 1) -> Check:
     seen: set[int] = set()
     alerts = 0
     for packet in read(path):
+        if watch is not None:
+            watch(packet)
         view = View(packet, seen)
         decode = alerts % cutouts_every == 0
         for name, test in ASSERTIONS.items():
