@@ -58,7 +58,9 @@ class Execution(StageConfig):
 
     jobs: int = param(0, "worker processes; 0 for one per processor", product=False, ge=0)
     executor: Literal["local", "serial"] = param(
-        "local", "local: a pool of processes; serial: in this process", product=False
+        "local",
+        "local: a pool of processes, which crashes of a unit cannot end; serial: in this process",
+        product=False,
     )
     attempts: int = param(
         2, "attempts at a unit whose worker died (out of memory, killed)", product=False, ge=1

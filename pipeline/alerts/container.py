@@ -12,6 +12,7 @@ import fastavro
 from fastavro.write import Writer
 
 from pipeline.alerts.avro import packet_schema
+from pipeline.alerts.blocks import check_blocks
 from pipeline.alerts.packet import Packet
 from pipeline.atomic import atomic_path
 from pipeline.errors import FileFormatError
@@ -83,6 +84,7 @@ def read(path: str | Path) -> Iterator[dict[str, Any]]:
     """
     path = Path(path)
     try:
+        check_blocks(path)
         with path.open("rb") as stream:
             for record in fastavro.reader(stream):
                 if not isinstance(record, dict):
@@ -93,6 +95,8 @@ def read(path: str | Path) -> Iterator[dict[str, Any]]:
     except (
         ValueError,
         EOFError,
+        MemoryError,
+        RecursionError,
         KeyError,
         IndexError,
         fastavro.schema.SchemaParseException,

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import sep
 
-from pipeline.compiled import compiled
+from pipeline.compiled import compiled, pixel
 from pipeline.exposure import FloatArray, Image, Mask
 
 __all__ = ["Moments", "aperture_flux", "windowed_moments"]
@@ -139,7 +139,7 @@ def _sums(image: Any, x: float, y: float, sigma: float) -> Any:
     """Windowed sums of 1, dx, dy, dx², dy², dx dy over four window widths."""
     ny, nx = image.shape
     half = int(np.ceil(4.0 * sigma))
-    ix, iy = int(np.round(x)), int(np.round(y))
+    ix, iy = pixel(np.round(x)), pixel(np.round(y))
     s0, sx, sy, sxx, syy, sxy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     window = np.exp(-0.5 * (np.arange(ix - half, ix + half + 1) - x) ** 2 / sigma**2)
     for q in range(max(iy - half, 0), min(iy + half + 1, ny)):
@@ -165,7 +165,7 @@ def _core(image: Any, mask: Any, x: float, y: float, sigma: float) -> Any:
     """Largest value of the central 3 × 3 pixels, mask bits within two window widths."""
     ny, nx = image.shape
     half = int(np.ceil(2.0 * sigma))
-    ix, iy = int(np.round(x)), int(np.round(y))
+    ix, iy = pixel(np.round(x)), pixel(np.round(y))
     peak, flags = -np.inf, np.uint32(0)
     for q in range(max(iy - half, 0), min(iy + half + 1, ny)):
         for p in range(max(ix - half, 0), min(ix + half + 1, nx)):
@@ -192,9 +192,12 @@ def aperture_flux(image: Image, x: npt.ArrayLike, y: npt.ArrayLike, radius: floa
     ndarray, (n,)
         NaN where the circle leaves the image or meets a NaN.
     """
-    x, y = np.asarray(x, float), np.asarray(y, float)
-    flux, _, _ = sep.sum_circle(np.ascontiguousarray(image, np.float32), x, y, radius, subpix=0)
-    # The flag of truncation is not set where less than a pixel is cut off at the lower edges.
+    x, y = np.atleast_1d(np.asarray(x, float)), np.atleast_1d(np.asarray(y, float))
     ny, nx = image.shape
+    # SEP's flag of truncation is not set where less than a pixel is cut off at the lower edges.
     nearest = np.minimum(np.minimum(x, nx - 1 - x), np.minimum(y, ny - 1 - y))
-    return np.where(nearest >= radius - 0.5, flux, np.nan)
+    inside = nearest >= radius - 0.5
+    out = np.full(len(x), np.nan)
+    plane = np.ascontiguousarray(image, np.float32)
+    out[inside] = sep.sum_circle(plane, x[inside], y[inside], radius, subpix=0)[0]
+    return out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.compiled import compiled
+from pipeline.compiled import compiled, pixel
 from pipeline.diasource.planes import Planes
 from pipeline.exposure import FloatArray
 from pipeline.psfphot import psf_box
@@ -94,7 +94,7 @@ def aperture_flux(
                 if part == 0.0:
                     continue
                 area += part
-                x, y = int(ix[s]) + i - r, int(iy[s]) + j - r
+                x, y = pixel(ix[s]) + i - r, pixel(iy[s]) + j - r
                 if x < 0 or y < 0 or x >= nx or y >= ny:
                     beyond += part
                     flux += part * model * p[j, i]
