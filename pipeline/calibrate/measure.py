@@ -198,9 +198,9 @@ def aperture_flux(image: Image, x: npt.ArrayLike, y: npt.ArrayLike, radius: floa
     ndarray, (n,)
         NaN where the circle leaves the image or meets a NaN.
     """
-    x, y = np.asarray(x, float), np.asarray(y, float)
+    x, y = np.atleast_1d(np.asarray(x, float)), np.atleast_1d(np.asarray(y, float))
     ny, nx = image.shape
-    # The flag of truncation is not set where less than a pixel is cut off at the lower edges.
+    # SEP's flag of truncation is not set where less than a pixel is cut off at the lower edges.
     nearest = np.minimum(np.minimum(x, nx - 1 - x), np.minimum(y, ny - 1 - y))
     inside = nearest >= radius - 0.5
     out = np.full(len(x), np.nan)

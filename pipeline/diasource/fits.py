@@ -23,7 +23,8 @@ __all__ = ["Fits", "fit_dipoles", "fit_points", "fit_trails"]
 _SIZE = {POINT: 3, TRAIL: 5, DIPOLE: 6}
 _MIN_TRAIL = 3.0
 _LARGEST_BOX = 45.0
-_DEBLEND_ROUNDS = 4
+_DEBLEND_ROUNDS = 30
+_SETTLED = 0.01
 _VAGUE = 4.0
 _OVERLAP = 5.0
 _KNOWN_TO = 0.1
@@ -179,9 +180,12 @@ def fit_points(
         begin = np.column_stack([found[:, 0], at[children]])
         again = _run(POINT, apart, psf, at[children], begin, size[children], reach, own)
         _take_out(apart.image, psf, found * [-1.0, 1.0, 1.0])
+        moved = np.abs(again.theta[:, 0] - found[:, 0]) > _SETTLED * again.errors[:, 0]
         found = _finite(again.theta)
         _take_out(apart.image, psf, found)
         fits = fits.replace_at(children, again)
+        if not moved.any():
+            break
     return fits, apart
 
 

@@ -39,9 +39,7 @@ FILES = {
     ("pipeline/atomic.py", "unlink"): "the same",
     ("pipeline/alerts/container.py", "pipeline.atomic.atomic_path"): "an alert file is a product",
     ("pipeline/alerts/container.py", "open"): "reads and writes alert files",
-    ("pipeline/alerts/blocks.py", "open"): "looks at the blocks of an alert file before it is read",
-    ("pipeline/alerts/blocks.py", "bz2"): "unpacks a block in memory",
-    ("pipeline/alerts/blocks.py", "lzma"): "the same",
+    ("pipeline/alerts/blocks.py", "open"): "checks alert files of any origin block by block",
     ("pipeline/alerts/cutouts.py", "writeto"): "FITS cut-out into a buffer in memory",
     ("pipeline/diasource/reliability.py", "importlib.resources.files"): "trained classifier,"
     " package data",
@@ -67,8 +65,8 @@ _OPENING = {
 }
 _OPENING_CALLS = {f"{m}.{f}" for m, names in _OPENING.items() for f in names.split()}
 _OPENING_MODULES = (
-    "shutil", "tempfile", "gzip", "bz2", "lzma", "zipfile", "tarfile", "sqlite3", "h5py", "mmap",
-    "glob", "fileinput", "pickle", "pipeline.io", "urllib", "socket", "subprocess",
+    "shutil", "tempfile", "zipfile", "tarfile", "sqlite3", "h5py", "mmap", "glob", "fileinput",
+    "pickle", "pipeline.io", "urllib", "socket", "subprocess",
 )  # fmt: skip
 _METHODS = {
     "open", "read_text", "write_text", "read_bytes", "write_bytes", "writeto", "tofile", "unlink",
@@ -181,7 +179,8 @@ def _opens(call: ast.Call, names: dict[str, str]) -> str:
     # A file is renamed by one positional argument; text takes two, dataclasses take keywords.
     renamed = function.attr == "replace" and len(call.args) == 1 and not call.keywords
     known = full.partition(".")[0] in {n.partition(".")[0] for n in names.values()}
-    return function.attr if (function.attr in _METHODS or renamed) and not known else ""
+    certain = function.attr == "open" or ((function.attr in _METHODS or renamed) and not known)
+    return function.attr if certain else ""
 
 
 def _full_name(node: ast.expr, names: dict[str, str]) -> str:
@@ -213,6 +212,7 @@ def _full_name(node: ast.expr, names: dict[str, str]) -> str:
         "from importlib.resources import files\nfiles('pipeline')",
         "def f():\n    from pipeline.io import read_parquet",
         "import shutil",
+        "import gzip\ngzip.open('a')",
         "image.tofile('a')",
         "partial.replace(path)",
         "from pathlib import Path\nPath('a').exists()",

@@ -10,7 +10,7 @@ from scipy.ndimage import uniform_filter
 
 from harness.verify.blanksky import blank_pixels
 from harness.verify.metric import Sample, metric
-from harness.verify.robust import mad_std
+from harness.verify.robust import mad_std, median_error
 from harness.verify.view import View, remember
 from pipeline.exposure import Exposure
 
@@ -162,6 +162,6 @@ def amp_step(view: View, width: int = 24) -> Sample:
     n = min(len(s) for s in sides)
     if n < 500 or not sky > 0:
         return Sample(float("nan"), 0)
-    error = np.sqrt(sum((1.2533 * mad_std(s)) ** 2 / len(s) for s in sides))
+    error = np.sqrt(sum(median_error(s) ** 2 for s in sides))
     step = float(np.median(sides[1]) - np.median(sides[0]))
     return Sample(100.0 * abs(step) / sky, n, 100.0 * float(error) / sky)
