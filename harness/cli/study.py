@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -88,18 +88,22 @@ def _range(option: str, text: str | None) -> tuple[float, float] | None:
 
 
 def _show(result: Study, *, as_json: bool) -> None:
-    from collections import Counter
-
-    outcomes = Counter(result.table("injection_outcome")["outcome"].to_pylist())
-    document: dict[str, Any] = {
-        "studyId": result.about["studyId"],
-        "n": sum(outcomes.values()),
-        "outcomes": dict(sorted(outcomes.items())),
-    }
+    numbers = result.summary
     if as_json:
-        emit(document)
+        emit(numbers)
         return
-    typer.echo(f"study {document['studyId']}: {document['n']} injections")
-    for outcome, n in document["outcomes"].items():
+    typer.echo(f"study {numbers['studyId']}: {numbers['n']} injections")
+    for outcome, n in numbers["outcomes"].items():
         typer.echo(f"  {outcome:<12} {n}")
-    typer.echo(f"tables: {result.folder}")
+    found, half = numbers["ratioToIdeal"][0]["detected"], numbers["snr50"]
+    if found["value"] is not None:
+        typer.echo(
+            f"detected over what the noise allows: {found['value']:.3f} "
+            f"({found['lo']:.3f} to {found['hi']:.3f})"
+        )
+    if half["value"] is not None and half["ideal"] is not None:
+        typer.echo(
+            f"half are detected at a true SNR of {half['value']:.2f} "
+            f"({half['lo']:.2f} to {half['hi']:.2f}); noise limit {half['ideal']:.2f}"
+        )
+    typer.echo(f"report: {result.folder / 'report.html'}")

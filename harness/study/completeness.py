@@ -159,7 +159,13 @@ class CompletenessFit:
         return float(np.sqrt(self.covariance[k, k]))
 
 
-def fit(x: npt.ArrayLike, found: npt.ArrayLike, *, falling: bool = False) -> CompletenessFit:
+def fit(
+    x: npt.ArrayLike,
+    found: npt.ArrayLike,
+    *,
+    falling: bool = False,
+    start: CompletenessFit | None = None,
+) -> CompletenessFit:
     """Fit a completeness curve to individual sources by maximum likelihood.
 
     Parameters
@@ -170,6 +176,8 @@ def fit(x: npt.ArrayLike, found: npt.ArrayLike, *, falling: bool = False) -> Com
         Whether it was found.
     falling : bool
         Whether completeness falls with x, as it does with magnitude.
+    start : CompletenessFit, optional
+        Where to begin; by default several places are tried.
 
     Returns
     -------
@@ -186,7 +194,7 @@ def fit(x: npt.ArrayLike, found: npt.ArrayLike, *, falling: bool = False) -> Com
     if flags.all() or not flags.any():
         raise ValueError("all or none of the sources were found: there is no curve to fit")
     sign = -1.0 if falling else 1.0
-    best = _maximise(values, flags, sign)
+    best = _maximise(values, flags, sign, start)
     covariance = _covariance(best, values, sign)
     chi2, groups = _pearson(best, values, flags, sign)
     dof = max(groups - 3, 1)
@@ -226,18 +234,26 @@ def _curve(p: FloatArray, x: FloatArray, sign: float) -> FloatArray:
     return np.asarray(p[0] * special.ndtr(sign * (x - p[1]) / p[2]))
 
 
-def _maximise(x: FloatArray, found: Flags, sign: float) -> FloatArray:
+def _maximise(
+    x: FloatArray, found: Flags, sign: float, start: CompletenessFit | None
+) -> FloatArray:
     def cost(q: FloatArray) -> float:
         p = np.clip(_curve(_unpack(q), x, sign), _LEAST, 1 - _LEAST)
         return float(-np.sum(np.where(found, np.log(p), np.log1p(-p))))
 
     spread = max(float(np.std(x)), 1e-3)
-    trials = []
-    for middle in np.percentile(x, [25, 50, 75]):
-        for width in (0.1 * spread, 0.5 * spread):
-            start = np.array([3.0, middle, np.log(width)])
-            options = {"maxiter": 4000, "xatol": 1e-7, "fatol": 1e-9}
-            trials.append(optimize.minimize(cost, start, method="Nelder-Mead", options=options))
+    begin = [
+        np.array([3.0, middle, np.log(width)])
+        for middle in np.percentile(x, [25, 50, 75])
+        for width in (0.1 * spread, 0.5 * spread)
+    ]
+    if start is not None:
+        plateau = special.logit(min(start.plateau, 1 - 1e-6))
+        begin = [np.array([plateau, start.m50, np.log(start.width)])]
+    options = {"maxiter": 4000, "xatol": 1e-6, "fatol": 1e-8}
+    trials = [
+        optimize.minimize(cost, first, method="Nelder-Mead", options=options) for first in begin
+    ]
     return _unpack(min(trials, key=lambda t: float(t.fun)).x)
 
 

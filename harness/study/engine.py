@@ -18,9 +18,10 @@ from harness.ledger import cause_of
 from harness.plan import Unit
 from harness.settings import Settings
 from harness.study.design import StudyDesign
+from harness.study.ideal import ideal_curve
 from harness.study.matching import Truth, chance_matches, match, reasons
 from harness.study.placing import Placement, place
-from harness.study.tables import DETECTION, RECOVERY
+from harness.study.tables import DETECTION, PAINTING, RECOVERY
 from harness.tasks.tables import optional_table
 from harness.tasks.template import warped
 from harness.workspace import Workspace
@@ -30,6 +31,7 @@ from pipeline.exposure import Difference, Exposure, FloatArray
 from pipeline.masks import bits
 from pipeline.psfphot import fwhm
 from pipeline.schema import INJECTION_OUTCOME, to_numpy
+from pipeline.wcs import pixel_scale
 from sims import inject
 
 __all__ = ["Painting", "PaintingResult"]
@@ -126,7 +128,7 @@ class Painting:
         except Exception as err:
             cause, message = cause_of(err)
             failed = _failed(placement, stage, cause), DETECTION.empty()
-            self._write(placement, images[0].info.band, *failed)
+            self._write(placement, images[0].info.band, *failed, PAINTING.empty())
             return PaintingResult(self.name, "failed", f"{self.name}: {stage}: {cause}: {message}")
         judged = self._judge(placement, difference, found, known)
         self._write(placement, images[0].info.band, *judged)
@@ -160,11 +162,12 @@ class Painting:
         difference: Difference,
         found: diasource.Result,
         known: FloatArray,
-    ) -> tuple[dict[str, Any], pa.Table]:
+    ) -> tuple[dict[str, Any], pa.Table, pa.Table]:
         psf = difference.exposure.psf
         assert psf is not None
         ny, nx = difference.exposure.shape
-        radius = self.design.match_radius * float(fwhm(psf.at(nx / 2, ny / 2)))
+        width = float(fwhm(psf.at(nx / 2, ny / 2)))
+        radius = self.design.match_radius * width
         truth = _truth(placement.injections, difference.exposure)
         sources = _sources(found.sources)
         spots = _places(found.sources)
@@ -182,7 +185,39 @@ class Painting:
             self, placement, sources, spots, index, chance, known,
             {"reliable": reliable, "alerted": alerted},
         )  # fmt: skip
-        return columns, detections
+        columns["idealFraction"] = self._ideal(placement, difference, radius)
+        return columns, detections, self._about(difference, found, width, radius)
+
+    def _ideal(self, placement: Placement, difference: Difference, radius: float) -> FloatArray:
+        """Probability that each source is found if there is nothing but the noise."""
+        image = difference.exposure
+        assert image.psf is not None
+        ny, nx = image.shape
+        per_electron = image.photo_calib.njy_per_electron if image.photo_calib else 1.0
+        noise = float(np.sqrt(np.nanmedian(difference.null_variance[::4, ::4])))
+        curve = ideal_curve(
+            image.psf.at(nx / 2, ny / 2),
+            threshold=self.settings.diasource.threshold,
+            radius=radius,
+            photons=per_electron / noise,
+        )
+        fraction = curve(to_numpy(placement.injections, "trueSnr"))
+        moving = np.array(placement.injections["kind"].to_pylist()) == "trail"
+        return np.where(moving, np.nan, fraction)
+
+    def _about(
+        self, difference: Difference, found: diasource.Result, width: float, radius: float
+    ) -> pa.Table:
+        image = difference.exposure
+        assert image.wcs is not None
+        scale = 3600.0 * pixel_scale(image.wcs)
+        open_pixels = int(np.count_nonzero((found.mask & found.excluded) == 0))
+        row = {
+            "visit": self.unit[0], "detector": self.unit[1], "realisation": self.realisation,
+            "area": open_pixels * (scale / 3600.0) ** 2, "pixelScale": scale,
+            "fwhm": width, "matchRadius": radius,
+        }  # fmt: skip
+        return PAINTING.from_rows([row])
 
     @property
     def _cut(self) -> float:
@@ -202,6 +237,7 @@ class Painting:
         band: str,
         columns: dict[str, Any],
         detections: pa.Table,
+        about: pa.Table,
     ) -> None:
         """Write the tables, that which tells that the painting is done last."""
         injections = placement.injections
@@ -225,6 +261,7 @@ class Painting:
             "injection": injections,
             "injection_outcome": outcome_table,
             "detection": detections,
+            "painting": about,
             "recovery": recovery,
         }
         for name, table in tables.items():
@@ -337,7 +374,8 @@ def _outcomes(
                         "rule": "reliability" if low else "flux not finite"}  # fmt: skip
             rows[k] |= {"value": float(reliability[source]), "bound": cut} if low else {}
     for k, row in zip(lost.tolist(), why, strict=True):
-        rows[k] = {"outcome": "lost", "stage": "diasource", **row}
+        outcome = "masked" if str(row["rule"]).startswith("mask:") else "lost"
+        rows[k] = {"outcome": outcome, "stage": "diasource", **row}
     names = ("outcome", "stage", "rule", "value", "bound", "diaSourceId", "candidateId")
     return {name: [row.get(name) for row in rows] for name in names}
 

@@ -17,7 +17,7 @@ from pipeline.exposure import FloatArray
 
 __all__ = ["IdealCurve", "ideal_curve"]
 
-_GRID = np.concatenate([np.arange(0.0, 12.01, 0.25), [14.0, 17.0, 20.0, 30.0, 50.0, 100.0]])
+_GRID = np.concatenate([[0.0, 1.0], np.arange(2.0, 9.01, 0.25), [10.0, 12.0]])
 _OFFSETS = (-1.0 / 3.0, 0.0, 1.0 / 3.0)
 
 
@@ -50,7 +50,7 @@ def ideal_curve(
     threshold: float = 5.0,
     radius: float = 2.5,
     photons: float = 0.0,
-    trials: int = 4000,
+    trials: int = 2000,
     seed: int = 1,
 ) -> IdealCurve:
     """Simulate the score around sources of known SNR.

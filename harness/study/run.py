@@ -19,7 +19,11 @@ from harness.progress import ProgressDisplay, open_progress
 from harness.settings import Settings
 from harness.study.design import StudyDesign
 from harness.study.engine import Painting
-from harness.study.tables import DETECTION, RECOVERY
+from harness.study.export import as_ecsv
+from harness.study.figures import figures
+from harness.study.report import render_study
+from harness.study.summary import efficiency_table, summarise
+from harness.study.tables import DETECTION, PAINTING, RECOVERY
 from harness.workspace import Workspace, atomic, translate_os_errors
 from pipeline import diasource, io, subtract, template
 from pipeline.atomic import UNFINISHED
@@ -29,10 +33,13 @@ from pipeline.schema.columns import Table
 
 __all__ = ["TABLES", "Study", "run_study"]
 
-TABLES: dict[str, Table] = {t.name: t for t in (INJECTION, INJECTION_OUTCOME, RECOVERY, DETECTION)}
+TABLES: dict[str, Table] = {
+    t.name: t for t in (INJECTION, INJECTION_OUTCOME, RECOVERY, DETECTION, PAINTING)
+}
 """Tables of a study, in Parquet and in its DuckDB file."""
 
 _EVERYTHING = Selection()
+_WHERE = ("visit", "detector", "realisation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,12 @@ class Study:
     def table(self, name: str) -> pa.Table:
         """Return one of `TABLES`."""
         return io.read_parquet(self.folder / f"{name}.parquet")
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Numbers of `harness.study.summary.summarise`."""
+        numbers: dict[str, Any] = json.loads((self.folder / "summary.json").read_text("utf-8"))
+        return numbers
 
     def rows(self) -> pa.Table:
         """Return injections, outcomes and measurements side by side, in the order of their ids."""
@@ -257,8 +270,8 @@ def _finish(
     joined = {}
     for name, declared in TABLES.items():
         table = pa.concat_tables(_tables(folder, name)).cast(declared.arrow_schema)
-        order = "injectionId" if name != "detection" else "visit"
-        joined[name] = table.sort_by(order)
+        keys = _WHERE if "realisation" in declared and name != "recovery" else ("injectionId",)
+        joined[name] = table.sort_by([(key, "ascending") for key in keys])
         io.write_parquet(folder / f"{name}.parquet", joined[name])
     with atomic(folder / "study.duckdb") as partial:
         _write_database(partial, joined)
@@ -271,8 +284,25 @@ def _finish(
         "units": [{"visit": v, "detector": d, "template": t} for (v, d), t in units.items()],
         "versions": {"subtract": subtract.VERSION, "diasource": diasource.VERSION},
     }
-    with atomic(folder / "study.json") as partial:
-        partial.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    _write_answers(Study(folder), about)
+    _write_text(folder / "study.json", json.dumps(about, indent=2) + "\n")
+
+
+def _write_answers(result: Study, about: dict[str, Any]) -> None:
+    """Write the numbers, the page and the table of efficiencies."""
+    rows, detections = result.rows(), result.table("detection")
+    numbers = summarise(rows, detections, result.table("painting"), about["studyId"])
+    _write_text(result.folder / "summary.json", json.dumps(numbers, indent=2) + "\n")
+    page = render_study(about, numbers, figures(rows, numbers))
+    _write_text(result.folder / "report.html", page)
+    efficiency = efficiency_table(rows)
+    io.write_parquet(result.folder / "efficiency.parquet", efficiency)
+    _write_text(result.folder / "efficiency.ecsv", as_ecsv(efficiency))
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def _write_database(path: Path, tables: dict[str, pa.Table]) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from pipeline.schema.columns import Table, parse
 
-__all__ = ["DETECTION", "RECOVERY"]
+__all__ = ["DETECTION", "PAINTING", "RECOVERY"]
 
 RECOVERY = Table(
     "recovery",
@@ -16,6 +16,7 @@ injectionId*     | i64  |         | meta.id;meta.main           | 0097 | injecti
 realisation*     | i32  |         | meta.number                 | 0097 | which painting of the image
 band*            | str  |         | instr.bandpass              | 0097 | band of the visit
 sigmaNull        | f64  | nJy     | stat.error;phot.flux        | 0097 | noise of a PSF flux on the source-free difference here
+idealFraction    | f64  |         | stat.probability            | 0097 | chance that a matched filter finds it in this noise alone; NULL for trails
 starDistance     | f64  | pixel   | pos.angDistance             | 0097 | distance to the nearest saturated star; NULL where there is none
 edgeDistance     | f64  | pixel   | pos.distance                | 0097 | distance to the nearest edge
 detected*        | bool |         | meta.code                   | 0097 | whether it became a source above the threshold
@@ -35,6 +36,24 @@ reliability      | f64  |         | stat.probability            | 0097 | of the 
     ),
     ("injectionId",),
     "What was measured of one injection.",
+)
+
+PAINTING = Table(
+    "painting",
+    parse(
+        """
+visit*           | i64  |         | meta.id;obs.image           | 0097 | exposure number
+detector*        | i16  |         | meta.id;instr.det           | 0097 | CCD number
+realisation*     | i32  |         | meta.number                 | 0097 | which painting of the image
+area             | f64  | deg**2  | phys.angArea                | 0097 | sky of the pixels on which something can be detected
+pixelScale       | f64  | arcsec  | instr.pixel                 | 0097 | side of a pixel
+fwhm             | f64  | pixel   | instr.obsty.seeing          | 0097 | of the difference's PSF in the middle
+matchRadius      | f64  | pixel   | pos.distance                | 0097 | farthest detection that is an injection's own
+""",
+        added=True,
+    ),
+    (),
+    "One image, painted once.",
 )
 
 DETECTION = Table(

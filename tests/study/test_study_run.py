@@ -44,7 +44,8 @@ def test_every_injection_has_one_outcome(study: Study) -> None:
     assert set(outcome) <= {"alerted", "detected", "lost", "masked", "not_placed"}
     detected, placed = to_numpy(rows, "detected"), to_numpy(rows, "placed")
     np.testing.assert_array_equal(np.isin(outcome, ["alerted", "detected"]), detected)
-    np.testing.assert_array_equal(np.isin(outcome, ["masked", "not_placed"]), ~placed)
+    assert np.isin(outcome[~placed], ["masked", "not_placed"]).all()
+    assert not np.isin(outcome[placed], ["not_placed"]).any()
     lost = rows.filter(outcome == "lost")
     assert lost.num_rows > 5
     assert all(lost["rule"].to_pylist())
@@ -153,3 +154,29 @@ def test_command(space: Workspace, study: Study, capsys: pytest.CaptureFixture[s
     document = json.loads(capsys.readouterr().out)
     assert document["studyId"] == study.folder.name
     assert document["n"] == sum(document["outcomes"].values()) == 160
+
+
+def test_answers(study: Study, space: Workspace) -> None:
+    numbers = study.summary
+    assert set(numbers["snr50"]) == {"value", "lo", "hi", "ideal"}
+    assert numbers["n"] == sum(numbers["outcomes"].values())
+    assert numbers["n"] == numbers["outcomes"]["alerted"] + sum(r["n"] for r in numbers["lost"])
+    assert numbers["snr50"]["ideal"] == pytest.approx(4.85, abs=0.15)
+    page = (study.folder / "report.html").read_text()
+    assert page.count("<svg") >= 3
+    assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "")
+    area = sum(study.table("painting")["area"].to_pylist())
+    assert area == pytest.approx(4 * 420**2 * (0.2626 / 3600) ** 2, rel=0.1)
+
+
+def test_efficiencies_carry_units(study: Study) -> None:
+    from astropy.table import Table
+
+    table = Table.read(study.folder / "efficiency.ecsv", format="ascii.ecsv")
+    assert table["mag"].unit == "mag"
+    assert table["n"].sum() <= 160
+    filled = table[table["n"] > 0]
+    assert np.all(filled["detectedLow"] <= filled["detected"])
+    assert np.all(filled["detected"] <= filled["detectedHigh"])
+    parquet = io.read_parquet(study.folder / "efficiency.parquet")
+    assert parquet.column_names == table.colnames

@@ -13,7 +13,7 @@ from harness.study.ideal import ideal_curve
 def gaussian(sigma: float, side: int = 33) -> np.ndarray:
     v, u = np.mgrid[:side, :side] - side // 2
     stamp = np.exp(-0.5 * (u**2 + v**2) / sigma**2)
-    return stamp / stamp.sum()
+    return np.asarray(stamp / stamp.sum())
 
 
 @pytest.mark.parametrize("method", ["jeffreys", "wilson"])
