@@ -12,6 +12,7 @@ __all__ = ["ALGORITHMS", "Config"]
 
 ALGORITHMS: dict[str, str] = {
     "alard_lupton": "pipeline.subtract.alard_lupton",
+    "zogy": "pipeline.subtract.zogy",
 }
 """Modules of the algorithms, by name; each has a function ``subtract``, a `Subtractor`."""
 
