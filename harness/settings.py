@@ -58,7 +58,9 @@ class Execution(StageConfig):
 
     jobs: int = param(0, "worker processes; 0 for one per processor", product=False, ge=0)
     executor: Literal["local", "serial"] = param(
-        "local", "local: a pool of processes; serial: in this process", product=False
+        "local",
+        "local: a pool of processes, which crashes of a unit cannot end; serial: in this process",
+        product=False,
     )
     attempts: int = param(
         2, "attempts at a unit whose worker died (out of memory, killed)", product=False, ge=1
@@ -128,7 +130,7 @@ class Settings(StageConfig):
         try:
             return cls.model_validate(values)
         except ValidationError as err:
-            raise _explain(cls, err, path) from err
+            raise explain_invalid(cls, err, path) from err
 
     def save(self, path: Path) -> None:
         """Write the commented file, atomically."""
@@ -209,7 +211,7 @@ def _override(values: dict[str, Any], text: str) -> None:
         values[name] = raw.strip()
 
 
-def _explain(model: type[BaseModel], err: ValidationError, path: Path | None) -> ConfigError:
+def explain_invalid(model: type[BaseModel], err: ValidationError, path: Path | None) -> ConfigError:
     errors = err.errors(include_url=False)
     first = errors[0]
     location = [str(part) for part in first["loc"]]
@@ -219,7 +221,8 @@ def _explain(model: type[BaseModel], err: ValidationError, path: Path | None) ->
         near = difflib.get_close_matches(location[-1], _known(model, location[:-1]), n=1)
         hint = f"did you mean {'.'.join([*location[:-1], near[0]])}?" if near else None
         return ConfigError(f"unknown key{more}", path=path, key=key, hint=hint)
-    return ConfigError(f"{first['msg']}, not {first['input']!r}{more}", path=path, key=key)
+    message = first["msg"].removeprefix("Value error, ")
+    return ConfigError(f"{message}, not {first['input']!r}{more}", path=path, key=key)
 
 
 def _known(model: type[BaseModel], location: list[str]) -> list[str]:

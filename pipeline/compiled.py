@@ -8,11 +8,11 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 import numpy.typing as npt
-from numba.core import environment
+from numba.core import config, environment
 from numba.core.caching import FunctionCache
 from numba.core.runtime.nrt import rtsys
 
-__all__ = ["add_row", "compiled"]
+__all__ = ["FAR", "add_row", "compiled", "pixel"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -29,6 +29,11 @@ class _Cache(FunctionCache):  # type: ignore[misc]  # numba has no types
         rtsys.initialize(target_context)
         with self._guard_against_spurious_io_errors():
             return self._load_overload(sig, target_context)
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        """Keep code with checks of bounds (NUMBA_BOUNDSCHECK=1) apart from code without."""
+        key = super()._index_key(sig, codegen)
+        return (*key, "boundscheck") if config.BOUNDSCHECK else key
 
 
 def _environment(module: str, constants: Any, name: str) -> Any:
@@ -70,6 +75,30 @@ def compiled(function: _F) -> _F:
     if hasattr(loop, "_cache"):  # not where compilation is switched off
         loop._cache = _Cache(function)
     return cast(_F, loop)
+
+
+FAR = 1 << 31
+"""Beyond every image, yet small enough that sums of indices do not overflow."""
+
+
+@compiled
+def pixel(place: float) -> int:
+    """Whole part of a coordinate, for use as an index.
+
+    The conversion of NaN, infinity or a huge number to an integer is undefined; ``-FAR`` stands
+    for them, which every comparison with the size of an image finds outside.
+
+    Parameters
+    ----------
+    place : float, pixel
+        A coordinate, anything at all.
+
+    Returns
+    -------
+    int
+        Its whole part, or ``-FAR``.
+    """
+    return int(place) if abs(place) < FAR else -FAR
 
 
 @compiled

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import spline_filter1d
 
-from pipeline.compiled import compiled
+from pipeline.compiled import compiled, pixel
 from pipeline.exposure import FloatArray, GridPsf, Image, Mask, PolynomialPsf, Psf
 from pipeline.masks import NO_FLUX, bits
 
@@ -282,11 +282,15 @@ def psf_box(
         Order of the spline.
     p, px, py : ndarray, (2 r + 1, 2 r + 1)
         Filled with P and its derivatives along x and y of the *pixel*; the derivatives to the
-        source's position are their negatives.  Zero where the stamp does not reach.
+        source's position are their negatives.  Zero where the stamp does not reach, NaN for a
+        position that is not a number.
     """
     n = p.shape[0]
     r = n // 2
     side = coef.shape[0]
+    if not (abs(dx) < side + n and abs(dy) < side + n):
+        p[:] = px[:] = py[:] = 0.0 * (dx - dx) * (dy - dy)
+        return
     fx, fy = int(np.floor(-dx)), int(np.floor(-dy))
     wx, ux, wy, uy = np.empty(6), np.empty(6), np.empty(6), np.empty(6)
     _taps(-dx - fx, order, wx, ux)
@@ -338,7 +342,7 @@ def _forced(
 ) -> None:
     """Fill a row of `out`, see above, for every source."""
     ny, nx = image.shape
-    weighted = null.shape[0] == ny
+    weighted = null.shape == image.shape
     r = int(np.ceil(radius))
     n = 2 * r + 1
     p, px, py = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
@@ -348,7 +352,7 @@ def _forced(
         if not (-0.5 <= x[s] < nx - 0.5 and -0.5 <= y[s] < ny - 0.5):
             out[s, _COUNT], out[s, _GOOD], out[s, _EDGE] = 0.0, 0.0, 1.0
             continue
-        ix, iy = int(np.floor(x[s] + 0.5)), int(np.floor(y[s] + 0.5))
+        ix, iy = pixel(np.floor(x[s] + 0.5)), pixel(np.floor(y[s] + 0.5))
         psf_box(coef[s], x[s] - ix, y[s] - iy, order, p, px, py)
         a, b, total, used, sum_p, sum_pd, edge, count = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0
         q[:] = 0.0

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.camera import Box, Detector
-from pipeline.compiled import compiled
+from pipeline.compiled import compiled, pixel
 from pipeline.exposure import FloatArray, Image
 from sims.streams import stream
 
@@ -149,8 +149,8 @@ def _drop(
     for i in range(len(x)):
         part = np.float32(charge[i] / packets[i])
         for _ in range(packets[i]):
-            px = int(np.floor(x[i] + spread[i] * scatter[0, k] + 0.5))
-            py = int(np.floor(y[i] + spread[i] * scatter[1, k] + 0.5))
+            px = pixel(np.floor(x[i] + spread[i] * scatter[0, k] + 0.5))
+            py = pixel(np.floor(y[i] + spread[i] * scatter[1, k] + 0.5))
             k += 1
             if 0 <= px < nx and 0 <= py < ny:
                 image[py, px] += part

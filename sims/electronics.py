@@ -133,7 +133,9 @@ def _to_counts(
     for y in range(box[2], box[3]):
         for x in range(box[0], box[1]):
             linear = charge[y, x] * per_electron
-            if linear <= nodes[0] or last == 0:
+            if linear != linear:
+                c = linear
+            elif linear <= nodes[0] or last == 0:
                 c = correction[0]
             elif linear >= nodes[last]:
                 c = correction[last]

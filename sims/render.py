@@ -204,9 +204,9 @@ def _draw_block(
 
 @compiled
 def _lookup(table: FloatArray, position: float) -> float:
+    if not 0.0 <= position < len(table) - 1:
+        return 0.0 if position >= 0.0 else np.nan
     i = int(position)
-    if i >= len(table) - 1:
-        return 0.0
     t = position - i
     return float(table[i] * (1.0 - t) + table[i + 1] * t)
 

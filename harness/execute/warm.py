@@ -90,7 +90,8 @@ def _marker() -> Path:
     """Where the compiled code lies, under a name that changes with sources and libraries."""
     package = Path(pipeline.__file__).parent
     sources = combine(file_hash(path) for path in sorted(package.rglob("*.py")))
-    name = combine([sources, numba.__version__, np.__version__])[:16]
+    checked = os.environ.get("NUMBA_BOUNDSCHECK", "")
+    name = combine([sources, numba.__version__, np.__version__, checked])[:16]
     folder = os.environ.get("NUMBA_CACHE_DIR")
     return (Path(folder) if folder else package / "__pycache__") / f"compiled-{name}"
 

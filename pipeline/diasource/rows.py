@@ -26,6 +26,8 @@ __all__ = ["Targets", "footprint_columns", "footprint_pixels", "identity_columns
 
 Columns = dict[str, npt.NDArray[Any]]
 
+_AT_ONCE = 1 << 20  # distances
+_Owners = dict[int, npt.NDArray[np.int64]]
 _SMALL_BOX = 2
 
 
@@ -237,22 +239,40 @@ def footprint_pixels(
     list of ndarray of int
         ``y nx + x`` of the pixels, for each of n rows.
     """
-    return [_pixels(shape, targets, footprints, k) for k in range(len(targets.at))]
+    owners = {
+        int(parent): _nearest_child(shape, targets, footprints, int(parent))
+        for parent in np.unique(targets.parent[targets.parent >= 0])
+    }
+    return [_pixels(shape, targets, footprints, k, owners) for k in range(len(targets.at))]
 
 
-def _pixels(shape: tuple[int, int], targets: Targets, footprints: Footprints, k: int) -> Ints:
+def _pixels(
+    shape: tuple[int, int], targets: Targets, footprints: Footprints, k: int, owners: _Owners
+) -> Ints:
     x, y = targets.at[k]
     if targets.footprint[k] < 0:
         return box_pixels(shape, round(x), round(y), _SMALL_BOX)
     pixels = footprints.of(int(targets.footprint[k]))
     if targets.parent[k] < 0:
         return pixels
+    return np.asarray(pixels[owners[int(targets.parent[k])] == k])
+
+
+def _nearest_child(
+    shape: tuple[int, int], targets: Targets, footprints: Footprints, parent: int
+) -> npt.NDArray[np.int64]:
+    """Which child of a blend each pixel of its footprint is nearest to."""
+    siblings = np.flatnonzero(targets.parent == parent)
+    pixels = footprints.of(int(targets.footprint[siblings[0]]))
     row, column = np.divmod(pixels, shape[1])
-    siblings = np.flatnonzero(targets.parent == targets.parent[k])
-    distance = np.hypot(
-        column[:, None] - targets.at[siblings, 0], row[:, None] - targets.at[siblings, 1]
-    )
-    return np.asarray(pixels[siblings[distance.argmin(axis=1)] == k])
+    nearest = np.empty(len(pixels), np.int64)
+    x, y = targets.at[siblings].T
+    step = max(1, _AT_ONCE // len(siblings))
+    for start in range(0, len(pixels), step):
+        part = np.s_[start : start + step]
+        distance = np.hypot(column[part, None] - x, row[part, None] - y)
+        nearest[part] = siblings[distance.argmin(axis=1)]
+    return nearest
 
 
 def identity_columns(

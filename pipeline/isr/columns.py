@@ -127,7 +127,8 @@ def _significance(means: FloatArray, errors: FloatArray) -> FloatArray:
     left, right = np.full(means.shape, np.nan), np.full(means.shape, np.nan)
     for offset, side in ((-_WIDEST - _REACH, left), (_WIDEST, right)):
         windows = [_shifted(means, offset + k) for k in range(_REACH + 1) if abs(offset + k) < nx]
-        side[:] = _nanmedian(np.stack(windows))
+        if windows:  # none beside a column or two
+            side[:] = _nanmedian(np.stack(windows))
     scale = np.sqrt(errors**2 * (1 + 1.5708 / _REACH))
     up, down = (means - left) / scale, (means - right) / scale
     up, down = np.where(np.isnan(up), down, up), np.where(np.isnan(down), up, down)

@@ -128,6 +128,10 @@ def _correct(
             count -= np.float64(ghost[y, x])
             if count > limit:
                 mask[y, x] |= np.uint32(_SAT)
+            if count != count:
+                image[y, x] = variance[y, x] = np.float32(np.nan)
+                mask[y, x] |= np.uint32(_DEAD)
+                continue
             place = int(min(max(count, 0.0), 65535.0))
             part = min(max(count - place, 0.0), 1.0)
             count += table[place] + part * (table[place + 1] - table[place])

@@ -20,6 +20,7 @@ _NO_SKY, _NO_BRIDGE = bits(*NO_SKY), bits(*NO_SKY - BRIDGEABLE)
 _BLOCK = 128
 _THIN = 4
 _LEAST = 100
+_LARGEST = np.float32(1e18)  # squares of larger values are infinite in float32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -260,7 +261,7 @@ def _mark_unusable(
         values, noise, flags, to = image[y], variance[y], mask[y], bad[y]
         for x in range(len(values)):
             sound = (noise[x] > 0) & np.isfinite(noise[x])
-            wrong = (flags[x] & planes != 0) | (not np.isfinite(values[x])) | (not sound)
+            wrong = (flags[x] & planes != 0) | (not abs(values[x]) < _LARGEST) | (not sound)
             to[x] = wrong
             unusable += wrong
             hollow += not sound
