@@ -1,7 +1,7 @@
 """Cameras: geometry, electronics, crosstalk, linearity and defects, read from TOML and CSV.
 
 One loader serves every camera.  `Camera.load` takes the name of a bundled definition or the path
-of a TOML file that follows `decam.toml`; tables stand beside it.
+of a TOML file that follows `decam.toml`; tables stand beside it or, if short, in it.
 """
 
 from __future__ import annotations
@@ -310,7 +310,7 @@ class Camera:
 def _load(path: Path) -> Camera:
     with path.open("rb") as f:
         spec = tomllib.load(f)
-    tables = {kind: _rows(path.parent / file) for kind, file in spec["files"].items()}
+    tables = {kind: _rows(path.parent, given) for kind, given in spec["files"].items()}
     try:
         return _camera(spec, tables, _passbands(spec, path))
     except KeyError as err:
@@ -419,7 +419,11 @@ def _group(pairs: Iterator[tuple[int, _T]]) -> dict[int, list[_T]]:
     return groups
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
+def _rows(folder: Path, given: str | list[dict[str, object]]) -> list[dict[str, str]]:
+    """Rows of a table: in a CSV file of that name, or in the definition itself."""
+    if not isinstance(given, str):
+        return [{key: str(value) for key, value in row.items()} for row in given]
+    path = folder / given
     if not path.is_file():
         raise ConfigError("table of a camera definition is missing", path=path)
     with path.open(newline="") as f:

@@ -60,6 +60,7 @@ __all__ = [
     "OBJECT",
     "REFCAT",
     "RUN",
+    "SCHEMA_DIGEST",
     "SCHEMA_VERSION",
     "SS_EPHEMERIS",
     "SS_OBJECT",
@@ -80,6 +81,9 @@ __all__ = [
 
 SCHEMA_VERSION = 2
 """Version of these tables: one more with every change of a column, a type or a key."""
+
+SCHEMA_DIGEST = "e1537ed2759c09e1"
+"""Hash of the tables of that version; a test says what it has to be."""
 
 TABLES: dict[str, Table] = {
     table.name: table

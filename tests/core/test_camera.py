@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import csv
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import pipeline.camera
 from pipeline.camera import Camera, Section
 from pipeline.errors import ConfigError
 
@@ -72,3 +77,26 @@ def test_section_round_trip() -> None:
     assert Section.parse("[57:1080,1:4096]").fits == "[57:1080,1:4096]"
     with pytest.raises(ConfigError, match="not a section"):
         Section.parse("57:1080")
+
+
+def test_a_short_table_can_stand_in_the_definition(tmp_path: Path) -> None:
+    named = Path(pipeline.camera.__file__).with_name("testcam.toml")
+    text = named.read_text().replace('name = "testcam"', 'name = "inline"')
+    for table in ("detectors", "amplifiers"):
+        path = named.parent / "data" / f"testcam_{table}.csv"
+        with path.open(newline="") as stream:
+            rows = [
+                "{ " + ", ".join(f'{k} = "{v}"' for k, v in row.items()) + " }"
+                for row in csv.DictReader(stream)
+            ]
+        text = text.replace(
+            f'{table} = "data/testcam_{table}.csv"', f"{table} = [{', '.join(rows)}]"
+        )
+    text = re.sub(r'(crosstalk|linearity|defects) = "data/.*"\n', "", text)
+    (tmp_path / "inline.toml").write_text(text)
+
+    detector = Camera.load(str(tmp_path / "inline.toml")).detector(2)
+    same = Camera.load("testcam").detector(2)
+
+    assert [a.gain for a in detector.amplifiers] == [a.gain for a in same.amplifiers]
+    assert (detector.x_mm, detector.status, detector.defects) == (same.x_mm, same.status, ())
