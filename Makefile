@@ -49,7 +49,8 @@ test: docs
 	  $(PY) -m pytest --junit-xml=$(EVIDENCE)/unit-tests.xml
 
 lint: env
-	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy \
+	  && $(PY) -m pytest -q tests/core/test_docstrings.py
 
 unit: env
 	@$(PY) -m pytest

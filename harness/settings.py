@@ -130,7 +130,7 @@ class Settings(StageConfig):
         try:
             return cls.model_validate(values)
         except ValidationError as err:
-            raise _explain(cls, err, path) from err
+            raise explain_invalid(cls, err, path) from err
 
     def save(self, path: Path) -> None:
         """Write the commented file, atomically."""
@@ -145,7 +145,18 @@ class Settings(StageConfig):
 
 
 def product_values(config: BaseModel) -> dict[str, Any]:
-    """Values of a section that affect products, nested ones with dotted names."""
+    """Values of a section that affect products, nested ones with dotted names.
+
+    Parameters
+    ----------
+    config : BaseModel
+        The section.
+
+    Returns
+    -------
+    dict
+        Values by name.
+    """
     return {
         name: value
         for name, field, value in _leaves(config)
@@ -154,7 +165,18 @@ def product_values(config: BaseModel) -> dict[str, Any]:
 
 
 def changed_values(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Say which values differ: ``kernel_size 21→25``."""
+    """Say which values differ: ``kernel_size 21→25``.
+
+    Parameters
+    ----------
+    old, new : dict
+        Values by name.
+
+    Returns
+    -------
+    list of str
+        One entry per value.
+    """
     return [
         f"{name} {old.get(name)}→{new.get(name)}"
         for name in sorted(old.keys() | new.keys())
@@ -189,7 +211,7 @@ def _override(values: dict[str, Any], text: str) -> None:
         values[name] = raw.strip()
 
 
-def _explain(model: type[BaseModel], err: ValidationError, path: Path | None) -> ConfigError:
+def explain_invalid(model: type[BaseModel], err: ValidationError, path: Path | None) -> ConfigError:
     errors = err.errors(include_url=False)
     first = errors[0]
     location = [str(part) for part in first["loc"]]

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
+import numpy.typing as npt
 from numba.core import config, environment
 from numba.core.caching import FunctionCache
 from numba.core.runtime.nrt import rtsys
@@ -58,6 +60,16 @@ def compiled(function: _F) -> _F:
 
     No ``fastmath``: results must not depend on the processor.  Arguments must always come with
     the same types, since every new combination is compiled anew (0.5 to 2 s).
+
+    Parameters
+    ----------
+    function : callable
+        A loop in the part of Python that numba compiles.
+
+    Returns
+    -------
+    callable
+        The compiled loop, with the signature of the function.
     """
     loop = numba.njit(nogil=True, error_model="numpy")(function)
     if hasattr(loop, "_cache"):  # not where compilation is switched off
@@ -75,12 +87,34 @@ def pixel(place: float) -> int:
 
     The conversion of NaN, infinity or a huge number to an integer is undefined; ``-FAR`` stands
     for them, which every comparison with the size of an image finds outside.
+
+    Parameters
+    ----------
+    place : float, pixel
+        A coordinate, anything at all.
+
+    Returns
+    -------
+    int
+        Its whole part, or ``-FAR``.
     """
     return int(place) if abs(place) < FAR else -FAR
 
 
 @compiled
-def add_row(to: Any, row: Any, factor: Any) -> None:
-    """Add a row times a factor to another; called with views from zero on, it becomes vectors."""
+def add_row(
+    to: npt.NDArray[np.floating], row: npt.NDArray[np.floating], factor: float | np.floating
+) -> None:
+    """Add a row times a factor to another; called with views from zero on, it becomes vectors.
+
+    Parameters
+    ----------
+    to : ndarray, (nx,)
+        Changed in place.
+    row : ndarray, (nx,)
+        What is added.
+    factor : float
+        Times this.
+    """
     for x in range(len(to)):
         to[x] += factor * row[x]

@@ -17,7 +17,6 @@ so that a shifted stamp and its two derivatives cost one separable pass of a few
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -83,7 +82,7 @@ class ForcedFlux:
 
     MIN_GOOD = 0.1
 
-    def take(self, keep: npt.NDArray[Any]) -> ForcedFlux:
+    def take(self, keep: npt.NDArray[np.bool_ | np.integer]) -> ForcedFlux:
         """Return the entries of a Boolean or integer index."""
         return ForcedFlux(**{name: getattr(self, name)[keep] for name in self.__slots__})
 
@@ -200,7 +199,7 @@ def smooth_variance(variance: Image, mask: Mask, bad: np.uint32 = _NO_FLUX) -> I
 
 
 @compiled
-def _block_medians(values: Any, bad: Any, nodes: Any) -> None:
+def _block_medians(values: Image, bad: Mask, nodes: FloatArray) -> None:
     """Median of the good positive values of each block; blocks are as even as can be."""
     ny, nx = nodes.shape
     tall, wide = divmod(values.shape[0], ny), divmod(values.shape[1], nx)
@@ -220,7 +219,20 @@ def _block_medians(values: Any, bad: Any, nodes: Any) -> None:
 
 
 def hats(size: int, n: int) -> Image:
-    """Weights of linear interpolation between the centres of n blocks, constant outside."""
+    """Weights of linear interpolation between the centres of n blocks, constant outside.
+
+    Parameters
+    ----------
+    size : int, pixel
+        Length of the axis.
+    n : int
+        Number of even blocks along it.
+
+    Returns
+    -------
+    ndarray, (size, n), float32
+        Rows of unit sum.
+    """
     place = np.clip((np.arange(size) + 0.5) * n / size - 0.5, 0, n - 1)
     return np.maximum(0.0, 1.0 - np.abs(place[:, None] - np.arange(n))).astype(np.float32)
 

@@ -54,7 +54,18 @@ _DIFFUSION_PX = 0.45  # at the far side of the silicon
 
 
 def bit(name: str) -> int:
-    """Return the bit of an artefact."""
+    """Return the bit of an artefact.
+
+    Parameters
+    ----------
+    name : str
+        Name of an artefact, one of `ARTEFACTS`.
+
+    Returns
+    -------
+    int
+        A power of two.
+    """
     return 1 << list(ARTEFACTS).index(name)
 
 
@@ -175,6 +186,11 @@ def defects(seed: int, detector: Detector, unlisted: int) -> Defects:
         The detector with its listed defects.
     unlisted : int
         Number of further bad columns.
+
+    Returns
+    -------
+    Defects
+        Response, charge and bits of the bad pixels.
     """
     rng = stream(seed, 0, detector.number, "defects")
     out = Defects(

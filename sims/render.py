@@ -127,7 +127,22 @@ def render(
 
 
 def stamp_sides(light: Light, psf: PsfField, edge: float) -> npt.NDArray[np.int64]:
-    """Side of each source's stamp: the first of `SIDES` that reaches its faint edge."""
+    """Side of each source's stamp: the first of `SIDES` that reaches its faint edge.
+
+    Parameters
+    ----------
+    light : Light
+        Sources of an image.
+    psf : PsfField
+        Point spread function of the image.
+    edge : float, electron
+        Charge per pixel below which a source is cut off.
+
+    Returns
+    -------
+    ndarray of int, (n,), pixel
+        Sides.
+    """
     bright = np.abs(light.flux)
     wing = (bright * psf.wing / edge) ** (3.0 / 11.0)
     galaxy = light.radius > 0

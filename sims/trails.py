@@ -60,6 +60,11 @@ def trails(seed: int, visit: int, camera: Camera, rate: float) -> list[Trail]:
         Its detectors span the area that trails cross.
     rate : float
         Mean number per visit.
+
+    Returns
+    -------
+    list of Trail
+        Poisson-distributed in number; often empty.
     """
     rng = stream(seed, visit, 0, "trails")
     radius = max(np.hypot(d.x_mm, d.y_mm) for d in camera.detectors.values()) + 5.0

@@ -76,7 +76,13 @@ def compile_loops(say: Callable[[str], None] = lambda _: None) -> None:
 
 
 def compiled_already() -> bool:
-    """Whether `compile_loops` has nothing left to do."""
+    """Whether `compile_loops` has nothing left to do.
+
+    Returns
+    -------
+    bool
+        True when the machine code of every loop is on disk.
+    """
     return _marker().is_file()
 
 

@@ -24,7 +24,20 @@ _ROUND = np.mgrid[-1:2, -1:2].reshape(2, 9)
 
 
 def number(header: Mapping[str, Any], *keys: str) -> float | None:
-    """Return the first of several keywords that is a finite number."""
+    """Return the first of several keywords that is a finite number.
+
+    Parameters
+    ----------
+    header : mapping
+        Keywords of an image.
+    *keys : str
+        Keywords to try, in this order.
+
+    Returns
+    -------
+    float, optional
+        None if there is no such number.
+    """
     for key in keys:
         value = header.get(key)
         if isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value):
@@ -33,7 +46,22 @@ def number(header: Mapping[str, Any], *keys: str) -> float | None:
 
 
 def gain_of(planes: Planes, raw: Raw, notes: list[str]) -> float | None:
-    """Electrons per image unit, from the user or the header; None if neither knows."""
+    """Electrons per image unit, from the user or the header; None if neither knows.
+
+    Parameters
+    ----------
+    planes : Planes
+        What the user says of the image.
+    raw : Raw
+        What its files say.
+    notes : list of str
+        Where the source of the number is added.
+
+    Returns
+    -------
+    float, optional
+        Electrons per image unit.
+    """
     gain = planes.gain or number(raw.header, "GAIN", "EGAIN", "CCDGAIN")
     if gain is None or gain <= 0:
         notes.append("gain unknown: photon noise of sources is left out of the variance")
@@ -42,7 +70,20 @@ def gain_of(planes: Planes, raw: Raw, notes: list[str]) -> float | None:
 
 
 def saturation_of(planes: Planes, raw: Raw) -> float:
-    """Saturation level, image units; infinite if nobody knows."""
+    """Saturation level, image units; infinite if nobody knows.
+
+    Parameters
+    ----------
+    planes : Planes
+        What the user says of the image.
+    raw : Raw
+        What its files say.
+
+    Returns
+    -------
+    float, image unit
+        Saturation level.
+    """
     level = planes.saturation or number(raw.header, "SATURATE", "SATLEVEL", "SATURAT")
     return float("inf") if level is None else level
 

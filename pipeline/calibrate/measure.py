@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -100,7 +99,7 @@ def _unwindowed(
 
 
 @compiled
-def _moments(image: Any, mask: Any, start: Any, sigma: float) -> Any:
+def _moments(image: Image, mask: Mask, start: FloatArray, sigma: float) -> tuple[FloatArray, Mask]:
     n = len(start)
     rows = np.full((n, 7), np.nan)
     flags = np.zeros(n, np.uint32)
@@ -117,7 +116,7 @@ def _moments(image: Any, mask: Any, start: Any, sigma: float) -> Any:
 
 
 @compiled
-def _centroid(image: Any, x0: float, y0: float, sigma: float) -> tuple[float, float, float]:
+def _centroid(image: Image, x0: float, y0: float, sigma: float) -> tuple[float, float, float]:
     x, y = x0, y0
     for _ in range(_ITERATIONS):
         sums = _sums(image, x, y, sigma)
@@ -135,7 +134,9 @@ def _centroid(image: Any, x0: float, y0: float, sigma: float) -> tuple[float, fl
 
 
 @compiled
-def _sums(image: Any, x: float, y: float, sigma: float) -> Any:
+def _sums(
+    image: Image, x: float, y: float, sigma: float
+) -> tuple[float, float, float, float, float, float]:
     """Windowed sums of 1, dx, dy, dx², dy², dx dy over four window widths."""
     ny, nx = image.shape
     half = int(np.ceil(4.0 * sigma))
@@ -161,7 +162,7 @@ def _sums(image: Any, x: float, y: float, sigma: float) -> Any:
 
 
 @compiled
-def _core(image: Any, mask: Any, x: float, y: float, sigma: float) -> Any:
+def _core(image: Image, mask: Mask, x: float, y: float, sigma: float) -> tuple[float, np.uint32]:
     """Largest value of the central 3 × 3 pixels, mask bits within two window widths."""
     ny, nx = image.shape
     half = int(np.ceil(2.0 * sigma))
@@ -192,12 +193,13 @@ def aperture_flux(image: Image, x: npt.ArrayLike, y: npt.ArrayLike, radius: floa
     ndarray, (n,)
         NaN where the circle leaves the image or meets a NaN.
     """
-    x, y = np.atleast_1d(np.asarray(x, float)), np.atleast_1d(np.asarray(y, float))
+    x, y = np.asarray(x, float), np.asarray(y, float)
     ny, nx = image.shape
-    # SEP's flag of truncation is not set where less than a pixel is cut off at the lower edges.
+    # The flag of truncation is not set where less than a pixel is cut off at the lower edges.
     nearest = np.minimum(np.minimum(x, nx - 1 - x), np.minimum(y, ny - 1 - y))
     inside = nearest >= radius - 0.5
     out = np.full(len(x), np.nan)
-    plane = np.ascontiguousarray(image, np.float32)
-    out[inside] = sep.sum_circle(plane, x[inside], y[inside], radius, subpix=0)[0]
+    if inside.any():
+        pixels = np.ascontiguousarray(image, np.float32)
+        out[inside], _, _ = sep.sum_circle(pixels, x[inside], y[inside], radius, subpix=0)
     return out

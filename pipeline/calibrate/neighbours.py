@@ -11,7 +11,6 @@ source can be looked at as if it were alone (Stetson 1987, PASP 99, 191, does th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -136,7 +135,7 @@ def separate(
 
 
 @compiled
-def _prepared(image: Any, mask: Any, bad: Any) -> Any:
+def _prepared(image: Image, mask: Mask, bad: np.uint32) -> tuple[Image, npt.NDArray[np.bool_]]:
     """Copy of the image without what is not a number, and which pixels not to use."""
     ny, nx = image.shape
     residual, unusable = np.empty((ny, nx), np.float32), np.empty((ny, nx), np.bool_)
@@ -150,15 +149,15 @@ def _prepared(image: Any, mask: Any, bad: Any) -> Any:
 
 @compiled
 def _sweep(
-    residual: Any,
-    image: Any,
-    noise: Any,
-    unusable: Any,
-    coef: Any,
+    residual: Image,
+    image: Image,
+    noise: Image,
+    unusable: npt.NDArray[np.bool_],
+    coef: FloatArray,
     order: int,
     half: int,
-    state: Any,
-    start: Any,
+    state: FloatArray,
+    start: FloatArray,
     move: bool,
 ) -> None:
     """Refit x, y and flux of each source on the residual of all others, in place."""
@@ -183,7 +182,7 @@ def _sweep(
 
 
 @compiled
-def _add(image: Any, p: Any, ix: int, iy: int, half: int, flux: float) -> None:
+def _add(image: Image, p: FloatArray, ix: int, iy: int, half: int, flux: float) -> None:
     ny, nx = image.shape
     if flux == 0.0:
         return
@@ -194,13 +193,13 @@ def _add(image: Any, p: Any, ix: int, iy: int, half: int, flux: float) -> None:
 
 @compiled
 def _fit(
-    residual: Any,
-    image: Any,
-    noise: Any,
-    unusable: Any,
-    p: Any,
-    px: Any,
-    py: Any,
+    residual: Image,
+    image: Image,
+    noise: Image,
+    unusable: npt.NDArray[np.bool_],
+    p: FloatArray,
+    px: FloatArray,
+    py: FloatArray,
     ix: int,
     iy: int,
     half: int,

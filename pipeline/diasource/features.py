@@ -149,7 +149,24 @@ def _neighbours(d: FloatArray, j: int, i: int) -> float:
 
 
 def feature_table(scene: Scene, targets: Targets, peaks: Peaks, columns: Columns) -> FloatArray:
-    """Features of all rows, ``(n, len(FEATURES))``, NaN where one is not defined."""
+    """Features of all rows, ``(n, len(FEATURES))``, NaN where one is not defined.
+
+    Parameters
+    ----------
+    scene : Scene
+        Difference image with its noise and PSF.
+    targets : Targets
+        n detections.
+    peaks : Peaks
+        All peaks.
+    columns : dict of ndarray
+        Columns measured so far, ``(n,)`` each.
+
+    Returns
+    -------
+    ndarray, (n, len(FEATURES))
+        In the order of `FEATURES`.
+    """
     values = _from_pixels(scene) | _from_columns(scene, targets, columns)
     values |= _from_surroundings(scene, targets, peaks)
     return np.column_stack([np.asarray(values[name], float) for name in FEATURES])

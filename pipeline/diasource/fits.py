@@ -8,7 +8,6 @@ curves use forced fluxes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -80,7 +79,7 @@ class Fits:
         diagonal = np.diagonal(self.cov, axis1=1, axis2=2)
         return np.sqrt(np.where(diagonal > 0, diagonal, np.nan))
 
-    def take(self, keep: npt.NDArray[Any]) -> Fits:
+    def take(self, keep: npt.NDArray[np.bool_ | np.integer]) -> Fits:
         """Return the entries of a Boolean or integer index."""
         return Fits(**{name: getattr(self, name)[keep] for name in self.__slots__})
 

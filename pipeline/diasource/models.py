@@ -161,6 +161,13 @@ def evaluate(
 def invert(a: FloatArray, out: FloatArray) -> bool:
     """Invert a symmetric positive matrix by Gauss–Jordan steps on its unit-diagonal form.
 
+    Parameters
+    ----------
+    a : ndarray, (k, k)
+        Symmetric matrix; it stays as it is.
+    out : ndarray, (k, k)
+        Its inverse afterwards.
+
     Returns
     -------
     bool

@@ -41,7 +41,18 @@ _HCOMPRESS_MAGIC = b"\xdd\x99"
 
 
 def largest(path: Path) -> int:
-    """Return how many bytes a file may unpack to."""
+    """Return how many bytes a file may unpack to.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    int, byte
+        A multiple of the space it takes on disk, and never less than `FREE`.
+    """
     entry = path.stat()
     # Holes of a sparse file take no space; some file systems do not say what does.
     taken = min(entry.st_size, entry.st_blocks * 512) or entry.st_size

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -109,16 +107,16 @@ def correct(
 
 @compiled
 def _correct(
-    raw: Any,
-    rows: Any,
-    ghost: Any,
-    table: Any,
-    bias: Any,
-    flat: Any,
-    numbers: Any,
-    image: Any,
-    variance: Any,
-    mask: Any,
+    raw: npt.NDArray[np.uint16],
+    rows: FloatArray,
+    ghost: Image,
+    table: FloatArray,
+    bias: Image,
+    flat: Image,
+    numbers: FloatArray,
+    image: Image,
+    variance: Image,
+    mask: Mask,
 ) -> None:
     saturation, gain, noise, least_flat, limit = numbers
     ny, nx = raw.shape

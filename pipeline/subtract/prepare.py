@@ -112,12 +112,29 @@ def prepare(exposure: Exposure, name: str) -> WorkingImage:
 
 
 def prepare_pair(images: dict[str, Exposure]) -> dict[str, WorkingImage]:
-    """Make the working copies of both images, see `prepare`."""
+    """Make the working copies of both images, see `prepare`.
+
+    Parameters
+    ----------
+    images : dict of Exposure
+        ``science`` and ``template``.
+
+    Returns
+    -------
+    dict of WorkingImage
+        The same keys.
+    """
     return {name: prepare(image, name) for name, image in images.items()}
 
 
 def check_overlap(working: dict[str, WorkingImage]) -> None:
-    """Refuse images without usable pixels in common."""
+    """Refuse images without usable pixels in common.
+
+    Parameters
+    ----------
+    working : dict of WorkingImage
+        ``science`` and ``template``.
+    """
     common = ~(working["science"].bad | working["template"].bad)
     if np.count_nonzero(common) < 100:
         raise SubtractionError(
