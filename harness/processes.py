@@ -6,14 +6,16 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 
 from harness.memory import keep_memory
 
-__all__ = ["new_pool", "server"]
+__all__ = ["end_pool", "new_pool", "running_pool", "server"]
 
 _PRELOAD = ["harness.tasks", "harness.verify.sampling"]
 
@@ -35,8 +37,36 @@ def new_pool(processes: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(processes, mp_context=server(), initializer=_initialise)
 
 
+def end_pool(pool: ProcessPoolExecutor) -> None:
+    """End the workers at once, whatever they are doing, and give up what still waits."""
+    processes = list((pool._processes or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        process.join(timeout=5)
+
+
+@contextmanager
+def running_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
+    """Make a pool that ends with a block: orderly, or at once after an exception."""
+    pool = new_pool(processes)
+    try:
+        yield pool
+    except BaseException:
+        end_pool(pool)
+        raise
+    pool.shutdown()
+
+
 def server() -> ForkServerContext:
-    """Start the server, if need be, and return the context that makes processes from it."""
+    """Start the server, if need be, and return the context that makes processes from it.
+
+    Returns
+    -------
+    multiprocessing.context.ForkServerContext
+        With the libraries loaded.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
     # The server is deaf to Ctrl-C, also while it loads the libraries.

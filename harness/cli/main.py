@@ -169,7 +169,7 @@ def main() -> None:
 
 
 class _QuickExit:
-    """Leaves without taking the libraries apart, which takes half a second and serves nobody."""
+    """Leaves without taking the libraries apart, which takes half a second for nothing."""
 
     code = 70
 

@@ -119,6 +119,11 @@ def load_design(path: Path | None, options: Mapping[str, Any] | None = None) -> 
     options : mapping, optional
         Values that replace those of the file; None is no value.
 
+    Returns
+    -------
+    StudyDesign
+        The design, validated.
+
     Raises
     ------
     ConfigError

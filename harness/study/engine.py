@@ -112,9 +112,10 @@ class Painting:
             cause, message = cause_of(err)
             return PaintingResult(self.name, "failed", f"{self.name}: {cause}: {message}")
 
-    def lost(self, attempts: int) -> PaintingResult:
-        """Say so where the worker died at every attempt."""
-        return PaintingResult(self.name, "failed", f"{self.name}: worker died {attempts} times")
+    def lost(self, attempts: int, how: str) -> PaintingResult:
+        """Say so where the worker died at every attempt, and of what."""
+        message = f"{self.name}: the worker died {attempts} times: {how}"
+        return PaintingResult(self.name, "failed", message)
 
     def _perform(self) -> PaintingResult:
         placement, images, known = self._painted()

@@ -81,7 +81,26 @@ def match(truth: Truth, places: FloatArray, sign: FloatArray, radius: float) -> 
 def chance_matches(
     truth: Truth, places: FloatArray, sign: FloatArray, radius: float, shape: tuple[int, int]
 ) -> Ints:
-    """Match the injections turned by half a turn: whatever is found is found by chance."""
+    """Match the injections turned by half a turn: whatever is found is found by chance.
+
+    Parameters
+    ----------
+    truth : Truth
+        n injections.
+    places : ndarray, (m, 2), pixel
+        Positions of the detections.
+    sign : ndarray, (m,)
+        Signs of their fluxes.
+    radius : float, pixel
+        Largest distance of a match.
+    shape : tuple of int, (ny, nx)
+        Size of the image.
+
+    Returns
+    -------
+    ndarray of int, (n,)
+        Detection of every injection, -1 for none.
+    """
     return match(truth.turned(shape), places, sign, radius)
 
 

@@ -106,7 +106,18 @@ def place(
 
 
 def bright_stars(science: Exposure) -> FloatArray:
-    """Centres of the saturated stars of an image, (k, 2), pixel."""
+    """Find the saturated stars of an image.
+
+    Parameters
+    ----------
+    science : Exposure
+        The visit image.
+
+    Returns
+    -------
+    ndarray, (k, 2), pixel
+        x and y of their centres.
+    """
     labels, n = ndimage.label(science.has("SAT"))
     sizes = np.bincount(labels.ravel(), minlength=n + 1)[1:]
     index = np.flatnonzero(sizes >= _LEAST_STAR) + 1

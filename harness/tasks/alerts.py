@@ -131,5 +131,5 @@ TASK = Task(
     run=_run,
     products=_products,
     staged=("alert",),
-    planned=Context.served,
+    planned=Context.science_units,
 )

@@ -99,5 +99,5 @@ TASK = Task(
     run=_run,
     products=_products,
     staged=("DiaForcedSource",),
-    planned=Context.served,
+    planned=Context.science_units,
 )

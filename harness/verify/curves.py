@@ -11,6 +11,7 @@ import numpy as np
 from astropy.stats import binom_conf_interval
 from scipy import optimize, special
 
+from harness.verify.matching import catalogued_sources, match
 from harness.verify.measurement import Evidence
 from harness.verify.metric import Sample
 from harness.verify.robust import mad_std, median_error
@@ -58,19 +59,32 @@ class Transients:
 
 
 def transients(context: Context) -> Transients:
-    """Collect the transients of all units and look up their alerts.
+    """Collect the transients of all units, their sources in the catalogue and their alerts.
 
     Parameters
     ----------
     context : Context
-        A campaign with truth.
+        A campaign with truth; its memory keeps the result for the checks to come.
+
+    Returns
+    -------
+    Transients
+        Their rows, and the detections near them.
     """
+    known: Transients | None = context.memory.get("transients")
+    if known is None:
+        known = context.memory["transients"] = _collected(context)
+    return known
+
+
+def _collected(context: Context) -> Transients:
     request = Request.of("transients", {})
     outcomes = measure_images(context, [request])[request]
     broken = next((o for o in outcomes.values() if isinstance(o, str)), None)
     if broken:
         raise RuntimeError(broken)
-    rows = [dict(r) for s in outcomes.values() if isinstance(s, Sample) for r in s.rows]
+    truth = (r for s in outcomes.values() if isinstance(s, Sample) for r in s.rows)
+    rows = match(truth, catalogued_sources(context))
     alerts = {
         r["diaSourceId"]: r for r in context.rows("select diaSourceId, emitted, reason from alert")
     }
@@ -272,7 +286,18 @@ _EDGES = (3.0, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0, 14.0, 20.0, 40.0, 100.0,
 
 
 def completeness_figure(sample: Transients) -> Evidence:
-    """Describe the completeness curve: detected and alerted fractions in bins of true SNR."""
+    """Describe the completeness curve: detected and alerted fractions in bins of true SNR.
+
+    Parameters
+    ----------
+    sample : Transients
+        Of a campaign.
+
+    Returns
+    -------
+    Evidence
+        For the report.
+    """
     series: dict[str, list[list[float]]] = {"detected": [], "alerted": []}
     for low, high in pairwise(_EDGES):
         rows = sample.between(low, high).rows

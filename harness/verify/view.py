@@ -74,7 +74,22 @@ class Artefacts:
 
 
 def remember(view: Any, name: str, make: Callable[[], _T]) -> _T:
-    """Compute something once per view and share it between metrics."""
+    """Compute something once per view and share it between metrics.
+
+    Parameters
+    ----------
+    view : View
+        The unit; the answer is kept with it.
+    name : str
+        Name of the answer.
+    make : callable
+        Computes it.
+
+    Returns
+    -------
+    object
+        The answer.
+    """
     memory = vars(view).setdefault("memory", {})
     if name not in memory:
         memory[name] = make()
@@ -201,9 +216,4 @@ class View:
     def refcat(self) -> _Columns:
         """The reference catalogue."""
         table = pq.read_table(self.space.refcat)
-        return {n: table.column(n).to_numpy(zero_copy_only=False) for n in table.column_names}
-
-    def staged(self, name: str) -> _Columns:
-        """Rows of this unit in a staging table."""
-        table = pq.read_table(self.space.staging(name, self.visit, self.number))
         return {n: table.column(n).to_numpy(zero_copy_only=False) for n in table.column_names}
