@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import Detectors, Jobs, Json, Overrides, Quiet, Visits, emit
+from harness.cli.options import Detectors, Jobs, Json, Overrides, Quiet, Visits, emit, show_table
 
 if TYPE_CHECKING:
     from harness.study.run import Study
@@ -18,8 +18,13 @@ _Range = str | None
 
 
 def study(
-    workspace: Annotated[
-        Path, typer.Argument(metavar="WORKSPACE", help="The campaign.", show_default=False)
+    targets: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="WORKSPACE",
+            help="The campaign; or: compare STUDY STUDY, two folders below studies/.",
+            show_default=False,
+        ),
     ],
     design: Annotated[
         Path | None, typer.Option("--design", metavar="FILE", help="Design, see docs/study.md.")
@@ -39,6 +44,15 @@ def study(
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Configuration in place of nightjar.toml.")
     ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--against",
+            metavar="SETTINGS",
+            help="Do the study with these settings too, a TOML file or SECTION.KEY=VALUE, and "
+            "compare; may be repeated.",
+        ),
+    ] = None,
     overrides: Overrides = None,
     visit: Visits = None,
     detector: Detectors = None,
@@ -50,11 +64,16 @@ def study(
 
     Products, tables and alerts of the campaign are only read; everything is written to
     WORKSPACE/studies/.  An interrupted study goes on where it stood.
+
+    With --against, or as `compare A B`, the exit code is 1 if the second is significantly worse.
     """
     from harness.plan import Selection
     from harness.study.design import load_design
-    from harness.study.run import run_study
+    from harness.study.run import Study, run_study
 
+    if targets[0] == "compare":
+        _compare(*(Study.open(Path(folder)) for folder in _two(targets[1:])), as_json=as_json)
+        return
     chosen = load_design(
         design,
         {
@@ -62,17 +81,61 @@ def study(
             "hosted": hosted, "negative": negative, "trails": trails, "seed": seed,
         },
     )  # fmt: skip
-    result = run_study(
+    common: dict[str, Any] = {
+        "selection": Selection(frozenset(visit or ()), frozenset(detector or ())),
+        "jobs": jobs,
+        "quiet": quiet or as_json,
+    }
+    workspace = _one(targets)
+    given = tuple(overrides or ())
+    result = run_study(workspace, chosen, name=name, overrides=given, config=config, **common)
+    if not against:
+        _show(result, as_json=as_json)
+        return
+    values = tuple(word for word in against if "=" in word)
+    files = [Path(word) for word in against if "=" not in word]
+    other = run_study(
         workspace,
         chosen,
-        name=name,
-        overrides=overrides or (),
-        config=config,
-        selection=Selection(frozenset(visit or ()), frozenset(detector or ())),
-        jobs=jobs,
-        quiet=quiet or as_json,
+        name=f"{name}-against" if name else None,
+        overrides=given + values,
+        config=files[-1] if files else config,
+        **common,
     )
-    _show(result, as_json=as_json)
+    _compare(result, other, as_json=as_json)
+
+
+def _one(targets: list[str]) -> Path:
+    from pipeline.errors import ConfigError
+
+    if len(targets) != 1:
+        raise ConfigError("takes one workspace", key=" ".join(targets), expected="WORKSPACE")
+    return Path(targets[0])
+
+
+def _two(folders: list[str]) -> list[str]:
+    from pipeline.errors import ConfigError
+
+    if len(folders) != 2:
+        raise ConfigError("compares two studies", key="compare", expected="compare STUDY STUDY")
+    return folders
+
+
+def _compare(first: Study, second: Study, *, as_json: bool) -> None:
+    """Show every metric with its verdict; exit code 1 if one is worse."""
+    from harness.study.compare import compare
+
+    detections = first.table("detection"), second.table("detection")
+    found = compare(first.rows(), second.rows(), detections)
+    worse = any(c.verdict == "worse" for c in found)
+    rows = [c.row() for c in found]
+    if as_json:
+        names = first.about["studyId"], second.about["studyId"]
+        emit({"first": names[0], "second": names[1], "worse": worse, "metrics": rows})
+    else:
+        show_table(rows)
+    if worse:
+        raise typer.Exit(1)
 
 
 def _range(option: str, text: str | None) -> tuple[float, float] | None:

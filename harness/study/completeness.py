@@ -153,6 +153,24 @@ class CompletenessFit:
         covariance = np.nan_to_num(self.covariance)
         return float(self.m50 + self._s * self.width * q), float(np.sqrt(by @ covariance @ by))
 
+    def influence(self, x: npt.ArrayLike, found: npt.ArrayLike) -> FloatArray:
+        """Return what every source of the sample adds to the parameters, (n, 3).
+
+        The sum of squares of the influences is the variance that a bootstrap over the sources
+        tends to (the infinitesimal jackknife, Efron 1982).
+
+        Parameters
+        ----------
+        x, found : array-like, (n,)
+            The sample that was fitted.
+        """
+        p, values = np.array([self.plateau, self.m50, self.width]), np.asarray(x, float)
+        expected = np.clip(_curve(p, values, self._s), _LEAST, 1 - _LEAST)
+        residual = (np.asarray(found, float) - expected) / (expected * (1 - expected))
+        return np.asarray(
+            (residual * _slopes(p, values, self._s)).T @ np.nan_to_num(self.covariance)
+        )
+
     def error(self, name: str) -> float:
         """Return the standard error of a parameter."""
         k = ("plateau", "m50", "width").index(name)
@@ -237,9 +255,12 @@ def _curve(p: FloatArray, x: FloatArray, sign: float) -> FloatArray:
 def _maximise(
     x: FloatArray, found: Flags, sign: float, start: CompletenessFit | None
 ) -> FloatArray:
-    def cost(q: FloatArray) -> float:
-        p = np.clip(_curve(_unpack(q), x, sign), _LEAST, 1 - _LEAST)
-        return float(-np.sum(np.where(found, np.log(p), np.log1p(-p))))
+    def cost(q: FloatArray) -> tuple[float, FloatArray]:
+        p = _unpack(q)
+        value = np.clip(_curve(p, x, sign), _LEAST, 1 - _LEAST)
+        likelihood = np.sum(np.where(found, np.log(value), np.log1p(-value)))
+        by = _slopes(p, x, sign) @ ((found - value) / (value * (1 - value)))
+        return -float(likelihood), -by * np.array([p[0] * (1 - p[0]), 1.0, p[2]])
 
     spread = max(float(np.std(x)), 1e-3)
     begin = [
@@ -250,9 +271,10 @@ def _maximise(
     if start is not None:
         plateau = special.logit(min(start.plateau, 1 - 1e-6))
         begin = [np.array([plateau, start.m50, np.log(start.width)])]
-    options = {"maxiter": 4000, "xatol": 1e-6, "fatol": 1e-8}
+    options = {"maxiter": 500, "ftol": 1e-13, "gtol": 1e-7}
     trials = [
-        optimize.minimize(cost, first, method="Nelder-Mead", options=options) for first in begin
+        optimize.minimize(cost, first, jac=True, method="L-BFGS-B", options=options)
+        for first in begin
     ]
     return _unpack(min(trials, key=lambda t: float(t.fun)).x)
 
@@ -264,15 +286,20 @@ def _unpack(q: FloatArray) -> FloatArray:
 
 def _covariance(p: FloatArray, x: FloatArray, sign: float) -> FloatArray:
     """Inverse of the expected information Σ ∂p ∂pᵀ / (p (1 − p))."""
-    u = sign * (x - p[1]) / p[2]
-    density = np.exp(-0.5 * u**2) / np.sqrt(2 * np.pi)
-    by = np.array([special.ndtr(u), -p[0] * sign * density / p[2], -p[0] * density * u / p[2]])
+    by = _slopes(p, x, sign)
     value = np.clip(_curve(p, x, sign), _LEAST, 1 - _LEAST)
     out = np.full((3, 3), np.nan)
     free = [0, 1, 2] if p[0] < 1 - 1e-5 else [1, 2]
     information = (by[free] / (value * (1 - value))) @ by[free].T
     out[np.ix_(free, free)] = np.linalg.pinv(information)
     return out
+
+
+def _slopes(p: FloatArray, x: FloatArray, sign: float) -> FloatArray:
+    """Return the derivatives of the curve by its parameters, (3, n)."""
+    u = sign * (x - p[1]) / p[2]
+    density = np.exp(-0.5 * u**2) / np.sqrt(2 * np.pi)
+    return np.array([special.ndtr(u), -p[0] * sign * density / p[2], -p[0] * density * u / p[2]])
 
 
 def _pearson(p: FloatArray, x: FloatArray, found: Flags, sign: float) -> tuple[float, int]:

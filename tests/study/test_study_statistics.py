@@ -119,3 +119,17 @@ def test_the_ideal_curve_is_that_of_pure_noise() -> None:
     value, low_end, high_end = ratio_to_ideal(found, ideal)
     assert low_end < 1.0 < high_end
     assert value == pytest.approx(1.0, abs=0.03)
+
+
+def test_curves_can_be_drawn() -> None:
+    from harness import study
+
+    rng = np.random.default_rng(1)
+    snr = rng.uniform(3.0, 9.0, 600)
+    found = rng.random(600) < special.ndtr(snr - 5.0)
+    curve = study.fit(snr, found)
+    assert curve.m50 == pytest.approx(5.0, abs=4 * curve.error("m50"))
+    figure = study.plot(study.completeness(snr, found, [3, 4, 5, 6, 7, 9]), curve=curve, log=False)
+    (axes,) = figure.axes
+    assert axes.get_xlabel() == "true signal to noise"
+    assert len(axes.get_legend().get_texts()) == 2
