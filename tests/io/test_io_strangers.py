@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -520,3 +521,13 @@ def test_file_with_several_chips_enters_as_detectors(mosaic):
     assert io.list_generic(path) == [1, 2, 3]
     assert io.list_generic(path, "CCD3") == [3]
     assert io.read_generic(path, 7, detector=2).info.ra == pytest.approx(152.0)
+
+
+# -- the page ------------------------------------------------------------------------------------
+
+
+def test_page_about_images_is_that_of_the_code():
+    from pipeline.io.guide import document
+
+    page = Path(__file__).parents[2] / "docs" / "your-images.md"
+    assert page.read_text(encoding="utf-8") == document()
