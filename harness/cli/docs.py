@@ -1,9 +1,9 @@
 """Build and check the documentation: ``python -m harness.cli.docs [--write]``.
 
 The pages are Markdown that needs no tool to read, so building them means three things: the column
-reference and the page about images equal what the code says (`--write` makes it so), every link to a file of the
-repository leads somewhere, and every ``nightjar`` or ``make`` command that a page shows exists,
-with the options it shows.
+reference and the page about images equal what the code says (`--write` makes it so), every link to
+a file of the repository leads somewhere, and every ``nightjar`` or ``make`` command that a page
+shows exists, with the options it shows.
 """
 
 from __future__ import annotations

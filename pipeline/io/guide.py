@@ -1,4 +1,4 @@
-"""The page ``docs/your-images.md``: what is read, guessed and refused, from the tables in the code."""
+"""The page ``docs/your-images.md``, made of the tables in the code."""
 
 from __future__ import annotations
 
@@ -59,16 +59,16 @@ _NUMBERS = """\
 
 `--keyword NAME=CARD` names another card; NAME is one of {items}. A gain that contradicts the noise
 of the sky is said. Without one, `ingest` measures it from the sky and its noise (pedestal taken as
-zero) and says so, `subtract` leaves the photon noise of sources out. Where counts do not explain the
-noise (sky subtracted, frames stacked) the measured noise counts.
+zero) and says so, `subtract` leaves the photon noise of sources out. Where counts do not explain
+the noise (sky subtracted, frames stacked) the measured noise counts.
 """
 _PIXELS = """\
 ## Pixels without data
 
 Not-a-number, infinity and 1e29 and beyond; zeros in borders, corners and blocks; the lowest value
-if it repeats and lies far below the rest (-999, -32768). Each kind is said once. A weight is inverse
-variance, or scaled to the measured noise where it is not. A variance that is a standard deviation or
-a weight, and a mask that marks nearly everything, are refused.
+if it repeats and lies far below the rest (-999, -32768). Each kind is said once. A weight is
+inverse variance, or scaled to the measured noise where it is not. A variance that is a standard
+deviation or a weight, and a mask that marks nearly everything, are refused.
 
 Masks with `MP_` cards are read by their names; otherwise non-zero is bad, unless the telescope is
 known or `--mask-bits` says which bits count: by name, or by number and plane (`0,8=SAT`).
