@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from pipeline.errors import ConfigError, InputError
 from pipeline.exposure import NJY_ZERO_POINT
+from pipeline.io.catalogues import GAIA_TO_SDSS
 from pipeline.schema import REFCAT
 from pipeline.sphere import separation
 
@@ -29,14 +30,6 @@ _MARGIN = 0.05  # deg, so that dithered frames need one question
 _J2016 = 57388.5
 _MAG = 2.5 / float(np.log(10.0))
 _POINTLIKE = 0.05  # mag by which the Kron flux of a star exceeds its PSF flux at most
-
-# G minus the SDSS band as a polynomial of BP - RP, and its scatter in mag (Gaia DR3 documentation,
-# section 5.5.1).
-_FROM_GAIA = {
-    "g": ((0.2199, -0.6365, -0.1548, 0.0064), 0.0745, (0.3, 3.0)),
-    "r": ((-0.09837, 0.08592, 0.1907, -0.1701, 0.02263), 0.0378, (0.0, 3.0)),
-    "i": ((-0.293, 0.6404, -0.09609, -0.002104), 0.0409, (0.5, 2.0)),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +138,7 @@ def _gaia(rows: _Columns) -> _Columns:
         "pmDec": rows["pmDE"], "parallax": rows["Plx"],
         "epochMjdTai": np.full(len(colour), _J2016),
     }  # fmt: skip
-    for band, (polynomial, scatter, (blue, red)) in _FROM_GAIA.items():
+    for band, (polynomial, scatter, (blue, red)) in GAIA_TO_SDSS.items():
         known = (colour > blue) & (colour < red)
         magnitude = rows["Gmag"] - np.polynomial.polynomial.polyval(colour, polynomial)
         stars |= _fluxes(band, np.where(known, magnitude, np.nan), np.full(len(colour), scatter))

@@ -44,11 +44,12 @@ _NO_PLACE = re.compile(
 
 _OTHER_AXES = re.compile(
     r"(CTYPE|CUNIT|CRPIX|CRVAL|CDELT|CROTA|CNAME|CRDER|CSYER)[3-9][A-Z]?"
-    r"|(CD|PC)(\d_[3-9]|[3-9]_\d)[A-Z]?|P[VS][3-9]_\d+[A-Z]?|PC00\d00[3-9]|PC00[3-9]00\d|WCSAXES"
+    r"|(CD|PC)(\d_[3-9]|[3-9]_\d)[A-Z]?|P[VS][3-9]_\d+[A-Z]?|Z?NAXIS[3-9]|PC00\d00[3-9]|PC00[3-9]00\d|WCSAXES"
 )
 _KEPT = ("TAN", "TPV")
 _TABLES = re.compile(r"(CPDIS|DP|CPERR|D2IMDIS|DQ|D2IMERR|D2IM)\d.*|AXISCORR")
 _NOTABLE_PX = 1e-3
+_WAT = 68  # characters of a card's string
 
 
 def from_header(header: Mapping[str, Any], x0: float = 0.0, y0: float = 0.0) -> WCS | None:
@@ -144,12 +145,31 @@ def _of_two_axes(header: fits.Header, *, tables: bool) -> fits.Header:
     for key in ("CTYPE1", "CTYPE2"):
         kind = str(cards[key]).strip()
         cards[key] = f"{kind}-SIP" if kind.endswith("-TAN") and "A_ORDER" in cards else kind
+    if "NAXIS" in cards:
+        cards["NAXIS"] = 2
+    _mend_wat(cards)
     equinox = _equinox(header)
     for key in ("EQUINOX", "EPOCH"):
         cards.remove(key, ignore_missing=True, remove_all=True)
     if equinox is not None:
         cards["EQUINOX"] = equinox
     return cards
+
+
+def _mend_wat(cards: fits.Header) -> None:
+    """Split IRAF's strings where no blank is lost: FITS drops those at the end of a card."""
+    for axis in ("1", "2"):
+        keys = sorted(k for k in cards if re.fullmatch(rf"WAT{axis}_\d{{3}}", k))
+        parts = [str(cards[k]) for k in keys]
+        rest = "".join(p.ljust(_WAT) for p in parts[:-1]) + "".join(parts[-1:])
+        for key in keys:
+            del cards[key]
+        number = 0
+        while rest.strip():
+            head = rest[:_WAT].rstrip() if len(rest) > _WAT else rest
+            head = head if len(head) == len(rest[:_WAT]) else head[:-1]
+            number, rest = number + 1, rest[len(head) :]
+            cards[f"WAT{axis}_{number:03d}"] = head
 
 
 def _equinox(header: fits.Header) -> float | None:

@@ -1,9 +1,9 @@
 """Build and check the documentation: ``python -m harness.cli.docs [--write]``.
 
 The pages are Markdown that needs no tool to read, so building them means three things: the column
-reference equals what the declarations say (`--write` makes it so), every link to a file of the
-repository leads somewhere, and every ``nightjar`` or ``make`` command that a page shows exists,
-with the options it shows.
+reference and the page about images equal what the code says (`--write` makes it so), every link to
+a file of the repository leads somewhere, and every ``nightjar`` or ``make`` command that a page
+shows exists, with the options it shows.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import schema
+from pipeline.io import guide
 
 __all__ = ["faults", "main"]
 
@@ -47,6 +48,9 @@ def faults(root: Path = ROOT) -> list[str]:
     found = []
     if (root / "docs" / "columns.md").read_text(encoding="utf-8") != schema.document():
         found.append("docs/columns.md is out of step: python -m harness.cli.docs --write")
+    page = root / "docs" / "your-images.md"
+    if page.exists() and page.read_text(encoding="utf-8") != guide.document():
+        found.append("docs/your-images.md is out of step: python -m harness.cli.docs --write")
     targets = set(re.findall(r"^([a-z][\w-]*):", (root / "Makefile").read_text("utf-8"), re.M))
     for page in pages(root):
         text, name = page.read_text(encoding="utf-8"), page.relative_to(root)
@@ -102,9 +106,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 when nothing is wrong.
     """
     parser = argparse.ArgumentParser(prog="python -m harness.cli.docs")
-    parser.add_argument("--write", action="store_true", help="write docs/columns.md")
+    parser.add_argument("--write", action="store_true", help="write the generated pages")
     if parser.parse_args(arguments).write:
         (ROOT / "docs" / "columns.md").write_text(schema.document(), encoding="utf-8")
+        (ROOT / "docs" / "your-images.md").write_text(guide.document(), encoding="utf-8")
     found = faults()
     sys.stderr.write("".join(f"{line}\n" for line in found))
     sys.stdout.write(f"{len(pages())} pages, {len(found)} faults\n")

@@ -15,6 +15,10 @@ from pipeline.masks import NO_SKY, bits, flagged
 __all__ = ["gain_of", "psf_of", "saturation_of", "variance_of"]
 
 _BLOCK = 64
+_BRIGHT = 20.0
+_NOTICEABLE = 0.01
+"""Photon noise of bright pixels over the sky's, as variances, that tells a gain."""
+
 _CROWDED = 1.15
 """Width of the darker half over that of its wing from which on sources crowd; noise has one."""
 
@@ -196,7 +200,24 @@ def psf_of(exposure: Exposure, notes: list[str]) -> PolynomialPsf:
     flux = aperture_flux(flat.image, x, y, 3.0 * size)
     keep = flux > 0
     bad = flagged(flat.mask, bits(*NO_SKY))
-    stars = cut_stamps(flat.image, bad, noise, x[keep], y[keep], flux[keep])
+    gain = _electrons(flat, noise)  # the model weighs photons, which have no other unit
+    stars = cut_stamps(
+        flat.image * np.float32(gain), bad, noise * np.float32(gain**2),
+        x[keep], y[keep], flux[keep] * gain,
+    )  # fmt: skip
     fit = fit_psf(stars, flat.shape)
     notes.append(f"PSF of order {fit.psf.order} from {fit.n_stars} stars")
     return fit.psf
+
+
+def _electrons(exposure: Exposure, sky: Image) -> float:
+    """Electrons per image unit as the variance plane has them, whatever the unit.
+
+    Where it has no photon noise of sources, the sky's noise is taken as that of 100 electrons.
+    """
+    bright = (exposure.mask == 0) & (exposure.image > _BRIGHT * np.sqrt(sky))
+    flux = float(exposure.image[bright].sum(dtype=np.float64))
+    photons = float((exposure.variance - sky)[bright].sum(dtype=np.float64))
+    if photons > _NOTICEABLE * float(sky[bright].sum(dtype=np.float64)):
+        return flux / photons
+    return 10.0 / float(np.sqrt(np.median(sky)))

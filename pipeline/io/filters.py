@@ -99,7 +99,8 @@ def band_of(name: str) -> str:
     if name in ALIASES:
         return name
     for band, aliases in ALIASES.items():
-        if name in aliases or name.lower() in aliases:
+        words = (*aliases, band.lower()) if len(band) > 1 else aliases  # letters keep their case
+        if name in aliases or name.lower() in words:
             return band
     if found := _BESSELL.fullmatch(name):
         return found[2].upper()

@@ -31,7 +31,8 @@ def readable(header: fits.Header) -> fits.Header:
     astropy.io.fits.Header
         The cards that have a value, in their order.
     """
-    return fits.Header([card for card in header.cards if _problem(card) is None])
+    good = [card for card in header.cards if _problem(card) is None]
+    return header.copy() if len(good) == len(header.cards) else fits.Header(good)
 
 
 def unreadable_cards(*headers: fits.Header) -> list[str]:

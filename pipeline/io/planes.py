@@ -217,6 +217,7 @@ def science_images(hdus: Sequence[Any]) -> list[int]:
     images = [k for k, hdu in enumerate(hdus) if _is_image(hdu)]
     named = [k for k in images if _name(hdus[k]) in EXTENSIONS["image"]]
     others = {name for kind, names in EXTENSIONS.items() if kind != "image" for name in names}
+    others |= {"WCSDVARR", "D2IMARR"}  # look-up tables of the coordinates
     return named or [k for k in images if _name(hdus[k]) not in others]
 
 
@@ -267,7 +268,7 @@ def _companions(hdus: fits.HDUList, index: int) -> dict[str, int]:
     places: dict[str, int] = {}
     for kind, names in EXTENSIONS.items():
         candidates = [
-            (hdus[k].ver != hdus[index].ver, names.index(_name(hdus[k])), k)
+            (_version(hdus[k]) != _version(hdus[index]), names.index(_name(hdus[k])), k)
             for k in range(len(hdus))
             if kind != "image" and k != index and _is_image(hdus[k]) and _name(hdus[k]) in names
         ]
@@ -278,7 +279,17 @@ def _companions(hdus: fits.HDUList, index: int) -> dict[str, int]:
 
 
 def _name(hdu: Any) -> str:
-    return str(hdu.name).strip().upper()
+    try:
+        return str(hdu.name).strip().upper()
+    except fits.VerifyError:  # a card like any other
+        return ""
+
+
+def _version(hdu: Any) -> int:
+    try:
+        return int(hdu.ver)
+    except (fits.VerifyError, TypeError, ValueError):
+        return 1
 
 
 def _first(hdus: fits.HDUList, path: Path, ext: str | None) -> int:
@@ -289,7 +300,7 @@ def _first(hdus: fits.HDUList, path: Path, ext: str | None) -> int:
                 return k
         raise FileFormatError("no image", path=path, expected="a two-dimensional image in some HDU")
     for k, hdu in enumerate(hdus):
-        if ext.upper() in (str(k), _name(hdu), f"{_name(hdu)},{hdu.ver}") and _is_image(hdu):
+        if ext.upper() in (str(k), _name(hdu), f"{_name(hdu)},{_version(hdu)}") and _is_image(hdu):
             return k
     present = ", ".join(f"{k} {_name(hdu)}".strip() for k, hdu in enumerate(hdus) if _is_image(hdu))
     raise FileFormatError("no image there", path=path, hdu=ext, expected=f"one of: {present}")

@@ -23,28 +23,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.csv
 
 from pipeline.errors import FileFormatError
-from pipeline.io.files import open_fits
-from pipeline.io.tables import read_parquet
+from pipeline.io.catalogues import (
+    GAIA_TO_SDSS,
+    NAMES,
+    READERS,
+    Columns,
+    degrees,
+    magnitudes,
+    numbers,
+)
 from pipeline.schema import OBJECT, REFCAT
 
 __all__ = ["read_objects", "read_refcat"]
 
-_Columns = dict[str, npt.NDArray[Any]]
-
 _BANDS = "ugrizy"
 _MAS_PER_RADIAN = np.degrees(1.0) * 3.6e6
-_ALIASES = {
-    "objectId": ("id", "source_id"),
-    "ra": ("RA", "raDeg"),
-    "dec": ("DEC", "Dec", "decDeg"),
-    "raErr": ("ra_error",),
-    "decErr": ("dec_error",),
-    "pmRa": ("pmra",),
-    "pmDec": ("pmdec",),
-}
 _SHARD = {
     "raErr": "coord_raErr",
     "decErr": "coord_decErr",
@@ -57,7 +52,7 @@ _RUBIN_OBJECT = {"ra": ("coord_ra",), "dec": ("coord_dec",)} | {
 }
 _EXTENDEDNESS = ("refExtendedness", "extendedness")
 _OBJECT_NAMES = "ra and dec in degrees and objectType star or galaxy"
-_NAMES = "ra and dec in degrees and a flux {b}Flux (nJy) or magnitude {b}Mag"
+_LEAST = "ra and dec in degrees and a flux {b}Flux (nJy) or magnitude {b}Mag"
 
 
 def read_refcat(path: str | Path) -> pa.Table:
@@ -102,37 +97,41 @@ def read_objects(path: str | Path) -> pa.Table:
     return _read(Path(path), _objects)
 
 
-_Made = Callable[[_Columns, Mapping[str, Any], Path], pa.Table]
+_Made = Callable[[Columns, Mapping[str, Any], Path], pa.Table]
 
 
 def _read(path: Path, made: _Made) -> pa.Table:
     if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.suffix in _READERS)
+        files = sorted(p for p in path.iterdir() if p.suffix in READERS)
         if not files:
-            raise FileFormatError("no catalogue here", path=path, expected=", ".join(_READERS))
+            raise FileFormatError("no catalogue here", path=path, expected=", ".join(READERS))
         return pa.concat_tables([_read(file, made) for file in files])
     if not path.is_file():
         raise FileFormatError("no such file", path=path, expected="a catalogue")
-    reader = _READERS.get(path.suffix.lower())
+    reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise FileFormatError(
-            f"unknown kind of catalogue {path.suffix!r}", path=path, expected=", ".join(_READERS)
+            f"unknown kind of catalogue {path.suffix!r}", path=path, expected=", ".join(READERS)
         )
-    columns, header = reader(path)
-    return made(columns, header, path)
+    columns, header, units = reader(path)
+    if not columns or not len(next(iter(columns.values()))):
+        raise FileFormatError("holds no row", path=path, expected="a catalogue")
+    return made(_renamed(columns, units, path), header, path)
 
 
-def _reference_stars(columns: _Columns, header: Mapping[str, Any], path: Path) -> pa.Table:
+def _reference_stars(columns: Columns, header: Mapping[str, Any], path: Path) -> pa.Table:
     shard = "coord_ra" in columns
-    found = _from_shard(columns, header) if shard else _from_table(columns, REFCAT.names, _ALIASES)
-    _require_place(found, path, _NAMES)
+    found = (
+        _from_shard(columns, header) if shard else _from_table(columns, REFCAT.names, NAMES, path)
+    )
+    _require_place(found, path, _LEAST)
     if not any(f"{band}Flux" in found for band in _BANDS):
-        raise FileFormatError("no flux in any band", path=path, expected=_NAMES)
+        raise FileFormatError("no flux in any band", path=path, expected=_LEAST)
     return REFCAT.to_arrow(_placed(found, path))
 
 
-def _objects(columns: _Columns, header: Mapping[str, Any], path: Path) -> pa.Table:
-    found = _from_table(columns, OBJECT.names, {**_ALIASES, **_RUBIN_OBJECT})
+def _objects(columns: Columns, header: Mapping[str, Any], path: Path) -> pa.Table:
+    found = _from_table(columns, OBJECT.names, {**NAMES, **_RUBIN_OBJECT}, path)
     _require_place(found, path, _OBJECT_NAMES)
     for name in _EXTENDEDNESS:
         if "objectType" not in found and name in columns:
@@ -151,75 +150,82 @@ def _objects(columns: _Columns, header: Mapping[str, Any], path: Path) -> pa.Tab
     return OBJECT.to_arrow(_placed(known, path))
 
 
-def _parquet(path: Path) -> tuple[_Columns, Mapping[str, Any]]:
-    return _arrays(read_parquet(path)), {}
-
-
-def _csv(path: Path) -> tuple[_Columns, Mapping[str, Any]]:
-    try:
-        return _arrays(pyarrow.csv.read_csv(path)), {}
-    except pa.ArrowInvalid as err:
-        raise FileFormatError(f"not a table: {err}", path=path, expected="CSV with names") from err
-
-
-def _fits(path: Path) -> tuple[_Columns, Mapping[str, Any]]:
-    with open_fits(path, expected="a table") as hdus:
-        tables = [hdu for hdu in hdus if getattr(hdu, "columns", None) is not None]
-        if not tables:
-            raise FileFormatError("holds no table", path=path, expected=_NAMES)
-        data, header = tables[0].data, {**hdus[0].header, **tables[0].header}
-        return {name: _native(data[name]) for name in tables[0].columns.names}, header
-
-
-_READERS = {
-    ".parquet": _parquet,
-    ".csv": _csv,
-    ".fits": _fits,
-    ".fit": _fits,
-    ".fz": _fits,
-    ".gz": _fits,
-}
-
-
-def _arrays(table: pa.Table) -> _Columns:
-    return {
-        name: column.combine_chunks().to_numpy(zero_copy_only=False)
-        for name, column in zip(table.column_names, table.columns, strict=True)
-    }
-
-
-def _native(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """Array in the byte order of this machine."""
-    return np.asarray(array).astype(array.dtype.newbyteorder("="))
+def _renamed(columns: Columns, units: Mapping[str, str], path: Path) -> Columns:
+    """Columns under our names where an archive's are known, places in degrees."""
+    lower = {name.lower(): name for name in reversed(list(columns))}
+    found = dict(columns)
+    for ours, others in NAMES.items():
+        source = next((n for n in (ours, *others) if n in columns), None)
+        if source is None:
+            source = next((lower[n.lower()] for n in (ours, *others) if n.lower() in lower), None)
+        if source is None:
+            continue
+        found[ours] = columns[source]
+        if ours in ("ra", "dec"):
+            found[ours] = degrees(columns[source], ours, units.get(source, ""), path)
+    return found
 
 
 def _from_table(
-    columns: _Columns, names: Sequence[str], aliases: Mapping[str, Sequence[str]]
-) -> _Columns:
+    columns: Columns, names: Sequence[str], aliases: Mapping[str, Sequence[str]], path: Path
+) -> Columns:
     """Columns by our names from those of a table."""
     found = {name: columns[name] for name in names if name in columns}
     for name, others in aliases.items():
         for other in others:
-            if name not in found and other in columns:
+            if name in names and name not in found and other in columns:
                 found[name] = columns[other]
+    for name in found:
+        if name not in ("objectId", "objectType"):
+            found[name] = numbers(found[name], name, path)
     if "epochMjdTai" in names and "epochMjdTai" not in found and "ref_epoch" in columns:
-        found["epochMjdTai"] = 51544.5 + (columns["ref_epoch"].astype(float) - 2000.0) * 365.25
+        years = numbers(columns["ref_epoch"], "ref_epoch", path)
+        found["epochMjdTai"] = 51544.5 + (years - 2000.0) * 365.25
     for band in _BANDS:
-        for suffix in ("Mag", "mag", "_mag"):
-            if f"{band}Flux" not in found and f"{band}{suffix}" in columns:
-                _add_magnitude(found, band, columns, suffix)
+        _add_magnitude(found, band, columns, path)
+    if not any(f"{band}Flux" in found for band in _BANDS):
+        _add_gaia(found, columns, path)
     return found
 
 
-def _add_magnitude(found: _Columns, band: str, columns: _Columns, suffix: str) -> None:
-    flux = 10 ** (0.4 * (31.4 - columns[f"{band}{suffix}"].astype(float)))
+_MAGNITUDES = (
+    ("{b}Mag", "{b}MagErr"), ("{b}mag", "e_{b}mag"), ("{b}mag", "{b}magErr"),
+    ("{b}_mag", "{b}_magErr"), ("{b}MeanPSFMag", "{b}MeanPSFMagErr"), ("{b}PSFMag", "{b}PSFMagErr"),
+    ("psfMag_{b}", "psfMagErr_{b}"), ("{b}", "err_{b}"), ("{b}", "Err_{b}"),
+)  # fmt: skip
+"""Names of AB magnitudes and their errors: ours, VizieR's, MAST's for PS1, SDSS's."""
+
+
+def _add_magnitude(found: Columns, band: str, columns: Columns, path: Path) -> None:
+    if f"{band}Flux" in found:
+        return
+    pairs = [(a.format(b=band), e.format(b=band)) for a, e in _MAGNITUDES]
+    present = [pair for pair in pairs if pair[0] in columns]
+    if not present:
+        return
+    name, error = next((pair for pair in present if pair[1] in columns), present[0])
+    flux = 10 ** (0.4 * (31.4 - magnitudes(columns[name], name, path)))
     found[f"{band}Flux"] = flux
-    error = columns.get(f"{band}{suffix}Err")
-    if error is not None:
-        found[f"{band}FluxErr"] = flux * error.astype(float) * (0.4 * np.log(10))
+    if error in columns:
+        known = numbers(columns[error], error, path)
+        found[f"{band}FluxErr"] = flux * np.where(known > 0, known, np.nan) * (0.4 * np.log(10))
 
 
-def _from_shard(columns: _Columns, header: Mapping[str, Any]) -> _Columns:
+def _add_gaia(found: Columns, columns: Columns, path: Path) -> None:
+    """g, r and i from Gaia's G, BP and RP where the colour allows."""
+    keys = [f"phot_{k}_mean_mag" for k in ("g", "bp", "rp")]
+    if not all(key in columns for key in keys):
+        return
+    g, bp, rp = (magnitudes(columns[key], key, path) for key in keys)
+    for band, (polynomial, scatter, (blue, red)) in GAIA_TO_SDSS.items():
+        known = (bp - rp > blue) & (bp - rp < red)
+        offset = np.polynomial.polynomial.polyval(bp - rp, polynomial)
+        flux = 10 ** (0.4 * (31.4 - np.where(known, g - offset, np.nan)))
+        found[f"{band}Flux"] = flux
+        found[f"{band}FluxErr"] = flux * scatter * (0.4 * np.log(10))
+
+
+def _from_shard(columns: Columns, header: Mapping[str, Any]) -> Columns:
     """Columns by our names from a Rubin shard; angles are radians there."""
     found = {
         "objectId": columns["id"].astype(np.int64),
@@ -241,13 +247,13 @@ def _from_shard(columns: _Columns, header: Mapping[str, Any]) -> _Columns:
     return found
 
 
-def _require_place(found: _Columns, path: Path, expected: str) -> None:
+def _require_place(found: Columns, path: Path, expected: str) -> None:
     missing = [name for name in ("ra", "dec") if name not in found]
     if missing:
         raise FileFormatError("missing column", path=path, key=missing[0], expected=expected)
 
 
-def _placed(found: _Columns, path: Path) -> _Columns:
+def _placed(found: Columns, path: Path) -> Columns:
     """Columns with positions checked and every row numbered."""
     ra, dec = found["ra"].astype(float), found["dec"].astype(float)
     wrong = ~(np.isfinite(ra) & (np.abs(dec) <= 90.0) & (ra >= -180.0) & (ra <= 360.0))
@@ -257,5 +263,18 @@ def _placed(found: _Columns, path: Path) -> _Columns:
             f"row {row} has ra {ra[row]:g}, dec {dec[row]:g}", path=path, expected="degrees"
         )
     columns = {**found, "ra": ra % 360.0, "dec": dec}
-    columns.setdefault("objectId", np.arange(len(ra), dtype=np.int64))
+    columns["objectId"] = _identifiers(columns.get("objectId"), len(ra))
     return columns
+
+
+def _identifiers(values: npt.NDArray[Any] | None, n: int) -> npt.NDArray[np.int64]:
+    """Whole numbers, one per row; the numbers of the rows where some have none."""
+    rows = np.arange(n, dtype=np.int64)
+    if values is None:
+        return rows
+    try:
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            return rows
+        return values.astype(np.int64)
+    except (TypeError, ValueError):
+        return rows

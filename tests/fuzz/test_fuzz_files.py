@@ -17,11 +17,11 @@ import pytest
 from astropy.io import fits
 from numpy.testing import assert_array_equal
 
-from harness.standalone.read import Planes, read_planes
 from pipeline import alerts, io
 from pipeline.alerts.avro import long, packet_schema, text
 from pipeline.errors import FileFormatError
 from pipeline.io import sizes
+from pipeline.io.planes import Planes, read_planes
 
 LIMIT_MB = 500.0
 MIB = 1 << 20

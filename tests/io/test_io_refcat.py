@@ -144,3 +144,95 @@ def test_parquet_keeps_units_and_is_atomic(tmp_path):
     assert back.schema.equals(REFCAT.arrow_schema, check_metadata=True)
     assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.parquet", "b.parquet"]
+
+
+MAG = np.array([18.0, 19.5, 20.25])
+FLUX = 10 ** (0.4 * (31.4 - MAG))
+LINES = [f"{r!r}{{s}}{d!r}{{s}}{m!r}" for r, d, m in zip(RA.tolist(), DEC.tolist(), MAG.tolist(),
+                                                       strict=True)]  # fmt: skip
+
+
+def _text(separator, head="", names=("ra", "dec", "rMag"), blank=""):
+    rows = [(separator + blank).join(names), *(x.format(s=separator + blank) for x in LINES)]
+    return head + "\n".join(rows) + "\n"
+
+
+def _assert_stars(table, band="r"):
+    np.testing.assert_allclose(table["ra"].to_numpy(), RA, atol=1e-7)
+    np.testing.assert_allclose(table["dec"].to_numpy(), DEC, atol=1e-7)
+    np.testing.assert_allclose(table[f"{band}Flux"].to_numpy(), FLUX, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", _text(";")), ("a.csv", _text("\t")), ("a.tsv", _text("\t")),
+        ("a.csv", _text(",", blank=" ")), ("a.csv", _text(",", head="# from an archive\n#\n")),
+        ("a.csv", "\ufeff" + _text(",")), ("a.CSV", _text(",", names=("RA", "Dec", "rMag"))),
+        ("a.csv", _text(",", names=("RAJ2000", "DEJ2000", "rmag"))),
+        ("a.csv", _text(",", names=("raMean", "decMean", "rMeanPSFMag"))),
+        ("a.csv", _text(",", names=("ra", "dec", "r"))),
+        ("a.csv", _text(",", names=("ra", "dec", "psfMag_r"))),
+    ],
+)  # fmt: skip
+def test_text_of_archives(tmp_path, name, text):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    _assert_stars(io.read_refcat(path))
+
+
+@pytest.mark.parametrize("name", ["a.fits", "a.vot", "a.xml", "a.ecsv"])
+def test_units_of_a_table_count(tmp_path, name):
+    import astropy.units as u
+
+    table = Table({"ra": np.radians(RA) * u.rad, "dec": np.radians(DEC) * u.rad, "rMag": MAG})
+    kind = {"fits": "fits", "ecsv": "ascii.ecsv"}.get(name[2:], "votable")
+    table.write(tmp_path / name, format=kind)
+    _assert_stars(io.read_refcat(tmp_path / name))
+
+
+def test_sexagesimal_places(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("ra,dec,rMag\n10:00:00.0,-00:30:00,18.0\n00:01:00,+45 30 00.0,19\n")
+    table = io.read_refcat(path)
+    np.testing.assert_allclose(table["ra"].to_numpy(), [150.0, 0.25], atol=1e-9)
+    np.testing.assert_allclose(table["dec"].to_numpy(), [-0.5, 45.5], atol=1e-9)
+
+
+def test_magnitudes_of_99_and_cells_without_anything_are_unknown(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "source_id,ra,dec,rMag,pmra\n5,1.0,2.0,99.0,\n,1.0,2.0,-99,3.5\n7,1.0,2.0,null,1\n"
+        "8,1.0,2.0,20.0,2\n"
+    )
+    table = io.read_refcat(path)
+    assert table["rFlux"].null_count == 3
+    assert table["rFlux"].to_pylist()[3] == pytest.approx(10 ** (0.4 * 11.4), rel=1e-6)
+    assert table["pmRa"].to_pylist() == [None, 3.5, 1.0, 2.0]
+    assert table["objectId"].to_pylist() == [0, 1, 2, 3]
+
+
+def test_photometry_of_gaia_becomes_that_of_sdss(tmp_path):
+    """At BP - RP = 1 the polynomial is the sum of its coefficients (Gaia DR3, section 5.5.1)."""
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "source_id,ra,dec,phot_g_mean_mag,phot_bp_mean_mag,phot_rp_mean_mag,ref_epoch\n"
+        "4295806720,1.0,2.0,18.0,18.5,17.5,2016.0\n4295806721,1.0,2.0,18.0,,17.5,2016.0\n"
+    )
+    table = io.read_refcat(path)
+    magnitude = 31.4 - 2.5 * np.log10(table["rFlux"].to_pylist()[0])
+    assert magnitude == pytest.approx(18.0 - (-0.09837 + 0.08592 + 0.1907 - 0.1701 + 0.02263))
+    assert table["rFlux"].to_pylist()[1] is None
+    assert table["objectId"].to_pylist() == [4295806720, 4295806721]
+
+
+def test_catalogue_without_a_row_or_with_nonsense_is_refused(tmp_path):
+    path = tmp_path / "a.csv"
+    for text, words in (
+        ("ra,dec,rMag\n", "holds no row"),
+        ("ra,dec,rMag\nhere,there,18\n", "a.csv ra"),
+        ("ra,dec,rMag\n1,2,bright\n", "rMag"),
+    ):
+        path.write_text(text)
+        with pytest.raises(FileFormatError, match=words):
+            io.read_refcat(path)

@@ -271,3 +271,27 @@ class TestBadInput:
         files["template"].write_text("not FITS")
         assert execute(arguments(files)) == 2
         assert "template.fits" in capsys.readouterr().err
+
+
+def test_everything_scales_with_the_unit_and_signs_are_counted(write, tmp_path, capsys):
+    """A power of two changes no rounding: fluxes scale to the last digit, all else is the same."""
+    files, found = write(), {}
+    for name, unit in (("one", 1.0), ("small", 2.0**-20)):
+        pair = []
+        for image in ("science", "template"):
+            data = fits.getdata(files[image]).astype(np.float32) * np.float32(unit)
+            cards = header()
+            cards["GAIN"], cards["SATURATE"] = 4.0 / unit, 60000.0 * unit
+            pair.append(tmp_path / f"{image}_{name}.fits")
+            fits.writeto(pair[-1], data, cards)
+        out = tmp_path / name
+        assert execute(["subtract", *map(str, pair), "-o", str(out), "--json"]) == 0
+        counts = json.loads(capsys.readouterr().out)["detections"]
+        table = pq.read_table(out / "detections.parquet")
+        flux = table["psfFlux"].to_numpy() / unit
+        found[name] = table["x"].to_numpy(), flux, counts
+        kept = ~table["isSubThreshold"].to_numpy()
+        signs = table["isNegative"].to_numpy()[kept]
+        assert counts == {"positive": int((~signs).sum()), "negative": int(signs.sum())}
+    np.testing.assert_array_equal(found["one"][0], found["small"][0])
+    np.testing.assert_allclose(found["one"][1], found["small"][1], rtol=1e-6)
