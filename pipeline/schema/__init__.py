@@ -78,7 +78,7 @@ __all__ = [
     "to_numpy",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of these tables: one more with every change of a column, a type or a key."""
 
 TABLES: dict[str, Table] = {
