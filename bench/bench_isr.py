@@ -230,12 +230,12 @@ def files(f, folder):
 def crosstalk(folder, seed, number_of_ccds):
     """Residual of a 40,000 ADU source over amplifiers, with coefficients known as published."""
     calibration.write_camera(folder, "decam", seed)
-    true, believed = Camera.load("decam"), Camera.load(folder / "decam.toml")
+    true, nominal = Camera.load("decam"), Camera.load(folder / "decam.toml")
     good = [n for n, d in true.detectors.items() if d.status == "good" and d.crosstalk]
     residuals = []
     sky_noise = np.sqrt(100.0 / ELECTRONS_PER_ADU + (6.0 / ELECTRONS_PER_ADU) ** 2)
     for number in good[:: max(1, len(good) // number_of_ccds)]:
-        residuals += _crosstalk(true.detector(number), believed.detector(number), sky_noise)
+        residuals += _crosstalk(true.detector(number), nominal.detector(number), sky_noise)
     values = np.array(residuals)
     emit("crosstalk residual of 40,000 ADU, median", np.median(values), "sky noise", 0.06,
          len(values))  # fmt: skip
@@ -243,7 +243,7 @@ def crosstalk(folder, seed, number_of_ccds):
          "sky noise", 0.15, len(values))  # fmt: skip
 
 
-def _crosstalk(true, believed, sky_noise):
+def _crosstalk(true, nominal, sky_noise):
     rng = np.random.default_rng(true.number)
     bright = (slice(1000, 1200), slice(300, 500))
     out = []
@@ -266,9 +266,9 @@ def _crosstalk(true, believed, sky_noise):
         data += rng.normal(0, 1.5, data.shape)
         data = np.rint(data).clip(0, 65535).astype(np.uint16)
         raw = RawFrame(data, {}, VisitInfo(1, true.number, "g", 86.0, 57070.0))
-        plain = believed.replace(defects=())
+        plain = nominal.replace(defects=())
         image = isr.run(raw, plain, config=isr.Config(find_columns=False)).exposure.image
-        part = image[victim.trimmed.slices] / believed.amplifier(victim.name).gain
+        part = image[victim.trimmed.slices] / nominal.amplifier(victim.name).gain
         ghost = np.zeros(part.shape, bool)
         ghost[bright] = True
         ghost = ghost[flip]

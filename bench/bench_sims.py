@@ -74,7 +74,7 @@ def science(seed: int, detectors: list[int]) -> None:
     channels = (laboratory(decam, d, seed=seed) for d in (*detectors, *LEAKY))
     tell("decam laboratory", Statistics.join(channels))
     tell("16-amplifier laboratory", laboratory(Camera.load("lsstlike"), 1, seed=seed))
-    tell("quiet frames", astrometry(sims.profiles()["mini"], seed, UNITS))
+    tell("undisturbed frames", astrometry(sims.profiles()["mini"], seed, UNITS))
     with tempfile.TemporaryDirectory() as folder:
         sims.simulate(Path(folder), "mini", seed=seed)
         tell("mini", campaign(Path(folder)))

@@ -1,6 +1,7 @@
 """Speed and accuracy of the subtraction on pairs with known truth.
 
-    python -m bench.bench_subtract speed|science|peers [--seeds 6] [--peer-python sfft=PATH]
+    python -m bench.bench_subtract speed|science|peers|algorithms [--seeds 6]
+        [--algorithm zogy] [--peer-python sfft=PATH]
 
 Prints one JSON object per measurement.  `speed` ends with `peers`: Nightjar's program and those of
 others that are installed (see `bench.peers`), timed and judged on the files of the same pair.
@@ -26,7 +27,9 @@ from bench.oracle import proper  # noqa: E402
 from bench.pairs import Pair, make_pair  # noqa: E402
 from bench.quality import Planes, compare, judge  # noqa: E402
 from pipeline import subtract  # noqa: E402
+from pipeline.exposure import Difference  # noqa: E402
 from pipeline.masks import NOT_IN_SCORE, bits  # noqa: E402
+from pipeline.subtract.metrics import robust_std  # noqa: E402
 
 SIZES = ((512, 512), (1024, 1024), (2048, 2048), (4096, 2048), (4096, 4096))
 REFERENCE = (4096, 2048)
@@ -69,7 +72,7 @@ def mean_within(name: str, values: list[float], low: float | None, high: float |
     show(name, mean, "", f"{low:g} to {high:g}", "", holds, len(values))
 
 
-def science(seeds: int) -> None:
+def science(seeds: int, algorithm: str = "alard_lupton") -> None:
     """Accuracy beside the best possible difference of the same pairs."""
     for kind, options, declared in (
         ("plain", {"coadd": False}, True),
@@ -79,20 +82,49 @@ def science(seeds: int) -> None:
     ):
         found: dict[str, list[float]] = {}
         for seed in range(9000, 9000 + seeds):
-            for name, value in accuracy(make_pair(seed, **options), declared).items():
+            pair = make_pair(seed, **options)
+            for name, value in accuracy(pair, declared, algorithm).items():
                 found.setdefault(name, []).append(value)
         for name, values in found.items():
             mean_within(f"{name}, {kind}", values, *BOUNDS.get(name, (None, None)))
 
 
-def accuracy(pair: Pair, declared: bool) -> dict[str, float]:
+def accuracy(pair: Pair, declared: bool, algorithm: str) -> dict[str, float]:
     """Subtract a pair and judge it, the template's noise declared or not."""
     deep = pair.template if declared else pair.template.replace(noise_correlation=None)
-    made = subtract.run(pair.science, deep)
+    ours = planes(subtract.run(pair.science, deep, subtract.Config(algorithm=algorithm)))
+    return compare(judge(pair, ours), judge(pair, proper(pair)))
+
+
+def planes(made: Difference) -> Planes:
+    """Planes of a difference as they are judged."""
     e = made.exposure
     usable = (e.mask & bits(*NOT_IN_SCORE)) == 0
-    ours = Planes(e.image, e.variance, e.psf, usable, made.null_variance, made.score)
-    return compare(judge(pair, ours), judge(pair, proper(pair)))
+    return Planes(e.image, e.variance, e.psf, usable, made.null_variance, made.score)
+
+
+def algorithms(shape: tuple[int, int]) -> None:
+    """Time and judge every algorithm on one pair whose PSFs are known, beside the oracle's ZOGY.
+
+    `bench.oracle` subtracts the noise properly by code of its own, without the scene.  Where
+    nothing else is, the difference of zogy is that; stdpipe's ZOGY is among the peers.
+    """
+    pair = make_pair(3, shape, coadd=False)
+    best = proper(pair)
+    judged = judge(pair, best)
+    for name in subtract.ALGORITHMS:
+        config = subtract.Config(algorithm=name)
+        subtract.run(pair.science, pair.template, config)  # loads what is compiled
+        start = time.process_time()
+        ours = planes(subtract.run(pair.science, pair.template, config))
+        used = time.process_time() - start
+        size = f"{shape[1]} x {shape[0]}"
+        show(f"{name}, {size}", used, "CPU s", "", "", None, 1)
+        for quantity, value in compare(judge(pair, ours), judged).items():
+            show(f"{name}, {size}, {quantity}", value, "", "", "", None, 1)
+        good = ours.usable & best.usable
+        off = (ours.image - best.image)[good] / np.sqrt(best.variance[good])
+        show(f"{name}, {size}, beside the oracle", robust_std(off), "sigma", "", "", None, 1)
 
 
 def speed() -> None:
@@ -146,14 +178,18 @@ def beside_peers(pythons: dict[str, str], shape: tuple[int, int]) -> None:
 def main() -> None:
     """Run one kind of benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=("speed", "science", "peers"))
+    parser.add_argument("kind", choices=("speed", "science", "peers", "algorithms"))
+    parser.add_argument("--algorithm", default="alard_lupton", choices=tuple(subtract.ALGORITHMS))
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--shape", type=int, nargs=2, metavar=("NY", "NX"), help="of peers' pair")
     parser.add_argument("--peer-python", action="append", default=[], metavar="NAME=PATH",
                         help="interpreter that has sfft or stdpipe")  # fmt: skip
     args = parser.parse_args()
     if args.kind == "science":
-        science(args.seeds)
+        science(args.seeds, args.algorithm)
+        return
+    if args.kind == "algorithms":
+        algorithms(tuple(args.shape or REFERENCE))
         return
     if args.kind == "speed":
         speed()

@@ -7,7 +7,7 @@ looked at; what is wrong with one is one line, and unless all are good nothing i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,16 @@ from pipeline import io
 from pipeline.camera import Camera
 from pipeline.errors import ConfigError, FileFormatError, InputError
 from pipeline.exposure import Exposure, VisitInfo
+from pipeline.io.keywords import parse_keywords
+from pipeline.io.planes import split_extension
 from pipeline.schema import EXPOSURE
+from pipeline.sphere import unit_vectors
 from pipeline.timescales import mjd_tai_to_utc
 
 __all__ = ["IngestResult", "ingest_files"]
 
-_SUFFIXES = (".fits", ".fits.fz", ".fit", ".fits.gz", ".fts")
+_SUFFIXES = (".fits", ".fits.fz", ".fit", ".fits.gz", ".fits.bz2", ".fts")
+_USUAL = ("variance: from counts", "no mask", "saturation: no keyword")
 _COMPANION = re.compile(r"_oo[dw]_|wtmap|dqmask")  # in the name; PRODTYPE cannot be relied on
 
 
@@ -43,6 +47,8 @@ class IngestResult:
         New visits and frames, frames that were registered before, companion files.
     problems : list of str
         One line per bad file; nothing is registered if there is any.
+    notes : list of str
+        What was assumed of good files, each kind once.
     """
 
     visits: int = 0
@@ -50,6 +56,17 @@ class IngestResult:
     known: int = 0
     ignored: int = 0
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """How plain FITS images are read."""
+
+    camera: Camera
+    ext: str | None
+    keywords: Mapping[str, str]
+    mask_bits: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +78,7 @@ class _Candidate:
     path: Path
     sha256: str
     corners: tuple[float, ...]
+    fills: tuple[str, ...] = ()
 
     @property
     def unit(self) -> tuple[int, int]:
@@ -76,6 +94,9 @@ def ingest_files(
     objects: Path | None = None,
     fetch: str | None = None,
     dry_run: bool = False,
+    ext: str | None = None,
+    keywords: Mapping[str, str] | None = None,
+    mask_bits: str | None = None,
 ) -> IngestResult:
     """Register files in a workspace.
 
@@ -93,6 +114,12 @@ def ingest_files(
         Catalogue of reference stars to fetch from its archive, see `harness.fetch`.
     dry_run : bool
         Whether only to look.
+    ext : str, optional
+        Extension to take of files with several images; all of them if not given.
+    keywords : mapping of str to str, optional
+        Header cards of plain images by item; kept in the workspace's configuration.
+    mask_bits : str, optional
+        Bits of the masks of plain images that count; kept likewise.
 
     Returns
     -------
@@ -104,21 +131,25 @@ def ingest_files(
     InputError
         If a folder, a catalogue or the workspace cannot be used, or nothing can be fetched.
     """
-    settings = _settings(space, camera)
+    settings = _with_reading(_settings(space, camera), keywords or {}, mask_bits)
     definition = Camera.load(space.camera(settings.campaign.camera))
+    campaign = settings.campaign
+    cards = parse_keywords(campaign.keywords.split())
+    reading = _Reading(definition, ext, cards, campaign.mask_bits or None)
     registry = _Registry(space)
     result = IngestResult()
     catalogues = _catalogues(space, refcat, objects)
     found: list[_Candidate] = []
     for path in _expanded(files):
         try:
-            frames = _look(path, definition, registry)
+            frames = _look(path, reading, registry)
         except InputError as err:
             result.problems.append(str(err))
             continue
         result.ignored += not frames
         found += frames
     fresh = registry.check(found, result)
+    result.notes = _notes(fresh)
     if not result.problems and not dry_run:
         if fetch is not None:
             catalogues.append((space.refcat, _fetched(space, fetch, found)))
@@ -148,6 +179,31 @@ def _settings(space: Workspace, camera: str | None) -> Settings:
         )  # fmt: skip
     campaign = settings.campaign.model_copy(update={"camera": camera})
     return settings.model_copy(update={"campaign": campaign})
+
+
+def _with_reading(
+    settings: Settings, keywords: Mapping[str, str], mask_bits: str | None
+) -> Settings:
+    """Keep how plain images are read where the tasks will find it."""
+    known = {**parse_keywords(settings.campaign.keywords.split()), **keywords}
+    update = {"keywords": " ".join(f"{k}={v}" for k, v in known.items())}
+    if mask_bits is not None:
+        update["mask_bits"] = mask_bits
+    campaign = settings.campaign.model_copy(update=update)
+    return settings.model_copy(update={"campaign": campaign})
+
+
+def _notes(frames: Sequence[_Candidate]) -> list[str]:
+    """Collect what was assumed, each kind once with the first file and how many more."""
+    kinds: dict[str, list[tuple[str, Path]]] = {}
+    for frame in frames:
+        for note in frame.fills:
+            if not note.startswith(_USUAL):
+                kinds.setdefault(re.split(r"\d", note)[0], []).append((note, frame.path))
+    return [
+        f"{of[0][1].name}: {of[0][0]}" + (f" (and {len(of) - 1} more like it)" if of[1:] else "")
+        for of in kinds.values()
+    ]
 
 
 def _catalogues(
@@ -186,10 +242,11 @@ def _expanded(files: Iterable[Path]) -> list[Path]:
     return list(dict.fromkeys(p.absolute() for p in paths))
 
 
-def _look(path: Path, camera: Camera, registry: _Registry) -> list[_Candidate]:
+def _look(path: Path, reading: _Reading, registry: _Registry) -> list[_Candidate]:
     """Return the frames of a file; none for a companion of another file."""
+    camera = reading.camera
     if camera.name == "generic":
-        return [_checked(io.read_generic(path, registry.next_visit()), path, "generic")]
+        return _generic(path, reading, registry.next_visit())
     with io.open_fits(path) as hdus:
         calibrated = str(hdus[0].header.get("PROCTYPE", "")).strip().lower() == "instcal"
     if calibrated and _COMPANION.search(path.name):
@@ -202,12 +259,32 @@ def _look(path: Path, camera: Camera, registry: _Registry) -> list[_Candidate]:
     return _raw(path, camera)
 
 
+def _generic(path: Path, reading: _Reading, visit: int) -> list[_Candidate]:
+    path, own = split_extension(path)
+    return [
+        _checked(
+            io.read_generic(
+                path,
+                visit,
+                detector=number,
+                keywords=reading.keywords,
+                mask_bits=reading.mask_bits,
+            ),
+            path,
+            "generic",
+        )
+        for number in io.list_generic(path, own or reading.ext)
+    ]
+
+
 def _checked(exposure: Exposure, path: Path, kind: str) -> _Candidate:
     if not np.isfinite(exposure.image).any():
         raise FileFormatError(
             "every pixel is NaN", path=path, expected="an image", hint="leave this file out"
         )
-    return _Candidate(exposure.info, kind, path, file_hash(path), _corners(exposure, path))
+    fills = tuple(str(v) for k, v in exposure.provenance.items() if k.startswith("FILL"))
+    corners = _corners(exposure, path)
+    return _Candidate(exposure.info, kind, path, file_hash(path), corners, fills)
 
 
 def _raw(path: Path, camera: Camera) -> list[_Candidate]:
@@ -259,23 +336,47 @@ class _Registry:
 
     def check(self, found: Sequence[_Candidate], result: IngestResult) -> list[_Candidate]:
         """Sort out what is known, and complain of what occurs twice."""
-        known = {space_path(self.space, m["file"]): m for m in self.members}
-        fresh = [c for c in found if str(c.path) not in known]
+        self._forget_replaced(found)
+        known = {(space_path(self.space, m["file"]), m["detector"]) for m in self.members}
+        fresh = [c for c in found if (str(c.path), c.info.detector) not in known]
         result.known = len(found) - len(fresh)
         fresh = _numbered(fresh, max(self.visits, default=0))
         seen = {(m["visit"], m["detector"]): Path(m["file"]) for m in self.members}
-        starts = {(v["startMjdUtc"], v["band"]): v["file"] for v in self.visits.values()}
+        starts = self._starts()
         for frame in fresh:
             twin = seen.get(frame.unit)
             if frame.kind == "generic":
-                twin = starts.get((_start(frame.info), frame.info.band))
-                starts[_start(frame.info), frame.info.band] = frame.path
+                at = starts.setdefault((_start(frame.info), frame.info.band), [])
+                twin = next(
+                    (p for p, c in at if p != frame.path and _overlap(c, frame.corners)), None
+                )
+                at.append((frame.path, frame.corners))
             if twin is not None:
                 result.problems.append(_twice(frame, twin))
             seen[frame.unit] = frame.path
         result.frames = len(fresh)
         result.visits = len({f.info.visit for f in fresh} - set(self.visits))
         return fresh
+
+    def _starts(self) -> dict[tuple[float, str], list[tuple[Path, tuple[float, ...]]]]:
+        """Files and corners of what is registered, by the start of the exposure and band."""
+        found: dict[tuple[float, str], list[tuple[Path, tuple[float, ...]]]] = {}
+        for member in self.members:
+            visit = self.visits[member["visit"]]
+            key = (visit["startMjdUtc"], visit["band"])
+            found.setdefault(key, []).append((Path(member["file"]), tuple(member["corners"] or ())))
+        return found
+
+    def _forget_replaced(self, found: Sequence[_Candidate]) -> None:
+        """Forget the registered files whose content has changed since."""
+        now = {str(c.path): c.sha256 for c in found}
+        files = {space_path(self.space, m["file"]): m["sha256"] for m in self.members}
+        replaced = {path for path, sha256 in files.items() if now.get(path, sha256) != sha256}
+        self.members = [
+            m for m in self.members if space_path(self.space, m["file"]) not in replaced
+        ]
+        left = {m["visit"] for m in self.members}
+        self.visits = {visit: row for visit, row in self.visits.items() if visit in left}
 
     def write(self, fresh: Sequence[_Candidate], camera: str) -> None:
         """Write both tables; the frames first, since a frame without its visit is ignored."""
@@ -330,7 +431,8 @@ def _numbered(frames: Sequence[_Candidate], last: int) -> list[_Candidate]:
     generic = sorted(
         (f for f in frames if f.kind == "generic"), key=lambda f: (f.info.midpoint_mjd_tai, f.path)
     )
-    numbers = {f.path: last + i for i, f in enumerate(generic, start=1)}
+    paths = list(dict.fromkeys(f.path for f in generic))
+    numbers = {path: last + i for i, path in enumerate(paths, start=1)}
     return [
         replace(f, info=replace(f.info, visit=numbers[f.path])) if f.kind == "generic" else f
         for f in frames
@@ -344,6 +446,16 @@ def _twice(frame: _Candidate, twin: Path | str) -> str:
     return str(
         FileFormatError(f"{what} is also in {twin}", path=frame.path, hint="give one of the two")
     )
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    """Tell two images of one sky from two chips of one exposure: the centre lies in the other."""
+    if not a or not b:
+        return True
+    first, second = (unit_vectors(np.array(c[::2]), np.array(c[1::2])) for c in (a, b))
+    centres = [v.mean(axis=0) / np.linalg.norm(v.mean(axis=0)) for v in (first, second)]
+    reach = np.linalg.norm(first - centres[0], axis=1).max() / np.sqrt(2.0)
+    return bool(np.linalg.norm(centres[0] - centres[1]) < reach)
 
 
 def _start(info: VisitInfo) -> float:

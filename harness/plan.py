@@ -61,6 +61,8 @@ class Frame:
         The file.
     corners : tuple of float, deg
         RA and Dec of the four corners in turn; empty where not needed.
+    sha256 : str
+        Of the file when it was simulated or ingested; empty if it is not known.
     """
 
     visit: int
@@ -72,6 +74,7 @@ class Frame:
     kind: str
     path: Path
     corners: tuple[float, ...] = ()
+    sha256: str = ""
 
     @property
     def unit(self) -> Unit:
@@ -186,7 +189,7 @@ def _from_roles(frames: Sequence[Frame]) -> list[TemplatePlan]:
         return frame.field_name, frame.band, frame.detector
 
     inputs = _collect((f for f in frames if f.role == TEMPLATE), key)
-    served = _collect((f for f in frames if f.role == SCIENCE), key)
+    science_frames = _collect((f for f in frames if f.role == SCIENCE), key)
     return [
         TemplatePlan(
             name=f"{_word(name)}_{band}_{detector:02d}",
@@ -194,7 +197,7 @@ def _from_roles(frames: Sequence[Frame]) -> list[TemplatePlan]:
             inputs=tuple(f.unit for f in inputs[name, band, detector]),
             serves=tuple(f.unit for f in members),
         )
-        for (name, band, detector), members in served.items()
+        for (name, band, detector), members in science_frames.items()
         if (name, band, detector) in inputs
     ]
 
@@ -207,7 +210,9 @@ def _from_overlap(
     science = sorted((f for f in group if f.role == SCIENCE), key=lambda f: (f.mjd, f.unit))
     shared: dict[tuple[Unit, ...], list[Frame]] = defaultdict(list)
     for frame in science:
-        inputs = [f for f in pool if f.visit != frame.visit and _meets(f, frame, campaign.overlap)]
+        inputs = [
+            f for f in pool if f.visit != frame.visit and _overlaps(f, frame, campaign.overlap)
+        ]
         usable = [f for f in inputs if np.isfinite(seeing.get(f.unit, np.inf))]
         inputs = usable or inputs[:1]  # never a mean of images on different flux scales
         shared[tuple(f.unit for f in inputs[: campaign.template_inputs_max])].append(frame)
@@ -234,7 +239,7 @@ def _template_visits(ranked: Sequence[Frame], wanted: int) -> frozenset[int]:
     return frozenset(visits[:wanted]) if len(visits) >= 2 * wanted else frozenset()
 
 
-def _meets(a: Frame, b: Frame, least: float) -> bool:
+def _overlaps(a: Frame, b: Frame, least: float) -> bool:
     return overlap(a.corners, b.corners) >= least
 
 
@@ -247,6 +252,11 @@ def group_by_overlap(frames: Sequence[Frame], least: float) -> list[list[Frame]]
         With corners.
     least : float
         Shared fraction of the smaller one that makes two frames neighbours.
+
+    Returns
+    -------
+    list of list of Frame
+        One list per field.
     """
     groups: list[list[Frame]] = []
     for frame in sorted(frames, key=lambda f: (f.mjd, f.unit)):
@@ -257,7 +267,7 @@ def group_by_overlap(frames: Sequence[Frame], least: float) -> list[list[Frame]]
 
 
 def _same_field(a: Frame, b: Frame, least: float) -> bool:
-    return a.band == b.band and _meets(a, b, least)
+    return a.band == b.band and _overlaps(a, b, least)
 
 
 def reference_frames(

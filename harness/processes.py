@@ -73,7 +73,13 @@ def heeded_termination() -> Iterator[None]:
 
 
 def server() -> ForkServerContext:
-    """Start the server, if need be, and return the context that makes processes from it."""
+    """Start the server, if need be, and return the context that makes processes from it.
+
+    Returns
+    -------
+    multiprocessing.context.ForkServerContext
+        With the libraries loaded.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
     # The server is deaf to Ctrl-C, also while it loads the libraries.

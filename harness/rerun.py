@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,8 @@ def rerun_product(product: Path, output: Path | None = None) -> RerunResult:
     settings = _settings_of(space, str(header.get("RUNID", "")))
     with tempfile.TemporaryDirectory(prefix="nightjar-rerun-") as folder:
         item = _item(space, settings, product, header)
-        result = RerunResult(changed=_changes(item, header))
+        now = {**item.provenance(), **item.input_cards, "SOFTVER": software_version()}
+        result = RerunResult(changed=_changes(now, header))
         made = _perform(item, product, Path(folder))
         result.differences = compare_fits(product, made)
         if output is not None:
@@ -113,13 +114,7 @@ def _rerun_standalone(product: Path, header: dict[str, Any], output: Path | None
     """Make a difference of ``nightjar subtract`` again; a changed input is an error by name."""
     made = recreate(io.read_difference(product))
     now = made.exposure.provenance
-    result = RerunResult(
-        changed=[
-            f"{what} ({card}) {header.get(card)} → {now[card]}"
-            for card, what in _MEANING.items()
-            if card in now and str(now[card]) != str(header.get(card))
-        ]
-    )
+    result = RerunResult(changed=_changes(now, header))
     with tempfile.TemporaryDirectory(prefix="nightjar-rerun-") as folder:
         path = Path(folder) / product.name
         io.write_difference(path, made, compress=False)
@@ -164,9 +159,8 @@ def _planned(context: Context) -> Iterator[WorkItem]:
             yield from (item for item in phase.items if not isinstance(item, Blocked))
 
 
-def _changes(item: WorkItem, header: dict[str, Any]) -> list[str]:
-    """Compare the recorded provenance with what is there now."""
-    now = {**item.provenance(), **item.input_cards, "SOFTVER": software_version()}
+def _changes(now: Mapping[str, object], header: Mapping[str, object]) -> list[str]:
+    """Compare the recorded provenance with the present one."""
     return [
         f"{what} ({card}) {header.get(card)} → {now[card]}"
         for card, what in _MEANING.items()
@@ -186,6 +180,11 @@ def _perform(item: WorkItem, product: Path, folder: Path) -> Path:
 def compare_fits(old: Path, new: Path) -> list[str]:
     """Compare two FITS files bit for bit, but for dates, checksums and run ids.
 
+    Parameters
+    ----------
+    old, new : Path
+        The files.
+
     Returns
     -------
     list of str
@@ -198,7 +197,7 @@ def compare_fits(old: Path, new: Path) -> list[str]:
         return [line for x, y in zip(a, b, strict=True) for line in _compare_hdu(x, y)]
 
 
-def _compare_hdu(old: Any, new: Any) -> list[str]:
+def _compare_hdu(old: fits.ImageHDU, new: fits.ImageHDU) -> list[str]:
     lines = _compare_cards(old.name, _cards(old), _cards(new))
     if (old.data is None) != (new.data is None):
         return [*lines, f"{old.name}: data appeared or vanished"]
@@ -212,7 +211,7 @@ def _compare_hdu(old: Any, new: Any) -> list[str]:
     return lines
 
 
-def _compare_cards(name: str, old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def _compare_cards(name: str, old: dict[str, object], new: dict[str, object]) -> list[str]:
     lines = [
         f"{name} card {key}: {old.get(key)!r} became {new.get(key)!r}"
         for key in sorted(old.keys() | new.keys())
@@ -222,7 +221,7 @@ def _compare_cards(name: str, old: dict[str, Any], new: dict[str, Any]) -> list[
     return lines[:_MOST_CARDS] + more
 
 
-def _cards(hdu: Any) -> dict[str, Any]:
+def _cards(hdu: fits.ImageHDU) -> dict[str, object]:
     return {
         card.keyword: card.value
         for card in hdu.header.cards

@@ -43,6 +43,12 @@ class Campaign(StageConfig):
     name: str = param("campaign", "name of the campaign, used in reports and run ids")
     profile: str = param("", "simulation profile; empty for ingested frames", product=False)
     camera: str = param("decam", "camera definition: bundled name or calib/camera/<name>.toml")
+    keywords: str = param(
+        "", "header cards of plain FITS images by item, such as 'gain=EGAIN exptime=ITIME'"
+    )
+    mask_bits: str = param(
+        "", "bits of the masks of plain FITS images that count: a survey's name, or 0,8=SAT"
+    )
     seed: int = param(42, "seed of the simulation", product=False, ge=0)
     template_inputs: int = param(
         3, "template inputs wanted where the exposures have no roles yet", ge=1
@@ -58,7 +64,9 @@ class Execution(StageConfig):
 
     jobs: int = param(0, "worker processes; 0 for one per processor", product=False, ge=0)
     executor: Literal["local", "serial"] = param(
-        "local", "local: a pool of processes; serial: in this process", product=False
+        "local",
+        "local: a pool of processes, which crashes of a unit cannot end; serial: in this process",
+        product=False,
     )
     attempts: int = param(
         2, "attempts at a unit whose worker died (out of memory, killed)", product=False, ge=1
@@ -112,12 +120,23 @@ class Settings(StageConfig):
             raise ConfigError(f"cannot be read: {err.strerror}", path=path) from err
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
             raise ConfigError(f"is not valid TOML: {err}", path=path) from err
+        return cls._checked(values, overrides, path)
+
+    @classmethod
+    def defaults(cls, overrides: Sequence[str] = ()) -> Settings:
+        """Take the defaults, some of them changed as in `load`; without a file."""
+        return cls._checked({}, overrides, None)
+
+    @classmethod
+    def _checked(
+        cls, values: dict[str, Any], overrides: Sequence[str], path: Path | None
+    ) -> Settings:
         for text in overrides:
             _override(values, text)
         try:
             return cls.model_validate(values)
         except ValidationError as err:
-            raise _explain(cls, err, path) from err
+            raise explain_invalid(cls, err, path) from err
 
     def save(self, path: Path) -> None:
         """Write the commented file, atomically."""
@@ -132,7 +151,18 @@ class Settings(StageConfig):
 
 
 def product_values(config: BaseModel) -> dict[str, Any]:
-    """Values of a section that affect products, nested ones with dotted names."""
+    """Values of a section that affect products, nested ones with dotted names.
+
+    Parameters
+    ----------
+    config : BaseModel
+        The section.
+
+    Returns
+    -------
+    dict
+        Values by name.
+    """
     return {
         name: value
         for name, field, value in _leaves(config)
@@ -141,7 +171,18 @@ def product_values(config: BaseModel) -> dict[str, Any]:
 
 
 def changed_values(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Say which values differ: ``kernel_size 21→25``."""
+    """Say which values differ: ``kernel_size 21→25``.
+
+    Parameters
+    ----------
+    old, new : dict
+        Values by name.
+
+    Returns
+    -------
+    list of str
+        One entry per value.
+    """
     return [
         f"{name} {old.get(name)}→{new.get(name)}"
         for name in sorted(old.keys() | new.keys())
@@ -176,7 +217,7 @@ def _override(values: dict[str, Any], text: str) -> None:
         values[name] = raw.strip()
 
 
-def _explain(model: type[BaseModel], err: ValidationError, path: Path) -> ConfigError:
+def explain_invalid(model: type[BaseModel], err: ValidationError, path: Path | None) -> ConfigError:
     errors = err.errors(include_url=False)
     first = errors[0]
     location = [str(part) for part in first["loc"]]
@@ -186,7 +227,8 @@ def _explain(model: type[BaseModel], err: ValidationError, path: Path) -> Config
         near = difflib.get_close_matches(location[-1], _known(model, location[:-1]), n=1)
         hint = f"did you mean {'.'.join([*location[:-1], near[0]])}?" if near else None
         return ConfigError(f"unknown key{more}", path=path, key=key, hint=hint)
-    return ConfigError(f"{first['msg']}, not {first['input']!r}{more}", path=path, key=key)
+    message = first["msg"].removeprefix("Value error, ")
+    return ConfigError(f"{message}, not {first['input']!r}{more}", path=path, key=key)
 
 
 def _known(model: type[BaseModel], location: list[str]) -> list[str]:

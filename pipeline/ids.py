@@ -7,10 +7,11 @@ unique over a survey, stable under re-processing and readable by hand.
 
 from __future__ import annotations
 
-__all__ = ["COUNTER_BITS", "pack", "unpack"]
+__all__ = ["COUNTER_BITS", "LARGEST_DETECTOR", "pack", "unpack"]
 
 COUNTER_BITS = 25
 _DETECTORS = 100
+LARGEST_DETECTOR = _DETECTORS - 1
 _LARGEST_VISIT = ((1 << (63 - COUNTER_BITS)) - 1) // _DETECTORS - 1
 
 
@@ -34,7 +35,7 @@ def pack(visit: int, detector: int, counter: int = 0) -> int:
     """
     limits = {
         "visit": (visit, _LARGEST_VISIT),
-        "detector": (detector, _DETECTORS - 1),
+        "detector": (detector, LARGEST_DETECTOR),
         "counter": (counter, (1 << COUNTER_BITS) - 1),
     }
     for name, (value, largest) in limits.items():
@@ -44,7 +45,18 @@ def pack(visit: int, detector: int, counter: int = 0) -> int:
 
 
 def unpack(identifier: int) -> tuple[int, int, int]:
-    """Return ``(visit, detector, counter)`` of an identifier made by `pack`."""
+    """Return ``(visit, detector, counter)`` of an identifier made by `pack`.
+
+    Parameters
+    ----------
+    identifier : int
+        A number made by `pack`.
+
+    Returns
+    -------
+    visit, detector, counter : int
+        What it was made of.
+    """
     pair, counter = divmod(int(identifier), 1 << COUNTER_BITS)
     visit, detector = divmod(pair, _DETECTORS)
     return visit, detector, counter

@@ -17,13 +17,12 @@ so that a shifted stamp and its two derivatives cost one separable pass of a few
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import spline_filter1d
 
-from pipeline.compiled import compiled
+from pipeline.compiled import compiled, pixel
 from pipeline.exposure import FloatArray, GridPsf, Image, Mask, PolynomialPsf, Psf
 from pipeline.masks import NO_FLUX, bits
 
@@ -83,7 +82,7 @@ class ForcedFlux:
 
     MIN_GOOD = 0.1
 
-    def take(self, keep: npt.NDArray[Any]) -> ForcedFlux:
+    def take(self, keep: npt.NDArray[np.bool_ | np.integer]) -> ForcedFlux:
         """Return the entries of a Boolean or integer index."""
         return ForcedFlux(**{name: getattr(self, name)[keep] for name in self.__slots__})
 
@@ -192,7 +191,7 @@ def smooth_variance(variance: Image, mask: Mask, bad: np.uint32 = _NO_FLUX) -> I
     """
     ny, nx = (max(1, round(size / _BLOCK)) for size in variance.shape)
     nodes = np.full((ny, nx), np.nan)
-    thin = np.s_[::4, ::4]  # 256 pixels tell a block's median to better than the noise needs
+    thin = np.s_[::4, ::4]  # the median of 256 pixels is exact enough for a noise level
     _block_medians(np.asarray(variance[thin], np.float32), mask[thin] & bad, nodes)
     nodes[~np.isfinite(nodes)] = _median(nodes)
     rows, columns = (hats(size, n) for size, n in zip(variance.shape, (ny, nx), strict=True))
@@ -200,7 +199,7 @@ def smooth_variance(variance: Image, mask: Mask, bad: np.uint32 = _NO_FLUX) -> I
 
 
 @compiled
-def _block_medians(values: Any, bad: Any, nodes: Any) -> None:
+def _block_medians(values: Image, bad: Mask, nodes: FloatArray) -> None:
     """Median of the good positive values of each block; blocks are as even as can be."""
     ny, nx = nodes.shape
     tall, wide = divmod(values.shape[0], ny), divmod(values.shape[1], nx)
@@ -220,7 +219,20 @@ def _block_medians(values: Any, bad: Any, nodes: Any) -> None:
 
 
 def hats(size: int, n: int) -> Image:
-    """Weights of linear interpolation between the centres of n blocks, constant outside."""
+    """Weights of linear interpolation between the centres of n blocks, constant outside.
+
+    Parameters
+    ----------
+    size : int, pixel
+        Length of the axis.
+    n : int
+        Number of even blocks along it.
+
+    Returns
+    -------
+    ndarray, (size, n), float32
+        Rows of unit sum.
+    """
     place = np.clip((np.arange(size) + 0.5) * n / size - 0.5, 0, n - 1)
     return np.maximum(0.0, 1.0 - np.abs(place[:, None] - np.arange(n))).astype(np.float32)
 
@@ -270,11 +282,15 @@ def psf_box(
         Order of the spline.
     p, px, py : ndarray, (2 r + 1, 2 r + 1)
         Filled with P and its derivatives along x and y of the *pixel*; the derivatives to the
-        source's position are their negatives.  Zero where the stamp does not reach.
+        source's position are their negatives.  Zero where the stamp does not reach, NaN for a
+        position that is not a number.
     """
     n = p.shape[0]
     r = n // 2
     side = coef.shape[0]
+    if not (abs(dx) < side + n and abs(dy) < side + n):
+        p[:] = px[:] = py[:] = 0.0 * (dx - dx) * (dy - dy)
+        return
     fx, fy = int(np.floor(-dx)), int(np.floor(-dy))
     wx, ux, wy, uy = np.empty(6), np.empty(6), np.empty(6), np.empty(6)
     _taps(-dx - fx, order, wx, ux)
@@ -305,6 +321,10 @@ def psf_box(
             py[j, i] = slope_y
 
 
+# Columns of `_forced`; _LOGS is Σ ln 2πV, _GOOD the usable share of Σ P².
+_FLUX, _VARIANCE, _CHI2, _LOGS, _COUNT, _MEAN, _MEAN_VARIANCE, _GOOD, _EDGE = range(9)
+
+
 @compiled
 def _forced(
     image: Image,
@@ -320,9 +340,9 @@ def _forced(
     radius: float,
     out: FloatArray,
 ) -> None:
-    """One row of `out` per source: flux, variance, χ², Σ ln 2πV, n, mean, variance, good, edge."""
+    """Fill a row of `out`, see above, for every source."""
     ny, nx = image.shape
-    weighted = null.shape[0] == ny
+    weighted = null.shape == image.shape
     r = int(np.ceil(radius))
     n = 2 * r + 1
     p, px, py = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
@@ -330,9 +350,9 @@ def _forced(
     for s in range(x.shape[0]):
         out[s] = np.nan
         if not (-0.5 <= x[s] < nx - 0.5 and -0.5 <= y[s] < ny - 0.5):
-            out[s, 4], out[s, 7], out[s, 8] = 0.0, 0.0, 1.0
+            out[s, _COUNT], out[s, _GOOD], out[s, _EDGE] = 0.0, 0.0, 1.0
             continue
-        ix, iy = int(np.floor(x[s] + 0.5)), int(np.floor(y[s] + 0.5))
+        ix, iy = pixel(np.floor(x[s] + 0.5)), pixel(np.floor(y[s] + 0.5))
         psf_box(coef[s], x[s] - ix, y[s] - iy, order, p, px, py)
         a, b, total, used, sum_p, sum_pd, edge, count = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0
         q[:] = 0.0
@@ -358,7 +378,7 @@ def _forced(
                 sum_pd += p[j, i] * d
                 used += p[j, i] ** 2
                 count += 1
-        out[s, 4], out[s, 7], out[s, 8] = count, used / total, edge
+        out[s, _COUNT], out[s, _GOOD], out[s, _EDGE] = count, used / total, edge
         if not a > 0.0:
             continue
         flux = b / a
@@ -371,12 +391,12 @@ def _forced(
                     t = variance[iy + j - r, ix + i - r]
                     chi2 += (image[iy + j - r, ix + i - r] - flux * p[j, i]) ** 2 / t
                     logs += np.log(2.0 * np.pi * t)
-        out[s, 0] = flux
-        out[s, 1] = _quadratic(q, rho[ty, tx]) / (a * a)
-        out[s, 2] = chi2
-        out[s, 3] = logs
-        out[s, 5] = sum_pd / sum_p
-        out[s, 6] = _quadratic(g, rho[ty, tx]) / (sum_p * sum_p)
+        out[s, _FLUX] = flux
+        out[s, _VARIANCE] = _quadratic(q, rho[ty, tx]) / (a * a)
+        out[s, _CHI2] = chi2
+        out[s, _LOGS] = logs
+        out[s, _MEAN] = sum_pd / sum_p
+        out[s, _MEAN_VARIANCE] = _quadratic(g, rho[ty, tx]) / (sum_p * sum_p)
 
 
 @compiled
@@ -441,7 +461,7 @@ def forced_flux(
     x = np.atleast_1d(np.asarray(x, float))
     y = np.atleast_1d(np.asarray(y, float))
     pixels = np.ascontiguousarray(mask, np.uint32)
-    out = np.empty((len(x), 9))
+    out = np.empty((len(x), _EDGE + 1))
     for start in range(0, len(x), _CHUNK):
         s = slice(start, start + _CHUNK)
         coef = spline.coefficients(x[s], y[s])
@@ -457,16 +477,15 @@ def _plane(image: Image) -> Image:
 
 
 def _result(out: FloatArray) -> ForcedFlux:
-    flux, variance, chi2, logs, ndata, mean, mean_variance, good, edge = out.T
     return ForcedFlux(
-        flux=flux,
-        flux_err=np.sqrt(variance),
-        chi2=chi2,
-        ln_likelihood=-0.5 * (chi2 + logs),
-        ndata=ndata.astype(np.int32),
-        mean=mean,
-        mean_err=np.sqrt(mean_variance),
-        good=good,
-        edge=edge > 0,
-        no_good_pixels=good < ForcedFlux.MIN_GOOD,
+        flux=out[:, _FLUX],
+        flux_err=np.sqrt(out[:, _VARIANCE]),
+        chi2=out[:, _CHI2],
+        ln_likelihood=-0.5 * (out[:, _CHI2] + out[:, _LOGS]),
+        ndata=out[:, _COUNT].astype(np.int32),
+        mean=out[:, _MEAN],
+        mean_err=np.sqrt(out[:, _MEAN_VARIANCE]),
+        good=out[:, _GOOD],
+        edge=out[:, _EDGE] > 0,
+        no_good_pixels=out[:, _GOOD] < ForcedFlux.MIN_GOOD,
     )

@@ -5,10 +5,16 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MAD_TO_SIGMA", "iqr_std", "mad_std"]
+__all__ = ["GAUSS_MEDIAN", "MAD_TO_SIGMA", "MEDIAN_ERROR", "iqr_std", "mad_std"]
 
 MAD_TO_SIGMA = 1.4826
 """Standard deviation over the median absolute deviation of a Gaussian, 1 / Φ⁻¹(3/4)."""
+
+GAUSS_MEDIAN = 0.674490
+"""Half of a Gaussian lies within this many standard deviations, Φ⁻¹(3/4)."""
+
+MEDIAN_ERROR = 1.2533
+"""Standard error of the median of a Gaussian sample over that of its mean, √(π/2)."""
 
 _IQR_OF_GAUSSIAN = 1.3489795  # in standard deviations, 2 Φ⁻¹(3/4)
 

@@ -9,23 +9,46 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+from astropy import log
+from astropy.coordinates import (
+    FK4,
+    FK5,
+    ICRS,
+    BarycentricMeanEcliptic,
+    BaseCoordinateFrame,
+    FK4NoETerms,
+    Galactic,
+    SkyCoord,
+    Supergalactic,
+)
 from astropy.io import fits
-from astropy.wcs import WCS, FITSFixedWarning
-from astropy.wcs.utils import proj_plane_pixel_area
+from astropy.time import Time
+from astropy.wcs import WCS
+from astropy.wcs.utils import proj_plane_pixel_area, wcs_to_celestial_frame
 
 from pipeline.exposure import FloatArray
+from pipeline.wcsfit import Sky, fit_tan_sip
 
-__all__ = ["canonical", "from_header", "jacobian", "pixel_scale", "to_header"]
+__all__ = ["canonical", "from_header", "jacobian", "pixel_scale", "read", "to_header"]
 
-_WCS_KEY = re.compile(
-    r"(WCSAXES|WCSNAME|RADESYS|RADECSYS|EQUINOX|LONPOLE|LATPOLE"
-    r"|(CTYPE|CUNIT|CRPIX|CRVAL|CDELT|CROTA)[12]|(CD|PC)[12]_[12]|PV[12]_\d+"
-    r"|[AB]P?_ORDER|[AB]P?_\d_\d)"
+_NO_PLACE = re.compile(
+    r"(DATE|MJD|JD|TIME|TREF|TSTART|TSTOP|TELAPSE|XPOSURE|OBSGEO|OBSORB|PLEPHEM|EPOCH$|BEPOCH"
+    r"|JEPOCH|ZSOURCE|SSYSSRC|VELANGL|RESTF|RESTW|SPECSYS|SSYSOBS|VELOSYS).*"
 )
+"""Cards about times, observers and spectra: where a pixel is does not depend on them."""
+
+_OTHER_AXES = re.compile(
+    r"(CTYPE|CUNIT|CRPIX|CRVAL|CDELT|CROTA|CNAME|CRDER|CSYER)[3-9][A-Z]?"
+    r"|(CD|PC)(\d_[3-9]|[3-9]_\d)[A-Z]?|P[VS][3-9]_\d+[A-Z]?|PC00\d00[3-9]|PC00[3-9]00\d|WCSAXES"
+)
+_KEPT = ("TAN", "TPV")
+_TABLES = re.compile(r"(CPDIS|DP|CPERR|D2IMDIS|DQ|D2IMERR|D2IM)\d.*|AXISCORR")
+_NOTABLE_PX = 1e-3
 
 
 def from_header(header: Mapping[str, Any], x0: float = 0.0, y0: float = 0.0) -> WCS | None:
@@ -41,17 +64,175 @@ def from_header(header: Mapping[str, Any], x0: float = 0.0, y0: float = 0.0) -> 
     Returns
     -------
     astropy.wcs.WCS or None
-        None if the header has no celestial coordinates.
+        ICRS; None if the header has no celestial coordinates.
+    """
+    if not isinstance(header, fits.Header):
+        header = _cards(header)
+    return read(header, x0=x0, y0=y0)[0]
+
+
+def read(
+    header: fits.Header, hdus: fits.HDUList | None = None, x0: float = 0.0, y0: float = 0.0
+) -> tuple[WCS | None, list[str]]:
+    """Read celestial coordinates of any kind as ICRS.
+
+    The whole header goes to wcslib and astropy, so every distortion they know is honoured.  What
+    is not TAN, TPV or TAN-SIP with right ascension first in ICRS becomes TAN-SIP by a fit.  FK5 of
+    equinox 2000 counts as ICRS, from which it differs by 0.023 arcsec at most.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+        Every card readable.
+    hdus : astropy.io.fits.HDUList, optional
+        The file, for look-up tables of distortions.
+    x0, y0 : float, pixel
+        Where the first pixel of the image stood in the image the header describes.
+
+    Returns
+    -------
+    wcs : astropy.wcs.WCS or None
+        None if there are no celestial coordinates, or none that can be understood.
+    notes : list of str
+        What was converted, with the residual, or why nothing could be read.
     """
     if "CTYPE1" not in header or "CTYPE2" not in header:
-        return None
-    cards = fits.Header({key: value for key, value in header.items() if _WCS_KEY.fullmatch(key)})
+        return None, []
+    cards = _of_two_axes(header, tables=hdus is not None)
     cards["CRPIX1"] = float(cards.get("CRPIX1", 0.0)) - x0
     cards["CRPIX2"] = float(cards.get("CRPIX2", 0.0)) - y0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FITSFixedWarning)
-        wcs = WCS(cards)
-    return wcs if wcs.has_celestial else None
+    try:
+        with warnings.catch_warnings(), _quiet():
+            warnings.simplefilter("ignore")
+            wcs = WCS(cards, hdus)
+            if not wcs.has_celestial:
+                return None, []
+            return _icrs(wcs, cards)
+    except Exception as err:  # wcslib and astropy raise a dozen kinds
+        reason = " ".join(str(err).split())[:120]
+        return None, [f"coordinates cannot be understood: {reason}"]
+
+
+def _cards(header: Mapping[str, Any]) -> fits.Header:
+    plain = {
+        key: value
+        for key, value in header.items()
+        if len(key) <= 8 and isinstance(value, (str, int, float)) and "\n" not in str(value)
+    }
+    return fits.Header(plain)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what astropy logs off the standard output."""
+    level = log.level
+    log.setLevel("ERROR")
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def _of_two_axes(header: fits.Header, *, tables: bool) -> fits.Header:
+    """Cards of the two axes of the image, made consistent."""
+    drop = [k for k in header if _OTHER_AXES.fullmatch(k) or _NO_PLACE.fullmatch(k)]
+    if not tables:
+        drop += [k for k in header if _TABLES.fullmatch(k)]
+    cards = header.copy()
+    for key in dict.fromkeys(drop):
+        cards.remove(key, ignore_missing=True, remove_all=True)
+    for key in ("CTYPE1", "CTYPE2"):
+        kind = str(cards[key]).strip()
+        cards[key] = f"{kind}-SIP" if kind.endswith("-TAN") and "A_ORDER" in cards else kind
+    equinox = _equinox(header)
+    for key in ("EQUINOX", "EPOCH"):
+        cards.remove(key, ignore_missing=True, remove_all=True)
+    if equinox is not None:
+        cards["EQUINOX"] = equinox
+    return cards
+
+
+def _equinox(header: fits.Header) -> float | None:
+    """Equinox in years; an EPOCH is one only if it is an epoch of coordinates."""
+    for key, allowed in (("EQUINOX", None), ("EPOCH", (1950.0, 2000.0))):
+        text = str(header.get(key, "")).strip().lstrip("JjBb")
+        try:
+            year = float(text)
+        except ValueError:
+            continue
+        if 1800.0 < year < 2200.0 and (allowed is None or year in allowed):
+            return year
+    return None
+
+
+def _icrs(wcs: WCS, cards: fits.Header) -> tuple[WCS, list[str]]:
+    """Coordinates that products can store, and what there is to say of them."""
+    if not abs(np.linalg.det(wcs.pixel_scale_matrix)) > 0:
+        raise ValueError("the CD matrix is singular")
+    frame = _frame(wcs)
+    swapped = bool(wcs.wcs.lng != 0)
+    tables = any(t is not None for t in (wcs.cpdis1, wcs.cpdis2, wcs.det2im1, wcs.det2im2))
+    code = str(cards["CTYPE1"]).removesuffix("-SIP").strip()[-3:]
+    turned = abs(wcs.wcs.lonpole - 180.0) > 1e-9
+    if frame is None and not (swapped or tables or turned) and code in _KEPT:
+        return wcs, []
+    sky = _sky(wcs, frame)
+    fit = fit_tan_sip(sky, _shape(cards), np.array(wcs.wcs.crpix, float))
+    what = [
+        f"{code} projection" if code not in _KEPT else "",
+        "look-up tables" if tables else "",
+        "declination first" if swapped else "",
+        f"{type(frame).__name__} frame" if frame is not None else "",
+    ]
+    said = ", ".join(w for w in what if w)
+    if not said and fit.residual < _NOTABLE_PX:
+        return fit.wcs, []
+    kind = str(fit.wcs.wcs.ctype[0])[5:]
+    return fit.wcs, [
+        f"coordinates: {said or 'rotated pole'}: converted to ICRS {kind},"
+        f" largest residual {fit.residual:.2g} px"
+    ]
+
+
+def _sky(wcs: WCS, frame: BaseCoordinateFrame | None) -> Sky:
+    """ICRS positions of pixels, whatever the frame and the order of the axes."""
+
+    def sky(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+        world = wcs.all_pix2world(x, y, 0)
+        longitude, latitude = world[wcs.wcs.lng], world[wcs.wcs.lat]
+        return (longitude, latitude) if frame is None else _to_icrs(longitude, latitude, frame)
+
+    return sky
+
+
+def _shape(cards: fits.Header) -> tuple[int, int]:
+    sizes = [int(cards.get(f"ZNAXIS{k}", cards.get(f"NAXIS{k}", 0)) or 0) for k in (2, 1)]
+    return (max(sizes[0], 16), max(sizes[1], 16)) if all(sizes) else (4096, 4096)
+
+
+def _frame(wcs: WCS) -> BaseCoordinateFrame | None:
+    """Frame of the coordinates; None for ICRS and FK5 of equinox 2000."""
+    kind = str(wcs.wcs.ctype[wcs.wcs.lng])[:4].rstrip("-").upper()
+    if kind == "ELON":
+        year = wcs.wcs.equinox if np.isfinite(wcs.wcs.equinox) else 2000.0
+        return BarycentricMeanEcliptic(equinox=Time(year, format="jyear"))
+    if kind == "SLON":
+        return Supergalactic()
+    frame = wcs_to_celestial_frame(wcs)
+    if isinstance(frame, ICRS):
+        return None
+    if isinstance(frame, FK5) and abs(frame.equinox.jyear - 2000.0) < 1e-6:
+        return None
+    if isinstance(frame, (FK4, FK4NoETerms, FK5, Galactic)):
+        return frame
+    raise ValueError(f"the frame {type(frame).__name__} is not one of the sky")
+
+
+def _to_icrs(
+    longitude: FloatArray, latitude: FloatArray, frame: BaseCoordinateFrame
+) -> tuple[FloatArray, FloatArray]:
+    place = SkyCoord(longitude, latitude, unit="deg", frame=frame).icrs
+    return np.asarray(place.ra.deg, float), np.asarray(place.dec.deg, float)
 
 
 def to_header(wcs: WCS) -> fits.Header:
@@ -74,7 +255,18 @@ def to_header(wcs: WCS) -> fits.Header:
 
 
 def canonical(wcs: WCS) -> WCS:
-    """Return coordinates with their numbers rounded as a file would hold them (13 digits)."""
+    """Return coordinates with their numbers rounded as a file would hold them (13 digits).
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+        Any coordinates.
+
+    Returns
+    -------
+    astropy.wcs.WCS
+        A copy.
+    """
     restored = from_header(to_header(wcs))
     if restored is None:
         raise ValueError("not celestial coordinates")

@@ -1,4 +1,4 @@
-"""Calibration products: what the observatory believes about its camera, never quite the truth."""
+"""Calibration products: the nominal camera, which is never exactly the true one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sims.electronics import Pedestal
 from sims.geometry import DetectorGeometry
 from sims.streams import stream
 
-__all__ = ["believed_camera", "true_flat", "write_bias", "write_camera", "write_flat"]
+__all__ = ["nominal_camera", "true_flat", "write_bias", "write_camera", "write_flat"]
 
 _GAIN_ERROR = 0.002
 _READ_NOISE_ERROR = 0.01
@@ -69,8 +69,21 @@ def write_camera(folder: Path, name: str, seed: int) -> Path:
     return target
 
 
-def believed_camera(folder: Path, name: str) -> Camera:
-    """Load the copy written by `write_camera`."""
+def nominal_camera(folder: Path, name: str) -> Camera:
+    """Load the copy written by `write_camera`.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the campaign's calibration files.
+    name : str
+        Name of the camera.
+
+    Returns
+    -------
+    Camera
+        With the gains and levels as the observatory knows them.
+    """
     return Camera.load(folder / f"{name}.toml")
 
 
@@ -107,6 +120,22 @@ def true_flat(seed: int, band: str, camera: Camera, detector: Detector) -> Image
 
     Vignetting falls with the distance from the optical axis, dust throws out-of-focus rings,
     quantum efficiency differs from pixel to pixel by half a percent.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the campaign.
+    band : str
+        One letter of ``ugrizy``.
+    camera : Camera
+        Its optical axis is the centre of the vignetting.
+    detector : Detector
+        The detector.
+
+    Returns
+    -------
+    ndarray, (ny, nx), float32
+        Relative response.
     """
     ny, nx = detector.shape
     rng = stream(seed, 0, detector.number, f"flat {band}")
@@ -138,7 +167,17 @@ def _dust(rng: np.random.Generator, flat: Image) -> None:
 
 
 def write_bias(path: Path, seed: int, detector: Detector) -> None:
-    """Write the bias image: true structure and the noise of 25 frames; ADU, trimmed."""
+    """Write the bias image: true structure and the noise of 25 frames; ADU, trimmed.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    seed : int
+        Seed of the campaign.
+    detector : Detector
+        The detector.
+    """
     rng = stream(seed, 0, detector.number, "bias product")
     bias = Pedestal.draw(seed, 0, detector).structure.copy()
     for amp in detector.amplifiers:
@@ -147,17 +186,30 @@ def write_bias(path: Path, seed: int, detector: Detector) -> None:
     _write_image(path, bias, detector, "bias", "adu", _BIAS_FRAMES)
 
 
-def write_flat(path: Path, seed: int, band: str, camera: Camera, believed: Detector) -> None:
-    """Write the flat: true response times the ratio of believed to true gain, with its noise.
+def write_flat(path: Path, seed: int, band: str, camera: Camera, nominal: Detector) -> None:
+    """Write the flat: true response times the ratio of nominal to true gain, with its noise.
 
-    A flat measured with an image that was multiplied by the believed gain has taken up the error
+    A flat measured with an image that was multiplied by the nominal gain has taken up the error
     of that gain; dividing by it therefore leaves no step between the channels.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    seed : int
+        Seed of the campaign.
+    band : str
+        One letter of ``ugrizy``.
+    camera : Camera
+        The camera as it truly is.
+    nominal : Detector
+        The detector as the observatory knows it.
     """
-    detector = camera.detector(believed.number)
+    detector = camera.detector(nominal.number)
     rng = stream(seed, 0, detector.number, f"flat product {band}")
     flat = true_flat(seed, band, camera, detector)
     for amp in detector.amplifiers:
-        flat[amp.trimmed.slices] *= believed.amplifier(amp.name).gain / amp.gain
+        flat[amp.trimmed.slices] *= nominal.amplifier(amp.name).gain / amp.gain
     noise = np.float32(1.0 / np.sqrt(_FLAT_FRAMES * _FLAT_ELECTRONS))
     for y in range(0, len(flat), _ROWS):
         part = flat[y : y + _ROWS]

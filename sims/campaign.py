@@ -79,7 +79,7 @@ def simulate(
         "profile %s, seed %d: %d visits, %d detectors", profile, seed, len(plan.visits),
         len(plan.detectors),
     )  # fmt: skip
-    tell = progress or (lambda label, done, total: None)
+    notify = progress or (lambda label, done, total: None)
     fresh = _write_plan(plan)
     if fresh or not _camera_file(plan).is_file():
         calibration.write_camera(_camera_file(plan).parent, plan.profile.camera, seed)
@@ -91,13 +91,13 @@ def simulate(
             if fresh or not _bias(plan, d).is_file()
         ]
         tasks += [partial(_make_unit, plan, v, d) for d in plan.detectors for v in plan.visits]
-        _run(pool, tasks, tell, "simulate")
+        _run(pool, tasks, notify, "simulate")
     if not fresh:
         _LOGGER.info("catalogues and calibration frames that were there are kept")
-    tell("assemble", 0, len(plan.visits))
+    notify("assemble", 0, len(plan.visits))
     for i, visit in enumerate(plan.visits):
         _assemble_raw(plan, visit)
-        tell("assemble", i + 1, len(plan.visits))
+        notify("assemble", i + 1, len(plan.visits))
     _assemble_truth(plan)
     _write_exposures(plan, known={} if fresh else _known_exposures(plan))
 
@@ -169,12 +169,14 @@ class _Pool:
             self.executor.shutdown(cancel_futures=kind is not None)
 
 
-def _run(pool: ProcessPoolExecutor | None, tasks: list[_Task], tell: Progress, label: str) -> None:
-    tell(label, 0, len(tasks))
+def _run(
+    pool: ProcessPoolExecutor | None, tasks: list[_Task], notify: Progress, label: str
+) -> None:
+    notify(label, 0, len(tasks))
     for i, report in enumerate(_done(pool, tasks)):
         if report:
             _LOGGER.info("%s", report)
-        tell(label, i + 1, len(tasks))
+        notify(label, i + 1, len(tasks))
 
 
 def _done(pool: ProcessPoolExecutor | None, tasks: list[_Task]) -> Iterator[str | None]:
@@ -189,11 +191,11 @@ def _done(pool: ProcessPoolExecutor | None, tasks: list[_Task]) -> Iterator[str 
 
 def _make_unit(plan: _Plan, visit: int, detector: int) -> str:
     camera = Camera.load(plan.profile.camera)
-    told = calibration.believed_camera(plan.root / "calib" / "camera", camera.name)
+    nominal = calibration.nominal_camera(plan.root / "calib" / "camera", camera.name)
     frame = make_frame(plan.profile, plan.seed, visit, detector)
     conditions = plan.profile.conditions(plan.seed, plan.profile.visit(visit))
     geometry = DetectorGeometry(camera, camera.detector(detector))
-    hdu = extension(frame.raw, conditions, geometry, told.detector(detector))
+    hdu = extension(frame.raw, conditions, geometry, nominal.detector(detector))
     with atomic_path(plan.part("hdu", visit, detector)) as path:
         path.write_bytes(hdu)
     write_parquet(plan.part("parquet", visit, detector), frame.truth)
@@ -225,10 +227,10 @@ def _bias(plan: _Plan, detector: int) -> Path:
 def _make_calibrations(plan: _Plan, detector: int) -> None:
     camera = Camera.load(plan.profile.camera)
     folder = plan.root / "calib"
-    told = calibration.believed_camera(folder / "camera", camera.name).detector(detector)
+    nominal = calibration.nominal_camera(folder / "camera", camera.name).detector(detector)
     for band in sorted({v.band for v in plan.profile.visits}):
         path = folder / f"flat_{band}_{detector:02d}.fits"
-        calibration.write_flat(path, plan.seed, band, camera, told)
+        calibration.write_flat(path, plan.seed, band, camera, nominal)
     # Last: where there is a bias, there are the flats.
     calibration.write_bias(_bias(plan, detector), plan.seed, camera.detector(detector))
 

@@ -53,8 +53,8 @@ class Conditions:
         Relative change of their transmission over the focal plane.
     electrons_per_njy : float
         Electrons collected from a source of 1 nJy over the exposure.
-    pointing, believed : Pointing
-        Where the telescope points and where it believes to point.
+    pointing, nominal : Pointing
+        Where the telescope points, and the pointing that its header states.
     psf : PsfField
         Point spread function.
     zenith_angle : float, deg
@@ -72,7 +72,7 @@ class Conditions:
     clouds: Waves
     electrons_per_njy: float
     pointing: Pointing
-    believed: Pointing
+    nominal: Pointing
     psf: PsfField
     zenith_angle: float
     refraction: float
@@ -116,7 +116,7 @@ class Conditions:
         slope = rng.normal(0.0, _GRADIENT, 2)
         error = rng.normal(0.0, _POINTING_ERROR, 2) / 3600.0
         pointing = Pointing(visit.ra, visit.dec, float(rng.normal(0.0, 0.004)))
-        believed = Pointing(
+        nominal = Pointing(
             visit.ra + error[0] / np.cos(np.radians(visit.dec)), visit.dec + error[1]
         )
         return cls(
@@ -129,7 +129,7 @@ class Conditions:
             clouds=Waves.draw(rng, _PATCHINESS * dim, (100.0, 400.0)),
             electrons_per_njy=float(10.0 ** (0.4 * (zero_point - NJY_ZERO_POINT))),
             pointing=pointing,
-            believed=believed,
+            nominal=nominal,
             psf=PsfField.draw(seed, visit.number, width, pixel_scale),
             zenith_angle=zenith,
             refraction=_DCR[visit.band] / np.tan(np.radians(altitude)),
@@ -144,5 +144,16 @@ class Conditions:
 
 
 def airmass_of(altitude: float) -> float:
-    """Relative air mass at an altitude in degrees (Pickering 2002)."""
+    """Relative air mass at an altitude in degrees (Pickering 2002).
+
+    Parameters
+    ----------
+    altitude : float, deg
+        Apparent altitude.
+
+    Returns
+    -------
+    float
+        Air mass, one in the zenith.
+    """
     return float(1.0 / np.sin(np.radians(altitude + 244.0 / (165.0 + 47.0 * altitude**1.1))))

@@ -158,7 +158,7 @@ def tpv_cards(geometry: DetectorGeometry, pointing: Pointing) -> dict[str, float
     geometry : DetectorGeometry
         The detector.
     pointing : Pointing
-        What the telescope believes; its error is the error of the WCS.
+        As the header states it; its error is the error of the WCS.
 
     Returns
     -------

@@ -42,7 +42,7 @@ class Profile:
     turbulence : float, arcsec
         Atmospheric jitter of each source in each visit, per axis.
     ideal : bool
-        Whether the telescope points where it believes to point and air refracts all colours alike.
+        Whether the telescope points where its header says and air refracts all colours alike.
     description : str
         One line for a person.
     """
@@ -87,7 +87,7 @@ class Profile:
         seeing = self.template_seeing if visit.role == "template" else self.science_seeing
         scale = Camera.load(self.camera).pixel_scale
         drawn = Conditions.draw(seed, visit, seeing, scale, self.cloud)
-        return replace(drawn, pointing=drawn.believed, refraction=0.0) if self.ideal else drawn
+        return replace(drawn, pointing=drawn.nominal, refraction=0.0) if self.ideal else drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,11 @@ def expected(profile: str) -> tuple[Unit, ...]:
     ----------
     profile : str
         Name of a profile.
+
+    Returns
+    -------
+    tuple of Unit
+        Visit, detector and role of every frame.
 
     Raises
     ------

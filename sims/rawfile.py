@@ -27,7 +27,20 @@ _KEYWORD = 8
 
 
 def primary(conditions: Conditions, camera: Camera) -> bytes:
-    """Return the primary HDU of a visit; it does not depend on which detectors follow."""
+    """Return the primary HDU of a visit; it does not depend on which detectors follow.
+
+    Parameters
+    ----------
+    conditions : Conditions
+        Of the visit.
+    camera : Camera
+        Names the keywords.
+
+    Returns
+    -------
+    bytes
+        Whole blocks of 2880 bytes.
+    """
     visit = conditions.visit
     altitude, _, hour = horizon(visit)
     obsid = "ct4m" + visit.start[:19].replace("-", "").replace(":", "").replace("T", "t")
@@ -55,8 +68,8 @@ def primary(conditions: Conditions, camera: Camera) -> bytes:
                 ("MJD-OBS", visit.start_mjd_utc, "MJD (UTC) of the start"),
                 ("RADESYS", "FK5", "default coordinate system"),
                 ("TELEQUIN", 2000.0, "equinox of telescope coordinates"),
-                ("TELRA", _sexagesimal(conditions.believed.ra / 15.0, 3), "[HH:MM:SS]"),
-                ("TELDEC", _sexagesimal(conditions.believed.dec, 2), "[DD:MM:SS]"),
+                ("TELRA", _sexagesimal(conditions.nominal.ra / 15.0, 3), "[HH:MM:SS]"),
+                ("TELDEC", _sexagesimal(conditions.nominal.dec, 2), "[DD:MM:SS]"),
                 ("HA", _sexagesimal(hour / 15.0, 2), "[HH:MM:SS] hour angle"),
                 ("ZD", 90.0 - altitude, "[deg] zenith distance"),
                 ("AIRMASS", round(conditions.airmass, 4), "at the middle of the exposure"),
@@ -79,7 +92,10 @@ def _sexagesimal(value: float, digits: int) -> str:
 
 
 def extension(
-    raw: npt.NDArray[np.uint16], conditions: Conditions, geometry: DetectorGeometry, told: Detector
+    raw: npt.NDArray[np.uint16],
+    conditions: Conditions,
+    geometry: DetectorGeometry,
+    nominal: Detector,
 ) -> bytes:
     """Return the HDU of one detector, RICE-compressed row by row.
 
@@ -91,10 +107,15 @@ def extension(
         Of the visit.
     geometry : DetectorGeometry
         The detector and its camera.
-    told : Detector
+    nominal : Detector
         The detector as the observatory knows it: gains and levels of the header.
+
+    Returns
+    -------
+    bytes
+        Whole blocks of 2880 bytes.
     """
-    header = cards([*_identity(geometry), *_sections(told), *_wcs(conditions, geometry)])
+    header = cards([*_identity(geometry), *_sections(nominal), *_wcs(conditions, geometry)])
     return compressed_hdu(geometry.detector.name, raw, header)
 
 
@@ -144,7 +165,7 @@ def _around(sections: Iterable[Section]) -> Section:
 
 
 def _wcs(conditions: Conditions, geometry: DetectorGeometry) -> list[Card]:
-    values: dict[str, Any] = tpv_cards(geometry, conditions.believed)
+    values: dict[str, Any] = tpv_cards(geometry, conditions.nominal)
     return [
         ("WCSAXES", 2, "axes"),
         ("RADESYS", "FK5", "coordinate system"),
@@ -183,6 +204,11 @@ def pieces(path: Path) -> dict[int, Piece]:
     ----------
     path : path-like
         A file written by `write_raw`.
+
+    Returns
+    -------
+    dict of Piece
+        By detector number.
     """
     found: dict[int, Piece] = {}
     start, end = 0, path.stat().st_size

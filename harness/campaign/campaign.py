@@ -124,7 +124,7 @@ class Campaign:
         if self.executor is None:
             for item in todo:
                 self._count(phase.label, TODO)
-                self.context.promise(item.targets, task.stage_names)
+                self.context.assume_done(item.targets, task.stage_names)
         else:
             executor = SerialExecutor() if phase.local else self.executor
             for outcome in executor.map(todo):

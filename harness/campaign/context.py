@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.campaign.frames import load_frames
 from harness.campaign.state import RunState
-from harness.ledger import DONE, Target
+from harness.ledger import DONE, FAILED, Target
 from harness.plan import (
     TEMPLATE,
     Frame,
@@ -62,27 +62,27 @@ class Context:
         frames, self.skipped = load_frames(self.space, camera)
         self.frames = {f.unit: f for f in frames}
         self.chosen = _selected(frames, selection)
-        self._promised: set[tuple[Target, str]] = set()
+        self._assumed_done: set[tuple[Target, str]] = set()
 
     def common(self) -> dict[str, Any]:
         """Return what every work item holds, as keywords."""
         space = {"space": self.space, "output": self.space}
         return {**space, "settings": self.settings, "cards": self.cards}
 
-    def promise(self, targets: Collection[Target], stages: Collection[str]) -> None:
+    def assume_done(self, targets: Collection[Target], stages: Collection[str]) -> None:
         """Take as done what a plan that is not carried out would do."""
-        self._promised |= {(target, stage) for target in targets for stage in stages}
+        self._assumed_done |= {(target, stage) for target in targets for stage in stages}
 
     def done(self, target: Target, stage: str) -> bool:
         """Whether a stage of a target is done, or would be by now."""
-        return self.state.status(target, stage) == DONE or (target, stage) in self._promised
+        return self.state.status(target, stage) == DONE or (target, stage) in self._assumed_done
 
     @property
     def references(self) -> dict[Unit, Unit]:
         """Frames that are aligned to another one, for want of a reference catalogue."""
         if self.space.refcat.is_file():
             return {}
-        unfit = {u for u in self.frames if self.state.failed(u, ("isr", "calibrate"))}
+        unfit = {t[:2] for t in self.state.targets(("isr", "calibrate"), (FAILED,))}
         least = self.settings.campaign.overlap
         return reference_frames(list(self.frames.values()), least, unfit)
 
@@ -100,7 +100,7 @@ class Context:
         """Template of every science unit that has one."""
         return {unit: plan for plan in self.templates for unit in plan.serves}
 
-    def served(self) -> set[Target]:
+    def science_units(self) -> set[Target]:
         """Every science unit of the plan, selected or not."""
         return {Target(*unit) for unit in self.template_of}
 

@@ -1,4 +1,8 @@
-"""Frames of a workspace: what can be processed, read from the tables in ``raw/``."""
+"""Frames of a workspace: what was simulated or ingested, read from the tables in ``raw/``.
+
+The files themselves are not looked at: a detector that its file has lost is still promised, and
+its unit fails with a cause.
+"""
 
 from __future__ import annotations
 
@@ -44,12 +48,12 @@ def load_frames(space: Workspace, camera: Camera) -> tuple[list[Frame], list[Sta
     frames : list of Frame
         In the order of time, visit and detector.
     skipped : list of StageRecord
-        Detectors in the files that are not processed, each with its reason.
+        Detectors of the exposures that are not processed, each with its reason.
 
     Raises
     ------
     ConfigError
-        If there are no exposures.
+        If there are no exposures, or one without a list of its detectors.
     """
     if not space.exposures.is_file():
         raise ConfigError(
@@ -63,28 +67,51 @@ def load_frames(space: Workspace, camera: Camera) -> tuple[list[Frame], list[Sta
         frames = [_frame(space, visits[m["visit"]], m) for m in members if m["visit"] in visits]
         skipped: list[StageRecord] = []
     else:
-        frames, skipped = _from_files(space, camera, visits)
+        frames, skipped = _from_exposures(space, camera, visits)
     return sorted(frames, key=lambda f: (f.mjd, f.visit, f.detector)), skipped
 
 
-def frames_table(members: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Build ``raw/frames.parquet`` from rows."""
+def frames_table(members: Sequence[Mapping[str, object]]) -> pa.Table:
+    """Build ``raw/frames.parquet`` from rows.
+
+    Parameters
+    ----------
+    members : sequence of mapping
+        One row per frame, by column.
+
+    Returns
+    -------
+    pyarrow.Table
+        The frames of the campaign.
+    """
     return pa.Table.from_pylist([dict(m) for m in members], schema=FRAME_SCHEMA)
 
 
-def _from_files(
+def _from_exposures(
     space: Workspace, camera: Camera, visits: Mapping[int, Mapping[str, Any]]
 ) -> tuple[list[Frame], list[StageRecord]]:
     frames: list[Frame] = []
     skipped: list[StageRecord] = []
     for visit, row in visits.items():
-        contents = io.survey_raw(space.resolve(row["file"]), camera)
-        frames += [_frame(space, row, {"detector": n}) for n in contents.detectors]
-        skipped += [
-            StageRecord(visit, n, "isr", SKIPPED, "NOT_SCIENCE", reason, attempts=0)
-            for n, reason in contents.skipped.items()
-        ]
+        for number in _detectors(space, row):
+            reason = io.reason_to_skip(number, camera, row["exptime"])
+            if reason:
+                record = StageRecord(visit, number, "isr", SKIPPED, "NOT_SCIENCE", reason)
+                skipped.append(record.replace(attempts=0))
+            else:
+                frames.append(_frame(space, row, {"detector": number}))
     return frames, skipped
+
+
+def _detectors(space: Workspace, visit: Mapping[str, Any]) -> list[int]:
+    """Numbers of the detectors that an exposure had when it was made."""
+    numbers = [int(word) for word in (visit["detectors"] or "").split()]
+    if not numbers:
+        raise ConfigError(
+            f"lists no detectors of visit {visit['visit']}", path=space.exposures, key="detectors",
+            hint="run `nightjar sim` again",
+        )  # fmt: skip
+    return numbers
 
 
 def _frame(space: Workspace, visit: Mapping[str, Any], member: Mapping[str, Any]) -> Frame:
@@ -98,4 +125,5 @@ def _frame(space: Workspace, visit: Mapping[str, Any], member: Mapping[str, Any]
         kind=member.get("kind") or "raw",
         path=space.resolve(member.get("file") or visit["file"]),
         corners=tuple(member.get("corners") or ()),
+        sha256=member.get("sha256") or visit.get("sha256") or "",
     )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.campaign.state import RunState
 from harness.campaign.task import StageKey, WorkItem
@@ -20,17 +19,8 @@ CACHED, TODO = "cached", "todo"
 _TRANSIENT = ("INTERNAL", "WORKER_DIED", "OUT_OF_MEMORY", "BLOCKED")  # worth another attempt
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What is to happen to a work item.
-
-    Attributes
-    ----------
-    status : str
-        ``cached``, ``failed`` (and would again) or ``todo``.
-    reason : str
-        Why it must be done, or the cause of the failure.
-    """
+class Finding(NamedTuple):
+    """Whether a work item is ``cached``, ``failed`` (and would again) or ``todo``, and why."""
 
     status: str
     reason: str = ""
@@ -99,19 +89,7 @@ class Staleness:
     def troubles(self, item: WorkItem) -> list[StageRecord]:
         """Return the recorded troubles of an item that will not be tried again."""
         rows = [self._state.recorded(target, key.stage) for target, key in _stages(item)]
-        return [
-            StageRecord(
-                row["visit"],
-                row["detector"],
-                row["stage"],
-                row["status"],
-                row["cause"],
-                row["message"],
-                template_id=row["templateId"],
-            )
-            for row in rows
-            if row is not None and row["status"] != DONE
-        ]
+        return [StageRecord.of(row) for row in rows if row is not None and row["status"] != DONE]
 
 
 def _stages(item: WorkItem) -> Iterator[tuple[Target, StageKey]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.catalog import Catalog
 from harness.hashes import Hashes
-from harness.ledger import FAILED, StageRecord, Target
-from harness.plan import Unit
+from harness.ledger import StageRecord, Target
 from harness.settings import Settings
 from harness.workspace import Workspace
 
@@ -58,10 +57,6 @@ class RunState:
         row = self.recorded(target, stage)
         return str(row["status"]) if row else ""
 
-    def failed(self, unit: Unit, stages: Sequence[str]) -> bool:
-        """Return whether any of some stages of a unit is recorded as failed."""
-        return any(self.status(Target(*unit), stage) == FAILED for stage in stages)
-
     def targets(self, stages: Sequence[str], statuses: Sequence[str]) -> set[Target]:
         """Return every target of which a stage is recorded with one of some statuses."""
         return {
@@ -82,15 +77,9 @@ class RunState:
         """Delete the records of some stages, of one target or of all."""
         for stage in stages:
             self.catalog.delete("unit", stage=stage, **(target.where if target else {}))
-        for key in list(self._matching(stages, target)):
+        matching = [k for k in self._units if k[1] in stages and target in (None, k[0])]
+        for key in matching:
             del self._units[key]
-
-    def _matching(
-        self, stages: Sequence[str], target: Target | None
-    ) -> Iterator[tuple[Target, str]]:
-        for key in self._units:
-            if key[1] in stages and target in (None, key[0]):
-                yield key
 
 
 def _key(row: Mapping[str, Any]) -> tuple[Target, str]:

@@ -65,7 +65,7 @@ def _short(sql: str) -> str:
 
 
 class GuardedCatalog(Catalog):
-    """A catalogue that answers queries nobody has to trust.
+    """A catalogue for queries from outside: it reads only, and no other file.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class GuardedCatalog(Catalog):
         for statement in _LOCKS:
             self._run(statement)
 
-    def query(self, sql: str, parameters: Sequence[Any] = ()) -> pa.Table:
+    def query(self, sql: str, parameters: Sequence[object] = ()) -> pa.Table:
         """Run one SELECT.
 
         Raises
@@ -115,7 +115,7 @@ class GuardedCatalog(Catalog):
         with self._guarded(sql):
             return super().query(sql, parameters)
 
-    def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def fetch(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Run one SELECT and return its rows as tuples; raises as `query`."""
         with self._guarded(sql):
             return super().fetch(sql, parameters)

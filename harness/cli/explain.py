@@ -28,11 +28,11 @@ def explain(
         int, typer.Argument(metavar="VISIT|ID", help="Visit, or a source, object or candidate id.")
     ],
     detector: Annotated[
-        int | None, typer.Argument(metavar="[DETECTOR]", help="Detector, to tell of a unit.")
+        int | None, typer.Argument(metavar="[DETECTOR]", help="Detector, to explain a unit.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Tell the story of a unit (VISIT DETECTOR) or of a source, object or candidate (ID).
+    """Show the history of a unit (VISIT DETECTOR) or of a source, object or candidate (ID).
 
     Of a unit: every stage with its cause, notes and cost, its inputs, and which rule stopped how
     many peaks.  Of an id: where it stands, what it became, and why it was alerted or not.

@@ -44,6 +44,23 @@ def ingest(
     objects: Annotated[
         Path | None, typer.Option(help="Deep catalogue of stars and galaxies to match with.")
     ] = None,
+    ext: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EXTENSION", help="Extension to take of plain images, by number or name."
+        ),
+    ] = None,
+    keyword: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=CARD", help="Header card to use, such as gain=EGAIN."),
+    ] = None,
+    mask_bits: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BITS",
+            help="Bits of the masks that count: ztf, jwst, hst, lsst, noirlab, lco, or 0,8=SAT.",
+        ),
+    ] = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -55,13 +72,14 @@ def ingest(
     """
     from harness.ingest import ingest_files
     from harness.workspace import Workspace
+    from pipeline.io.keywords import parse_keywords
 
     if refcat is not None and fetch_refcat is not None:
         raise typer.BadParameter("give --refcat or --fetch-refcat, not both")
     space = Workspace.open(workspace)
     result = ingest_files(
         space, files, camera=camera, refcat=refcat, objects=objects, fetch=fetch_refcat,
-        dry_run=dry_run,
+        dry_run=dry_run, ext=ext, keywords=parse_keywords(keyword or []), mask_bits=mask_bits,
     )  # fmt: skip
     for line in result.problems:
         typer.echo(f"nightjar: {line}", err=True)
@@ -73,9 +91,12 @@ def ingest(
                 "known": result.known,
                 "ignored": result.ignored,
                 "problems": result.problems,
+                "notes": result.notes,
             }
         )
     elif not result.problems:
+        for note in result.notes:
+            typer.echo(f"note: {note}")
         verb = "would register" if dry_run else "registered"
         typer.echo(
             f"{verb} {result.frames} frames of {result.visits} visits"

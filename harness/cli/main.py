@@ -44,6 +44,7 @@ VERBS: dict[str, str] = {
     "status": "Say what is done, what failed and why.",
     "verify": "Judge the campaign against the test cases.",
     "report": "Write the test report.",
+    "study": "Inject synthetic transients and find out what becomes of them.",
     "subtract": "Subtract a template from an image, outside any workspace.",
     "rerun": "Make a product again from its provenance and compare.",
     "alerts": "Check and show alert files.",
@@ -168,7 +169,7 @@ def main() -> None:
 
 
 class _QuickExit:
-    """Leaves without taking the libraries apart, which takes half a second and serves nobody."""
+    """Leaves without taking the libraries apart, which takes half a second for nothing."""
 
     code = 70
 

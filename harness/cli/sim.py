@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.options import Detectors, DryRun, Jobs, Json, Quiet, Visits, WorkspacePath, emit
+
+if TYPE_CHECKING:
+    from harness.settings import Campaign
+    from harness.workspace import Workspace
 
 __all__ = ["sim"]
 
@@ -30,14 +34,9 @@ def sim(
 
     The profile and the seed stand in WORKSPACE/nightjar.toml; the same seed gives the same bytes.
     """
-    import os
-    import time
-
     import sims
-    from harness.log import Logbook, collecting
-    from harness.progress import open_progress
     from harness.settings import Settings
-    from harness.workspace import Workspace, translate_os_errors
+    from harness.workspace import Workspace
     from pipeline.errors import ConfigError
 
     space = Workspace.open(workspace)
@@ -54,9 +53,38 @@ def sim(
         return
     space.require_writable()
     space.sweep()
+    _simulate(space, campaign, (jobs, visit, detector), quiet=quiet or as_json)
+    if statistics:
+        from harness.report.simulation import keep_statistics
+        from sims.statistics import page
+
+        keep_statistics(space, page(space.root).as_json())
+    if as_json:
+        emit({"workspace": str(workspace), "profile": campaign.profile, "seed": campaign.seed})
+    else:
+        typer.echo(f"raw frames and truth written to {workspace}; next: nightjar run {workspace}")
+
+
+def _simulate(
+    space: Workspace,
+    campaign: Campaign,
+    choice: tuple[int | None, list[int] | None, list[int] | None],
+    *,
+    quiet: bool,
+) -> None:
+    """Simulate some jobs, visits and detectors; show the progress and keep the log."""
+    import os
+    import time
+
+    import sims
+    from harness.log import Logbook, collecting
+    from harness.progress import open_progress
+    from harness.workspace import translate_os_errors
+
+    jobs, visit, detector = choice
     with (
-        open_progress(quiet=quiet or as_json) as display,
-        translate_os_errors(workspace),
+        open_progress(quiet=quiet) as display,
+        translate_os_errors(space.root),
         Logbook(
             space.logs / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-sim.jsonl"
         ) as logbook,
@@ -87,12 +115,3 @@ def sim(
             logbook.write(log.records)
         if phase:
             display.finish()
-    if statistics:
-        from harness.report.simulation import keep_statistics
-        from sims.statistics import page
-
-        keep_statistics(space, page(space.root).as_json())
-    if as_json:
-        emit({"workspace": str(workspace), "profile": campaign.profile, "seed": campaign.seed})
-    else:
-        typer.echo(f"raw frames and truth written to {workspace}; next: nightjar run {workspace}")

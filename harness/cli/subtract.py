@@ -39,6 +39,27 @@ def subtract(
     template_mask: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Mask of the template, 0 is good.")
     ] = None,
+    science_weight: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Weight (inverse variance), 0 is bad.")
+    ] = None,
+    template_weight: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Weight of the template.")
+    ] = None,
+    mask_bits: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BITS",
+            help="Bits of the masks that count: ztf, jwst, hst, lsst, noirlab, lco, or 0,8=SAT.",
+        ),
+    ] = None,
+    ext: Annotated[
+        str | None,
+        typer.Option(metavar="EXTENSION", help="Extension with the image, by number or name."),
+    ] = None,
+    keyword: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=CARD", help="Header card to use, such as gain=EGAIN."),
+    ] = None,
     gain: Annotated[
         float | None, typer.Option(min=0, help="Electrons per unit of the science image.")
     ] = None,
@@ -54,6 +75,14 @@ def subtract(
     convolve: Annotated[
         str, typer.Option(help="Image to convolve: auto, template or science.")
     ] = "auto",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="subtract.KEY=VALUE",
+            help="Another value than the default, such as subtract.algorithm=zogy.",
+        ),
+    ] = None,
     registered: Annotated[
         bool, typer.Option("--registered", help="The images are on the same pixels already.")
     ] = False,
@@ -67,9 +96,10 @@ def subtract(
 ) -> None:
     """Subtract TEMPLATE from SCIENCE and detect what has changed.
 
-    Each image is one FITS file with extensions (IMAGE or SCI, VARIANCE or ERR, MASK or DQ), or a
-    plain image with its variance and mask in files of their own.  What is missing is estimated,
-    and the summary says so.  The template is resampled if its coordinates ask for it.
+    Each image is one FITS file with extensions (IMAGE or SCI, VARIANCE, ERR or WHT, MASK, DQ or
+    BPM), or a plain image with its variance or weight and mask in files of their own.  FILE[2] or
+    FILE[SCI] chooses an extension.  What is missing is estimated, and the summary says so.  The
+    template is resampled if its coordinates ask for it.
 
     Writes difference.fits and, unless --no-detect is given, detections.parquet to FOLDER.  The
     verdict on the template does not change the exit code.
@@ -84,15 +114,21 @@ def subtract(
         write_psf_grid,
     )
     from pipeline import io
+    from pipeline.io.keywords import parse_keywords
 
-    first = Planes(science, science_variance, science_mask, gain, None, saturation)
-    second = Planes(
-        template, template_variance, template_mask, template_gain, None, template_saturation
-    )
+    common = {"ext": ext, "mask_bits": mask_bits, "keywords": parse_keywords(keyword or [])}
+    first = Planes.of(
+        science, variance=science_variance, mask=science_mask, weight=science_weight, gain=gain,
+        saturation=saturation, **common,
+    )  # fmt: skip
+    second = Planes.of(
+        template, variance=template_variance, mask=template_mask, weight=template_weight,
+        gain=template_gain, saturation=template_saturation, **common,
+    )  # fmt: skip
     pair = load_pair(first, second, registered=registered)
     if detect:
         pair = pair.with_template_psf()
-    config = _config(convolve)
+    config = _config(convolve, overrides or [])
     give_back_memory()
     pair, difference = make(pair, config, registered=registered)
     give_back_memory()
@@ -123,18 +159,14 @@ def subtract(
     typer.echo("written     " + ", ".join(str(output / name) for name in written))
 
 
-def _config(convolve: str) -> Config:
-    from pydantic import ValidationError
-
+def _config(convolve: str, overrides: list[str]) -> Config:
+    from harness.settings import Settings
     from pipeline.errors import ConfigError
-    from pipeline.subtract import Config
 
-    try:
-        return Config.model_validate({"convolve": convolve})
-    except ValidationError as err:
-        raise ConfigError(
-            f"{convolve!r}", key="--convolve", expected="auto, template or science"
-        ) from err
+    for text in overrides:
+        if not text.strip().startswith("subtract."):
+            raise ConfigError("cannot be used", key=text, expected="subtract.KEY=VALUE")
+    return Settings.defaults([f'subtract.convolve="{convolve}"', *overrides]).subtract
 
 
 def _detect(pair: Pair, difference: Difference) -> pa.Table:
@@ -165,6 +197,7 @@ def _without(table: pa.Table, names: list[str]) -> pa.Table:
 
 
 def _counts(sources: pa.Table) -> dict[str, int]:
-    """Count detections by sign."""
-    snr = sources["snr"].to_numpy()[~sources["isSubThreshold"].to_numpy()]
-    return {"positive": int((snr > 0).sum()), "negative": int((snr < 0).sum())}
+    """Count detections by the sign of what has changed; signal-to-noise itself has none."""
+    detected = ~sources["isSubThreshold"].to_numpy()
+    negative = sources["isNegative"].to_numpy()[detected]
+    return {"positive": int((~negative).sum()), "negative": int(negative.sum())}

@@ -24,7 +24,18 @@ _EPOCH = 40587.0  # MJD of 1970-01-01, from which matplotlib counts days
 
 
 def render_plot(plot: Description) -> str:
-    """Draw a plot as SVG; see `draw_plot`."""
+    """Draw a plot as SVG; see `draw_plot`.
+
+    Parameters
+    ----------
+    plot : mapping
+        Description of the plot.
+
+    Returns
+    -------
+    str
+        A document.
+    """
     return as_svg(draw_plot(plot))
 
 
@@ -54,7 +65,7 @@ def draw_plot(plot: Description) -> Figure:
             draw(axes, series, index, shift, joined=plot["type"] == "curve")
         for mark in plot.get("marks", ()):
             _draw_mark(axes, mark, shift)
-        _dress(axes, plot)
+        _style_axes(axes, plot)
     return figure
 
 
@@ -107,7 +118,7 @@ def _draw_mark(axes: Axes, mark: Mapping[str, Any], shift: float) -> None:
         axes.annotate(mark["label"], place, (-4, 3), axes.get_yaxis_transform(), ha="right", **near)
 
 
-def _dress(axes: Axes, plot: Description) -> None:
+def _style_axes(axes: Axes, plot: Description) -> None:
     axes.set_axisbelow(True)
     axes.grid(axis="y")
     axes.spines[["top", "right"]].set_visible(False)

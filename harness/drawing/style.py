@@ -14,9 +14,9 @@ __all__ = ["COLOURS", "LINES", "MARKERS", "as_png", "as_svg", "drawing_style"]
 COLOURS = ("#000000", "#0072B2", "#D55E00", "#009E73")
 """Inks of series; blue, vermilion and green after Okabe & Ito (2008), for every eye."""
 LINES = ("-", "--", ":", "-.")
-"""Dashes of series, which tell them apart in grey."""
+"""Dashes of series, which distinguish them in grey."""
 MARKERS = ("o", "s", "^", "D")
-"""Markers of series, which tell them apart in grey."""
+"""Markers of series, which distinguish them in grey."""
 
 _STYLE = {
     "svg.hashsalt": "nightjar",
@@ -46,7 +46,18 @@ def drawing_style() -> Iterator[None]:
 
 
 def as_svg(figure: Figure) -> str:
-    """Write a figure as SVG, its text as outlines."""
+    """Write a figure as SVG, its text as outlines.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        The figure.
+
+    Returns
+    -------
+    str
+        A document; the same figure gives the same text.
+    """
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with drawing_style():
@@ -63,6 +74,11 @@ def as_png(figure: Figure, dpi: float = 100.0) -> bytes:
         The figure.
     dpi : float
         Pixels per inch.
+
+    Returns
+    -------
+    bytes
+        The file.
     """
     buffer = io.BytesIO()
     with drawing_style():

@@ -20,6 +20,18 @@ __all__ = ["latest_report", "load_report", "next_folder", "render_all", "write_r
 def next_folder(reports: Path, name: str) -> Path:
     """Make the folder of the next report: the campaign's name and a running number.
 
+    Parameters
+    ----------
+    reports : path-like
+        The folder of all reports.
+    name : str
+        Name of the campaign.
+
+    Returns
+    -------
+    Path
+        The new folder, with one for the evidence inside.
+
     Raises
     ------
     FileFormatError
@@ -40,7 +52,18 @@ def next_folder(reports: Path, name: str) -> Path:
 
 
 def latest_report(space: Workspace) -> dict[str, Any] | None:
-    """Load the newest report of a workspace, None when there is none."""
+    """Load the newest report of a workspace, None when there is none.
+
+    Parameters
+    ----------
+    space : Workspace
+        The campaign.
+
+    Returns
+    -------
+    dict, optional
+        The content of ``report.json``.
+    """
     path = space.root / "reports" / "latest" / "report.json"
     with suppress(InputError):  # a broken one is nothing to compare with
         return load_report(path) if path.is_file() else None
@@ -49,6 +72,16 @@ def latest_report(space: Workspace) -> dict[str, Any] | None:
 
 def load_report(path: Path) -> dict[str, Any]:
     """Read a ``report.json``, or the one in a folder.
+
+    Parameters
+    ----------
+    path : Path
+        The file or its folder.
+
+    Returns
+    -------
+    dict
+        The content of the file.
 
     Raises
     ------
@@ -104,7 +137,13 @@ def write_report(report: dict[str, Any], folder: Path, cases: Path) -> Path:
 
 
 def render_all(folder: Path) -> None:
-    """Make every rendering of a report anew from its ``report.json``; byte-identical each time."""
+    """Make every rendering of a report anew from its ``report.json``; byte-identical each time.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the report.
+    """
     report = load_report(folder)
     _write(folder / "report.html", render_html(report, folder))
     _write(folder / "report.md", render_markdown(report))

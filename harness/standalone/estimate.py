@@ -2,126 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
-from harness.standalone.read import Planes, Raw
 from pipeline.errors import PsfError
 from pipeline.exposure import Exposure, Image, Mask, PolynomialPsf
-from pipeline.masks import MASK_PLANES, NO_SKY, bits, flagged
+from pipeline.io.keywords import item_of
+from pipeline.io.noise import contradicting_gain, given_variance
+from pipeline.io.planes import Planes, Raw
+from pipeline.masks import NO_SKY, bits, flagged
 
-__all__ = ["gain_of", "mask_of", "number", "psf_of", "saturation_of", "variance_of"]
+__all__ = ["gain_of", "psf_of", "saturation_of", "variance_of"]
 
 _BLOCK = 64
 _CROWDED = 1.15
 """Width of the darker half over that of its wing from which on sources crowd; noise has one."""
 
-_ROUND = np.mgrid[-1:2, -1:2].reshape(2, 9)
-"""Rows and columns of a pixel and its neighbours, from that pixel."""
 
+def gain_of(planes: Planes, raw: Raw, mask: Mask, notes: list[str]) -> float | None:
+    """Electrons per image unit, from the user or the header; None if neither knows.
 
-def number(header: Mapping[str, Any], *keys: str) -> float | None:
-    """Return the first of several keywords that is a finite number."""
-    for key in keys:
-        value = header.get(key)
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and np.isfinite(value):
-            return float(value)
-    return None
+    Parameters
+    ----------
+    planes : Planes
+        What the user says of the image.
+    raw : Raw
+        What its files say.
+    mask : ndarray, (ny, nx)
+        Non-zero pixels are left out where the gain is compared with the noise.
+    notes : list of str
+        Where the source of the number is added.
 
-
-def gain_of(planes: Planes, raw: Raw, notes: list[str]) -> float | None:
-    """Electrons per image unit, from the user or the header; None if neither knows."""
-    gain = planes.gain or number(raw.header, "GAIN", "EGAIN", "CCDGAIN")
-    if gain is None or gain <= 0:
+    Returns
+    -------
+    float, optional
+        Electrons per image unit.
+    """
+    found = item_of(raw.header, "gain", planes.keywords)
+    gain = planes.gain or (found[1] if found else None)
+    if gain is None:
         notes.append("gain unknown: photon noise of sources is left out of the variance")
         return None
+    contradiction = contradicting_gain(raw.image, mask != 0, gain)
+    if contradiction:
+        notes.append(contradiction)
     return gain
 
 
 def saturation_of(planes: Planes, raw: Raw) -> float:
-    """Saturation level, image units; infinite if nobody knows."""
-    level = planes.saturation or number(raw.header, "SATURATE", "SATLEVEL", "SATURAT")
-    return float("inf") if level is None else level
-
-
-def mask_of(raw: Raw, saturation: float, notes: list[str]) -> Mask:
-    """Mask planes from a mask in any convention.
-
-    A file whose header declares ``MP_`` planes is read by their names.  Otherwise non-zero means
-    bad, and saturated where the pixels touch one above 0.98 of the saturation level.
+    """Saturation level, image units; infinite where unknown.
 
     Parameters
     ----------
+    planes : Planes
+        What the user says of the image.
     raw : Raw
-        Image and mask as found.
-    saturation : float
-        Saturation level.
-    notes : list of str
-        What was assumed is added here.
+        What its files say.
 
     Returns
     -------
-    ndarray, (ny, nx), uint32
-        Bits of `MASK_PLANES`.
+    float, image unit
+        Saturation level.
     """
-    hot = raw.image >= np.float32(0.98 * saturation)
-    out = np.zeros(raw.image.shape, np.uint32)
-    declared = _declared(raw.mask_header)
-    if raw.mask is None:
-        notes.append("no mask: saturated and not-a-number pixels only")
-        out[hot] = bits("SAT")
-    elif declared:
-        given = raw.mask.astype(np.uint32)
-        for plane, bit in declared.items():
-            out[flagged(given, np.uint32(1 << bit))] |= bits(plane)
-    else:
-        notes.append("mask: non-zero taken as bad, saturated where the saturation level says so")
-        marked = raw.mask != 0
-        out[marked] = bits("BAD")
-        out[_grow_into(hot & marked, marked)] = bits("SAT")
-        out[hot] |= bits("SAT")
-    hole = ~np.isfinite(raw.image)
-    out[hole] |= bits("NO_DATA", "UNMASKEDNAN") if raw.mask is None else bits("NO_DATA")
-    return out
+    found = item_of(raw.header, "saturation", planes.keywords)
+    level = planes.saturation or (found[1] if found else None)
+    return float("inf") if level is None else level
 
 
-def _declared(header: Mapping[str, Any]) -> dict[str, int]:
-    """Our planes that a header declares, with their bit numbers."""
-    cards = {str(key)[3:]: value for key, value in header.items() if str(key).startswith("MP_")}
-    return {name: int(bit) for name, bit in cards.items() if name in MASK_PLANES}
-
-
-def _grow_into(
-    seed: npt.NDArray[np.bool_], allowed: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.bool_]:
-    """Grow saturated cores by two pixels into what is flagged around them."""
-    ny, nx = seed.shape
-    grown = seed.copy()
-    y, x = np.divmod(np.flatnonzero(seed), nx)
-    for _ in range(2):
-        v, u = (
-            np.repeat(y, 9) + np.tile(_ROUND[0], len(y)),
-            np.repeat(x, 9) + np.tile(_ROUND[1], len(x)),
-        )
-        inside = (v >= 0) & (v < ny) & (u >= 0) & (u < nx)
-        v, u = v[inside], u[inside]
-        new = allowed[v, u] & ~grown[v, u]
-        y, x = v[new], u[new]
-        grown[y, x] = True
-    return grown
-
-
-def variance_of(
-    planes: Planes, raw: Raw, mask: Mask, gain: float | None, notes: list[str]
-) -> Image:
+def variance_of(raw: Raw, mask: Mask, gain: float | None, notes: list[str]) -> Image:
     """Variance plane: as given, or the measured noise of the sky plus photon noise.
 
     Parameters
     ----------
-    planes, raw : Planes, Raw
+    raw : Raw
         The image.
     mask : ndarray
         Its mask.
@@ -135,14 +88,15 @@ def variance_of(
     ndarray, (ny, nx), image unit squared
         The variance.
     """
-    if raw.variance is not None:
-        if not raw.variance.min() > 0:
-            hollow = ~(raw.variance > 0)
+    variance = given_variance(raw, mask != 0, notes)
+    if variance is not None:
+        if not variance.min() > 0:
+            hollow = ~(variance > 0)
             broken = int(np.count_nonzero(hollow & (mask == 0)))
             if broken:
                 notes.append(f"{broken} unmasked pixels without a positive variance: masked")
                 mask[hollow] |= bits("BAD")
-        return raw.variance
+        return variance
     sky, noise, crowded = _sky(raw.image, mask != 0)
     excess = np.maximum(np.nan_to_num(raw.image) - sky, 0.0)
     how = "neighbouring pixels, for no sky is open" if crowded else "the measured sky noise"

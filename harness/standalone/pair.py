@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.wcs import WCS
 
-from harness.standalone.estimate import (
-    gain_of,
-    mask_of,
-    number,
-    psf_of,
-    saturation_of,
-    variance_of,
-)
-from harness.standalone.read import Planes, Raw, read_planes
+from harness.standalone.estimate import gain_of, psf_of, saturation_of, variance_of
 from pipeline import io
-from pipeline import wcs as world
 from pipeline.errors import InputError, PixelError
 from pipeline.exposure import Exposure, VisitInfo
+from pipeline.io.filters import band_of, filter_name
+from pipeline.io.headers import number
+from pipeline.io.keywords import item_of
+from pipeline.io.nodata import no_data
+from pipeline.io.planes import Planes, Raw, read_planes
+from pipeline.io.quality import mask_of
+from pipeline.io.times import read_midpoint
 
 __all__ = ["Pair", "Planes", "load_pair"]
 
@@ -117,8 +117,10 @@ def load_pair(science: Planes, template: Planes, *, registered: bool = False) ->
         If the science image has no star.
     """
     notes: list[str] = []
-    first, first_files, first_estimated = _exposure(science, "science", notes)
-    second, second_files, second_estimated = _exposure(template, "template", notes)
+    first, first_raw, first_estimated = _exposure(science, "science", notes)
+    like = first_raw.header if first_raw is not None else None
+    second, second_raw, second_estimated = _exposure(template, "template", notes, like)
+    notes += _other_filter(first, second)
     _refuse_useless(first, "science")
     _refuse_useless(second, "template")
     has_wcs = first.wcs is not None
@@ -140,7 +142,7 @@ def load_pair(science: Planes, template: Planes, *, registered: bool = False) ->
         (first_estimated, second_estimated),
         tuple(notes),
         (science, template),
-        (first_files, second_files),
+        (_files(first_raw, science), _files(second_raw, template)),
     )
 
 
@@ -155,30 +157,50 @@ def _scaled(exposure: Exposure, factor: float) -> Exposure:
 
 
 def _exposure(
-    planes: Planes, name: str, notes: list[str]
-) -> tuple[Exposure, tuple[Path, ...], bool]:
-    """Read one image; returns it, its files, and whether its variance had to be estimated.
+    planes: Planes, name: str, notes: list[str], like: Mapping[str, Any] | None = None
+) -> tuple[Exposure, Raw | None, bool]:
+    """Read one image; returns it, its planes, and whether its variance had to be estimated.
 
     What had to be assumed goes to the notes under its name.
     """
     if _is_product(planes.path):
-        return io.read_exposure(planes.path), (planes.path,), False
-    raw = read_planes(planes)
-    own: list[str] = []
-    gain = gain_of(planes, raw, own) if raw.variance is None else planes.gain
+        return io.read_exposure(planes.path), None, False
+    raw = read_planes(planes, like)
+    own: list[str] = list(raw.notes)
+    raw = _without_holes(raw, own)
     saturation = saturation_of(planes, raw)
-    mask = mask_of(raw, saturation, own)
-    variance = variance_of(planes, raw, mask, gain, own)
+    mask = mask_of(raw, saturation, planes.mask_bits, own)
+    estimated = raw.variance is None and raw.weight is None
+    gain = gain_of(planes, raw, mask, own) if estimated else planes.gain
+    variance = variance_of(raw, mask, gain, own)
+    info = _info(planes, raw, gain, saturation, own)
     notes += [f"{name}: {note}" for note in own]
     exposure = Exposure(
-        image=raw.image,
-        variance=variance,
-        mask=mask,
-        info=_info(raw, gain, saturation),
-        wcs=_wcs(raw),
-        unit=_unit(raw),
+        image=raw.image, variance=variance, mask=mask, info=info, wcs=raw.wcs, unit=_unit(raw)
     )
-    return exposure, raw.files, raw.variance is None
+    return exposure, raw, estimated
+
+
+def _without_holes(raw: Raw, notes: list[str]) -> Raw:
+    """Image in which pixels without data are not-a-number."""
+    holes, said = no_data(raw.image)
+    notes += said
+    if not said and not np.isinf(raw.image).any():
+        return raw
+    return replace(raw, image=np.where(holes, np.float32(np.nan), raw.image))
+
+
+def _files(raw: Raw | None, planes: Planes) -> tuple[Path, ...]:
+    return raw.files if raw is not None else (planes.path,)
+
+
+def _other_filter(first: Exposure, second: Exposure) -> list[str]:
+    """Say that the two images were taken through different filters."""
+    bands = first.info.band, second.info.band
+    if all(bands) and bands[0] != bands[1]:
+        return [f"filters differ: science {bands[0]}, template {bands[1]}; stars of other colours"
+                " leave residuals"]  # fmt: skip
+    return []
 
 
 def _refuse_useless(exposure: Exposure, name: str) -> None:
@@ -211,18 +233,24 @@ def _is_product(path: Path) -> bool:
         return str(hdus[0].header.get("PRODUCT")) == "exposure"
 
 
-def _info(raw: Raw, gain: float | None, saturation: float) -> VisitInfo:
-    header = raw.header
-    band = str(header.get("BAND") or header.get("FILTER") or "r").strip()[:1]
-    mjd = number(header, "MJDMIDT", "MJD-MID", "MJD-OBS", "MJD")
+def _info(
+    planes: Planes, raw: Raw, gain: float | None, saturation: float, notes: list[str]
+) -> VisitInfo:
+    header, cards = raw.header, planes.keywords
+    moment = read_midpoint(header, start=cards.get("start", ""), exptime=cards.get("exptime", ""))
+    notes += [f"time: {note}" for note in moment.notes]
+    found = filter_name(header, cards.get("band", ""))
+    visit = number(header, ("VISIT", "EXPNUM"))
+    detector = number(header, ("DETECTOR", "CCDNUM"))
+    read_noise = item_of(header, "read_noise", cards)
     return VisitInfo(
-        visit=int(number(header, "VISIT", "EXPNUM") or 0),
-        detector=int(number(header, "DETECTOR", "CCDNUM") or 0),
-        band=band if band in "ugrizy" else "r",
-        exptime=number(header, "EXPTIME") or float("nan"),
-        midpoint_mjd_tai=mjd or 0.0,
+        visit=int(visit[1]) if visit else 0,
+        detector=int(detector[1]) if detector else 0,
+        band=band_of(found[1]) if found else "",
+        exptime=moment.exptime or float("nan"),
+        midpoint_mjd_tai=moment.mjd_tai or 0.0,
         gain=gain or 1.0,
-        read_noise=number(header, "RDNOISE", "READNOIS") or 0.0,
+        read_noise=planes.read_noise or (read_noise[1] if read_noise else 0.0),
         saturation=saturation,
     )
 
@@ -231,10 +259,6 @@ def _unit(raw: Raw) -> str:
     unit = str(raw.header.get("BUNIT", "adu")).strip().lower()
     known = {"njy": "nJy", "electron": "electron", "electrons": "electron", "e-": "electron"}
     return known.get(unit, "adu")
-
-
-def _wcs(raw: Raw) -> WCS | None:
-    return world.from_header(dict(raw.header))
 
 
 def _pixel_wcs() -> WCS:

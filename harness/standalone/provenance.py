@@ -14,11 +14,11 @@ import numpy as np
 from harness.hashes import combine, file_hash
 from harness.software import software_version
 from harness.standalone.pair import Pair, load_pair
-from harness.standalone.read import Planes
 from pipeline import subtract
 from pipeline.config import config_hash
 from pipeline.errors import FileFormatError, InputError, PsfError, SubtractionError
 from pipeline.exposure import Difference
+from pipeline.io.planes import Planes
 
 __all__ = ["RECIPE", "make", "recreate"]
 
@@ -140,7 +140,7 @@ def _sky_variance(pair: Pair, difference: Difference) -> float:
     """Variance of the sky that explains the difference, over what was estimated.
 
     A field so crowded that no pixel shows the sky alone looks noisier than it is.  In the
-    difference the stars are gone, and what is left where nothing has changed tells the noise.
+    difference the stars are gone, and what is left where nothing has changed is the noise.
     """
     measured = difference.metrics["pixelStd"] ** 2
     if not np.isfinite(measured):
@@ -155,7 +155,7 @@ def _sky_variance(pair: Pair, difference: Difference) -> float:
 
 
 def _inputs(pair: Pair) -> dict[str, str | int | float | bool]:
-    """Cards about the exposures in the template, as far as it tells."""
+    """Cards about the exposures in the template, as far as they are recorded."""
     found = pair.template.provenance
     kept = {k: v for k, v in found.items() if k == "NTMPLIN" or k.startswith("TMPLIN")}
     return {"NTMPLIN": 0, **kept}
@@ -167,6 +167,6 @@ def _absolute(planes: Planes) -> dict[str, Any]:
 
 
 def _planes(values: dict[str, Any]) -> Planes:
-    names = ("path", "variance", "mask")
-    paths = {k: Path(values[k]) if values[k] is not None else None for k in names}
+    names = ("path", "variance", "mask", "weight")
+    paths = {k: Path(values[k]) if values.get(k) is not None else None for k in names}
     return Planes(**{**values, **paths})

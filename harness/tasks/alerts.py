@@ -11,12 +11,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from harness.campaign.context import Context
-from harness.campaign.task import Blocked, Notes, Phase, Stage, Task, WorkItem
+from harness.campaign.task import Notes, Phase, Stage, Task, WorkItem
 from harness.catalog import Catalog
 from harness.hashes import combine, table_hash
 from harness.ledger import Outcome, Target, now_mjd_tai
 from harness.plan import Unit
-from harness.tasks.association import associated_units
+from harness.tasks.association import phase_per_unit
 from harness.tasks.tables import optional_table
 from harness.tasks.template import warped
 from harness.tasks.versions import as_of
@@ -36,13 +36,10 @@ class _Item(WorkItem):
 
 
 def _phases(context: Context) -> Iterator[Phase]:
-    units = list(associated_units(context))
-    yield Phase(TASK.label, len(units), (_planned_item(context, unit) for unit in units))
+    yield phase_per_unit(TASK, context, _item)
 
 
-def _planned_item(context: Context, unit: Unit) -> _Item | Blocked:
-    if not context.done(Target(*unit), "diaobject"):
-        return Blocked(Target(*unit), "the association of its visit failed", TASK.stage_names)
+def _item(context: Context, unit: Unit) -> _Item:
     space, name = context.space, context.template_of[unit].name
     tables = _tables(context, unit)
     files = [space.difference(*unit), space.visit_image(*unit), space.template(name), space.objects]
@@ -134,5 +131,5 @@ TASK = Task(
     run=_run,
     products=_products,
     staged=("alert",),
-    planned=Context.served,
+    planned=Context.science_units,
 )

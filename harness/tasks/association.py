@@ -8,7 +8,7 @@ the catalogue, so they are done by the coordinator, in the order of time.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from harness.tasks.tables import optional_table
 from pipeline import diaobject, io
 from pipeline.schema import DIA_OBJECT, DIA_OBJECT_LAST, DIA_SOURCE, METRIC, to_numpy
 
-__all__ = ["TASK", "associated_units"]
+__all__ = ["TASK", "phase_per_unit"]
 
 _TABLES = (
     "DiaSource",
@@ -50,15 +50,47 @@ class _Item(WorkItem):
 # -- plan ----------------------------------------------------------------------------------------
 
 
-def associated_units(context: Context) -> Iterator[Unit]:
+def phase_per_unit(
+    task: Task, context: Context, make: Callable[[Context, Unit], WorkItem]
+) -> Phase:
+    """Phase of a task that follows association, one item per unit, in the order of time.
+
+    Parameters
+    ----------
+    task : Task
+        The task.
+    context : Context
+        The campaign.
+    make : callable
+        Makes the work item of a unit.
+
+    Returns
+    -------
+    Phase
+        Items for the executor.
+    """
+
+    def items() -> Iterator[WorkItem | Blocked]:
+        for unit in units:
+            if context.done(Target(*unit), "diaobject"):
+                yield make(context, unit)
+            else:
+                why = "the association of its visit failed"
+                yield Blocked(Target(*unit), why, task.stage_names)
+
+    units = _units(context)
+    return Phase(task.label, len(units), items())
+
+
+def _units(context: Context) -> list[Unit]:
     """Units whose sources are associated, in the order of time."""
     in_time = sorted(context.template_of, key=lambda unit: (context.frames[unit].mjd, unit))
-    return (u for u in in_time if context.state.status(Target(*u), "diasource") == DONE)
+    return [u for u in in_time if context.state.status(Target(*u), "diasource") == DONE]
 
 
 def _phases(context: Context) -> Iterator[Phase]:
     visits: dict[int, list[Unit]] = defaultdict(list)
-    for unit in associated_units(context):
+    for unit in _units(context):
         visits[unit[0]].append(unit)
     if context.performing and not _continues(context, visits):
         _empty(context)
@@ -77,7 +109,7 @@ def _continues(context: Context, visits: dict[int, list[Unit]]) -> bool:
     return not pending
 
 
-def _same(row: Any, key: StageKey) -> bool:
+def _same(row: Mapping[str, object], key: StageKey) -> bool:
     now = (DONE, key.version, key.config_hash, key.input_hash)
     return (row["status"], row["stageVersion"], row["configHash"], row["inputHash"]) == now
 

@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from harness.campaign.context import Context
-from harness.campaign.task import Blocked, Notes, Phase, Stage, Task, WorkItem
+from harness.campaign.task import Notes, Phase, Stage, Task, WorkItem
 from harness.hashes import combine, table_hash
 from harness.ledger import Outcome, Target, now_mjd_tai
 from harness.plan import Unit
-from harness.tasks.association import associated_units
+from harness.tasks.association import phase_per_unit
 from harness.tasks.versions import as_of, forced_means_missing, refresh_forced_means
 from harness.workspace import Workspace
 from pipeline import diaobject, io
@@ -35,23 +35,19 @@ class _Item(WorkItem):
 
 
 def _phases(context: Context) -> Iterator[Phase]:
-    units = list(associated_units(context))
-    phase = Phase(TASK.label, len(units), (_planned_item(context, unit) for unit in units))
+    phase = phase_per_unit(TASK, context, _item)
     yield phase
     catalog = context.state.catalog
     if context.performing and (phase.performed or forced_means_missing(catalog)):
         refresh_forced_means(catalog)
 
 
-def _planned_item(context: Context, unit: Unit) -> _Item | Blocked:
-    target = Target(*unit)
-    if not context.done(target, "diaobject"):
-        return Blocked(target, "the association of its visit failed", TASK.stage_names)
+def _item(context: Context, unit: Unit) -> _Item:
     objects = _known_objects(context, unit)
     difference = context.state.hashes.of(context.space.difference(*unit))
     return _Item(
         task=TASK,
-        target=target,
+        target=Target(*unit),
         keys=TASK.keys(context.settings, combine([difference, table_hash(objects)])),
         objects=objects,
         **context.common(),
@@ -103,5 +99,5 @@ TASK = Task(
     run=_run,
     products=_products,
     staged=("DiaForcedSource",),
-    planned=Context.served,
+    planned=Context.science_units,
 )

@@ -17,7 +17,8 @@ from pipeline.schema import DIA_OBJECT, to_numpy
 
 __all__ = ["as_of", "forced_means_missing", "refresh_forced_means"]
 
-_VERSIONS = "(SELECT * FROM DiaObject UNION ALL BY NAME SELECT * FROM DiaObjectHistory)"
+_KEY = "diaObjectId, lastDiaSourceMjdTai"
+_PLACE = f"{_KEY}, firstDiaSourceMjdTai, ra, dec"
 _OBJECTS_AT_A_TIME = 2000
 _RANKED = """WITH versions AS (
   SELECT * FROM DiaObject WHERE diaObjectId BETWEEN ? AND ? UNION ALL BY NAME
@@ -52,7 +53,7 @@ def as_of(
     columns : str
         Columns of ``DiaObject``, or ``*``.
     condition : str
-        Objects of which a version fulfils this SQL condition are meant.
+        Objects of which a version fulfils this SQL condition on id and place are meant.
     values : sequence
         Values of its ``?``.
     window : float, d
@@ -64,18 +65,34 @@ def as_of(
         One row per object, ordered by ``diaObjectId``.
     """
     return catalog.query(
-        f"""WITH known AS (SELECT diaObjectId, lastDiaSourceMjdTai FROM {_VERSIONS}
-          WHERE diaObjectId IN (SELECT diaObjectId FROM {_VERSIONS} WHERE {condition})
+        f"""WITH versions AS (
+          SELECT {_PLACE} FROM DiaObject UNION ALL SELECT {_PLACE} FROM DiaObjectHistory),
+        known AS (SELECT * FROM (
+          SELECT * FROM versions
+          WHERE diaObjectId IN (SELECT diaObjectId FROM versions WHERE {condition})
           QUALIFY row_number() OVER (PARTITION BY diaObjectId ORDER BY
             lastDiaSourceMjdTai <= ? DESC, abs(lastDiaSourceMjdTai - ?)) = 1)
-        SELECT {columns} FROM {_VERSIONS} SEMI JOIN known USING (diaObjectId, lastDiaSourceMjdTai)
-        WHERE firstDiaSourceMjdTai <= ? ORDER BY diaObjectId""",
+          WHERE firstDiaSourceMjdTai <= ?)
+        SELECT {columns} FROM DiaObject SEMI JOIN known USING ({_KEY})
+        UNION ALL BY NAME SELECT {columns} FROM DiaObjectHistory SEMI JOIN known USING ({_KEY})
+        ORDER BY diaObjectId""",
         [*values, mjd, mjd, mjd + window],
     )
 
 
 def forced_means_missing(catalog: Catalog) -> bool:
-    """Whether an object has been associated since the forced fluxes were averaged."""
+    """Whether an object has been associated since the forced fluxes were averaged.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        The catalogue.
+
+    Returns
+    -------
+    bool
+        True when `refresh_forced_means` has something to do.
+    """
     missing = "SELECT count(*) FROM DiaObject WHERE g_fpFluxNdata IS NULL"
     return bool(catalog.value(missing))
 
@@ -85,6 +102,11 @@ def refresh_forced_means(catalog: Catalog) -> None:
 
     The current version knows all forced fluxes, a former one those before the source that
     superseded it.  A limited number of objects is held at a time.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        The catalogue, open for writing.
     """
     with catalog.transaction():
         for span in _spans(catalog):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +19,9 @@ from harness.tasks.tables import optional_table
 from harness.workspace import Workspace
 from pipeline import calibrate, io, isr
 from pipeline.camera import Camera
-from pipeline.errors import AstrometryError, PhotometryError, UnitError
-from pipeline.exposure import Exposure, RawFrame
+from pipeline.errors import AstrometryError, FileFormatError, PhotometryError, UnitError
+from pipeline.exposure import Exposure, RawFrame, VisitInfo
+from pipeline.io.keywords import parse_keywords
 from pipeline.schema import VISIT_IMAGE
 
 __all__ = ["TASK"]
@@ -122,11 +122,20 @@ def _detrended(item: _Item, camera: Camera) -> tuple[Exposure, Mapping[str, floa
     frame = item.frame
     if frame.kind == "instcal":
         exposure = io.read_instcal(frame.path, frame.detector)
+        _verify_input(item, exposure.info)
         return exposure, {}, ("instrument signature removed by the observatory",)
     if frame.kind == "generic":
-        exposure = io.read_generic(frame.path, frame.visit)
+        exposure = io.read_generic(
+            frame.path,
+            frame.visit,
+            detector=frame.detector,
+            keywords=parse_keywords(item.settings.campaign.keywords.split()),
+            mask_bits=item.settings.campaign.mask_bits or None,
+        )
+        _verify_input(item, exposure.info)
         return exposure, {}, ("enters at calibrate: taken as detrended",)
     raw = io.read_raw(frame.path, camera, frame.detector)
+    _verify_input(item, raw.info)
     detector = camera.detector(frame.detector)
     calibs = isr.Calibs(
         bias=_calibration(item.space.bias(frame.detector)),
@@ -135,6 +144,22 @@ def _detrended(item: _Item, camera: Camera) -> tuple[Exposure, Mapping[str, floa
     partners = _partners(frame.path, camera, detector.partners)
     result = isr.run(raw, detector, calibs, item.settings.isr, partners)
     return result.exposure, result.metrics, result.notes
+
+
+def _verify_input(item: _Item, info: VisitInfo) -> None:
+    """Refuse a file that is not the one that was simulated or ingested, though it can be read."""
+    frame, found = item.frame, (info.visit, info.detector)
+    if found != frame.unit:
+        raise FileFormatError(
+            "holds visit {} detector {}".format(*found), path=frame.path,
+            expected="visit {} detector {}".format(*frame.unit),
+        )  # fmt: skip
+    sha256 = item.input_cards["SCIHASH"]
+    if frame.sha256 and sha256 != frame.sha256:
+        raise FileFormatError(
+            f"is not the file that was registered: its SHA-256 is {sha256}", path=frame.path,
+            expected=frame.sha256, hint="fetch it again, or ingest the new file",
+        )  # fmt: skip
 
 
 def _partners(path: Path, camera: Camera, wanted: Sequence[int]) -> dict[int, RawFrame]:
@@ -190,7 +215,7 @@ def _aligned(item: _Item, reference: Path, result: calibrate.Result) -> calibrat
 
 
 def _row(
-    item: _Item, image: Exposure, numbers: Mapping[str, Any], notes: Notes, outcome: Outcome
+    item: _Item, image: Exposure, numbers: Mapping[str, object], notes: Notes, outcome: Outcome
 ) -> rows.Row:
     """Row of ``visit_image``."""
     calib = image.photo_calib

@@ -75,7 +75,18 @@ def pin(space: Workspace, folder: Path = TESTCASES, *, late: bool = False) -> di
 
 
 def pinned(space: Workspace) -> dict[str, Any] | None:
-    """Return the recorded specification, None when there is none."""
+    """Return the recorded specification, None when there is none that can be read.
+
+    Parameters
+    ----------
+    space : Workspace
+        The campaign.
+
+    Returns
+    -------
+    dict, optional
+        As it was recorded.
+    """
     path = space.specification
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -106,7 +117,20 @@ def tampering(context: Context) -> list[Change]:
 
 
 def changes(before: Mapping[str, str], spec: Spec) -> list[Change]:
-    """List every criterion that was added, removed or altered."""
+    """List every criterion that was added, removed or altered.
+
+    Parameters
+    ----------
+    before : mapping of str
+        Hashes of the criteria by path, when they were recorded.
+    spec : Spec
+        The criteria of today.
+
+    Returns
+    -------
+    list of Change
+        Empty when none changed.
+    """
     after = spec.criteria
     return [
         Change(path, before.get(path, ""), after.get(path, ""))

@@ -66,13 +66,13 @@ def sabotage(
     chosen = _chosen(list(only))
     memory: dict[Any, Any] = {name: {} for name in _SHARED}
     with tempfile.TemporaryDirectory(prefix=".sabotage-", dir=root.resolve().parent) as scratch:
-        yard = _Yard(origin, spec, Path(scratch), memory, jobs, testcases)
-        before = yard.judge(None)
+        copies = _Copies(origin, spec, Path(scratch), memory, jobs, testcases)
+        before = copies.judge(None)
         rows = []
         for defect in chosen:
             if progress is not None:
                 progress(defect.id)
-            rows.append(_row(defect, before, yard.judge(defect)))
+            rows.append(_row(defect, before, copies.judge(defect)))
     expected = {d.check for d in chosen}
     unharmed = sorted(p for p in expected if before.get(p, Verdict.ERROR) not in _GOOD)
     return {"unharmed": {"caught_by": unharmed}, "defects": rows}
@@ -103,8 +103,8 @@ def _row(
     }
 
 
-class _Yard:
-    """Where copies are made, spoilt, judged and thrown away."""
+class _Copies:
+    """Copies of a campaign: made, damaged, judged and deleted."""
 
     def __init__(
         self,

@@ -156,26 +156,26 @@ def run(
     reasons = _reasons(sources, config)
     chosen = sources.filter(pa.array(reasons == ""))
     window = (info.midpoint_mjd_tai - config.history, info.midpoint_mjd_tai)
-    shelf = _Shelf(chosen, objects, history, forced, surroundings, window)
+    encoded = _Encoded(chosen, objects, history, forced, surroundings, window)
     stamps = _cutouts(chosen, (difference.exposure, science, template), config)
     packets = [
-        Packet(number, _payload(k, number, shelf, stamps, surroundings))
+        Packet(number, _payload(k, number, encoded, stamps, surroundings))
         for k, number in enumerate(to_numpy(chosen, "diaSourceId").tolist())
     ]
     withheld = Counter(reason for reason in reasons.tolist() if reason)
-    told = "".join(f", {n} withheld: {reason}" for reason, n in sorted(withheld.items()))
-    _LOGGER.info("%d alerts%s", len(packets), told)
-    return Result(packets, _ledger(sources, reasons, shelf, packets, processed_mjd_tai))
+    counts = "".join(f", {n} withheld: {reason}" for reason, n in sorted(withheld.items()))
+    _LOGGER.info("%d alerts%s", len(packets), counts)
+    return Result(packets, _ledger(sources, reasons, encoded, packets, processed_mjd_tai))
 
 
 def _reasons(sources: pa.Table, config: Config) -> npt.NDArray[np.str_]:
     """Why a source is not announced; empty if it is.  The first reason counts."""
     fluxes = [to_numpy(sources, n) for n in ("psfFlux", "psfFluxErr", "apFlux", "apFluxErr")]
-    orphan = (to_numpy(sources, "diaObjectId") < 0) & (to_numpy(sources, "ssObjectId") < 0)
+    unassociated = (to_numpy(sources, "diaObjectId") < 0) & (to_numpy(sources, "ssObjectId") < 0)
     injected = to_numpy(sources, "pixelFlags_injected") & (not config.injected)
     rules = {
         "deblend parent": to_numpy(sources, "isDeblendParent"),
-        "not associated": orphan,
+        "not associated": unassociated,
         "flux not finite": ~np.all(np.isfinite(fluxes), axis=0),
         "reliability below the cut": to_numpy(sources, "reliability") < config.reliability_min,
         "synthetic": injected,
@@ -204,7 +204,7 @@ class _Timeline:
         return int(low), int(high)
 
 
-class _Shelf:
+class _Encoded:
     """All rows that the packets of one detector need, encoded once."""
 
     def __init__(
@@ -328,50 +328,50 @@ def _cutouts(
 
 
 def _payload(
-    k: int, number: int, shelf: _Shelf, stamps: list[list[bytes]], around: Surroundings
+    k: int, number: int, encoded: _Encoded, stamps: list[list[bytes]], around: Surroundings
 ) -> bytes:
     """Put the fields together in the order of `packet_schema`."""
-    body, row = int(shelf.bodies[k]), int(shelf.object_row[k])
+    body, row = int(encoded.bodies[k]), int(encoded.object_row[k])
     if body >= 0:
-        past = shelf.body_past_rows.array(*shelf.body_past.span(body))
+        past = encoded.body_past_rows.array(*encoded.body_past.span(body))
     else:
-        past = shelf.past_rows.array(*shelf.past.span(int(shelf.objects[k])))
-    forced = shelf.forced.span(int(shelf.objects[k]))
-    ss_row, orbit = int(shelf.ss_row[k]), shelf.orbit_row[k]
+        past = encoded.past_rows.array(*encoded.past.span(int(encoded.objects[k])))
+    forced = encoded.forced.span(int(encoded.objects[k]))
+    ss_row, orbit = int(encoded.ss_row[k]), encoded.orbit_row[k]
     fields = [
         long(number),
         optional(_text(around.observation_reason)),
         optional(_text(around.target_name)),
-        shelf.source[k],
+        encoded.source[k],
         optional(past),
-        optional(shelf.forced_rows.array(*forced)),
-        optional(shelf.object[row] if row >= 0 else None),
-        optional(shelf.ss[ss_row] if ss_row >= 0 else None),
-        optional(shelf.orbits[orbit] if orbit >= 0 else None),
+        optional(encoded.forced_rows.array(*forced)),
+        optional(encoded.object[row] if row >= 0 else None),
+        optional(encoded.ss[ss_row] if ss_row >= 0 else None),
+        optional(encoded.orbits[orbit] if orbit >= 0 else None),
     ]
     for files in stamps:
         fields += [b"\x02", long(len(files[k])), files[k]]
-    return b"".join(fields) + optional(_more(k, number, shelf, around, forced))
+    return b"".join(fields) + optional(_more(k, number, encoded, around, forced))
 
 
 def _more(
-    k: int, number: int, shelf: _Shelf, around: Surroundings, forced: tuple[int, int]
+    k: int, number: int, encoded: _Encoded, around: Surroundings, forced: tuple[int, int]
 ) -> bytes:
-    row, body = int(shelf.object_row[k]), int(shelf.bodies[k])
-    low, high = np.searchsorted(shelf.match_ids, [shelf.objects[k], shelf.objects[k] + 1])
-    first, last = np.searchsorted(shelf.ss_past_ids, [body, body + 1])
+    row, body = int(encoded.object_row[k]), int(encoded.bodies[k])
+    low, high = np.searchsorted(encoded.match_ids, [encoded.objects[k], encoded.objects[k] + 1])
+    first, last = np.searchsorted(encoded.ss_past_ids, [body, body + 1])
     fields = [
         long(number),
         text(around.database),
         text(SCHEMA_VERSION),
         optional(_text(around.software)),
         optional(_text(around.run)),
-        shelf.source_more[k],
-        optional(shelf.object_more[row] if row >= 0 else None),
-        optional(shelf.matches.array(int(low), int(high))),
-        optional(shelf.forced_more.array(*forced)),
-        optional(shelf.ss_past.array(int(first), int(last))),
-        optional(shelf.limits(int(shelf.objects[k]))),
+        encoded.source_more[k],
+        optional(encoded.object_more[row] if row >= 0 else None),
+        optional(encoded.matches.array(int(low), int(high))),
+        optional(encoded.forced_more.array(*forced)),
+        optional(encoded.ss_past.array(int(first), int(last))),
+        optional(encoded.limits(int(encoded.objects[k]))),
     ]
     return b"".join(fields)
 
@@ -383,7 +383,7 @@ def _text(value: str | None) -> bytes | None:
 def _ledger(
     sources: pa.Table,
     reasons: npt.NDArray[np.str_],
-    shelf: _Shelf,
+    encoded: _Encoded,
     packets: list[Packet],
     processed: float,
 ) -> pa.Table:
@@ -391,10 +391,10 @@ def _ledger(
     place = np.full(len(reasons), np.nan)
     place[emitted] = np.arange(len(packets))
     spans: dict[str, list[tuple[int, int]]] = {"nHistory": [], "nForced": []}
-    for number, body in zip(shelf.objects.tolist(), shelf.bodies.tolist(), strict=True):
-        past = shelf.body_past.span(body) if body >= 0 else shelf.past.span(number)
+    for number, body in zip(encoded.objects.tolist(), encoded.bodies.tolist(), strict=True):
+        past = encoded.body_past.span(body) if body >= 0 else encoded.past.span(number)
         spans["nHistory"].append(past)
-        spans["nForced"].append(shelf.forced.span(number))
+        spans["nForced"].append(encoded.forced.span(number))
     columns: dict[str, object] = {
         name: sources.column(name)
         for name in ("diaSourceId", "visit", "detector", "diaObjectId", "ssObjectId")

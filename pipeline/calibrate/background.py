@@ -1,6 +1,6 @@
 """The sky under the sources: masked before it is measured.
 
-A mesh swallows a big galaxy before any threshold on top of it can find the galaxy.  Therefore a
+A mesh absorbs a large galaxy before any threshold on top of it can find the galaxy.  Therefore a
 *clipped plane* is subtracted first; the image is binned and smoothed; what stands out by 2σ is
 masked, and every object's mask is widened in proportion to its radius, since what lies under the
 threshold round a big object is more than round a small one.  Only then is the sky measured in
@@ -11,7 +11,6 @@ others, and a spline through the cells is the background.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -114,7 +113,9 @@ def _bin(image: Image, good: _Flags, side: int) -> tuple[FloatArray, FloatArray]
 
 
 @compiled
-def _accumulate(image: Any, good: Any, side: int, values: Any, weights: Any) -> None:
+def _accumulate(
+    image: Image, good: npt.NDArray[np.bool_], side: int, values: FloatArray, weights: FloatArray
+) -> None:
     ny, nx = image.shape
     for y in range(ny):
         j = y // side
@@ -188,8 +189,8 @@ def _mesh(values: FloatArray, weights: FloatArray, config: Config) -> tuple[Floa
         for i in range(nx):
             cell = slice(edges_y[j], edges_y[j + 1]), slice(edges_x[i], edges_x[i + 1])
             nodes[j, i], share[j, i] = _cell(values[cell], weights[cell])
-    poor = share < config.clean
-    return _filled(nodes, share, poor, config.fill_order), float(poor.mean())
+    sparse = share < config.clean
+    return _filled(nodes, share, sparse, config.fill_order), float(sparse.mean())
 
 
 def _cell(values: FloatArray, weights: FloatArray) -> tuple[float, float]:
@@ -203,18 +204,18 @@ def _cell(values: FloatArray, weights: FloatArray) -> tuple[float, float]:
     return float(np.average(data[inside], weights=weight[inside])), float(weights.mean())
 
 
-def _filled(nodes: FloatArray, share: FloatArray, poor: _Flags, order: int) -> FloatArray:
-    if not poor.any():
+def _filled(nodes: FloatArray, share: FloatArray, sparse: _Flags, order: int) -> FloatArray:
+    if not sparse.any():
         return nodes
-    rich = ~poor
-    if not rich.any():
-        rich = share > 0
-    while order > 0 and rich.sum() < (order + 1) * (order + 2):
+    clear = ~sparse
+    if not clear.any():
+        clear = share > 0
+    while order > 0 and clear.sum() < (order + 1) * (order + 2):
         order -= 1
     terms = _terms(nodes.shape, order)
-    weight = np.sqrt(share[rich])
-    fit = np.linalg.lstsq(terms[rich] * weight[:, None], nodes[rich] * weight, rcond=None)[0]
-    return np.where(poor, terms @ fit, nodes)
+    weight = np.sqrt(share[clear])
+    fit = np.linalg.lstsq(terms[clear] * weight[:, None], nodes[clear] * weight, rcond=None)[0]
+    return np.where(sparse, terms @ fit, nodes)
 
 
 def _spline(nodes: FloatArray, shape: tuple[int, ...]) -> Image:

@@ -15,7 +15,7 @@ from pipeline.calibrate.refcat import ReferenceStars
 from pipeline.camera import ColourTerm
 from pipeline.errors import PhotometryError, PsfError
 from pipeline.exposure import NJY_ZERO_POINT, FloatArray
-from pipeline.statistics import mad_std
+from pipeline.statistics import GAUSS_MEDIAN, mad_std
 
 __all__ = [
     "ApertureCorrection",
@@ -27,7 +27,6 @@ __all__ = [
 
 _MAG = 2.5 / np.log(10.0)
 _CLIP = 3.0
-_GAUSS_MEDIAN = 0.674490  # half of a Gaussian lies within this many standard deviations
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +190,7 @@ def _intrinsic(residual: FloatArray, variance: FloatArray) -> float:
     """
     if len(residual) < 3:
         return 0.0
-    half = _GAUSS_MEDIAN * float(np.sqrt((len(residual) - 1) / len(residual)))
+    half = GAUSS_MEDIAN * float(np.sqrt((len(residual) - 1) / len(residual)))
 
     def excess(s: float) -> float:
         return float(np.median(np.abs(residual) / np.sqrt(variance + s * s))) - half

@@ -132,7 +132,18 @@ class PsfFit:
 
 
 def order_for(n_stars: int) -> int:
-    """Spatial order that a number of stars can carry: 2 from 40, 1 from 8, else 0."""
+    """Spatial order that a number of stars can carry: 2 from 40, 1 from 8, else 0.
+
+    Parameters
+    ----------
+    n_stars : int
+        Number of stars.
+
+    Returns
+    -------
+    int
+        Order of the polynomial in x and y.
+    """
     return 2 if n_stars >= 40 else 1 if n_stars >= 8 else 0
 
 
@@ -175,10 +186,10 @@ def cut_stamps(
     raw[~np.isfinite(raw)] = 0.0
     stamps = resample(raw, x - ix, y - iy, SIDE).reshape(len(x), SIDE * SIDE)
     use = np.ones((len(x), SIDE * SIDE), bool)
-    hurt = poor.any(axis=(1, 2))
-    if hurt.any():
-        leak = resample(poor[hurt].astype(float), (x - ix)[hurt], (y - iy)[hurt], SIDE)
-        use[hurt] = (np.abs(leak) < _LEAKAGE).reshape(-1, SIDE * SIDE)
+    affected = poor.any(axis=(1, 2))
+    if affected.any():
+        leak = resample(poor[affected].astype(float), (x - ix)[affected], (y - iy)[affected], SIDE)
+        use[affected] = (np.abs(leak) < _LEAKAGE).reshape(-1, SIDE * SIDE)
     sky = noise[iy.clip(0, image.shape[0] - 1), ix.clip(0, image.shape[1] - 1)].astype(float)
     power = noise_power(x - ix, y - iy)
     return PsfStars(x, y, stamps / flux[:, None], sky / flux**2, flux, use, power)
@@ -291,10 +302,10 @@ def held_out(
     Returns
     -------
     dict
-        ``psfChi2``, the median of χ² per pixel over lone stars of SNR 50 to 500, None where there
-        are not five of them, or fewer than seven stars in all; ``psfSizeResidual`` (relative, of
-        T), ``psfE1Residual`` and ``psfE2Residual`` (star minus model), means over the stars left
-        out, None with fewer than 30 stars.
+        ``psfChi2``, the median of χ² per pixel over isolated stars of SNR 50 to 500, None where
+        there are not five of them, or fewer than seven stars in all; ``psfSizeResidual``
+        (relative, of T), ``psfE1Residual`` and ``psfE2Residual`` (star minus model), means over
+        the stars left out, None with fewer than 30 stars.
     """
     names = ("psfChi2", "psfSizeResidual", "psfE1Residual", "psfE2Residual")
     if fit.n_stars < _FEWEST_TO_SPARE:
@@ -323,7 +334,7 @@ def _judged(
     test, terms = kept.select(out).inner(), polynomial_terms(kept.x, kept.y, shape, order)
     model = terms[out] @ coefficients[:, _INNER]
     mean = terms.mean(axis=0) @ coefficients
-    test = _refluxed(test, model, mean[_INNER])
+    test = _with_fitted_flux(test, model, mean[_INNER])
     weights, modes = _weights(test, mean[_INNER]), _modes(mean)
     strength = _fit_modes(test, weights, np.ones((len(test), 1)), model, modes)[0]
     area = 1.0 / (mean[_INNER] ** 2).sum()
@@ -351,7 +362,7 @@ def _solve(stars: PsfStars, shape: tuple[int, int], order: int) -> tuple[FloatAr
     inner = stars.inner()
     mean = _unit(_robust_mean(inner))
     for _ in range(2):
-        inner = _refluxed(inner, mean[None], mean)
+        inner = _with_fitted_flux(inner, mean[None], mean)
     wings = _wings(stars.rescaled(inner.flux / stars.flux))
     weights = _clipped(inner, _weights(inner, mean), terms, mean)
     coefficients = _padded(mean[None], terms.shape[1])
@@ -362,7 +373,7 @@ def _solve(stars: PsfStars, shape: tuple[int, int], order: int) -> tuple[FloatAr
         smooth = _padded(mean[None], terms.shape[1]) + q @ modes
         rest = _fit_pixels(inner.stamps - terms @ smooth, weights, terms, mean)
         coefficients = _unit_everywhere(smooth + rest)
-        inner = _refluxed(inner, terms @ coefficients, mean)
+        inner = _with_fitted_flux(inner, terms @ coefficients, mean)
     return _whole(coefficients, wings), _chi2(inner, weights, terms @ coefficients)
 
 
@@ -422,7 +433,7 @@ def _clipped_mean(values: FloatArray, weights: FloatArray) -> float:
     return float(np.average(values[keep], weights=weights[keep])) if keep.any() else middle
 
 
-def _refluxed(stars: PsfStars, model: FloatArray, mean: FloatArray) -> PsfStars:
+def _with_fitted_flux(stars: PsfStars, model: FloatArray, mean: FloatArray) -> PsfStars:
     """Fit every star's flux to its model; weights from the sky and the mean star."""
     weights = _weights(stars, mean) * _CORE
     amplitude = (weights * model * stars.stamps).sum(axis=1) / (weights * model**2).sum(axis=1)

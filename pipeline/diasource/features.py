@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from pipeline.compiled import compiled
+from pipeline.compiled import compiled, pixel
 from pipeline.diasource.measure import Columns, Scene
 from pipeline.diasource.models import cut
 from pipeline.diasource.planes import Planes
@@ -20,6 +20,7 @@ from pipeline.psfphot import psf_box
 __all__ = ["STAMP_FEATURES", "feature_table", "stamp_features"]
 
 _FAR = 40
+_WIDEST = 256.0
 _CROWD = 25.0
 
 STAMP_FEATURES = (
@@ -37,6 +38,14 @@ STAMP_FEATURES = (
     "worstMasked",
 )
 """Features measured on the pixels of the difference, in the order of `stamp_features`."""
+
+# Their columns.
+_CORRELATION, _CONCENTRATION, _NEIGHBOUR_RATIO, _NEGATIVE_FRACTION, _PEAK_RESIDUAL, _CORE_CHI2 = (
+    range(6)
+)
+_RING_RMS, _RING_MEAN, _VARIANCE_RATIO, _SHARPNESS, _CORE_GOOD, _WORST_MASKED = range(
+    6, len(STAMP_FEATURES)
+)
 
 
 @compiled
@@ -74,13 +83,16 @@ def stamp_features(
         2.5 and 4 FWHM: rms and mean of D/σ.  At the centre: V/V_s; Laplacian over flux relative
         to the model's.  Within 1.5 FWHM: usable part of Σ P²; part of the pixels masked as bad.
     """
+    if not 0.0 < width <= _WIDEST:
+        out[:] = np.nan
+        return
     r = int(np.ceil(4.0 * width))
     n = 2 * r + 1
     d, w, v = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
     p, px, py = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
     for s in range(ix.shape[0]):
         out[s] = np.nan
-        cut(planes, int(ix[s]), int(iy[s]), float(r), d, w, v)
+        cut(planes, pixel(ix[s]), pixel(iy[s]), float(r), d, w, v)
         psf_box(coef[s], own[s, 1], own[s, 2], order, p, px, py)
         flux = own[s, 0]
         if not np.isfinite(flux) or flux == 0.0:
@@ -119,31 +131,50 @@ def stamp_features(
                     count += 1
         if core < 5 or pp == 0.0:
             continue
-        out[s, 0] = sign * pd / np.sqrt(pp * dd)
-        out[s, 1] = top / (abs(flux) * mtop)
+        out[s, _CORRELATION] = sign * pd / np.sqrt(pp * dd)
+        out[s, _CONCENTRATION] = top / (abs(flux) * mtop)
         mean, m_mean = sign * _neighbours(d, tj, ti), _neighbours(p, mj, mi)
-        out[s, 2] = np.arctan(mean / top) / np.arctan(m_mean / mtop)
-        out[s, 3] = wrong / both
-        out[s, 4] = worst
-        out[s, 5] = chi2 / core
+        out[s, _NEIGHBOUR_RATIO] = np.arctan(mean / top) / np.arctan(m_mean / mtop)
+        out[s, _NEGATIVE_FRACTION] = wrong / both
+        out[s, _PEAK_RESIDUAL] = worst
+        out[s, _CORE_CHI2] = chi2 / core
         if count > 10:
-            out[s, 6] = np.sqrt(ring2 / count)
-            out[s, 7] = sign * ring / np.sqrt(count)
-        out[s, 8] = v[mj, mi] * w[mj, mi] if w[mj, mi] > 0.0 else 1.0
-        out[s, 9] = (sign * d[mj, mi] - sign * _neighbours(d, mj, mi)) / (
+            out[s, _RING_RMS] = np.sqrt(ring2 / count)
+            out[s, _RING_MEAN] = sign * ring / np.sqrt(count)
+        out[s, _VARIANCE_RATIO] = v[mj, mi] * w[mj, mi] if w[mj, mi] > 0.0 else 1.0
+        out[s, _SHARPNESS] = (sign * d[mj, mi] - sign * _neighbours(d, mj, mi)) / (
             abs(flux) * (mtop - m_mean)
         )
-        out[s, 10] = pp / all_pp
-        out[s, 11] = bad / (bad + core)
+        out[s, _CORE_GOOD] = pp / all_pp
+        out[s, _WORST_MASKED] = bad / (bad + core)
 
 
 @compiled
 def _neighbours(d: FloatArray, j: int, i: int) -> float:
+    if not (0 < j < d.shape[0] - 1 and 0 < i < d.shape[1] - 1):
+        return np.nan
     return float(0.25 * (d[j - 1, i] + d[j + 1, i] + d[j, i - 1] + d[j, i + 1]))
 
 
 def feature_table(scene: Scene, targets: Targets, peaks: Peaks, columns: Columns) -> FloatArray:
-    """Features of all rows, ``(n, len(FEATURES))``, NaN where one is not defined."""
+    """Features of all rows, ``(n, len(FEATURES))``, NaN where one is not defined.
+
+    Parameters
+    ----------
+    scene : Scene
+        Difference image with its noise and PSF.
+    targets : Targets
+        n detections.
+    peaks : Peaks
+        All peaks.
+    columns : dict of ndarray
+        Columns measured so far, ``(n,)`` each.
+
+    Returns
+    -------
+    ndarray, (n, len(FEATURES))
+        In the order of `FEATURES`.
+    """
     values = _from_pixels(scene) | _from_columns(scene, targets, columns)
     values |= _from_surroundings(scene, targets, peaks)
     return np.column_stack([np.asarray(values[name], float) for name in FEATURES])

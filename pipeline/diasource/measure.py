@@ -11,12 +11,12 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from pipeline.camera import Passbands
+from pipeline.diasource import moments as adaptive
 from pipeline.diasource.aperture import aperture_flux
 from pipeline.diasource.config import Config
 from pipeline.diasource.fits import Fits, fit_points, fit_trails
-from pipeline.diasource.moments import measure_moments
+from pipeline.diasource.frame import Frame, propagate, segment
 from pipeline.diasource.planes import Planes
-from pipeline.diasource.sky import Frame, propagate, segment
 from pipeline.exposure import Exposure, FloatArray, VisitInfo
 from pipeline.psfphot import ForcedFlux, SplinePsf, forced_flux
 
@@ -121,6 +121,23 @@ def start_points(
 
     A peak whose fit failed keeps its place with the error of a peak; a `fixed` place has none.
 
+    Parameters
+    ----------
+    planes : Planes
+        Whitened difference and its noise.
+    psf : SplinePsf
+        Matched to the planes.
+    at : ndarray, (n, 2), pixel
+        x and y of the peaks.
+    children : ndarray of int
+        Rows that belong to a blend.
+    fixed : ndarray of bool, (n,)
+        Rows whose place is given.
+    width : float, pixel
+        FWHM of the PSF.
+    config : Config
+        Choices of the fit.
+
     Returns
     -------
     fits : Fits
@@ -162,7 +179,20 @@ def _peak_error(snr: FloatArray, width: float) -> FloatArray:
 
 
 def covariance_columns(names: tuple[str, ...], cov: FloatArray) -> Columns:
-    """Name the off-diagonal terms ``a_b_Cov`` in the order of the parameters."""
+    """Name the off-diagonal terms ``a_b_Cov`` in the order of the parameters.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Names of the k parameters.
+    cov : ndarray, (n, k, k)
+        Covariances.
+
+    Returns
+    -------
+    dict of ndarray, (n,)
+        Columns by name.
+    """
     return {
         f"{a}_{b}_Cov": cov[:, i, j]
         for i, a in enumerate(names)
@@ -215,6 +245,22 @@ def sky_errors(columns: Columns, info: VisitInfo, config: Config, passbands: Pas
     residual that a star or galaxy under the source leaves where the template lies wrong by ε,
     for its colour or for the error of the registration: it moves the centroid by ε times the
     flux ratio, but not out of the star.
+
+    Parameters
+    ----------
+    columns : dict of ndarray
+        With ``raErr``, ``decErr`` and their covariance.
+    info : VisitInfo
+        Band and airmass of the visit.
+    config : Config
+        Size of the three terms.
+    passbands : Passbands
+        Refraction by band.
+
+    Returns
+    -------
+    dict of ndarray, (n,)
+        The columns that change.
     """
     air = _displacement(info, config, passbands)
     ratio = np.nan_to_num(columns["templateFlux"] / columns["psfFlux"])
@@ -251,7 +297,20 @@ def _aperture(scene: Scene) -> Columns:
 
 
 def forced_columns(scene: Scene, science: Exposure, template: Exposure) -> Columns:
-    """PSF fluxes on visit image and template at the centroid, and the template's brightness."""
+    """PSF fluxes on visit image and template at the centroid, and the template's brightness.
+
+    Parameters
+    ----------
+    scene : Scene
+        Difference image with its noise and PSF, and n sources.
+    science, template : Exposure
+        The images that were subtracted.
+
+    Returns
+    -------
+    dict of ndarray, (n,)
+        Columns by name; nJy.
+    """
     x, y = scene.points.theta[:, 1], scene.points.theta[:, 2]
     there = {}
     for name, exposure in (("science", science), ("template", template)):
@@ -276,7 +335,20 @@ def forced_columns(scene: Scene, science: Exposure, template: Exposure) -> Colum
 
 
 def science_columns(scene: Scene, science: Exposure) -> Columns:
-    """Centroid on the visit image, where the source stands out there."""
+    """Centroid on the visit image, where the source stands out there.
+
+    Parameters
+    ----------
+    scene : Scene
+        Difference image with its noise and PSF, and n sources.
+    science : Exposure
+        The visit image.
+
+    Returns
+    -------
+    dict of ndarray, (n,)
+        Columns by name; missing where the source does not stand out.
+    """
     assert science.psf is not None
     planes = Planes.of(science.image, science.variance, None, science.mask, scene.planes.bad)
     psf = SplinePsf.of(science.psf)
@@ -301,30 +373,43 @@ def science_columns(scene: Scene, science: Exposure) -> Columns:
 
 
 def moment_columns(scene: Scene) -> Columns:
-    """Adaptive moments with errors and covariances, those of the PSF, and the extendedness."""
+    """Adaptive moments with errors and covariances, those of the PSF, and the extendedness.
+
+    Parameters
+    ----------
+    scene : Scene
+        Difference image with its noise and PSF, and n sources.
+
+    Returns
+    -------
+    dict of ndarray, (n,)
+        Columns by name; arcsec².
+    """
     n = len(scene.child)
-    out = np.full((n, 15), np.nan)
+    out = np.full((n, adaptive.N_COLUMNS), np.nan)
     snr = np.abs(scene.points.theta[:, 0]) / scene.points.errors[:, 0]
     radius = int(np.ceil(max(12.0, 3.0 * scene.width)))
     for planes, index in scene.groups():
         coef, own, x, y = scene.local(index)
-        rows = np.empty((len(index), 15))
-        measure_moments(
+        rows = np.empty((len(index), adaptive.N_COLUMNS))
+        adaptive.measure_moments(
             planes, coef, scene.psf.order, own, x, y, radius, scene.added[index],
             np.nan_to_num(snr[index]), rows,
         )  # fmt: skip
         out[index] = rows
     area = scene.frame.scale**2
-    xx, xy, yy = out[:, :3].T * area
-    var = out[:, 6:12].T * area**2
-    state, covered = out[:, 13], out[:, 14]
+    m, var = out.T * area, out.T * area**2
     columns = {
-        "ixx": xx, "ixy": xy, "iyy": yy,
-        "ixxPSF": out[:, 3] * area, "ixyPSF": out[:, 4] * area, "iyyPSF": out[:, 5] * area,
-        "ixxErr": np.sqrt(var[0]), "ixyErr": np.sqrt(var[3]), "iyyErr": np.sqrt(var[5]),
-        "ixx_ixy_Cov": var[1], "ixx_iyy_Cov": var[2], "iyy_ixy_Cov": var[4],
-        "shape_flag": state != 0, "shape_flag_no_pixels": ~(covered >= 0.3),
-        "shape_flag_not_contained": state == 3, "shape_flag_oneStep": out[:, 12] > 0,
+        "ixx": m[adaptive.XX], "ixy": m[adaptive.XY], "iyy": m[adaptive.YY],
+        "ixxPSF": m[adaptive.PSF_XX], "ixyPSF": m[adaptive.PSF_XY],
+        "iyyPSF": m[adaptive.PSF_YY],
+        "ixxErr": np.sqrt(var[adaptive.VAR_XX]), "ixyErr": np.sqrt(var[adaptive.VAR_XY]),
+        "iyyErr": np.sqrt(var[adaptive.VAR_YY]), "ixx_ixy_Cov": var[adaptive.COV_XX_XY],
+        "ixx_iyy_Cov": var[adaptive.COV_XX_YY], "iyy_ixy_Cov": var[adaptive.COV_XY_YY],
+        "shape_flag": out[:, adaptive.STATE] != adaptive.GOOD,
+        "shape_flag_no_pixels": ~(out[:, adaptive.COVERED] >= 0.3),
+        "shape_flag_not_contained": out[:, adaptive.STATE] == adaptive.RAN_AWAY,
+        "shape_flag_oneStep": out[:, adaptive.ONE_STEP] > 0,
     }  # fmt: skip
     return columns | _extendedness(columns)
 
@@ -349,6 +434,20 @@ def trail_columns(scene: Scene, moments: Columns, detected: npt.NDArray[np.bool_
     Only of sources that were detected: on what is not, a trail follows the noise, and takes the
     longer the less there is.  ``trailGain``, Δχ² against the point source, is no column of the
     table but a feature.
+
+    Parameters
+    ----------
+    scene : Scene
+        Difference image with its noise and PSF, and n sources.
+    moments : dict of ndarray
+        Columns of `moment_columns`, where the fit starts.
+    detected : ndarray of bool, (n,)
+        Sources that stand above the threshold.
+
+    Returns
+    -------
+    dict of ndarray, (n,)
+        Columns by name; nJy, deg and arcsec.
     """
     fits = _trails(scene, moments, detected)
     theta = fits.theta

@@ -18,13 +18,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.compiled import compiled
+from pipeline.compiled import compiled, pixel
 from pipeline.diasource.models import cut, invert
 from pipeline.diasource.planes import Planes
 from pipeline.exposure import FloatArray
 from pipeline.psfphot import psf_box
 
 __all__ = ["measure_moments"]
+
+# Columns of `measure_moments`: moments, those of the PSF, their covariance, how they were found.
+XX, XY, YY, PSF_XX, PSF_XY, PSF_YY = range(6)
+VAR_XX, COV_XX_XY, COV_XX_YY, VAR_XY, COV_XY_YY, VAR_YY = range(6, 12)
+ONE_STEP, STATE, COVERED = range(12, 15)
+N_COLUMNS = 15
+GOOD, FAILED, NO_PIXELS, RAN_AWAY = range(4)  # values of STATE
 
 
 @compiled
@@ -208,10 +215,9 @@ def measure_moments(
         PSF flux to add at the fitted position (sources taken out of the image before).
     snr : ndarray, (n,)
         PSF flux over its error; decides whether to iterate.
-    out : ndarray, (n, 15)
-        Mxx, Mxy, Myy; the same of the PSF; their covariance (6: xx-xx, xx-xy, xx-yy, xy-xy,
-        xy-yy, yy-yy); whether one step (1) or iterated (0); state (0 good, 1 failed, 2 no
-        pixels, 3 centre ran away); usable part of the PSF.
+    out : ndarray, (n, N_COLUMNS)
+        Moments of source and PSF, pixel², with the covariance of the source's; whether found in
+        one step (1) or iterated (0); the state; usable part of the PSF.
     """
     n = 2 * radius + 1
     d, w, v = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
@@ -223,11 +229,11 @@ def measure_moments(
     theta, start = np.empty(5), np.empty(5)
     for k in range(ix.shape[0]):
         out[k] = np.nan
-        out[k, 12], out[k, 13] = 1.0, 2.0
+        out[k, ONE_STEP], out[k, STATE] = 1.0, NO_PIXELS
         flux = own[k, 0]
         if not np.isfinite(flux) or flux == 0.0:
             continue
-        used = cut(planes, int(ix[k]), int(iy[k]), float(radius), d, w, v)
+        used = cut(planes, pixel(ix[k]), pixel(iy[k]), float(radius), d, w, v)
         psf_box(coef[k], own[k, 1], own[k, 2], order, p, px, py)
         total, good = 0.0, 0.0
         for j in range(n):
@@ -238,15 +244,15 @@ def measure_moments(
                     d[j, i] += added[k] * p[j, i]
                 else:  # the model stands in for what is missing
                     d[j, i], v[j, i] = flux * p[j, i], 0.0
-        out[k, 14] = good / total
+        out[k, COVERED] = good / total
         if used == 0 or good < 0.3 * total:
             continue
-        out[k, 13] = 1.0
+        out[k, STATE] = FAILED
         start[0], start[1] = own[k, 1], own[k, 2]
         start[2], start[3], start[4] = _second(p, own[k, 1], own[k, 2])
         if not _iterate(p, zero, start, 4.0 * radius * radius):
             continue
-        out[k, 3], out[k, 4], out[k, 5] = start[2], start[3], start[4]
+        out[k, PSF_XX], out[k, PSF_XY], out[k, PSF_YY] = start[2], start[3], start[4]
         # G of the PSF vanishes here; that of the data over J of the PSF is the step
         _equations(p, v, start, g, jac, c)
         _equations(d, v, start, g, noisy, c)
@@ -256,28 +262,28 @@ def measure_moments(
             theta[a] = start[a] + step[a]
         _spread(inverse, c, cov)
         _store(out[k], theta, cov)
-        out[k, 13] = 0.0
+        out[k, STATE] = GOOD
         ratio = (theta[2] + theta[4]) / (start[2] + start[4])
         sigma = np.sqrt(max(cov[0, 0] + 2.0 * cov[0, 2] + cov[2, 2], 0.0)) / (start[2] + start[4])
         if snr[k] >= 20.0 or ratio > 1.3 + 3.0 * sigma:
             theta[:] = start
             if not _iterate(d, v, theta, float(radius * radius)):
-                out[k, 13] = 0.0 if snr[k] < 50.0 else 1.0
+                out[k, STATE] = GOOD if snr[k] < 50.0 else FAILED
                 continue
             _equations(d, v, theta, g, jac, c)
             if _solve(jac, g, step, inverse):
                 _spread(inverse, c, cov)
                 _store(out[k], theta, cov)
-                out[k, 12] = 0.0
+                out[k, ONE_STEP] = 0.0
                 if np.hypot(theta[0] - own[k, 1], theta[1] - own[k, 2]) > 3.0:
-                    out[k, 13] = 3.0
+                    out[k, STATE] = RAN_AWAY
 
 
 @compiled
 def _store(row: FloatArray, theta: FloatArray, cov: FloatArray) -> None:
-    row[0], row[1], row[2] = theta[2], theta[3], theta[4]
-    row[6], row[7], row[8] = cov[0, 0], cov[0, 1], cov[0, 2]
-    row[9], row[10], row[11] = cov[1, 1], cov[1, 2], cov[2, 2]
+    row[XX], row[XY], row[YY] = theta[2], theta[3], theta[4]
+    row[VAR_XX], row[COV_XX_XY], row[COV_XX_YY] = cov[0, 0], cov[0, 1], cov[0, 2]
+    row[VAR_XY], row[COV_XY_YY], row[VAR_YY] = cov[1, 1], cov[1, 2], cov[2, 2]
 
 
 @compiled

@@ -7,7 +7,7 @@ file.
 from typing import TYPE_CHECKING
 
 from pipeline.atomic import atomic_path
-from pipeline.io.external import list_instcal, read_generic, read_instcal
+from pipeline.io.external import list_generic, list_instcal, read_generic, read_instcal
 from pipeline.io.files import open_fits
 from pipeline.io.products import (
     read_difference,
@@ -22,6 +22,7 @@ from pipeline.io.raw import (
     list_raw,
     parse_visit_info,
     read_raw,
+    reason_to_skip,
     survey_raw,
 )
 from pipeline.io.tables import read_parquet, write_parquet
@@ -34,6 +35,7 @@ __all__ = [
     "BANDS",
     "RawContents",
     "atomic_path",
+    "list_generic",
     "list_instcal",
     "list_raw",
     "open_fits",
@@ -47,6 +49,7 @@ __all__ = [
     "read_plane",
     "read_raw",
     "read_refcat",
+    "reason_to_skip",
     "survey_raw",
     "write_difference",
     "write_exposure",

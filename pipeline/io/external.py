@@ -17,34 +17,38 @@ import numpy as np
 from pipeline import wcs as world
 from pipeline.camera import Camera
 from pipeline.errors import FileFormatError, KeywordError
-from pipeline.exposure import Exposure, Image, Mask, PhotoCalib
+from pipeline.exposure import Exposure, Image, Mask, PhotoCalib, VisitInfo
 from pipeline.io.files import open_fits
-from pipeline.io.hdus import plain_header
-from pipeline.io.raw import parse_visit_info
+from pipeline.io.filters import band_of, filter_name
+from pipeline.io.headers import plain_header
+from pipeline.io.keywords import item_of
+from pipeline.io.nodata import no_data
+from pipeline.io.noise import contradicting_gain, given_variance, measured_gain, sky_noise
+from pipeline.io.planes import Planes, Raw, place_of, read_planes, science_images
+from pipeline.io.quality import decode_quality, mask_of
+from pipeline.io.raw import BANDS, parse_visit_info
+from pipeline.io.times import read_midpoint
 from pipeline.masks import bits
 
-__all__ = ["list_instcal", "read_generic", "read_instcal"]
+__all__ = ["list_generic", "list_instcal", "read_generic", "read_instcal"]
 
-# Community Pipeline masks: bits up to version 3.4, integer codes since (late 2014).
-_FIRST_CODES = (3, 5)
-_CODES = {1: "BAD", 2: "NO_DATA", 3: "SAT", 4: "BLEED", 5: "CR", 6: "BAD", 8: "STREAK"}
-_BITS = {
-    1: "BAD",
-    2: "SAT",
-    4: "INTRP",
-    8: "BAD",
-    16: "CR",
-    64: "BLEED",
-    128: "EDGEBLEED",
-    256: "CROSSTALK",
-    512: "SUSPECT",
-    1024: "STREAK",
-    2048: "INTRP",
-}
+_AGREEMENT = 1.6
+"""Measured over expected variance of the sky, either way, from which on the measured one counts."""
 
 
 def list_instcal(path: str | Path) -> list[int]:
-    """Return the CCD numbers of the images in a Community Pipeline file."""
+    """Return the CCD numbers of the images in a Community Pipeline file.
+
+    Parameters
+    ----------
+    path : path-like
+        A multi-extension FITS file.
+
+    Returns
+    -------
+    list of int
+        Ascending.
+    """
     with open_fits(path, expected="a Community Pipeline image") as hdus:
         return sorted(int(h.header["CCDNUM"]) for h in hdus if _is_image(h, "CCDNUM"))
 
@@ -115,32 +119,6 @@ def _instcal_mask(
     return mask
 
 
-def decode_quality(codes: np.ndarray, version: str) -> Mask:
-    """Translate a Community Pipeline quality plane.
-
-    Parameters
-    ----------
-    codes : ndarray, (ny, nx), int
-        Integer codes, or bits before version 3.5.
-    version : str
-        PLVER of the file; empty means a recent one.
-
-    Returns
-    -------
-    ndarray, (ny, nx), uint32
-        Bits of `pipeline.masks.MASK_PLANES`.
-    """
-    mask = np.zeros(codes.shape, np.uint32)
-    numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:2])
-    if numbers and numbers < _FIRST_CODES:
-        for bit, plane in _BITS.items():
-            mask[codes & bit != 0] |= bits(plane)
-    else:
-        for code, plane in _CODES.items():
-            mask[codes == code] |= bits(plane)
-    return mask
-
-
 def _instcal_variance(
     path: Path,
     header: Mapping[str, Any],
@@ -173,34 +151,71 @@ def _header_zero_point(header: Mapping[str, Any], gain: float) -> PhotoCalib | N
     return PhotoCalib(zero_point=float(value) + 2.5 * float(np.log10(gain)))
 
 
+def list_generic(path: str | Path, ext: str | None = None) -> list[int]:
+    """Return the numbers, from 1, of the images of the sky that a plain FITS file holds.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    ext : str, optional
+        Extension to take alone, by number or name.
+
+    Raises
+    ------
+    FileFormatError
+        If there is no image, or the extension is none.
+    """
+    path = Path(path)
+    with open_fits(path) as hdus:
+        found = science_images(hdus)
+        if not found:
+            raise FileFormatError(
+                "no image", path=path, expected="a two-dimensional image in some HDU"
+            )
+        if ext is None:
+            return list(range(1, len(found) + 1))
+        place = place_of(hdus, path, ext)
+    if place not in found:
+        raise FileFormatError("is not an image of the sky", path=path, hdu=ext)
+    return [found.index(place) + 1]
+
+
 def read_generic(
     path: str | Path,
     visit: int,
     *,
     detector: int = 1,
     camera: Camera | None = None,
+    keywords: Mapping[str, str] | None = None,
+    mask_bits: str | None = None,
     **given: Any,
 ) -> Exposure:
-    """Read a single reduced image with a WCS in its header.
+    """Read a reduced image with a WCS in its header.
 
     Parameters
     ----------
     path : path-like
-        The file; the first HDU with an image is read.
+        The file.
     visit : int
         The exposure number to give it.
     detector : int
-        The detector number to give it.
+        The detector number to give it; of a file with several images, which one, from 1.
     camera : Camera, optional
         Says which keyword means what; the generic camera if not given.
+    keywords : mapping of str to str, optional
+        Cards to look at first, by item of `pipeline.io.keywords.ITEMS`.
+    mask_bits : str, optional
+        Which bits of a mask count, see `pipeline.io.quality.decode`.
     **given
         Items of `pipeline.exposure.VisitInfo` to use instead of the header's, in image units.
 
     Returns
     -------
     Exposure
-        In electrons.  Variance is counts plus read noise squared.  Where no saturation level is
-        known, it is the largest value if many pixels have it.
+        In electrons.  Without a plane of variance or weight, variance is counts plus read noise
+        squared, or the measured noise of the sky where that contradicts.  Where no saturation
+        level is known, it is the largest value if many pixels have it.
 
     Raises
     ------
@@ -210,38 +225,172 @@ def read_generic(
         If a keyword is missing or unusable.
     """
     path = Path(path)
-    header, counts = _one_image(path, None)
+    with open_fits(path) as hdus:
+        places = science_images(hdus)
+    ext = str(places[detector - 1]) if len(places) >= max(detector, 2) else None
+    raw = read_planes(Planes(path, ext=ext))
+    fills = list(raw.notes)
     camera = camera or Camera.load("generic")
-    known = {"visit": visit, "detector": detector, **given}
-    info = parse_visit_info(header, camera, path=path, **known)
-    wcs = world.from_header(header)
-    if wcs is None:
-        raise FileFormatError("no celestial coordinates", path=path, key="CTYPE1", expected="a WCS")
-    fills = [
-        f"{item}: no keyword, {default} assumed"
-        for item, default in (("gain", 1.0), ("read_noise", 0.0))
-        if item not in given and header.get(camera.keywords.get(item, "")) is None
-    ]
-    saturation = info.saturation
-    if not np.isfinite(saturation):
-        saturation, note = _plateau(counts)
-        fills.append(note)
-    image = (counts * info.gain).astype(np.float32)
-    mask = np.zeros(image.shape, np.uint32)
-    mask[counts >= saturation] |= bits("SAT")
-    mask[~np.isfinite(image)] |= bits("NO_DATA", "UNMASKEDNAN")
-    variance = np.maximum(np.nan_to_num(image), 0) + np.float32(info.read_noise**2)
-    fills.append("variance: from counts and read noise")
-    fills.append("mask: saturated and not-a-number pixels only")
+    own = {} if camera.name == "generic" else dict(camera.keywords)
+    cards = {**own, **(keywords or {})}
+    _require_wcs(raw, path)
+    holes, said = no_data(raw.image)
+    fills += [f"pixels: {note}" for note in said]
+    counts = np.where(holes, np.float32(np.nan), raw.image)
+    raw = replace(raw, image=counts)
+    numbers = _numbers(raw, holes, cards, given, fills)
+    exposure_info = _visit_info(raw, camera, cards, path, fills, given)
+    info = VisitInfo(**{**exposure_info, "visit": visit, "detector": detector, **numbers, **given})
+    gain, notes = info.gain, list[str]()
+    mask = mask_of(raw, float("inf"), mask_bits, notes)
+    mask[counts >= info.saturation] |= bits("SAT")
+    image = np.multiply(counts, gain, dtype=np.float64).astype(np.float32)
+    variance = _generic_variance(raw, image, mask, info, notes)
     return Exposure(
         image=image,
-        variance=np.maximum(variance, np.float32(1.0)),
+        variance=variance,
         mask=mask,
-        info=replace(info, gain=1.0, saturation=saturation * info.gain),
-        wcs=wcs,
+        info=replace(info, gain=1.0, saturation=info.saturation * gain),
+        wcs=raw.wcs,
         unit="electron",
-        provenance={"ORIGFILE": path.name, "ORIGGAIN": info.gain, **_recorded(fills)},
+        provenance={"ORIGFILE": path.name, "ORIGGAIN": gain, **_recorded([*fills, *notes])},
     )
+
+
+def _require_wcs(raw: Raw, path: Path) -> None:
+    if raw.wcs is None:
+        reason = next((n for n in raw.notes if n.startswith("coordinates")), "")
+        raise FileFormatError(
+            f"no celestial coordinates {f'({reason})' if reason else ''}",
+            path=path, key="CTYPE1", expected="a WCS",
+        )  # fmt: skip
+
+
+def _numbers(
+    raw: Raw,
+    holes: np.ndarray,
+    cards: Mapping[str, str],
+    given: Mapping[str, Any],
+    fills: list[str],
+) -> dict[str, float]:
+    """Gain, read noise and saturation level, with what had to be found otherwise."""
+    found = {k: item_of(raw.header, k, cards) for k in ("gain", "read_noise", "saturation")}
+    values = {k: v[1] for k, v in found.items() if v is not None} | {
+        k: float(given[k]) for k in found if k in given
+    }
+    bad = holes if raw.mask is None else holes | (raw.mask != 0)
+    if "gain" in values:
+        note = contradicting_gain(raw.image, bad, values["gain"])
+        fills += [note] if note else []
+    else:
+        measured = measured_gain(raw.image, bad)
+        values["gain"] = measured or 1.0
+        fills.append(
+            f"gain: no keyword, {measured:.4g} measured from the sky, its pedestal taken as 0"
+            if measured
+            else "gain: no keyword, 1.0 assumed"
+        )
+    if "read_noise" not in values:
+        values["read_noise"] = 0.0
+        fills.append("read_noise: no keyword, 0.0 assumed")
+    if "saturation" not in values:
+        values["saturation"], note = _plateau(raw.image)
+        fills.append(note)
+    return values
+
+
+def _visit_info(
+    raw: Raw,
+    camera: Camera,
+    cards: Mapping[str, str],
+    path: Path,
+    fills: list[str],
+    given: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Collect what the header says of the exposure; what it must say is there."""
+    moment = read_midpoint(
+        raw.header,
+        start=cards.get("start", ""),
+        exptime=cards.get("exptime", ""),
+        given=given.get("exptime"),
+    )
+    exptime = given.get("exptime", moment.exptime)
+    if exptime is None:
+        wrong = [n for n in moment.notes if "not an exposure time" in n]
+        raise KeywordError(
+            wrong[0] if wrong else "missing keyword", path=path,
+            key=cards.get("exptime") or "EXPTIME", expected="seconds above 0",
+            hint="--keyword exptime=CARD",
+        )  # fmt: skip
+    midpoint = given.get("midpoint_mjd_tai", moment.mjd_tai)
+    if midpoint is None:
+        raise KeywordError(
+            "; ".join(moment.notes) or "missing keyword", path=path,
+            key=cards.get("start") or "DATE-OBS", expected="a date with time of day",
+            hint="--keyword start=CARD",
+        )  # fmt: skip
+    fills += [f"time: {note}" for note in moment.notes]
+    assert raw.wcs is not None
+    airmass = item_of(raw.header, "airmass", cards)
+    return {
+        "band": given.get("band") or _band(raw, camera, cards, path),
+        "exptime": exptime,
+        "midpoint_mjd_tai": midpoint,
+        "ra": float(raw.wcs.wcs.crval[0]),
+        "dec": float(raw.wcs.wcs.crval[1]),
+        "airmass": airmass[1] if airmass else float("nan"),
+        "camera": camera.name,
+        "field": str(raw.header.get(cards.get("field", "OBJECT"), "") or "").strip(),
+    }
+
+
+def _band(raw: Raw, camera: Camera, cards: Mapping[str, str], path: Path) -> str:
+    """Band of the filter, if a campaign can work in it."""
+    found = filter_name(raw.header, cards.get("band", ""))
+    key = cards.get("band") or "FILTER"
+    if found is None:
+        value = raw.header.get(key)
+        what = "missing keyword" if value is None else f"unknown filter {str(value).strip()!r}"
+        raise KeywordError(
+            what, path=path, key=key, expected="the name of a filter", hint="--keyword band=CARD"
+        )
+    band = band_of(found[1])
+    if band not in BANDS:
+        also = "" if band == found[1] else f" (band {band})"
+        raise KeywordError(
+            f"unknown filter {found[1]!r}{also}",
+            path=path,
+            key=found[0],
+            expected=f"one of {BANDS}",
+        )
+    return band
+
+
+def _generic_variance(
+    raw: Raw, image: Image, mask: Mask, info: VisitInfo, notes: list[str]
+) -> Image:
+    """Variance in electrons squared; pixels without one are flagged BAD."""
+    variance = given_variance(raw, mask != 0, notes)
+    if variance is not None:
+        scaled = (variance * info.gain**2).astype(np.float32)
+        known = np.isfinite(scaled) & (scaled > 0)
+        lacking = ~known & (mask == 0)
+        if lacking.any():
+            notes.append(f"variance: {int(lacking.sum())} pixels without, flagged BAD")
+        mask[~known] |= bits("BAD")
+        return np.where(known, scaled, np.float32(np.median(scaled[known]) if known.any() else 1.0))
+    model = np.maximum(np.nan_to_num(image), 0) + np.float32(info.read_noise**2)
+    good = mask == 0
+    level, noise = sky_noise(image, ~good)
+    expected = float(np.median(model[good])) if good.any() else float("nan")
+    if noise > 0 and not 1 / _AGREEMENT < noise**2 / max(expected, 1e-30) < _AGREEMENT:
+        notes.append(
+            f"variance: counts and read noise give {expected:.4g}, the sky shows {noise**2:.4g}:"
+            " measured noise used (was the sky subtracted, or are frames stacked?)"
+        )
+        return np.asarray(noise**2 + np.maximum(np.nan_to_num(image) - level, 0), np.float32)
+    notes.append("variance: from counts and read noise")
+    return np.maximum(model, np.float32(1.0))
 
 
 def _plateau(counts: np.ndarray) -> tuple[float, str]:

@@ -196,12 +196,23 @@ def _difference_hdus(difference: Difference, compress: bool) -> Iterator[Iterabl
     score, null = difference.score, difference.null_variance
     if compress and not shared_step(score):
         score = to_grid(score, _SCORE_STEP)
-    yield _plane("SCORE", score, "", compress=compress)
+    yield _plane("SCORE", score, "", _score_cards(difference), compress=compress)
     if compress and not shared_step(null):
         null = to_grid(null, grid_step(float(np.nanmedian(null[::16, ::16])), 256.0))
     yield _plane("NULL_VARIANCE", null, f"{exposure.unit}**2", compress=compress)
+    if difference.noise_scale is not None:
+        scale = difference.noise_scale
+        if compress and not shared_step(scale):
+            scale = to_grid(scale, _SCORE_STEP)
+        yield _plane("NOISE_SCALE", scale, "", compress=compress)
     yield from _kernel_hdus(difference.kernel)
     yield _metrics_hdu(difference.metrics)
+
+
+def _score_cards(difference: Difference) -> fits.Header:
+    counted = difference.noise_scale is not None
+    meaning = "noise: of the sky and photons, or also of the scene"
+    return cards([("SCORETYP", "S_corr" if counted else "S", meaning)])
 
 
 def _plane(
@@ -307,6 +318,16 @@ def read_exposure(path: str | Path) -> Exposure:
 def read_difference(path: str | Path) -> Difference:
     """Read a difference that `write_difference` wrote.
 
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    Difference
+        With the kernel, the PSF and the score image.
+
     Raises
     ------
     FileFormatError
@@ -317,6 +338,7 @@ def read_difference(path: str | Path) -> Difference:
             exposure=_exposure(hdus, path),
             score=read_pixels(_hdu(hdus, "SCORE", path)),
             null_variance=read_pixels(_hdu(hdus, "NULL_VARIANCE", path)),
+            noise_scale=read_pixels(hdus["NOISE_SCALE"]) if "NOISE_SCALE" in hdus else None,
             kernel=_kernel(hdus, path),
             metrics=_metrics(_hdu(hdus, "METRICS", path)),
             excluded=_excluded(hdus, path),
@@ -331,7 +353,8 @@ def read_plane(path: str | Path, name: str = "IMAGE") -> tuple[npt.NDArray[Any],
     path : path-like
         The file.
     name : str
-        ``IMAGE``, ``VARIANCE``, ``MASK``, ``BACKGROUND``, ``SCORE`` or ``NULL_VARIANCE``.
+        ``IMAGE``, ``VARIANCE``, ``MASK``, ``BACKGROUND``, ``SCORE``, ``NULL_VARIANCE`` or
+        ``NOISE_SCALE``.
 
     Returns
     -------
@@ -397,7 +420,7 @@ def _excluded(hdus: fits.HDUList, path: str | Path) -> np.uint32:
     return np.uint32(_own_bits(stored, _hdu(hdus, "MASK", path).header)[0])
 
 
-def _mask(hdu: Any) -> Mask:
+def _mask(hdu: fits.ImageHDU) -> Mask:
     return _own_bits(read_pixels(hdu).view(np.uint32), hdu.header)
 
 
@@ -452,7 +475,7 @@ def _kernel(hdus: fits.HDUList, path: str | Path) -> MatchingKernel:
     )
 
 
-def _metrics(hdu: Any) -> dict[str, float]:
+def _metrics(hdu: fits.ImageHDU) -> dict[str, float]:
     if hdu.data is None:
         return {}
     return {hdu.header[f"METRIC{i + 1}"]: float(v) for i, v in enumerate(hdu.data)}

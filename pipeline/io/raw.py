@@ -16,10 +16,19 @@ from pipeline.camera import Camera, Detector
 from pipeline.errors import FileFormatError, KeywordError
 from pipeline.exposure import RawFrame, VisitInfo
 from pipeline.io.files import open_fits
-from pipeline.io.hdus import plain_header, read_pixels
+from pipeline.io.hdus import read_pixels, verify_data_sum
+from pipeline.io.headers import plain_header
 from pipeline.timescales import midpoint_mjd_tai
 
-__all__ = ["BANDS", "RawContents", "list_raw", "parse_visit_info", "read_raw", "survey_raw"]
+__all__ = [
+    "BANDS",
+    "RawContents",
+    "list_raw",
+    "parse_visit_info",
+    "read_raw",
+    "reason_to_skip",
+    "survey_raw",
+]
 
 BANDS = "ugrizy"
 """Filters known by the first letter of their name."""
@@ -56,6 +65,11 @@ def survey_raw(path: str | Path, camera: Camera) -> RawContents:
     camera : Camera
         Its camera.
 
+    Returns
+    -------
+    RawContents
+        Numbers of the detectors, and the reasons for those left out.
+
     Raises
     ------
     FileFormatError
@@ -66,9 +80,8 @@ def survey_raw(path: str | Path, camera: Camera) -> RawContents:
     with open_fits(path, expected=f"a raw {camera.name} frame", scaled=False) as hdus:
         primary = plain_header(hdus[0].header)
         for number, index in _detector_hdus(hdus, camera, path).items():
-            reason = _reason_to_skip(
-                number, {**primary, **plain_header(hdus[index].header)}, camera
-            )
+            header = {**primary, **plain_header(hdus[index].header)}
+            reason = reason_to_skip(number, camera, header.get(camera.keywords["exptime"]))
             if reason:
                 skipped[number] = reason
             else:
@@ -77,7 +90,20 @@ def survey_raw(path: str | Path, camera: Camera) -> RawContents:
 
 
 def list_raw(path: str | Path, camera: Camera) -> list[int]:
-    """Return the numbers of the detectors in a raw file that are worth processing."""
+    """Return the numbers of the detectors in a raw file that are worth processing.
+
+    Parameters
+    ----------
+    path : path-like
+        A multi-extension FITS file.
+    camera : Camera
+        Its camera.
+
+    Returns
+    -------
+    list of int
+        Ascending.
+    """
     return list(survey_raw(path, camera).detectors)
 
 
@@ -101,7 +127,7 @@ def read_raw(path: str | Path, camera: Camera, detector: int) -> RawFrame:
     Raises
     ------
     FileFormatError
-        If the file, the detector or the size is wrong.
+        If the file, the detector or the size is wrong, or the data do not have the sum of DATASUM.
     KeywordError
         If a keyword is missing or unusable.
     """
@@ -114,6 +140,7 @@ def read_raw(path: str | Path, camera: Camera, detector: int) -> RawFrame:
                 f"no detector {detector}", path=path, expected=f"one of {present}"
             )
         hdu = hdus[places[detector]]
+        verify_data_sum(hdu, path)
         data = np.ascontiguousarray(read_pixels(hdu))
         header = {**plain_header(hdus[0].header), **plain_header(hdu.header)}
         name = hdu.name or places[detector]
@@ -152,6 +179,11 @@ def parse_visit_info(
         Source of gain, read noise and saturation; without it they come from the header.
     **given
         Items of `VisitInfo` that are known already; they win over the header.
+
+    Returns
+    -------
+    VisitInfo
+        With the defaults of its items where the header is silent.
 
     Raises
     ------
@@ -275,7 +307,7 @@ def _detector_hdus(hdus: fits.HDUList, camera: Camera, path: str | Path) -> dict
     for index, hdu in enumerate(hdus):
         number = hdu.header.get(key)
         axes = hdu.header.get("NAXIS", 0)
-        if number is None or axes != 2:
+        if not isinstance(number, (int, float)) or axes != 2:
             continue
         if int(number) in places:
             raise FileFormatError(f"detector {number} occurs twice", path=path, hdu=index, key=key)
@@ -287,14 +319,24 @@ def _detector_hdus(hdus: fits.HDUList, camera: Camera, path: str | Path) -> dict
     return places
 
 
-def _reason_to_skip(number: int, header: Mapping[str, Any], camera: Camera) -> str:
+def reason_to_skip(number: int, camera: Camera, exptime: object) -> str:
+    """Say why a detector of an exposure is not processed; empty if it is.
+
+    Parameters
+    ----------
+    number : int
+        CCD number.
+    camera : Camera
+        The camera.
+    exptime : float, s
+        Open-shutter time; anything that is no number counts as unknown.
+    """
     if number in camera.skipped_detectors:
         return "not a science detector"
     if number not in camera.detectors:
         return f"unknown to the definition of {camera.name}"
     if camera.detector(number).status == "dead":
         return "dead detector"
-    exptime = header.get(camera.keywords["exptime"])
     if isinstance(exptime, (int, float)) and exptime <= 0:
         return "exposure time is zero"
     return ""

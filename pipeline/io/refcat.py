@@ -188,7 +188,7 @@ def _arrays(table: pa.Table) -> _Columns:
     }
 
 
-def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _native(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
     """Array in the byte order of this machine."""
     return np.asarray(array).astype(array.dtype.newbyteorder("="))
 

@@ -21,6 +21,7 @@ from pipeline.schema.campaign import (
     RUN,
     UNIT,
 )
+from pipeline.schema.catalogues import OBJECT, REFCAT, TRUTH_OBJECT, TRUTH_VISIT
 from pipeline.schema.columns import BANDS, Column, Table, parse, to_numpy
 from pipeline.schema.document import document as _document
 from pipeline.schema.objects import (
@@ -36,7 +37,6 @@ from pipeline.schema.products import (
     TEMPLATE_INPUT,
     VISIT_IMAGE,
 )
-from pipeline.schema.sky import OBJECT, REFCAT, TRUTH_OBJECT, TRUTH_VISIT
 from pipeline.schema.solarsystem import MPC_ORBITS, SS_EPHEMERIS, SS_OBJECT, SS_SOURCE
 from pipeline.schema.sources import DIA_FORCED_SOURCE, DIA_SOURCE
 

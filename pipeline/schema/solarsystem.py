@@ -28,7 +28,7 @@ extendednessMin  | f32  |         | src.class.starGalaxy;stat.min | 0273 | least
 {b}_HErr         | f32  | mag     | stat.error;phys.magAbs      | 0273 | its error
 {b}_G12          | f32  |         | stat.fit.param              | 0273 | slope of the phase curve in {b}
 {b}_G12Err       | f32  |         | stat.error                  | 0273 | its error
-{b}_H_{b}_G12_Cov | f32 | mag**2  | stat.covariance             | 0333 | covariance of the two
+{b}_H_{b}_G12_Cov | f32 | mag     | stat.covariance             | 0333 | covariance of the two
 {b}_nObsUsed*    | i32  |         | meta.number                 | 0273 | sources in the fit in {b}
 {b}_Chi2         | f32  |         | stat.fit.chi2               | 0331 | χ² of the phase curve in {b}
 {b}_phaseAngleMin | f32 | deg     | pos.phaseAng;stat.min       | 0323 | smallest phase angle in {b}

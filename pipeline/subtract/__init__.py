@@ -15,5 +15,5 @@ __all__ = [
     "wants_template_psf",
 ]
 
-VERSION: int = 6
+VERSION: int = 7
 """Raised when the pixels that come out change."""

@@ -11,6 +11,7 @@ that ψ whitens is that of one `NoiseModel`, refined until the difference shows 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ from pipeline.subtract.metrics import mean_lag1, measure
 from pipeline.subtract.noise import NoiseModel
 from pipeline.subtract.prepare import WorkingImage, prepare_pair
 from pipeline.subtract.residual import Residual, absolute, subtract_matched
+from pipeline.subtract.scene import Scene
 from pipeline.subtract.score import score
 from pipeline.subtract.whitened import Whitened
 
@@ -67,11 +69,12 @@ def subtract(science: Exposure, template: Exposure, config: Config) -> Differenc
             whitened.image, whitened.null_variance, residual.usable, whitened.psf, config.tile
         )
         wide = _sky_of_wide_score(whitened, significance, residual.blank, config)
+        scene = Scene(residual.scene, residual.usable)
         del residual  # its memory is needed
         refined = _estimate_noise(noise, whitened, significance, wide, match, config)
         if refined is noise:
-            return _measured(whitened, significance, wide, match, working, noise)
-        del whitened, significance, wide
+            return _measured(whitened, significance, scene, wide, match, working, noise, config)
+        del whitened, significance, scene, wide
         if refined.correlations is noise.correlations:
             working = prepare_pair(match.images)
         else:
@@ -182,18 +185,26 @@ def _measured_correlations(
 def _measured(
     whitened: Whitened,
     significance: Image,
+    scene: Scene,
     wide: npt.NDArray[np.bool_] | None,
     match: Match,
     working: dict[str, WorkingImage],
     noise: NoiseModel,
+    config: Config,
 ) -> Difference:
     """Make the product, its score rescaled by what no model of the noise explains."""
+    science = match.images["science"]
+    assert science.psf is not None
     width = 1.0 if wide is None else score_width(significance, wide)
     if wide is not None:
         _LOG.info("score and its noise rescaled by %.4f", width)
         significance /= np.float32(width)
         whitened.null_variance[:] *= np.float32(width**2)
     background = whitened.background
+    noise_scale: Image | None = None
+    scene_metrics: dict[str, float] = {}
+    if config.scene_noise:
+        noise_scale, scene_metrics = scene.count(significance, whitened, science.psf, config.tile)
     metrics = {
         **measure(whitened, significance, match.fit),
         "scoreExcess": width,
@@ -201,6 +212,8 @@ def _measured(
         "excessWidth": float("nan") if noise.excess is None else noise.excess.width,
         "backgroundRms": 0.0 if background is None else float(background[::3, ::3].std()),
         "measuredColours": float(len(noise.measured)),
+        **scene_metrics,
     }
     kernel = absolute(match.fit.kernel, working)
-    return whitened.difference(match.images["science"], significance, kernel, metrics)
+    made = whitened.difference(science, significance, kernel, metrics)
+    return replace(made, noise_scale=noise_scale)

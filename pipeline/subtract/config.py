@@ -12,6 +12,7 @@ __all__ = ["ALGORITHMS", "Config"]
 
 ALGORITHMS: dict[str, str] = {
     "alard_lupton": "pipeline.subtract.alard_lupton",
+    "zogy": "pipeline.subtract.zogy",
 }
 """Modules of the algorithms, by name; each has a function ``subtract``, a `Subtractor`."""
 
@@ -53,6 +54,9 @@ class Config(StageConfig):
     ridge: float = param(1e-8, "Stabilises the fit, relative to the mean diagonal", ge=0)
     tile: int = param(256, "Core of the tiles that are convolved at a time", unit="pixel", ge=64)
     decorrelate: bool = param(True, "Whiten the noise of the difference")
+    scene_noise: bool = param(
+        True, "Count what constant sources leave, dipoles and shares of them, as noise of the score"
+    )
     dilation_share: float = param(
         0.02, "A pixel is masked when masked pixels carry this share of the kernel", gt=0, lt=1
     )

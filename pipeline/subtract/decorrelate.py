@@ -24,7 +24,16 @@ from pipeline.subtract.excess import NoiseExcess
 from pipeline.subtract.pixels import cut
 from pipeline.subtract.separable import Separable, correlate
 
-__all__ = ["Filters", "apply", "design"]
+__all__ = [
+    "Filters",
+    "apply",
+    "at_positions",
+    "centred",
+    "design",
+    "mean_power",
+    "noise_power",
+    "spectra",
+]
 
 _GRID = 64
 _HALF = 16
@@ -64,11 +73,11 @@ class Filters:
         stamps = psf.stamps(x, y)
         side = max(stamps.shape[-1], 2 * _HALF + 1)
         size = (fft.next_fast_len(side + 2 * _HALF, real=True),) * 2
-        spectra = _transform(stamps, size) * _transform(self.psi, size)
+        product = spectra(stamps, size) * spectra(self.psi, size)
         if kernel.convolved == "science":
             kernels = np.array([kernel.at(u, v) for u, v in zip(x, y, strict=True)])
-            spectra *= _transform(kernels / kernels.sum((1, 2))[:, None, None], size)
-        cube = _centred(fft.irfft2(spectra, size), side // 2)
+            product *= spectra(kernels / kernels.sum((1, 2))[:, None, None], size)
+        cube = centred(fft.irfft2(product, size), side // 2)
         return GridPsf(cube.reshape(len(self.y), len(self.x), *cube.shape[1:]), self.x, self.y)
 
     def scaled(self, psf: GridPsf) -> tuple[Filters, GridPsf]:
@@ -124,10 +133,10 @@ def design(
     source = kernel.convolved
     target = "science" if source == "template" else "template"
     size = (_GRID, _GRID)
-    response = np.abs(_transform(kernels, size)) ** 2
+    response = np.abs(spectra(kernels, size)) ** 2
     noise = {
-        name: _lookup(powers[name], x, y, shape)[:, None, None]
-        * _power(correlations[name], x, y, shape, size)
+        name: at_positions(powers[name], x, y, shape)[:, None, None]
+        * noise_power(correlations[name], x, y, shape, size)
         for name in (source, target)
     }
     total = noise[target] + noise[source] * response
@@ -136,18 +145,24 @@ def design(
     added = np.ones((len(x), 1, 1))
     if excess is not None and whiten:
         lifted = 1.0 + excess.power(size)
-        added = (_mean(psi**2 * total, size) / _mean(psi**2 * total / lifted, size))[:, None, None]
+        added = (mean_power(psi**2 * total, size) / mean_power(psi**2 * total / lifted, size))[
+            :, None, None
+        ]
         psi = psi / np.sqrt(lifted)
     middle = _GRID // 2 - 1
-    matched = _centred(fft.irfft2(psi * _transform(kernels, size), size), middle)
-    share = _mean(psi**2 * noise[source] * response, size)
+    matched = centred(fft.irfft2(psi * spectra(kernels, size), size), middle)
+    share = mean_power(psi**2 * noise[source] * response, size)
     spread = (matched**2)[
         :, middle - _HALF : middle + _HALF + 1, middle - _HALF : middle + _HALF + 1
     ]
-    spread *= (share / _lookup(powers[source], x, y, shape) / spread.sum((1, 2)))[:, None, None]
-    target_share = _mean(psi**2 * noise[target], size) / _lookup(powers[target], x, y, shape)
+    spread *= (share / at_positions(powers[source], x, y, shape) / spread.sum((1, 2)))[
+        :, None, None
+    ]
+    target_share = mean_power(psi**2 * noise[target], size) / at_positions(
+        powers[target], x, y, shape
+    )
     return Filters(
-        psi=_centred(fft.irfft2(psi, size), _HALF),
+        psi=centred(fft.irfft2(psi, size), _HALF),
         spread=spread * added,
         target=target_share * added[:, 0, 0],
         x=np.unique(x),
@@ -196,22 +211,61 @@ def apply(
     return image, variance
 
 
-def _transform(kernels: FloatArray, size: tuple[int, int]) -> npt.NDArray[np.complex128]:
-    """Transform centred kernels with their middle at the origin, double precision."""
+def spectra(kernels: FloatArray, size: tuple[int, int]) -> npt.NDArray[np.complex128]:
+    """Transform centred kernels with their middle at the origin, double precision.
+
+    Parameters
+    ----------
+    kernels : ndarray, (n, side, side)
+        Kernels, side odd.
+    size : tuple of int, (ny, nx)
+        Size of the transforms.
+
+    Returns
+    -------
+    ndarray, (n, ny, nx // 2 + 1), complex128
+        Half planes of real transforms.
+    """
     side = kernels.shape[-1]
     wide = np.zeros((*kernels.shape[:-2], *size))
     wide[..., :side, :side] = kernels
     return np.asarray(fft.rfft2(np.roll(wide, (-(side // 2), -(side // 2)), axis=(-2, -1))))
 
 
-def _centred(kernels: FloatArray, half: int) -> FloatArray:
-    """Cut the middle out of kernels whose origin is the first pixel."""
+def centred(kernels: FloatArray, half: int) -> FloatArray:
+    """Cut the middle out of kernels whose origin is the first pixel.
+
+    Parameters
+    ----------
+    kernels : ndarray, (n, ny, nx)
+        Periodic kernels.
+    half : int, pixel
+        Half size of what is cut out.
+
+    Returns
+    -------
+    ndarray, (n, 2 half + 1, 2 half + 1)
+        Origin in the middle.
+    """
     rolled = np.roll(kernels, (half, half), axis=(-2, -1))
     return np.ascontiguousarray(rolled[..., : 2 * half + 1, : 2 * half + 1])
 
 
-def _mean(half_plane: FloatArray, size: tuple[int, int]) -> FloatArray:
-    """Mean over all frequencies of a real spectrum given on the half plane of a real transform."""
+def mean_power(half_plane: FloatArray, size: tuple[int, int]) -> FloatArray:
+    """Mean over all frequencies of a real spectrum given on the half plane of a real transform.
+
+    Parameters
+    ----------
+    half_plane : ndarray, (n, ny, nx // 2 + 1)
+        Spectra.
+    size : tuple of int, (ny, nx)
+        Size of the transforms.
+
+    Returns
+    -------
+    ndarray, (n,)
+        Means.
+    """
     weight = np.full(half_plane.shape[-1], 2.0)
     weight[0] = 1.0
     if size[1] % 2 == 0:
@@ -219,18 +273,35 @@ def _mean(half_plane: FloatArray, size: tuple[int, int]) -> FloatArray:
     return np.asarray((half_plane * weight).sum((-2, -1)) / (size[0] * size[1]))
 
 
-def _power(
+def noise_power(
     correlation: FloatArray | None,
     x: FloatArray,
     y: FloatArray,
     shape: tuple[int, int],
     size: tuple[int, int],
 ) -> FloatArray:
-    """Noise power in units of the variance plane."""
+    """Noise power in units of the variance plane.
+
+    Parameters
+    ----------
+    correlation : ndarray, optional
+        Autocorrelation of the noise of the image; None for white noise.
+    x, y : ndarray, (n,), pixel
+        Positions.
+    shape : tuple of int, (ny, nx)
+        Size of the image.
+    size : tuple of int, (ny, nx)
+        Size of the transforms.
+
+    Returns
+    -------
+    ndarray, (n, ny, nx // 2 + 1)
+        One for white noise.
+    """
     if correlation is None:
         return np.ones((len(x), size[0], size[1] // 2 + 1))
     row, column = _tile_of(np.asarray(correlation).shape, x, y, shape)
-    power = _transform(np.asarray(correlation)[row, column], size).real
+    power = spectra(np.asarray(correlation)[row, column], size).real
     return np.maximum(power, 0.0)
 
 
@@ -242,6 +313,22 @@ def _tile_of(
     return row, column
 
 
-def _lookup(coarse: Image, x: FloatArray, y: FloatArray, shape: tuple[int, int]) -> FloatArray:
+def at_positions(coarse: Image, x: FloatArray, y: FloatArray, shape: tuple[int, int]) -> FloatArray:
+    """Look up a coarse plane, (ty, tx), at positions in an image of a shape.
+
+    Parameters
+    ----------
+    coarse : ndarray, (ty, tx), float32
+        One value per tile.
+    x, y : ndarray, (n,), pixel
+        Positions.
+    shape : tuple of int, (ny, nx)
+        Size of the image.
+
+    Returns
+    -------
+    ndarray, (n,)
+        Values of the tiles that hold the positions.
+    """
     row, column = _tile_of(coarse.shape, x, y, shape)
     return np.asarray(coarse[row, column], float)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from pipeline.errors import SubtractionError
 from pipeline.exposure import FloatArray, Image, MatchingKernel, polynomial_terms
-from pipeline.statistics import MAD_TO_SIGMA, mad_std
+from pipeline.statistics import MAD_TO_SIGMA, MEDIAN_ERROR, mad_std
 from pipeline.subtract.basis import Basis
 from pipeline.subtract.config import Config
 from pipeline.subtract.stamps import Stamps
@@ -170,7 +170,12 @@ class _System:
         kept = (self.residuals(solution) / peak[:, None]).reshape(-1, side, side)
         kept = kept[bright, middle, middle]
         typical = np.median(kept, axis=0)
-        error = 1.2533 * MAD_TO_SIGMA * np.median(np.abs(kept - typical), axis=0) / np.sqrt(number)
+        error = (
+            MEDIAN_ERROR
+            * MAD_TO_SIGMA
+            * np.median(np.abs(kept - typical), axis=0)
+            / np.sqrt(number)
+        )
         return float((np.abs(typical) - 3.0 * error).max())
 
 

@@ -13,7 +13,7 @@ from pipeline.subtract.basis import Basis
 from pipeline.subtract.config import Config
 from pipeline.subtract.fit import Fit, fit_kernel
 from pipeline.subtract.preconvolve import design_filter, filtered
-from pipeline.subtract.prepare import WorkingImage, prepare_pair
+from pipeline.subtract.prepare import WorkingImage, check_overlap, prepare_pair
 from pipeline.subtract.residual import convolved_and_target
 from pipeline.subtract.stamps import Stamps, find, from_psfs, resized
 
@@ -76,7 +76,7 @@ def match_kernel(
         If the images do not overlap, or have too few sources in common and the template no PSF.
     """
     working = prepare_pair(images)
-    _check_overlap(working)
+    check_overlap(working)
     try:
         stamps, config = _find_stamps(working, config)
     except SubtractionError:
@@ -85,14 +85,6 @@ def match_kernel(
         return Match(images, _fit_psfs(images, working, config)), working
     fit = _fit(working, stamps, _direction(stamps, config), config)
     return _prefiltered(images, working, fit, config)
-
-
-def _check_overlap(working: dict[str, WorkingImage]) -> None:
-    common = ~(working["science"].bad | working["template"].bad)
-    if np.count_nonzero(common) < 100:
-        raise SubtractionError(
-            "science and template have no usable pixels in common", common=int(common.sum())
-        )
 
 
 def _find_stamps(working: dict[str, WorkingImage], config: Config) -> tuple[Stamps, Config]:

@@ -33,6 +33,7 @@ def residual(
     science_target: bool,
     ratio: float,
     model: Image,
+    light: Image,
     raw: Image,
 ) -> None:
     """Target minus matched source, and the science variance that the static scene explains.
@@ -57,6 +58,8 @@ def residual(
         Photometric ratio, to scale the target to the science image where it was convolved.
     model : ndarray, (ny, nx)
         Becomes the variance of the science image without what only it contains.
+    light : ndarray, (ny, nx)
+        Becomes the light of the template above the sky, matched to the science image.
     raw : ndarray, (n,)
         Becomes the difference at the unusable pixels, row by row.
     """
@@ -72,7 +75,7 @@ def residual(
         linear = terms[1] + v * terms[4]
         _bilinear_row(sky, y, ny, dark)
         _bilinear_row(power, y, ny, noise)
-        row, convolved, scene = target[y], matched[y], model[y]
+        row, convolved, scene, above = target[y], matched[y], model[y], light[y]
         for x in range(nx):  # no branches: this becomes vectors
             u = scale * np.float32(x) - one
             level = constant + u * (linear + u * terms[3])
@@ -80,7 +83,8 @@ def residual(
             convolved[x] = row[x] - expected
             scene[x] = expected if science_target else (row[x] - level) * inverse
         for x in range(nx):
-            scene[x] = noise[x] + gain * max(scene[x] - dark[x], zero)
+            above[x] = scene[x] - dark[x]
+            scene[x] = noise[x] + gain * max(above[x], zero)
         for x in range(nx):
             if not usable[y, x]:
                 raw[n] = convolved[x]

@@ -18,7 +18,14 @@ from pipeline.subtract.prepare import WorkingImage
 from pipeline.subtract.saturated import restore
 from pipeline.subtract.wings import bright_stars, remove_wings
 
-__all__ = ["Residual", "absolute", "convolved_and_target", "subtract_matched"]
+__all__ = [
+    "Residual",
+    "absolute",
+    "blank_pixels",
+    "convolved_and_target",
+    "subtract_matched",
+    "with_holes",
+]
 
 _UNFIT = (3.0, 5.0)
 """Mean square and largest pull near a pixel in the halo of a core from which on it is masked."""
@@ -36,6 +43,8 @@ class Residual:
         The same at the unusable pixels, one after the other.
     model : ndarray, (ny, nx)
         Variance of the science image without what only it contains.
+    scene : ndarray, (ny, nx)
+        Light of the template above the sky, matched to the science image and in its unit.
     mask : ndarray, (ny, nx), uint32
         Mask of the difference.
     usable, blank : ndarray of uint8, (ny, nx)
@@ -45,6 +54,7 @@ class Residual:
     image: Image
     raw: Image
     model: Image
+    scene: Image
     mask: Mask
     usable: npt.NDArray[np.uint8]
     blank: npt.NDArray[np.uint8]
@@ -116,7 +126,7 @@ def subtract_matched(
     clipped = images[source].has("SAT", "BLEED")
     restore(matched, working[source], working[target], clipped, kernel)
     usable = (~flagged(mask, bits(*NOT_IN_SCORE))).view(np.uint8)
-    model = np.empty_like(matched)
+    model, scene = np.empty_like(matched), np.empty_like(matched)
     raw = np.empty(usable.size - np.count_nonzero(usable), np.float32)
     residual(
         working[target].image,
@@ -129,6 +139,7 @@ def subtract_matched(
         target == "science",
         _ratio(kernel),
         model,
+        scene,
         raw,
     )
     saturated = images["science"].has("SAT") | images["template"].has("SAT")
@@ -138,7 +149,8 @@ def subtract_matched(
         raw = _mask_unfit(
             halo, matched, raw, usable, mask, working[target], working[source], kernel
         )
-    return Residual(matched, raw, model, mask, usable, _blank(working["template"], usable))
+    blank = blank_pixels(working["template"], usable)
+    return Residual(matched, raw, model, scene, mask, usable, blank)
 
 
 def _propagated(
@@ -147,13 +159,26 @@ def _propagated(
     kernel: MatchingKernel,
     config: Config,
 ) -> Mask:
-    masks = {name: _with_holes(images[name].mask, w) for name, w in working.items()}
+    masks = {name: with_holes(images[name].mask, w) for name, w in working.items()}
     bridged = {name: w.bridged for name, w in working.items()}
     return propagate(masks, kernel, config.dilation_share, config.tile, bridged)
 
 
-def _with_holes(mask: Mask, working: WorkingImage) -> Mask:
-    """Flag pixels without a number or a positive variance that no other plane explains."""
+def with_holes(mask: Mask, working: WorkingImage) -> Mask:
+    """Flag pixels without a number or a positive variance that no other plane explains.
+
+    Parameters
+    ----------
+    mask : ndarray, (ny, nx), uint32
+        Mask of the image.
+    working : WorkingImage
+        Its pixels and variance.
+
+    Returns
+    -------
+    ndarray, (ny, nx), uint32
+        A copy, or the same mask if there are none.
+    """
     holes = working.bad & ~flagged(mask, bits(*NO_SKY))
     if not holes.any():
         return mask
@@ -183,18 +208,41 @@ def _mask_unfit(
     return np.asarray(values[np.argsort(places)])
 
 
-def _blank(template: WorkingImage, usable: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def blank_pixels(template: WorkingImage, usable: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Mark usable pixels where the template shows nothing.
 
     The limit is high enough not to cut into the template's own noise, which would make what is
     left look quieter and less correlated than it is.
+
+    Parameters
+    ----------
+    template : WorkingImage
+        The template.
+    usable : ndarray, (ny, nx), uint8
+        One where a pixel can be used.
+
+    Returns
+    -------
+    ndarray, (ny, nx), uint8
+        One where it is empty as well.
     """
     limit = template.sky + np.float32(3.0) * template.noise
     return below(template.image, limit.astype(np.float32), usable)
 
 
 def convolved_and_target(kernel: MatchingKernel) -> tuple[str, str]:
-    """Name the convolved image and the one it has to match."""
+    """Name the convolved image and the one it has to match.
+
+    Parameters
+    ----------
+    kernel : MatchingKernel
+        The kernel.
+
+    Returns
+    -------
+    convolved, target : str
+        ``science`` and ``template``, or the other way round.
+    """
     return ("template", "science") if kernel.convolved == "template" else ("science", "template")
 
 
@@ -213,7 +261,20 @@ def _quadratic(terms: FloatArray) -> FloatArray:
 
 
 def absolute(kernel: MatchingKernel, working: dict[str, WorkingImage]) -> MatchingKernel:
-    """Turn the background between levelled images into that between the images as given."""
+    """Turn the background between levelled images into that between the images as given.
+
+    Parameters
+    ----------
+    kernel : MatchingKernel
+        The kernel between levelled images.
+    working : dict of WorkingImage
+        ``science`` and ``template``, with the levels that were taken off.
+
+    Returns
+    -------
+    MatchingKernel
+        With another background.
+    """
     source, target = convolved_and_target(kernel)
     background = _quadratic(kernel.background)
     background -= working[source].level * _quadratic(_ratio_terms(kernel))

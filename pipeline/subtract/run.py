@@ -6,6 +6,8 @@ import importlib
 import logging
 from typing import Protocol, cast
 
+import numpy as np
+
 from pipeline.errors import SubtractionError
 from pipeline.exposure import Difference, Exposure
 from pipeline.subtract.config import ALGORITHMS, Config
@@ -87,7 +89,7 @@ def run(science: Exposure, template: Exposure, config: Config | None = None) -> 
     Notes
     -----
     The images' `noise_correlation` is respected.  Where an image declares none and the difference
-    does not come out white, it is measured, and the images are subtracted again.
+    does not come out white, Alard–Lupton measures it, and the images are subtracted again.
 
     With fewer than three sources the kernel is that which takes one PSF model to the other.  Its
     sum is one if both images are in nJy, otherwise that of the one or two sources there are.  The
@@ -102,6 +104,8 @@ def run(science: Exposure, template: Exposure, config: Config | None = None) -> 
         )
     if science.psf is None:
         raise SubtractionError("the science exposure has no PSF, so the difference can have none")
+    if not np.isfinite(science.psf.at(science.shape[1] / 2, science.shape[0] / 2)).all():
+        raise SubtractionError("the PSF of the science exposure is not finite")
     _LOG.info("subtracting by %s", config.algorithm)
     return subtractor(config.algorithm)(science, template, config)
 

@@ -4,7 +4,7 @@ from sims.statistics.channels import laboratory
 from sims.statistics.oracle import rendering
 from sims.statistics.page import page
 from sims.statistics.rows import Curve, Row, Statistics
-from sims.statistics.stars import astrometry, quiet
+from sims.statistics.stars import astrometry, undisturbed
 from sims.statistics.workspace import campaign
 
 __all__ = [
@@ -15,6 +15,6 @@ __all__ = [
     "campaign",
     "laboratory",
     "page",
-    "quiet",
     "rendering",
+    "undisturbed",
 ]

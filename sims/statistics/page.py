@@ -1,4 +1,4 @@
-"""All statistics of a simulated workspace: its frames, its camera, its stars in quiet air."""
+"""All statistics of a simulated workspace: its frames, its camera, its stars in undisturbed air."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def page(root: Path, *, most: int = 24) -> Statistics:
     -------
     Statistics
         What `campaign` finds; the laboratory's measurements of the first and the last detector;
-        astrometry of quiet frames of these two, as many as two full-size CCDs have pixels; sources
-        of all classes beside GalSim's, in the PSF of the first visit.
+        astrometry of undisturbed frames of these two, as many as two full-size CCDs have pixels;
+        sources of all classes beside GalSim's, in the PSF of the first visit.
     """
     plan = json.loads((Path(root) / "raw" / "plan.json").read_text())
     profile, seed = profiles()[plan["profile"]], int(plan["seed"])

@@ -30,7 +30,7 @@ __all__ = [
     "electrons",
     "measure_stars",
     "offsets_rows",
-    "quiet",
+    "undisturbed",
     "width_of",
 ]
 
@@ -71,7 +71,20 @@ class Measured:
 
 
 def electrons(raw: npt.NDArray[np.uint16], detector: Detector) -> FloatArray:
-    """Trimmed image, electron, of a raw frame: overscan, linearity and gain as they truly are."""
+    """Trimmed image, electron, of a raw frame: overscan, linearity and gain as they truly are.
+
+    Parameters
+    ----------
+    raw : ndarray, raw_shape, uint16, ADU
+        The frame.
+    detector : Detector
+        The detector as it truly is.
+
+    Returns
+    -------
+    ndarray, (ny, nx), electron
+        Not flat-fielded.
+    """
     out = np.empty(detector.shape)
     for amp in detector.amplifiers:
         rows = slice(amp.data.y0, amp.data.y1)
@@ -101,6 +114,11 @@ def measure_stars(
         The detector.
     stars : tuple of ndarray
         Expected x and y, pixels, and flux, electron.
+
+    Returns
+    -------
+    Measured
+        Offsets from what is expected, with their errors.
     """
     x, y, flux = stars
     ny, nx = image.shape
@@ -154,10 +172,20 @@ def _fit(
     return [float(v) for v in values]
 
 
-def quiet(profile: Profile) -> Profile:
+def undisturbed(profile: Profile) -> Profile:
     """Return a campaign of single stars in air that neither trembles nor refracts.
 
-    The telescope points where it believes to point, so that the header's WCS is exact.
+    The telescope points where its header says, so that the header's WCS is exact.
+
+    Parameters
+    ----------
+    profile : Profile
+        The campaign to start from.
+
+    Returns
+    -------
+    Profile
+        A changed copy.
     """
     sky = replace(
         profile.sky, star_limits=(16.0, 20.5), galaxies=0.0, supernovae=0.0, flares=0.0,
@@ -167,7 +195,7 @@ def quiet(profile: Profile) -> Profile:
 
 
 def astrometry(profile: Profile, seed: int, units: Iterable[tuple[int, int]]) -> Statistics:
-    """Simulate frames of `quiet` stars and compare them with the WCS of their headers.
+    """Simulate frames of `undisturbed` stars and compare them with the WCS of their headers.
 
     Parameters
     ----------
@@ -183,9 +211,9 @@ def astrometry(profile: Profile, seed: int, units: Iterable[tuple[int, int]]) ->
     Statistics
         Median offset per axis within 2 mas; scatter over the noise's within 10 % of one.
     """
-    calm = quiet(profile)
-    camera = Camera.load(calm.camera)
-    parts = [_residuals(calm, seed, visit, camera.detector(n), camera) for visit, n in units]
+    ideal = undisturbed(profile)
+    camera = Camera.load(ideal.camera)
+    parts = [_residuals(ideal, seed, visit, camera.detector(n), camera) for visit, n in units]
     return offsets_rows("WCS", Measured.join(parts), camera.pixel_scale)
 
 
@@ -198,7 +226,7 @@ def _residuals(
     flat = true_flat(seed, conditions.visit.band, camera, detector)
     table = {name: frame.truth[name].to_numpy() for name in ("ra", "dec", "fluxElectrons")}
     at_rest = frame.truth["trailLength"].to_numpy(zero_copy_only=False) == 0.0
-    wcs = WCS(cards((k, v, "") for k, v in tpv_cards(geometry, conditions.believed).items()))
+    wcs = WCS(cards((k, v, "") for k, v in tpv_cards(geometry, conditions.nominal).items()))
     x, y = wcs.all_world2pix(table["ra"], table["dec"], 0)
     amp = detector.amplifiers[0]
     x, y = x - (amp.data.x0 - amp.trimmed.x0), y - (amp.data.y0 - amp.trimmed.y0)
@@ -209,7 +237,22 @@ def _residuals(
 
 
 def offsets_rows(what: str, stars: Measured, scale: float) -> Statistics:
-    """Compare the offsets of stars, ``scale`` arcsec per pixel, with none and with their errors."""
+    """Compare the offsets of stars, ``scale`` arcsec per pixel, with none and with their errors.
+
+    Parameters
+    ----------
+    what : str
+        Name of the comparison.
+    stars : Measured
+        Offsets and errors, pixel.
+    scale : float, arcsec / pixel
+        Pixel scale.
+
+    Returns
+    -------
+    Statistics
+        One row per statistic.
+    """
     mas = 1000.0 * scale
     rows: list[Row] = []
     n = len(stars)
@@ -232,7 +275,20 @@ def offsets_rows(what: str, stars: Measured, scale: float) -> Statistics:
 
 
 def width_of(stars: Measured, psf: PsfField) -> tuple[float, float]:
-    """Width of the PSF that stars show, arcsec, and its standard error."""
+    """Width of the PSF that stars show, arcsec, and its standard error.
+
+    Parameters
+    ----------
+    stars : Measured
+        Stars with their fitted widths.
+    psf : PsfField
+        The model that the widths are relative to.
+
+    Returns
+    -------
+    width, error : float, arcsec
+        Full width at half maximum, and its standard error.
+    """
     weight = 1.0 / stars.width_error**2
     relative = float((weight * stars.width).sum() / weight.sum())
     fwhm = psf.fwhm * psf.pixel_scale

@@ -193,7 +193,7 @@ def _measured(made: _Campaign, truth: pa.Table, visit: Visit, detector: Detector
     x, y, flux = (to_numpy(table, c) for c in ("x", "y", "fluxElectrons"))
     star = np.array(table["kind"].to_pylist()) == "star"
     good = star & (flux > _FLUXES[0]) & (flux < _FLUXES[1])
-    alone = np.array([k for k in np.flatnonzero(good) if not _spoilt(int(k), x, y, flux)], int)
+    alone = np.array([k for k in np.flatnonzero(good) if not _is_blended(int(k), x, y, flux)], int)
     alone = alone[:_STARS]
     raw = read_raw(made.root / "raw" / f"{visit.number}.fits.fz", made.camera, detector.number)
     image = electrons(raw.data, detector) / true_flat(made.seed, visit.band, made.camera, detector)
@@ -212,7 +212,7 @@ def _flat(camera: str, seed: int, band: str, number: int) -> Image:
     return true_flat(seed, band, loaded, loaded.detector(number))
 
 
-def _spoilt(k: int, x: FloatArray, y: FloatArray, flux: FloatArray) -> bool:
+def _is_blended(k: int, x: FloatArray, y: FloatArray, flux: FloatArray) -> bool:
     near = np.hypot(x - x[k], y - y[k]) < _NEIGHBOUR
     near[k] = False
     return bool((flux[near] > _FAINTER * flux[k]).any())
@@ -262,12 +262,12 @@ def _midpoints(made: _Campaign) -> Statistics:
     """Compare the middle of exposures from their headers, by ERFA, with that of the tables."""
     exposures = read_parquet(made.root / "raw" / "exposures.parquet").to_pylist()
     truth = read_parquet(made.root / "truth" / "visits.parquet")
-    told = dict(zip(to_numpy(truth, "visit"), to_numpy(truth, "midpointMjdTai"), strict=True))
+    nominal = dict(zip(to_numpy(truth, "visit"), to_numpy(truth, "midpointMjdTai"), strict=True))
     rows = []
     for exposure in exposures:
         header = fits.getheader(made.root / exposure["file"])
         right = _midpoint(str(header["DATE-OBS"]), float(header["EXPTIME"]))
-        for table, value in _tables(exposure, told):
+        for table, value in _tables(exposure, nominal):
             late = (value - right) / _MILLISECOND
             rows.append(
                 Row(f"midpoint in {table}", str(exposure["visit"]), late, 0.0, 1.0, "ms", 1)
@@ -275,10 +275,10 @@ def _midpoints(made: _Campaign) -> Statistics:
     return Statistics(tuple(rows))
 
 
-def _tables(exposure: dict[str, float], told: dict[float, float]) -> Iterable[tuple[str, float]]:
+def _tables(exposure: dict[str, float], nominal: dict[float, float]) -> Iterable[tuple[str, float]]:
     yield "exposures", exposure["midpointMjdTai"]
-    if exposure["visit"] in told:
-        yield "truth", told[exposure["visit"]]
+    if exposure["visit"] in nominal:
+        yield "truth", nominal[exposure["visit"]]
 
 
 def _midpoint(start: str, seconds: float) -> float:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import pipeline.camera
 from harness.cli import main as command
 from harness.cli.main import VERBS, execute
 
@@ -83,6 +85,22 @@ def test_empty_workspace_says_what_to_do(
     assert "nightjar ingest" in capsys.readouterr().err
     assert execute(["status", root]) == 0
     assert "not run yet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("number", "code"), [(99, 0), (188, 2)])
+def test_camera_whose_detectors_do_not_fit_an_identifier_is_refused(
+    number: int, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundled = Path(pipeline.camera.__file__).parent
+    definition = (bundled / "testcam.toml").read_text().replace('"data/', f'"{tmp_path}/')
+    (tmp_path / "large.toml").write_text(definition)
+    for path in bundled.glob("data/testcam_*.csv"):
+        text = re.sub(r"^2,|(?<=^1,[AB],)2,", f"{number},", path.read_text(), flags=re.M)
+        (tmp_path / path.name).write_text(text)
+    camera = str(tmp_path / "large.toml")
+    assert execute(["init", str(tmp_path / "w"), "--camera", camera]) == code
+    assert (tmp_path / "w").exists() == (code == 0)
+    assert ("a detector 188" in capsys.readouterr().err) == (code == 2)
 
 
 def test_dates_of_a_selection() -> None:

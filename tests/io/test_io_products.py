@@ -177,7 +177,9 @@ def _difference():
     )
     score = (np.rint(rng.normal(size=exposure.shape) * 128) / 128).astype(np.float32)
     null = (np.rint(rng.normal(400, 5, size=exposure.shape) * 4) / 4).astype(np.float32)
-    return Difference(exposure, score, null, kernel, {"noise_ratio": 1.0012345678901234, "n": 7.0})
+    scale = (1.0 + rng.integers(0, 128, exposure.shape) / 64).astype(np.float32)
+    metrics = {"noise_ratio": 1.0012345678901234, "n": 7.0}
+    return Difference(exposure, score, null, kernel, metrics, noise_scale=scale)
 
 
 def test_difference_is_read_back_exactly(tmp_path):
@@ -187,6 +189,7 @@ def test_difference_is_read_back_exactly(tmp_path):
     _same_but_background(written.exposure, back.exposure)
     np.testing.assert_array_equal(back.score, written.score, strict=True)
     np.testing.assert_array_equal(back.null_variance, written.null_variance, strict=True)
+    np.testing.assert_array_equal(back.noise_scale, written.noise_scale, strict=True)
     np.testing.assert_array_equal(
         back.exposure.noise_correlation, written.exposure.noise_correlation
     )
@@ -196,6 +199,16 @@ def test_difference_is_read_back_exactly(tmp_path):
     assert back.kernel.convolved == "science"
     np.testing.assert_array_equal(back.kernel.before, written.kernel.before)
     assert dict(back.metrics) == dict(written.metrics)
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_difference_says_what_its_score_is_in_units_of(tmp_path, counted):
+    made = _difference()
+    written = made if counted else replace(made, noise_scale=None)
+    io.write_difference(tmp_path / "d.fits", written)
+    assert (io.read_difference(tmp_path / "d.fits").noise_scale is not None) == counted
+    with fits.open(tmp_path / "d.fits") as hdus:
+        assert hdus["SCORE"].header["SCORETYP"] == ("S_corr" if counted else "S")
 
 
 def test_the_planes_excluded_from_detection_are_those_of_the_result(tmp_path):

@@ -17,7 +17,7 @@ from pipeline.errors import ConfigError
 from pipeline.io import list_raw, read_parquet, read_raw
 from pipeline.schema import EXPOSURE, TRUTH_VISIT, to_numpy
 from sims.artefacts import ARTEFACTS, bit
-from sims.calibration import believed_camera, true_flat
+from sims.calibration import nominal_camera, true_flat
 from sims.rawfile import pieces
 
 VISIT = 411420
@@ -73,7 +73,7 @@ def test_files_and_tables(campaign: Path) -> None:
     assert exposures["role"].to_pylist().count("template") == 3
     truth = read_parquet(campaign / "truth" / "visits.parquet")
     assert truth.schema.equals(TRUTH_VISIT.arrow_schema)
-    camera = believed_camera(campaign / "calib" / "camera", "testcam")
+    camera = nominal_camera(campaign / "calib" / "camera", "testcam")
     for row in exposures.to_pylist():
         path = campaign / row["file"]
         assert row["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -111,22 +111,22 @@ def test_artefact_maps_name_their_bits(campaign: Path) -> None:
 
 
 def test_calibrations_are_believed_not_true(campaign: Path) -> None:
-    told = believed_camera(campaign / "calib" / "camera", "testcam").detector(1)
+    nominal = nominal_camera(campaign / "calib" / "camera", "testcam").detector(1)
     true = Camera.load("testcam").detector(1)
-    for a, b in zip(told.amplifiers, true.amplifiers, strict=True):
+    for a, b in zip(nominal.amplifiers, true.amplifiers, strict=True):
         assert 0 < abs(a.gain / b.gain - 1) < 0.01
         assert 0.98 < a.saturation / b.saturation <= 1
         ratio = a.linearity[b.linearity != 0] / b.linearity[b.linearity != 0]
         assert np.abs(ratio - 1).max() < 0.05
-    for a, b in zip(told.crosstalk, true.crosstalk, strict=True):
+    for a, b in zip(nominal.crosstalk, true.crosstalk, strict=True):
         assert 0 < abs(a.coefficient - b.coefficient) < 5 * b.coefficient_err
         assert a.onset == b.onset
-    assert told.defects == true.defects
+    assert nominal.defects == true.defects
     flat = fits.getdata(campaign / "calib" / "flat_g_01.fits")
     assert flat.mean() == pytest.approx(1.0, abs=1e-5)
-    # The image in believed electrons over this flat has no step between the channels.
+    # The image in nominal electrons over this flat has no step between the channels.
     response = true_flat(5, "g", Camera.load("testcam"), true)
-    gains = [told.amplifier(a.name).gain / a.gain for a in true.amplifiers]
+    gains = [nominal.amplifier(a.name).gain / a.gain for a in true.amplifiers]
     ratio = (flat / response)[true.amplifiers[0].trimmed.slices].mean() / (
         (flat / response)[true.amplifiers[1].trimmed.slices].mean()
     )
@@ -169,9 +169,9 @@ def test_the_header_s_wcs_is_off_by_the_pointing_error(campaign: Path) -> None:
         conditions = profile.conditions(5, visit)
         error = np.array(
             [
-                (conditions.believed.ra - conditions.pointing.ra)
+                (conditions.nominal.ra - conditions.pointing.ra)
                 * np.cos(np.radians(visit.dec)) * 3600,
-                (conditions.believed.dec - conditions.pointing.dec) * 3600,
+                (conditions.nominal.dec - conditions.pointing.dec) * 3600,
             ]
         )  # fmt: skip
         assert 0.1 < np.hypot(*error) < 12.0

@@ -33,13 +33,13 @@ def seen(profile: sims.Profile, visit: int, number: int = 10) -> tuple[Scene, np
 
 
 def test_turbulence_is_eight_milliarcseconds_per_axis() -> None:
-    calm = replace(MINI, ideal=True)
-    _, shift = seen(calm, 411420)
+    ideal = replace(MINI, ideal=True)
+    _, shift = seen(ideal, 411420)
     mas = 1000 * CAMERA.pixel_scale * shift
     n = len(mas)
     assert mas.std(axis=0) == pytest.approx(8.0, rel=4 / np.sqrt(2 * n))
     assert np.abs(mas.mean(axis=0)).max() < 4 * 8.0 / np.sqrt(n)
-    _, none = seen(replace(calm, turbulence=0.0), 411420)
+    _, none = seen(replace(ideal, turbulence=0.0), 411420)
     assert np.abs(none).max() < 1e-9
 
 

@@ -17,7 +17,7 @@ from sims import calibration, electronics
 from sims.artefacts import bit
 from sims.optics import PsfField
 from sims.statistics import Row, Statistics, astrometry, campaign, laboratory, page
-from sims.statistics.stars import electrons, quiet, width_of
+from sims.statistics.stars import electrons, undisturbed, width_of
 
 SEED = 4
 
@@ -163,9 +163,9 @@ def test_stars_lie_on_the_header_s_wcs_as_their_noise_allows() -> None:
 
 
 def test_quiet_frames_have_no_other_sources() -> None:
-    calm = quiet(sims.profiles()["tiny"])
-    conditions = calm.conditions(SEED, calm.visits[0])
-    assert conditions.pointing == conditions.believed
+    ideal = undisturbed(sims.profiles()["tiny"])
+    conditions = ideal.conditions(SEED, ideal.visits[0])
+    assert conditions.pointing == conditions.nominal
     assert conditions.refraction == 0.0
 
 

@@ -162,6 +162,35 @@ class TestFiles:
         assert document["metrics"]["starChi2Mean"] < 1.5
 
 
+class TestAlgorithm:
+    def test_zogy_finds_the_transients_and_is_made_again(self, write, tmp_path, capsys):
+        files = write(shape=(640, 640))  # stars far enough apart for a good PSF
+        found = {}
+        for name in ("alard_lupton", "zogy"):
+            assert execute(arguments(files, "--set", f"subtract.algorithm={name}", "--json")) == 0
+            document = json.loads(capsys.readouterr().out)
+            assert document["metrics"]["pixelStd"] == pytest.approx(1.0, abs=0.05)
+            found[name] = document["detections"]["positive"]
+        # Errors of the measured PSFs stay at bright stars: zogy finds those as well.
+        assert found["zogy"] >= found["alard_lupton"] >= 5
+        assert execute(["rerun", str(tmp_path / "out" / "difference.fits")]) == 0
+        assert "identical" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(
+        ("value", "message"),
+        [
+            ("subtract.algorithm=hotpants", "only alard_lupton, zogy"),
+            ("subtract.kernel_hafl=3", "did you mean subtract.kernel_half?"),
+            ("diasource.threshold=3", "expected subtract.KEY=VALUE"),
+        ],
+    )
+    def test_what_is_unknown_is_refused_in_one_line(self, write, capsys, value, message):
+        assert execute(arguments(write(), "--set", value)) == 2
+        err = capsys.readouterr().err.strip()
+        assert message in err
+        assert len(err.splitlines()) == 1
+
+
 class TestRerun:
     def test_bit_for_bit(self, write, tmp_path, capsys):
         assert execute(arguments(write())) == 0

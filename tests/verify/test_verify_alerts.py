@@ -17,7 +17,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from harness.verify.alerts import Check, check
-from harness.verify.alerts.check import View
+from harness.verify.alerts.assertion import View
 from pipeline import alerts, diaobject
 from pipeline.exposure import Difference, Exposure, GridPsf, MatchingKernel, VisitInfo
 from pipeline.ids import pack

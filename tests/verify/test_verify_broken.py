@@ -227,10 +227,9 @@ def test_an_interrupted_judgement_ends(
         assert process.stdout is not None
         assert process.stdout.readline() == "measuring\n"
         process.send_signal(number)
-        _, err = process.communicate(timeout=120)
+        process.communicate(timeout=120)
 
     assert process.returncode == 130
-    assert "interrupted" in err
 
 
 def _heed() -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from math import cos, hypot, isnan, log, radians, sqrt
 from typing import Any
 
-from harness.verify.alerts.check import Finding, Record, View, assertion, finite
+from harness.verify.alerts.assertion import Finding, Record, View, assertion, finite
 
 __all__: list[str] = []
 

@@ -8,19 +8,19 @@ import numpy as np
 import pyarrow.parquet as pq
 from astropy.io import fits
 
+from harness.verify.blanksky import blank_pixels, pixel_scale
 from harness.verify.metric import Sample, metric
 from harness.verify.robust import mad_std, median_error
-from harness.verify.sky import open_sky, pixel_scale
 from harness.verify.view import View
 
 __all__: list[str] = []
 
-_ENOUGH = 400_000  # pixels that tell the level of the sky to 0.002 σ
+_ENOUGH = 400_000  # pixels give the level of the sky to 0.002 σ
 
 
 @metric("blank_sky", unit="σ", product="visit_image", reads=("visit_image",), reduce="worst")
 def blank_sky(view: View) -> Sample:
-    """Clipped mean of the open sky in units of its noise: what the background left over."""
+    """Clipped mean of the blank sky in units of its noise: what the background left over."""
     values = _open_pixels(view)
     if len(values) < 1000:
         return Sample(float("nan"), 0)
@@ -28,8 +28,8 @@ def blank_sky(view: View) -> Sample:
 
 
 def _open_pixels(view: View) -> np.ndarray:
-    """Pixels of the open sky, as many as are needed."""
-    values = view.visit_image.image[open_sky(view)]
+    """Pixels of the blank sky, as many as are needed."""
+    values = view.visit_image.image[blank_pixels(view)]
     return values[:: max(1, len(values) // _ENOUGH)].astype(float)
 
 
@@ -55,7 +55,7 @@ def background_identity(view: View, block: int = 64) -> Sample:
     image = view.visit_image
     assert image.background is not None
     assert image.photo_calib is not None
-    some = slice(None, None, 4)  # every fourth row tells the medians of the blocks well enough
+    some = slice(None, None, 4)  # every fourth row gives the medians of the blocks well enough
     total = (image.image[some] + image.background[some]) / image.photo_calib.njy_per_electron
     total[image.mask[some] != 0] = np.nan
     bias = _plane(view.space.bias(view.number))
@@ -102,7 +102,7 @@ def _block_ratios(total: np.ndarray, plain: np.ndarray, block: tuple[int, int]) 
     reduce="worst",
 )
 def ring_deficit(view: View, brightest: int = 30, inner: float = 3.0, outer: float = 5.0) -> Sample:
-    """Sky in rings round the brightest objects minus open sky, in units of the pixel noise."""
+    """Sky in rings round the brightest objects minus blank sky, in units of the pixel noise."""
     image = view.visit_image
     positions, radii = _bright_objects(view, brightest)
     blank = (image.mask == 0) & np.isfinite(image.image)

@@ -37,8 +37,8 @@ def crosstalk_residual(view: View, floor_adu: float = 3000.0) -> Sample:
     visit.  The rows hold every pair of amplifiers by itself, to be pooled over images.
     """
     image = view.visit_image
-    calm = ((image.mask & ~bits("INTRP", "CROSSTALK")) == 0) & np.isfinite(image.image)
-    noise = float(np.sqrt(np.median(image.variance[::8, ::8][calm[::8, ::8]])))
+    usable = ((image.mask & ~bits("INTRP", "CROSSTALK")) == 0) & np.isfinite(image.image)
+    noise = float(np.sqrt(np.median(image.variance[::8, ::8][usable[::8, ::8]])))
     rows, pixels = [], 0
     for source in view.detector.amplifiers:
         counts = _signal(view.raw.data, source)
@@ -47,7 +47,7 @@ def crosstalk_residual(view: View, floor_adu: float = 3000.0) -> Sample:
                 continue
             signal = _read_with(counts, source, victim)
             at = victim.trimmed.slices
-            s, ghost = _ghosts(signal, image.image[at], calm[at], floor_adu)
+            s, ghost = _ghosts(signal, image.image[at], usable[at], floor_adu)
             if len(s) < 50:
                 continue
             weight = float(s @ s)
@@ -63,11 +63,11 @@ def crosstalk_residual(view: View, floor_adu: float = 3000.0) -> Sample:
 
 
 def _ghosts(
-    signal: _Plane, image: _Plane, calm: npt.NDArray[np.bool_], floor_adu: float
+    signal: _Plane, image: _Plane, usable: npt.NDArray[np.bool_], floor_adu: float
 ) -> tuple[_Plane, _Plane]:
     """Signal of bright source pixels in units of 40,000 ADU, and the victims' excess light."""
-    rows, columns = np.nonzero((signal > floor_adu) & calm)
-    quiet = calm & (signal < _QUIET)
+    rows, columns = np.nonzero((signal > floor_adu) & usable)
+    quiet = usable & (signal < _QUIET)
     total, number = np.zeros(len(rows)), np.zeros(len(rows))
     for dy, dx in np.stack(np.meshgrid(_AROUND, _AROUND), axis=-1).reshape(-1, 2):
         y = (rows + dy).clip(0, image.shape[0] - 1)
@@ -80,7 +80,7 @@ def _ghosts(
     return signal[rows, columns] / _BRIGHT, image[rows, columns] - level
 
 
-def _signal(raw: npt.NDArray[Any], source: Amplifier) -> _Plane:
+def _signal(raw: npt.NDArray[np.integer], source: Amplifier) -> _Plane:
     """Overscan-subtracted counts; none where the converter clipped them."""
     counts = raw[source.data.slices]
     signal = counts - float(np.median(raw[source.overscan.slices][::8]))

@@ -1,17 +1,16 @@
-"""Noise: whether the variance plane tells the truth and the difference is white."""
+"""Noise: whether the variance plane is right and the difference is white."""
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter
 
+from harness.verify.blanksky import blank_pixels
 from harness.verify.metric import Sample, metric
-from harness.verify.robust import mad_std
-from harness.verify.sky import open_sky
+from harness.verify.robust import mad_std, median_error
 from harness.verify.view import View, remember
 from pipeline.exposure import Exposure
 
@@ -19,8 +18,8 @@ __all__: list[str] = []
 
 _LAG = 3
 _TILE, _BOX = 128, 7
-_CALM = 1.1
-"""Light of sources may add so much to the variance of a calm place."""
+_SOURCE_FREE = 1.1
+"""Light of sources may add so much to the variance of a source-free place."""
 
 
 def _blank(exposure: Exposure) -> npt.NDArray[np.bool_]:
@@ -28,11 +27,11 @@ def _blank(exposure: Exposure) -> npt.NDArray[np.bool_]:
     return np.asarray((exposure.mask == 0) & np.isfinite(exposure.image) & (exposure.variance > 0))
 
 
-def _calm(view: View) -> npt.NDArray[np.bool_]:
-    return remember(view, "calm", lambda: _calm_pixels(view))
+def _source_free(view: View) -> npt.NDArray[np.bool_]:
+    return remember(view, "source_free", lambda: _source_free_pixels(view))
 
 
-def _calm_pixels(view: View) -> npt.NDArray[np.bool_]:
+def _source_free_pixels(view: View) -> npt.NDArray[np.bool_]:
     """Blank pixels of the difference in the dark: no source of either image adds noise there.
 
     A static source is as good as gone from a difference and leaves no mask bit, but its photons
@@ -45,14 +44,14 @@ def _calm_pixels(view: View) -> npt.NDArray[np.bool_]:
     weight = uniform_filter(blank.astype(np.float32), _BOX)
     total = uniform_filter(np.where(blank, exposure.variance, np.float32(0.0)), _BOX)
     level = total / np.maximum(weight, np.float32(1e-6))
-    calm = np.zeros_like(blank)
+    source_free = np.zeros_like(blank)
     for rows in _parts(blank.shape[0]):
         for columns in _parts(blank.shape[1]):
             here = level[rows, columns]
             known = here[blank[rows, columns]]
             if len(known):
-                calm[rows, columns] = here < _CALM * np.percentile(known, 25)
-    return calm & blank
+                source_free[rows, columns] = here < _SOURCE_FREE * np.percentile(known, 25)
+    return source_free & blank
 
 
 def _parts(size: int) -> list[slice]:
@@ -79,16 +78,16 @@ def _ratio(exposure: Exposure, blank: npt.NDArray[np.bool_]) -> Sample:
 
 @metric("noise_ratio", unit="", product="visit_image", reads=("visit_image",), reduce="worst")
 def noise_ratio(view: View) -> Sample:
-    """Empirical noise of open sky over the noise the variance plane claims."""
-    return _ratio(view.visit_image, open_sky(view))
+    """Empirical noise of blank sky over the noise the variance plane claims."""
+    return _ratio(view.visit_image, blank_pixels(view))
 
 
 @metric("difference_noise", unit="", product="difference", reads=("difference",), reduce="mean")
 def difference_noise(view: View) -> Sample:
     """Robust standard deviation of the difference over the square root of its variance."""
     exposure = view.difference.exposure
-    calm = _calm(view)[::3]
-    pulls = exposure.image[::3][calm] / np.sqrt(exposure.variance[::3][calm])
+    source_free = _source_free(view)[::3]
+    pulls = exposure.image[::3][source_free] / np.sqrt(exposure.variance[::3][source_free])
     if len(pulls) < 1000:
         return Sample(float("nan"), 0)
     return Sample(mad_std(pulls), len(pulls), 1.17 * mad_std(pulls) / np.sqrt(len(pulls)))
@@ -98,8 +97,8 @@ def difference_noise(view: View) -> Sample:
 def score_noise(view: View) -> Sample:
     """Robust standard deviation of the score on blank sky; one by definition of σ_null."""
     # σ_null is the noise of the source-free image: only where no source adds to it.
-    calm = _calm(view)
-    values = view.difference.score[::2][calm[::2]].astype(float)
+    source_free = _source_free(view)
+    values = view.difference.score[::2][source_free[::2]].astype(float)
     values = values[np.isfinite(values)]
     if len(values) < 1000:
         return Sample(float("nan"), 0)
@@ -134,13 +133,13 @@ def noise_correlation(view: View, axis: int = 1, tiles: tuple[int, int] = (8, 4)
     return Sample(float(known.mean()), int(good.sum()), error)
 
 
-def _pulls(view: View) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+def _pulls(view: View) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.bool_]]:
     exposure = view.difference.exposure
     pulls = exposure.image / np.sqrt(exposure.variance)
-    return pulls, _calm(view) & (np.abs(pulls) < 5.0)
+    return pulls, _source_free(view) & (np.abs(pulls) < 5.0)
 
 
-def _lag_one(pulls: npt.NDArray[Any], good: npt.NDArray[np.bool_], axis: int) -> float:
+def _lag_one(pulls: npt.NDArray[np.floating], good: npt.NDArray[np.bool_], axis: int) -> float:
     first, second = (slice(None, -1), slice(1, None))
     one = (first, slice(None)) if axis == 0 else (slice(None), first)
     two = (second, slice(None)) if axis == 0 else (slice(None), second)
@@ -163,6 +162,6 @@ def amp_step(view: View, width: int = 24) -> Sample:
     n = min(len(s) for s in sides)
     if n < 500 or not sky > 0:
         return Sample(float("nan"), 0)
-    error = np.sqrt(sum((1.2533 * mad_std(s)) ** 2 / len(s) for s in sides))
+    error = np.sqrt(sum(median_error(s) ** 2 for s in sides))
     step = float(np.median(sides[1]) - np.median(sides[0]))
     return Sample(100.0 * abs(step) / sky, n, 100.0 * float(error) / sky)

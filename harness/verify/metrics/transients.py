@@ -43,14 +43,19 @@ def true_differences(view: View) -> list[dict[str, Any]]:
     The true difference flux is the flux in the visit minus the weighted flux in the template's
     inputs, by the recorded weights; a source counted only where it is within two pixels of the
     same place.  Where inputs were lost and the source varied between them, nobody knows its flux
-    in the template: it counts as masked.  ``trueSnr`` is the difference flux over σ_null, the noise
-    of the matched filter on the source-free difference there, with the loss of a trail to a point
-    filter included.
+    in the template: it counts as masked.  ``trueSnr`` is the difference flux over the noise that
+    the matched filter has there where nothing has changed, see `Difference.flux_noise`, with the
+    loss of a trail to a point filter included.
 
     Parameters
     ----------
     view : View
         A unit with a difference and truth.
+
+    Returns
+    -------
+    list of dict
+        One per source, with the columns of the truth.
     """
     truth = view.truth
     reference = _template_flux(view)
@@ -109,19 +114,19 @@ def _template_flux(view: View) -> dict[int, tuple[float, float, float, float]]:
 
 def _describe(view: View, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     difference, truth = view.difference, view.truth
-    mask, null = difference.exposure.mask, difference.null_variance
+    mask = difference.exposure.mask
     psf = difference.exposure.psf
     assert psf is not None
-    area, sigma = (
-        _areas(psf.stamps([r["x"] for r in rows], [r["y"] for r in rows])) if rows else ((), ())
-    )
+    if not rows:
+        return []
+    at = [r["x"] for r in rows], [r["y"] for r in rows]
+    noises, widths = difference.flux_noise(*at), _widths(psf.stamps(*at))
     excluded = np.uint32(view.excluded_bits)
     kept = []
-    for row, effective, width in zip(rows, area, sigma, strict=True):
+    for row, noise, width in zip(rows, noises, widths, strict=True):
         i = row.pop("index")
         column, line = round(row["x"]), round(row["y"])
         box = (slice(max(line - 1, 0), line + 2), slice(max(column - 1, 0), column + 2))
-        noise = float(np.sqrt(effective * null[line, column]))
         length = float(truth["trailLength"][i] or 0.0) if "trailLength" in truth else 0.0
         length = 0.0 if np.isnan(length) else length / view.camera.pixel_scale
         snr = row["flux"] * _trail_loss(length, width) / noise if noise > 0 else float("nan")
@@ -145,10 +150,9 @@ def _describe(view: View, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return kept
 
 
-def _areas(stamps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Noise-equivalent area of each PSF in pixels, and the Gaussian width of the same area."""
-    area = 1.0 / (stamps**2).sum(axis=(1, 2))
-    return area, np.sqrt(area / (4.0 * np.pi))
+def _widths(stamps: np.ndarray) -> np.ndarray:
+    """Width in pixels of the Gaussian with the noise-equivalent area of each PSF."""
+    return np.asarray(np.sqrt(1.0 / (4.0 * np.pi * (stamps**2).sum(axis=(1, 2)))))
 
 
 def _trail_loss(length: float, sigma: float) -> float:

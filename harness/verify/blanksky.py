@@ -1,18 +1,16 @@
-"""Where the sky of an image is open: far from everything that was detected on it."""
+"""Blank sky of an image: far from everything that was detected on it."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from harness.verify.view import remember
+from harness.verify.view import View, remember
 from pipeline import wcs
 from pipeline.exposure import Exposure
 from pipeline.masks import bits
 
-__all__ = ["open_sky", "pixel_scale"]
+__all__ = ["blank_pixels", "pixel_scale"]
 
 _SIDE = 4
 _REACH = 5.0  # arcsec to which the wings of a star matter
@@ -20,17 +18,30 @@ _LIGHT = ("DETECTED", "SAT", "BLEED")
 
 
 def pixel_scale(exposure: Exposure, otherwise: float = 0.0) -> float:
-    """Return the side of a pixel in arcsec from the coordinates, or a given value without them."""
+    """Return the side of a pixel in arcsec from the coordinates, or a given value without them.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        The image.
+    otherwise : float, arcsec
+        Value for an image without coordinates.
+
+    Returns
+    -------
+    float, arcsec
+        Side of a pixel.
+    """
     if exposure.wcs is None:
         return otherwise
     return 3600.0 * wcs.pixel_scale(exposure.wcs)
 
 
-def open_sky(view: Any) -> npt.NDArray[np.bool_]:
+def blank_pixels(view: View) -> npt.NDArray[np.bool_]:
     """Unmasked pixels that no detected source reaches.
 
     What is not detected is not yet blank: the wings of a star go on below the threshold for some
-    arcseconds, the halo of a galaxy in proportion to the galaxy.  A pixel is open when it is
+    arcseconds, the halo of a galaxy in proportion to the galaxy.  A pixel is blank when it is
     farther from every footprint than 5″ and the footprint's own radius.  In a field so crowded
     that light overlaps everywhere, or all over a galaxy, none is.
 
@@ -43,10 +54,10 @@ def open_sky(view: Any) -> npt.NDArray[np.bool_]:
     -------
     ndarray of bool, (ny, nx)
     """
-    return remember(view, "open sky", lambda: _open(view))
+    return remember(view, "blank pixels", lambda: _blank(view))
 
 
-def _open(view: Any) -> npt.NDArray[np.bool_]:
+def _blank(view: View) -> npt.NDArray[np.bool_]:
     from scipy import ndimage
 
     image: Exposure = view.visit_image

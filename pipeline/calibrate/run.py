@@ -15,7 +15,7 @@ from pipeline.calibrate.astrometry import Astrometry, fit_astrometry, image_cent
 from pipeline.calibrate.config import Config
 from pipeline.calibrate.detect import Detections, detect, with_footprints
 from pipeline.calibrate.measure import Moments, aperture_flux, windowed_moments
-from pipeline.calibrate.neighbours import Separated, entangled, separate
+from pipeline.calibrate.neighbours import Separated, close_neighbours, separate
 from pipeline.calibrate.noise import noise_ratio, rescaled
 from pipeline.calibrate.photometry import (
     ApertureCorrection,
@@ -203,7 +203,7 @@ def _remove_cosmic_rays(work: _Work, psf_fwhm_min: float) -> None:
     exposure = work.exposure
     fwhm = _sharpest_star(work, psf_fwhm_min)
     if not fwhm > 0:
-        work.notes.append("cosmic rays not looked for: no star tells how sharp one can be")
+        work.notes.append("cosmic rays not looked for: the sharpest possible star is unknown")
         work.row["nCosmicRays"] = None
         return
     rays = cosmicray.find(
@@ -245,7 +245,7 @@ def _find_sources(work: _Work) -> _Sources:
     work.row["nSources"] = len(detections)
     size = size if np.isfinite(size) else sigma
     at = moments.x, moments.y, detections.snr
-    blended = entangled(*at, size) & moments.ok
+    blended = close_neighbours(*at, size) & moments.ok
     return _Sources(noise, detections, moments, size, contamination(*at, size, 20.0), blended)
 
 

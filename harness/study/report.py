@@ -1,0 +1,131 @@
+"""The page of a study: one HTML file without scripts, the same bytes every time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+from harness.drawing.plots import render_plot
+
+__all__ = ["render_study"]
+
+_STYLE = (
+    "body{font:15px/1.45 sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}"
+    "table{border-collapse:collapse;margin:.6em 0}td,th{padding:.15em .8em;text-align:right;"
+    "border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}"
+    "figure{margin:1.2em 0}figcaption{color:#444}svg{max-width:100%;height:auto}"
+)
+
+
+def render_study(
+    about: dict[str, Any], summary: dict[str, Any], figures: Sequence[dict[str, Any]]
+) -> str:
+    """Write the page.
+
+    Parameters
+    ----------
+    about : dict
+        `Study.about`.
+    summary : dict
+        From `harness.study.summary.summarise`.
+    figures : sequence of dict
+        From `harness.study.figures.figures`.
+
+    Returns
+    -------
+    str
+        A complete HTML document.
+    """
+    parts = [
+        f"<h1>Injection study {escape(str(summary['studyId']))}</h1>",
+        _headline(summary),
+        "<h2>Outcomes</h2>", _table(("outcome", "n"), summary["outcomes"].items()),
+        "<h2>Completeness over the noise limit</h2>", _ratios(summary),
+        "<h2>Depth</h2>", _depths(summary),
+        *(_figure(figure) for figure in figures),
+        "<h2>Where sources were lost</h2>",
+        _table(("outcome", "stage", "rule", "n"),
+               ((r["outcome"], r["stage"], r["rule"], r["n"]) for r in summary["lost"])),
+        "<h2>Fluxes and positions</h2>", _fluxes(summary),
+        "<h2>Detections that belong to no injection, per square degree</h2>",
+        _table(("threshold", "positive", "negative", "positive, reliable", "negative, reliable"),
+               ((r["threshold"], r["positive"], r["negative"], r["positiveReliable"],
+                 r["negativeReliable"]) for r in summary["falseDetections"])),
+        "<h2>Design</h2>", _table(("field", "value"), about["design"].items()),
+    ]  # fmt: skip
+    body = "\n".join(parts)
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f"<title>Injection study</title><style>{_STYLE}</style></head>\n<body>\n{body}\n"
+        "</body></html>\n"
+    )
+
+
+def _headline(summary: dict[str, Any]) -> str:
+    ratio, snr50, chance = (
+        summary["ratioToIdeal"][0], summary["snr50"], summary["chanceMatchRate"],
+    )  # fmt: skip
+    found = ratio["detected"]
+    return (
+        f"<p><strong>{_number(found['value'])}</strong> of what the noise alone allows is detected "
+        f"(95 %: {_number(found['lo'])} to {_number(found['hi'])}; {ratio['n']} point sources of "
+        f"true SNR {ratio['snrLow']:g} to {ratio['snrHigh']:g} outside masks). "
+        f"Half are detected at a true SNR of {_number(snr50['value'])} ({_number(snr50['lo'])} to "
+        f"{_number(snr50['hi'])}); the noise limit is {_number(snr50['ideal'])}. "
+        f"Matches by chance: {chance['matches']} of {chance['n']}.</p>"
+    )
+
+
+def _ratios(summary: dict[str, Any]) -> str:
+    names = ("detected", "reliable", "alerted")
+    rows = (
+        (f"{r['snrLow']:g} to {r['snrHigh']:g}", r["n"],
+         *(f"{_number(r[n]['value'])} ({_number(r[n]['lo'])}, {_number(r[n]['hi'])})"
+           for n in names))
+        for r in summary["ratioToIdeal"]
+    )  # fmt: skip
+    return _table(("true SNR", "n", *names), rows)
+
+
+def _depths(summary: dict[str, Any]) -> str:
+    rows = (
+        (sample, stage, *(_depth(curve[stage][d]) for d in ("m80", "m50", "m20")))
+        for sample, curve in summary["curves"].items()
+        for stage in ("detected", "reliable", "alerted")
+    )
+    return _table(("sources", "stage", "m80 (gap)", "m50 (gap)", "m20 (gap)"), rows)
+
+
+def _depth(depth: dict[str, Any]) -> str:
+    return f"{_number(depth['value'])} ± {_number(depth['error'])} ({_number(depth['gap'])})"
+
+
+def _fluxes(summary: dict[str, Any]) -> str:
+    rows = (
+        (name, f["n"], f["bias"], f["biasError"], f["pullMedian"], f["pullWidth"])
+        for name, f in summary["flux"].items()
+    )
+    table = _table(("sources", "n", "median bias", "error", "median pull", "pull width"), rows)
+    p = summary["position"]
+    return table + (
+        f"<p>Positions above a true SNR of 20: {_number(p['rms'])}″ per axis ({p['n']} sources), "
+        f"pull width {_number(p['pullWidth'])}.</p>"
+    )
+
+
+def _figure(figure: dict[str, Any]) -> str:
+    caption = escape(figure["title"])
+    return f"<figure>{render_plot(figure)}<figcaption>{caption}</figcaption></figure>"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = ["<tr>" + "".join(f"<th>{escape(h)}</th>" for h in head) + "</tr>"]
+    lines += ["<tr>" + "".join(f"<td>{_number(v)}</td>" for v in row) + "</tr>" for row in rows]
+    return "<table>" + "".join(lines) + "</table>"
+
+
+def _number(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else escape(str(value))

@@ -1,0 +1,80 @@
+"""The rows of a study as arrays, and the parts of it that questions are asked of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline.exposure import FloatArray
+from pipeline.schema import to_numpy
+
+__all__ = ["Sample"]
+
+_ZERO_POINT = 31.4  # AB magnitude of 1 nJy
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """Injections with what became of them.
+
+    Attributes
+    ----------
+    table : pyarrow.Table
+        Rows of `Study.rows`.
+    """
+
+    table: pa.Table
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __getitem__(self, name: str) -> npt.NDArray[np.generic]:
+        """Return a column as an array, see `pipeline.schema.to_numpy`."""
+        return to_numpy(self.table, name)
+
+    def where(self, keep: npt.ArrayLike) -> Sample:
+        """Return the rows for which `keep` is true."""
+        return Sample(self.table.filter(pa.array(np.asarray(keep, bool))))
+
+    def points(self) -> Sample:
+        """Return the point sources that brighten, on pixels where they can be found."""
+        kind, outcome = (np.array(self.table[n].to_pylist(), str) for n in ("kind", "outcome"))
+        return self.where((kind == "point") & ~np.isin(outcome, ("masked", "not_placed")))
+
+    def hostless(self) -> Sample:
+        """Return those that lie on no galaxy."""
+        return self.where(~np.isfinite(self.numbers("hostOffset")))
+
+    def hosted(self) -> Sample:
+        """Return those that lie on a galaxy."""
+        return self.where(np.isfinite(self.numbers("hostOffset")))
+
+    def between(self, low: float, high: float) -> Sample:
+        """Return those of a range of true SNR."""
+        return self.where((self.snr >= low) & (self.snr < high))
+
+    def numbers(self, name: str) -> FloatArray:
+        """Return a column as floats."""
+        return np.asarray(self[name], float)
+
+    def flags(self, name: str) -> npt.NDArray[np.bool_]:
+        """Return a column as truth values."""
+        return np.asarray(self[name], bool)
+
+    @property
+    def snr(self) -> FloatArray:
+        """True signal to noise, without its sign."""
+        return np.abs(self.numbers("trueSnr"))
+
+    @property
+    def magnitude(self) -> FloatArray:
+        """True AB magnitude on the difference."""
+        return np.asarray(_ZERO_POINT - 2.5 * np.log10(np.abs(self.numbers("flux"))))
+
+    @property
+    def unit(self) -> npt.NDArray[np.int64]:
+        """Exposure and detector as one number."""
+        return np.asarray(self.numbers("visit") * 1000 + self.numbers("detector"), np.int64)

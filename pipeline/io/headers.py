@@ -1,0 +1,117 @@
+"""Headers as strangers write them: one card that cannot be read costs that card, not the file."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from astropy.io import fits
+
+__all__ = ["image_header", "number", "plain_header", "readable", "unreadable_cards"]
+
+_STRUCTURE = re.compile(
+    r"Z?(SIMPLE|XTENSION|TENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|CHECKSUM|DATASUM)"
+    r"|TFIELDS|T(TYPE|FORM)\d|Z(IMAGE|CMPTYPE|TILE\d|NAME\d|VAL\d|HECKSUM|DATASUM)"
+    r"|BSCALE|BZERO|THEAP|COMMENT|HISTORY|CONTINUE|"
+)
+
+
+def readable(header: fits.Header) -> fits.Header:
+    """Return a header without the cards that are not FITS.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+        As found; decimal commas, bare NaN or INF, open quotes and control characters are known.
+
+    Returns
+    -------
+    astropy.io.fits.Header
+        The cards that have a value, in their order.
+    """
+    return fits.Header([card for card in header.cards if _problem(card) is None])
+
+
+def unreadable_cards(*headers: fits.Header) -> list[str]:
+    """Say which cards are left out, one note each.
+
+    Parameters
+    ----------
+    *headers : astropy.io.fits.Header
+        As found.
+
+    Returns
+    -------
+    list of str
+        Empty if every card can be read.
+    """
+    problems = [_problem(card) for header in headers for card in header.cards]
+    return list(dict.fromkeys(p for p in problems if p is not None))
+
+
+def _problem(card: fits.Card) -> str | None:
+    image = str(getattr(card, "_image", None) or "")
+    name = image[:8].strip()
+    try:
+        name = str(card.keyword)
+        card.value  # noqa: B018 - parsed when asked for
+    except Exception:  # whatever astropy makes of it, it is one card
+        text = "".join(c if c.isprintable() else "?" for c in image).strip()
+        return f"header: card {name} cannot be read and is left out ({text[:50]})"
+    return None
+
+
+def plain_header(header: fits.Header) -> dict[str, Any]:
+    """Keywords of a header as a dictionary, without structure, commentary and what is unreadable.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+        As found.
+
+    Returns
+    -------
+    dict
+        The first of several cards of one name wins.
+    """
+    found: dict[str, Any] = {}
+    for card in readable(header).cards:
+        if _STRUCTURE.fullmatch(card.keyword) or isinstance(card.value, fits.card.Undefined):
+            continue
+        found.setdefault(card.keyword, card.value)
+    return found
+
+
+def image_header(primary: fits.Header, own: fits.Header) -> dict[str, Any]:
+    """Keywords of an image, those of the primary HDU underneath."""
+    return {**plain_header(primary), **plain_header(own)}
+
+
+def number(header: Mapping[str, Any], keys: Iterable[str]) -> tuple[str, float] | None:
+    """First of several keywords that is a finite number, or text of one.
+
+    Parameters
+    ----------
+    header : mapping
+        Keywords.
+    keys : iterable of str
+        In the order of preference.
+
+    Returns
+    -------
+    tuple of (str, float), optional
+        The keyword and its value.
+    """
+    for key in keys:
+        value = header.get(key)
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            continue
+        try:
+            found = float(value)
+        except ValueError:
+            continue
+        if math.isfinite(found):
+            return key, found
+    return None

@@ -1,0 +1,104 @@
+"""Engines: what they are given is taken lazily, and a dying worker costs no other item."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness.execute import Executor, LocalExecutor, SerialExecutor, open_executor
+
+
+@dataclass(frozen=True)
+class Square:
+    """Work that may end its process at its first attempts."""
+
+    number: int
+    deaths: int = 0
+    folder: Path = Path()
+
+    def perform(self, attempt: int = 1) -> tuple[int, int]:
+        if self.deaths:
+            (self.folder / f"{self.number}-{os.getpid()}").touch()
+            if len(list(self.folder.glob(f"{self.number}-*"))) <= self.deaths:
+                os._exit(1)
+        return self.number**2, attempt
+
+    def lost(self, attempts: int, how: str) -> tuple[int, int]:
+        assert how == "exit code 1"
+        return -self.number, attempts
+
+
+@pytest.mark.parametrize("executor", [SerialExecutor(), LocalExecutor(2, 2)])
+def test_every_item_has_its_result(executor: Executor) -> None:
+    with executor as workers:
+        results = {square for square, _ in workers.map(Square(n) for n in range(40))}
+    assert results == {n**2 for n in range(40)}
+
+
+@pytest.mark.parametrize(("executor", "most"), [(SerialExecutor(), 1), (LocalExecutor(2, 1), 6)])
+def test_few_items_exist_at_a_time(executor: Executor, most: int) -> None:
+    made = received = 0
+
+    def items() -> Iterator[Square]:
+        nonlocal made
+        for n in range(50):
+            made += 1
+            assert made - received <= most
+            yield Square(n)
+
+    with executor as workers:
+        for _ in workers.map(items()):
+            received += 1
+    assert made == received == 50
+
+
+def test_items_whose_worker_died_are_tried_again_and_then_given_up(tmp_path: Path) -> None:
+    once, always = Square(3, 1, tmp_path), Square(5, 99, tmp_path)
+    work = [Square(n) for n in range(3)] + [once, always] + [Square(n) for n in range(6, 20)]
+    with LocalExecutor(2, 2) as workers:
+        results = [square for square, _ in workers.map(iter(work))]
+    assert sorted(results) == sorted([-5, *(n**2 for n in range(20) if n not in (4, 5))])
+
+
+@dataclass(frozen=True)
+class Killed:
+    """Work whose process ends by a signal, at every attempt or at the first."""
+
+    number: int
+    signal: int = 0
+    once: Path | None = None
+
+    def perform(self, attempt: int = 1) -> tuple[int, int, str]:
+        if self.signal and not (self.once and self.once.exists()):
+            if self.once:
+                self.once.touch()
+            os.kill(os.getpid(), self.signal)
+        return self.number, attempt, ""
+
+    def lost(self, attempts: int, how: str) -> tuple[int, int, str]:
+        return self.number, attempts, how
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGABRT, signal.SIGTERM])
+def test_the_signal_that_ended_a_worker_is_named(
+    jobs: int, number: signal.Signals, tmp_path: Path
+) -> None:
+    work = [Killed(n) for n in range(6)]
+    work[1], work[4] = Killed(1, number), Killed(4, number, tmp_path / "once")
+    with open_executor("local", jobs, 2) as workers:
+        results = sorted(workers.map(work))
+
+    assert [n for n, _, _ in results] == list(range(6))
+    assert results[1] == (1, 2, number.name)
+    assert [how for _, _, how in results] == ["", number.name, "", "", "", ""]
+
+
+def test_engine_is_chosen_by_its_name() -> None:
+    assert isinstance(open_executor("serial", 0, 1), SerialExecutor)
+    assert isinstance(open_executor("local", 0, 1), LocalExecutor)

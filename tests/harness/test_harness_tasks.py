@@ -1,0 +1,278 @@
+"""A task more is one declaration: it is planned, run, resumed, withdrawn, retired and explained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import harness.tasks
+from harness.campaign.campaign import Summary
+from harness.campaign.context import Context
+from harness.campaign.frames import frames_table
+from harness.campaign.run import run_campaign
+from harness.campaign.task import Notes, Phase, Stage, Task, WorkItem
+from harness.catalog import Catalog
+from harness.cli.main import execute
+from harness.hashes import file_hash
+from harness.ledger import Outcome, Target
+from harness.tasks.versions import as_of, forced_means_missing, refresh_forced_means
+from harness.workspace import Workspace
+from pipeline import diaobject, io
+from pipeline.errors import PsfError
+from pipeline.schema import TABLES, to_numpy
+
+VISITS = (11, 12)
+
+
+def row(table: str, **values: Any) -> dict[str, Any]:
+    """One row of a table with everything that must not be missing."""
+    zero = {"str": "", "bool": False}
+    required = {c.name: zero.get(c.dtype, 0) for c in TABLES[table].columns if not c.nullable}
+    return {**required, **values}
+
+
+# -- the toy: counts the letters of a file
+
+
+def letters(space: Workspace, visit: int) -> Path:
+    return space.root / "raw" / f"{visit}.txt"
+
+
+def phases(context: Context) -> Iterator[Phase]:
+    frames = [f for f in context.frames.values() if f.unit in context.chosen]
+    yield Phase("toy", len(frames), (toy_item(context, Target(*f.unit)) for f in frames))
+
+
+def toy_item(context: Context, target: Target) -> WorkItem:
+    content = context.state.hashes.of(letters(context.space, target.visit))
+    keys = TOY.keys(context.settings, content)
+    return WorkItem(task=TOY, target=target, keys=keys, **context.common())
+
+
+def run_toy(item: WorkItem, outcome: Outcome) -> Iterator[Notes]:
+    text = letters(item.space, item.target.visit).read_text()
+    if not text:
+        raise PsfError("no letters", stars=0)
+    visit = item.target.visit
+    peaks = [
+        row("candidate", candidateId=100 * visit + i, visit=visit, detector=1)
+        for i, _ in enumerate(text)
+    ]
+    io.write_parquet(
+        item.output.staging("candidate", *item.unit), TABLES["candidate"].from_rows(peaks)
+    )
+    item.products[0].write_text(text.upper())
+    outcome.wrote(item.products[0])
+    yield (f"{len(text)} letters",)
+
+
+def toy_products(space: Workspace, target: Target) -> tuple[Path, ...]:
+    return (space.root / "products" / "difference" / f"{target.name}.txt",)
+
+
+def toy_planned(context: Context) -> set[Target]:
+    return {Target(*unit) for unit in context.frames}
+
+
+TOY = Task(
+    name="toy",
+    label="toy",
+    stages=(Stage("letters", "isr"),),
+    phases=phases,
+    run=run_toy,
+    products=toy_products,
+    staged=("candidate",),
+    planned=toy_planned,
+)
+
+
+@pytest.fixture
+def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A workspace of two visits whose only task is the toy."""
+    made = Workspace.create(tmp_path / "toy")
+    made.config.write_text('[campaign]\ncamera = "testcam"\n[execution]\nexecutor = "serial"\n')
+    expose(made, VISITS)
+    for visit in VISITS:
+        letters(made, visit).write_text("abc")
+    monkeypatch.setattr(harness.tasks, "TASKS", (TOY,))
+    monkeypatch.setattr("harness.campaign.run.compile_loops", lambda _: None)
+    return made
+
+
+def expose(space: Workspace, visits: tuple[int, ...]) -> None:
+    exposures = [
+        row("exposure", visit=v, band="g", file=f"raw/{v}.txt", midpointMjdTai=57000.0 + v)
+        for v in visits
+    ]
+    io.write_parquet(space.exposures, TABLES["exposure"].from_rows(exposures))
+    members = [{"visit": v, "detector": 1, "file": f"raw/{v}.txt"} for v in visits]
+    io.write_parquet(space.frames, frames_table(members))
+
+
+def run(space: Workspace, **options: bool) -> Summary:
+    return run_campaign(space.root, quiet=True, **options)  # type: ignore[arg-type]
+
+
+def peaks(space: Workspace) -> dict[int, int]:
+    with Catalog(space.catalog, read_only=True) as catalog:
+        rows = catalog.rows("SELECT visit, count(*) AS n FROM candidate GROUP BY 1")
+    return {r["visit"]: r["n"] for r in rows}
+
+
+def test_new_task_is_planned_run_and_found_done(space: Workspace) -> None:
+    assert run(space, dry_run=True).counts["toy"] == {"todo": 2}
+    assert not space.catalog.exists()
+    assert run(space).counts["toy"] == {"done": 2}
+    assert peaks(space) == {11: 3, 12: 3}
+    assert run(space).counts["toy"] == {"cached": 2}
+
+
+def test_changed_input_and_missing_product_are_done_again_and_named(space: Workspace) -> None:
+    run(space)
+    letters(space, 11).write_text("abcd")
+    toy_products(space, Target(12, 1))[0].unlink()
+    summary = run(space)
+    assert [(r[1], r[4]) for r in summary.reasons] == [
+        (11, "input of letters changed"),
+        (12, "products/difference/12_01.txt is missing"),
+    ]
+    assert peaks(space) == {11: 4, 12: 3}
+
+
+def test_failure_takes_files_and_rows_away_and_is_not_tried_again(space: Workspace) -> None:
+    run(space)
+    letters(space, 11).write_text("")
+    assert run(space).exit_code == 1
+    assert peaks(space) == {12: 3}
+    assert not toy_products(space, Target(11, 1))[0].exists()
+    assert not space.staging("candidate", 11, 1).exists()
+    assert run(space).counts["toy"] == {"failed": 1, "cached": 1}
+    assert run(space, retry=True).counts["toy"] == {"failed": 1, "cached": 1}
+    with Catalog(space.catalog, read_only=True) as catalog:
+        unit = catalog.rows("SELECT status, cause FROM unit WHERE visit = 11")
+    assert unit == [{"status": "failed", "cause": "PSF_FAILED"}]
+
+
+def test_what_the_plan_no_longer_has_is_taken_away(space: Workspace) -> None:
+    run(space)
+    expose(space, VISITS[1:])
+    assert run(space).counts["toy"] == {"cached": 1}
+    assert peaks(space) == {12: 3}
+    assert not toy_products(space, Target(11, 1))[0].exists()
+    with Catalog(space.catalog, read_only=True) as catalog:
+        assert catalog.value("SELECT count(*) FROM unit WHERE visit = 11") == 0
+
+
+def test_new_stage_is_explained_in_its_place(
+    space: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(space)
+    capsys.readouterr()
+    assert execute(["explain", str(space.root), "11", "1", "--json"]) == 0
+    (stage,) = json.loads(capsys.readouterr().out)["stages"]
+    assert (stage["stage"], stage["status"], stage["notes"]) == ("letters", "done", "3 letters")
+    assert harness.tasks.stages() == ("letters",)
+    rows = [{"stage": "letters"}, {"stage": "of another version"}, {"stage": "letters"}]
+    assert [r["stage"] for r in harness.tasks.in_order(rows)][-1] == "of another version"
+
+
+def test_stages_keep_the_names_that_workspaces_know() -> None:
+    assert harness.tasks.stages() == (
+        "isr", "calibrate", "template", "subtract", "diasource", "diaobject", "forced", "alerts",
+    )  # fmt: skip
+
+
+# -- versions of objects ---------------------------------------------------------------------------
+
+
+def versions_of(rng: np.random.Generator, number: int) -> list[dict[str, Any]]:
+    """Versions of one object, oldest first, each with one source more."""
+    times = np.sort(rng.uniform(57000.0, 57010.0, rng.integers(1, 6)))
+    return [
+        row("DiaObject", diaObjectId=number, ra=10.0, dec=-5.0 + number / 100,
+            firstDiaSourceMjdTai=times[0], lastDiaSourceMjdTai=t, nDiaSources=i + 1,
+            validityStartMjdTai=t)
+        for i, t in enumerate(times)
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> Iterator[tuple[Catalog, list[dict[str, Any]]]]:
+    """A catalogue of thirty objects with versions and forced fluxes, and these versions."""
+    rng = np.random.default_rng(5)
+    versions = [versions_of(rng, n) for n in range(1, 31)]
+    forced = [
+        row("DiaForcedSource", diaForcedSourceId=100 * n + k, diaObjectId=n, visit=k, detector=1,
+            band="gr"[k % 2], midpointMjdTai=57000.5 + k, psfFlux=rng.normal(),
+            psfFluxErr=rng.uniform(0.5, 2.0))
+        for n in range(1, 31) for k in range(9)
+    ]  # fmt: skip
+    with Catalog(tmp_path / "versions.duckdb") as catalog:
+        catalog.insert_rows("DiaObject", [v[-1] for v in versions])
+        catalog.insert_rows("DiaObjectHistory", [r for v in versions for r in v[:-1]])
+        catalog.insert_rows("DiaForcedSource", forced)
+        yield catalog, [r for v in versions for r in v]
+
+
+@pytest.mark.parametrize("window", [0.0, 2.0])
+@pytest.mark.parametrize("mjd", [57000.0, 57004.0, 57011.0])
+def test_version_at_a_time_is_the_latest_known_or_else_the_first(
+    objects: tuple[Catalog, list[dict[str, Any]]], mjd: float, window: float
+) -> None:
+    catalog, versions = objects
+    expected = []
+    for number in range(1, 31):
+        own = [v for v in versions if v["diaObjectId"] == number]
+        known = [v for v in own if v["lastDiaSourceMjdTai"] <= mjd]
+        if own[0]["firstDiaSourceMjdTai"] <= mjd + window:
+            expected.append((number, (known or own[:1])[-1]["nDiaSources"]))
+    found = as_of(catalog, mjd, "diaObjectId, nDiaSources", "true", [], window)
+    assert [tuple(r.values()) for r in found.to_pylist()] == expected
+    some = as_of(catalog, mjd, "diaObjectId", "dec BETWEEN ? AND ?", [-4.905, -4.795], window)
+    assert some["diaObjectId"].to_pylist() == [n for n, _ in expected if 10 <= n <= 20]
+
+
+@pytest.mark.parametrize("at_a_time", [1, 7, 1000])
+def test_each_version_averages_the_forced_fluxes_before_the_one_that_follows(
+    objects: tuple[Catalog, list[dict[str, Any]]],
+    at_a_time: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    catalog, versions = objects
+    monkeypatch.setattr("harness.tasks.versions._OBJECTS_AT_A_TIME", at_a_time)
+    assert forced_means_missing(catalog)
+    forced = catalog.table("DiaForcedSource", "true ORDER BY diaForcedSourceId")
+    time = to_numpy(forced, "midpointMjdTai")
+    expected = []
+    for number in range(1, 31):
+        own = [v for v in versions if v["diaObjectId"] == number]
+        until = [v["lastDiaSourceMjdTai"] for v in own[1:]] + [np.inf]
+        for version, end in zip(own, until, strict=True):
+            table = TABLES["DiaObject"].from_rows([version])
+            expected.append(diaobject.with_forced(table, forced.filter(pa.array(time < end))))
+    refresh_forced_means(catalog)
+    both = "SELECT * FROM DiaObject UNION ALL BY NAME SELECT * FROM DiaObjectHistory"
+    found = catalog.query(f"SELECT * FROM ({both}) ORDER BY diaObjectId, lastDiaSourceMjdTai")
+    assert found.cast(TABLES["DiaObject"].arrow_schema).equals(pa.concat_tables(expected))
+    assert catalog.count("DiaObject") == 30
+    assert not forced_means_missing(catalog)
+
+
+@pytest.mark.slow
+def test_one_worker_makes_what_two_make(campaign: Path, tmp_path: Path) -> None:
+    alone = Workspace.create(tmp_path / "alone")
+    alone.config.write_bytes((campaign / "nightjar.toml").read_bytes())
+    for name in ("raw", "calib", "refcat", "ephemerides"):
+        (alone.root / name).rmdir()
+        (alone.root / name).symlink_to(campaign / name)
+    assert execute(["run", str(alone.root), "-q", "-j", "1"]) == 0
+    made = sorted((campaign / "products").rglob("*.fits"))
+    assert len(made) == 24
+    for path in made:
+        assert file_hash(alone.root / path.relative_to(campaign)) == file_hash(path)

@@ -1,0 +1,206 @@
+"""The noise model, the loop that refines it, and the steps between."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import FrozenInstanceError
+from importlib import import_module
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+from scipy.signal import fftconvolve
+
+from pipeline import subtract
+from pipeline.exposure import MatchingKernel
+from pipeline.subtract import alard_lupton, matching
+from pipeline.subtract.decorrelate import apply, design
+from pipeline.subtract.excess import NoiseExcess
+from pipeline.subtract.noise import NoiseModel
+from pipeline.subtract.prepare import prepare_pair
+from pipeline.subtract.stamps import find
+from tests.subtract.conftest import gaussian
+from tests.subtract.test_subtract_run import CORRELATED, autocovariance, lag1
+
+KNOWN = autocovariance(CORRELATED)[None, None]
+
+
+class TestModel:
+    def test_cannot_be_changed(self):
+        noise = NoiseModel.declared({})
+        with pytest.raises(FrozenInstanceError):
+            noise.excess = NoiseExcess(0.1, 2.0)
+        with pytest.raises(TypeError):
+            noise.correlations["science"] = KNOWN
+
+    def test_refinements_leave_the_old_one_alone(self, make_scene):
+        scene = make_scene(stars=5)
+        deep = scene.template.replace(noise_correlation=KNOWN)
+        noise = NoiseModel.declared({"science": scene.science, "template": deep})
+        excess = noise.with_excess(NoiseExcess(0.1, 2.0), None)
+        measured = excess.with_correlations({"science": KNOWN})
+
+        assert noise.undeclared == excess.undeclared == ("science",)
+        assert noise.excess is None
+        assert noise.correlations["science"] is None
+        assert measured.excess is None  # it was that beyond the old noise
+        assert measured.measured == {"science"}
+        assert measured.measurements == 1
+        assert measured.undeclared == ("science",)  # it may be measured again
+        assert measured.correlations["template"] is KNOWN
+
+    def test_is_what_the_images_are_given(self, make_scene):
+        scene = make_scene(stars=5)
+        images = {"science": scene.science, "template": scene.template}
+        given = NoiseModel.declared(images).with_correlations({"template": KNOWN}).assigned(images)
+        assert given["template"].noise_correlation is KNOWN
+        assert given["science"].noise_correlation is None
+        assert images["template"].noise_correlation is None
+
+
+class TestRefinement:
+    @pytest.mark.parametrize(
+        ("excess", "correlated", "passes", "looks"),
+        [(False, False, 1, 1), (True, False, 2, 1), (False, True, 3, 3), (True, True, 6, 3)],
+    )
+    def test_ends(self, make_scene, monkeypatch, excess, correlated, passes, looks):
+        """Even if every look finds something new."""
+        calls = {"whiten": 0, "excess": 0, "correlation": 0}
+        whiten = alard_lupton._whiten
+
+        def counted(*args):
+            calls["whiten"] += 1
+            return whiten(*args)
+
+        def found_excess(*args):
+            calls["excess"] += 1
+            return NoiseExcess(0.01, 2.0) if excess else None
+
+        def found_correlation(*args):
+            calls["correlation"] += 1
+            return {"template": KNOWN}
+
+        monkeypatch.setattr(alard_lupton, "_whiten", counted)
+        monkeypatch.setattr(alard_lupton, "looks_wide", lambda *args: True)
+        monkeypatch.setattr(alard_lupton, "measure_excess", found_excess)
+        monkeypatch.setattr(alard_lupton, "_looks_correlated", lambda *args: correlated)
+        monkeypatch.setattr(alard_lupton, "measured_correlation", found_correlation)
+        scene = make_scene(shape=(300, 300), stars=60)
+        made = subtract.run(scene.science, scene.template)
+
+        assert calls == {"whiten": passes, "excess": looks, "correlation": 2 * correlated}
+        assert made.metrics["measuredColours"] == float(correlated)
+        assert made.metrics["excessNoise"] == pytest.approx(0.01 * excess)
+
+    def test_leaves_declared_noise_alone(self, make_scene, monkeypatch):
+        monkeypatch.setattr(alard_lupton, "_looks_correlated", lambda *args: True)
+        scene = make_scene(shape=(300, 300), stars=60)
+        white = np.zeros((1, 1, 3, 3))
+        white[..., 1, 1] = 1.0
+        pair = (e.replace(noise_correlation=white) for e in (scene.science, scene.template))
+        assert subtract.run(*pair).metrics["measuredColours"] == 0.0
+
+
+class TestDirection:
+    @pytest.mark.parametrize(
+        ("science", "template", "choice", "expected"),
+        [
+            (2.0, 1.6, "auto", "template"),
+            (1.6, 2.0, "auto", "science"),
+            (1.8, 1.8, "auto", "template"),
+            (2.0, 1.6, "science", "science"),
+            (1.6, 2.0, "template", "template"),
+        ],
+    )
+    def test_is_that_of_the_sharper_image(self, make_scene, science, template, choice, expected):
+        scene = make_scene(science_sigma=science, template_sigma=template)
+        working = prepare_pair({"science": scene.science, "template": scene.template})
+        config = subtract.Config(convolve=choice)
+        stamps = find(working["science"], working["template"], config)
+        assert matching._direction(stamps, config) == expected
+
+
+class TestDecorrelation:
+    SHAPE = (512, 512)
+
+    def kernel(self, sigma: float) -> MatchingKernel:
+        return MatchingKernel(
+            gaussian(sigma, 10)[None], np.ones((1, 1)), 0, self.SHAPE, np.zeros(1), 1.0,
+            np.zeros((0, 4)),
+        )  # fmt: skip
+
+    def whitened(self, sigma, s, t, excess=None, extra=0.0):
+        rng = np.random.default_rng(11)
+        first, second = (rng.normal(0.0, np.sqrt(v), self.SHAPE) for v in (s, t))
+        noise = first - fftconvolve(second, gaussian(sigma, 10), mode="same") + extra
+        powers = {n: np.full((4, 4), v, np.float32) for n, v in (("science", s), ("template", t))}
+        known = {"science": None, "template": None}
+        filters = design(self.kernel(sigma), powers, known, 128, excess=excess)
+        planes = (np.full(self.SHAPE, v, np.float32) for v in (t, s))
+        image, variance = apply(filters, noise.astype(np.float32), *planes, 128)
+        inner = np.s_[30:-30, 30:-30]
+        return noise[inner], (image / np.sqrt(variance))[inner]
+
+    @pytest.mark.parametrize(
+        ("sigma", "s", "t"), [(1.0, 4.0, 4.0), (1.5, 1.0, 9.0), (2.0, 1.0, 25.0)]
+    )
+    def test_whitens_white_noise_convolved_with_a_known_kernel(self, sigma, s, t):
+        before, z = self.whitened(sigma, s, t)
+        error = 1.0 / np.sqrt(2 * z.size)
+        assert lag1(before / before.std()) > 20 * error
+        assert abs(lag1(z)) < 4 * error
+        assert z.std() == pytest.approx(1.0, abs=4 * error)
+
+    def test_whitens_an_excess_of_known_spectrum(self):
+        """Noise smoothed by w has the autocovariance of a Gaussian of width √2 w."""
+        extra = gaussian_filter(np.random.default_rng(12).normal(size=self.SHAPE), 2.0)
+        extra *= np.sqrt(0.2 * 8.0) / extra.std()
+        excess = NoiseExcess(0.2, np.sqrt(2) * 2.0)
+        plain, whitened = (self.whitened(1.0, 4.0, 4.0, e, extra)[1] for e in (None, excess))
+        assert lag1(plain) > 0.1
+        assert abs(lag1(whitened)) < 0.2 * lag1(plain)
+
+
+class TestAlgorithms:
+    def test_every_one_has_a_function(self):
+        for module in subtract.ALGORITHMS.values():
+            assert callable(import_module(module).subtract)
+
+    def test_unknown_ones_are_refused_with_the_names_of_the_others(self):
+        with pytest.raises(ValueError, match=r"alard_lupton, zogy"):
+            subtract.Config(algorithm="hotpants")
+
+    def test_one_more_is_one_file_and_one_line(self, make_scene, monkeypatch):
+        """A module with a function ``subtract``, named in `ALGORITHMS`."""
+        import sys
+        from types import ModuleType
+
+        scene = make_scene(stars=5)
+        module, called = ModuleType("mine"), []
+
+        def mine(science, template, config):
+            called.append((science, template, config.tile))
+            return "a difference"
+
+        module.subtract = mine
+        monkeypatch.setitem(sys.modules, "mine", module)
+        monkeypatch.setitem(subtract.ALGORITHMS, "mine", "mine")
+        config = subtract.Config(algorithm="mine")
+        assert subtract.run(scene.science, scene.template, config) == "a difference"
+        assert called == [(scene.science, scene.template, 128)]
+
+
+def test_decisions_are_logged(make_scene, caplog):
+    scene = make_scene(smooth=CORRELATED, noise=(10.0, 12.0), template_sigma=1.9)
+    with caplog.at_level(logging.INFO, logger="pipeline.subtract"):
+        made = subtract.run(scene.science, scene.template)
+    text = caplog.text
+    used = int(made.metrics["nStampsUsed"])
+    rejected = int(made.metrics["nStamps"]) - used
+    assert "template is convolved (auto)" in text
+    assert f"kernel of spatial order {made.kernel.order}" in text
+    assert f"from {used} stamps, {rejected} rejected" in text
+    assert "template: noise" in text
+    assert "taken as white" in text
+    assert "noise autocovariance measured of science and template" in text
+    assert "autocovariance measured" in text

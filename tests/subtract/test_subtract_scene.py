@@ -1,0 +1,130 @@
+"""The score's noise contains what constant stars leave, and nothing where no star is."""
+
+import numpy as np
+import pytest
+
+from pipeline import subtract
+from pipeline.subtract.scene import SceneNoise, SceneScore, count_scene, measure_scene
+from tests.subtract.conftest import draw, exposure
+
+_SHAPE = (900, 900)
+_SKY, _DEEP = 10.0, 4.0
+_WIDTHS = 2.0, 1.7
+_GRID = np.arange(40, 870, 45)
+
+
+def _field(seed, jitter, extra=0.0, hosts=0):
+    """Stars of 100 to 1000 σ on a grid, moved by `jitter` pixels; the first `hosts` vary."""
+    rng = np.random.default_rng(seed)
+    x, y = (a.ravel() + rng.uniform(-5, 5, len(_GRID) ** 2) for a in np.meshgrid(_GRID, _GRID))
+    sigma = _SKY * np.sqrt(4 * np.pi) * _WIDTHS[0]
+    flux = np.exp(rng.uniform(np.log(100), np.log(1000), len(x))) * sigma
+    flux[:hosts] = 500.0 * sigma
+    now = flux * np.where(np.arange(len(x)) < hosts, 1.0 + extra, 1.0)
+    moved = rng.normal(scale=jitter, size=(2, len(x))) if jitter else np.zeros((2, len(x)))
+    science = draw(_SHAPE, x + moved[0], y + moved[1], now, _WIDTHS[0])
+    template = draw(_SHAPE, x, y, flux, _WIDTHS[1])
+    planes = (_SKY**2 + science, _DEEP**2 + 0.1 * template)
+    images = [
+        image + rng.normal(size=_SHAPE) * np.sqrt(variance)
+        for image, variance in zip((science, template), planes, strict=True)
+    ]
+    pair = [exposure(*p) for p in zip(images, planes, _WIDTHS, strict=True)]
+    return pair, np.rint(x).astype(int), np.rint(y).astype(int)
+
+
+def _width(values):
+    low, high = np.percentile(values, [15.865, 84.135])
+    return (high - low) / 2.0
+
+
+def _scored(scene):
+    y, x = np.gradient(scene)
+    values = np.stack([scene, x, y], axis=-1).reshape(-1, 3)
+    entry = np.arange(1, scene.size + 1, dtype=np.int32).reshape(scene.shape)
+    return SceneScore(entry, np.vstack([np.zeros(3), values]).astype(np.float32))
+
+
+def _around(x, y):
+    """Pixels one off the core of each star, where the gradient is large."""
+    step = np.array([-2, -1, 0, 1, 2])
+    dy, dx = np.meshgrid(step, step)
+    return (y[:, None] + dy.ravel()), (x[:, None] + dx.ravel())
+
+
+@pytest.fixture(scope="module")
+def jittered():
+    (science, template), x, y = _field(3, 0.1, extra=0.2, hosts=6)
+    on = subtract.run(science, template)
+    off = subtract.run(science, template, subtract.Config(scene_noise=False))
+    return on, off, x, y
+
+
+def test_jittered_stars_have_a_score_of_width_one(jittered):
+    on, off, x, y = jittered
+    places = _around(x[6:], y[6:])
+    assert _width(off.score[places]) > 2.5
+    assert 0.7 < _width(on.score[places]) < 1.15
+    assert np.abs(on.score[places]).max() < 6.0
+
+
+def test_the_registration_is_measured(jittered):
+    metrics = jittered[0].metrics
+    for name in ("astrometricNoise", "astrometricNoiseX", "astrometricNoiseY"):
+        assert metrics[name] == pytest.approx(0.1, abs=0.02)
+    assert metrics["residualFraction"] < 0.01
+
+
+def test_a_variable_of_a_fifth_is_still_found(jittered):
+    on, _, x, y = jittered
+    assert np.all(on.score[y[:6], x[:6]] > 5.0)
+    assert np.all(np.diff(np.sort(on.score[y[:6], x[:6]])) < 20.0)
+
+
+def test_the_score_is_the_same_to_the_bit_where_the_template_is_empty(jittered):
+    on, off, *_ = jittered
+    empty = on.noise_scale == 1.0
+    assert empty.mean() > 0.8
+    np.testing.assert_array_equal(on.score[empty], off.score[empty])
+    np.testing.assert_array_equal(on.exposure.image, off.exposure.image)
+    np.testing.assert_allclose(on.score * on.noise_scale, off.score, rtol=1e-5, atol=1e-5)
+
+
+def test_photon_noise_of_constant_stars_is_all_there_is():
+    (science, template), x, y = _field(5, 0.0)
+    made = subtract.run(science, template)
+    assert made.metrics["astrometricNoise"] < 0.02
+    assert made.metrics["residualFraction"] < 0.005
+    assert 0.8 < _width(made.score[y, x]) < 1.15
+
+
+def test_flux_noise_is_that_of_the_score(jittered):
+    on, off, x, y = jittered
+    at = np.append(x[:3], 62.0), np.append(y[:3], 62.0)
+    ratio = on.flux_noise(*at) / off.flux_noise(*at)
+    assert on.noise_scale[62, 62] == 1.0
+    np.testing.assert_allclose(ratio, np.append(on.noise_scale[y[:3], x[:3]], 1.0))
+
+
+def test_without_a_scene_nothing_is_counted():
+    score = np.random.default_rng(1).normal(size=(200, 200)).astype(np.float32)
+    mask = np.zeros(score.shape, np.uint32)
+    before, scene = score.copy(), _scored(np.zeros_like(score))
+    noise = measure_scene(score, scene, mask)
+    assert noise == SceneNoise()
+    scale = count_scene(score, scene, mask, SceneNoise((0.1, 0.1, 0.0), 0.01, 0.05, 0.3))
+    assert np.all(scale == 1.0)
+    np.testing.assert_array_equal(score, before)
+
+
+def test_shares_and_shifts_are_bounded():
+    score = np.random.default_rng(1).normal(size=(500, 500)).astype(np.float32)
+    y, x = (a.ravel() for a in np.meshgrid(np.arange(20, 480, 30), np.arange(20, 480, 30)))
+    scene = draw(score.shape, x, y, np.full(len(x), 500 * 2 * np.pi * 9.0), 3.0).astype(np.float32)
+    signs = np.sign(np.random.default_rng(2).normal(size=len(x)))
+    score += draw(score.shape, x, y, 0.3 * signs * 500 * 2 * np.pi * 9.0, 3.0).astype(np.float32)
+    score += 3.0 * np.gradient(scene, axis=1)
+    noise = measure_scene(score, _scored(scene), np.zeros(score.shape, np.uint32))
+    assert noise.stars == len(x)
+    assert noise.share == 0.015
+    assert noise.covariance[0] == pytest.approx(0.25, rel=1e-6)
