@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 
 from harness.memory import keep_memory
 
-__all__ = ["end_pool", "new_pool", "running_pool", "server"]
+__all__ = ["end_pool", "heeded_termination", "new_pool", "running_pool", "server"]
 
 _PRELOAD = ["harness.tasks", "harness.verify.sampling"]
 
@@ -57,6 +57,19 @@ def running_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
         end_pool(pool)
         raise
     pool.shutdown()
+
+
+@contextmanager
+def heeded_termination() -> Iterator[None]:
+    """Let a polite request to end (SIGTERM) do what Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def server() -> ForkServerContext:

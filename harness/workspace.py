@@ -112,6 +112,11 @@ class Workspace:
         return self.root / "nightjar.toml"
 
     @property
+    def specification(self) -> Path:
+        """The specification as it was pinned before the first run."""
+        return self.root / "specification.json"
+
+    @property
     def catalog(self) -> Path:
         """The DuckDB file."""
         return self.root / "catalog.duckdb"

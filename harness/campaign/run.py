@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import platform
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib import metadata
@@ -22,10 +19,11 @@ from harness.campaign.state import RunState
 from harness.catalog import Catalog
 from harness.execute import open_executor
 from harness.execute.warm import compile_loops
-from harness.hashes import combine
+from harness.hashes import combine, file_hash
 from harness.ledger import now_mjd_tai
 from harness.log import Logbook
 from harness.plan import Selection
+from harness.processes import heeded_termination
 from harness.progress import open_progress
 from harness.settings import Settings
 from harness.software import software_version
@@ -122,7 +120,7 @@ def run_campaign(
         space.require_writable()
         space.sweep()
     with ExitStack() as stack:
-        stack.enter_context(_termination())
+        stack.enter_context(heeded_termination())
         stack.enter_context(translate_os_errors(root))
         catalog = stack.enter_context(_catalog(space, dry_run=dry_run))
         state = RunState(space, settings, catalog, run_id)
@@ -137,19 +135,6 @@ def run_campaign(
         executor = stack.enter_context(workers)
         campaign = Campaign(context, executor, display, logbook, retry=retry)
         return _recorded(campaign, catalog, logbook, settings)
-
-
-@contextlib.contextmanager
-def _termination() -> Iterator[None]:
-    """Let a polite request to end (SIGTERM) do what Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)
 
 
 def _recorded(
@@ -173,11 +158,15 @@ def _recorded(
 
 
 def _run_row(campaign: Campaign, settings: Settings) -> dict[str, Any]:
-    known = {p: metadata.version(p) for p in _LIBRARIES}
+    packages = {p: metadata.version(p) for p in _LIBRARIES}
     software = campaign.context.cards["SOFTVER"]
-    first = campaign.state.catalog.value(
-        "SELECT startedMjdTai FROM run WHERE runId = ?", [campaign.context.cards["RUNID"]]
+    known = campaign.state.catalog.fetch(
+        "SELECT startedMjdTai, specHash FROM run WHERE runId = ?", [campaign.context.cards["RUNID"]]
     )
+    first, pinned = known[0] if known else (None, None)
+    specification = campaign.context.space.specification
+    if pinned is None and specification.is_file():
+        pinned = file_hash(specification)
     return {
         "runId": campaign.context.cards["RUNID"],
         "command": " ".join(["nightjar", *sys.argv[1:]]),
@@ -186,10 +175,11 @@ def _run_row(campaign: Campaign, settings: Settings) -> dict[str, Any]:
         "softwareVersion": software,
         "commitId": software.partition("+g")[2] or None,
         "configHash": config_hash(settings),
+        "specHash": pinned,
         "seed": settings.campaign.seed,
         "host": platform.node(),
         "python": platform.python_version(),
-        "packages": json.dumps(known, sort_keys=True),
+        "packages": json.dumps(packages, sort_keys=True),
     }
 
 

@@ -96,7 +96,8 @@ class GuardedCatalog(Catalog):
         self._time_limit = TIME_LIMIT if time_limit is None else time_limit
         present = {name: str(file) for name, file in (files or {}).items() if file.is_file()}
         for name, file in present.items():
-            self._run(f'CREATE TEMP VIEW "{name}" AS SELECT * FROM read_parquet({_text(file)})')
+            with contextlib.suppress(duckdb.Error):  # a damaged file: queries find no such table
+                self._run(f'CREATE TEMP VIEW "{name}" AS SELECT * FROM read_parquet({_text(file)})')
         for name, table in (tables or {}).items():
             self._connection.register(name, table)
         self._run(f"SET allowed_paths = [{', '.join(map(_text, present.values()))}]")

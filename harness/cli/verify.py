@@ -36,6 +36,15 @@ def verify(
     evidence: Annotated[
         Path, typer.Option("--evidence", help="Folder with the records of tests and containers.")
     ] = Path("campaigns/evidence"),
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            metavar="FOLDER",
+            help="Where the report goes, for a workspace that may only be read.",
+            show_default="WORKSPACE/reports",
+        ),
+    ] = None,
     replay: Annotated[
         str | None,
         typer.Option(
@@ -76,7 +85,9 @@ def verify(
         elif workspace is None:
             raise typer.BadParameter("a WORKSPACE is needed", param_hint="WORKSPACE")
         else:
-            _judge(workspace, folder, evidence, check or (), jobs, quiet, as_json, strict_waivers)
+            chosen: dict[str, Any] = {"testcases": folder, "evidence": evidence, "jobs": jobs}
+            chosen |= {"only": check or (), "output": output}
+            _judge(workspace, chosen, quiet, as_json, strict_waivers)
     except SpecError as err:
         _refuse(err)
 
@@ -88,31 +99,20 @@ def _refuse(err: SpecError) -> None:
 
 
 def _judge(
-    workspace: Path,
-    testcases: Path,
-    evidence: Path,
-    only: Any,
-    jobs: int | None,
-    quiet: bool,
-    as_json: bool,
-    strict: bool,
+    workspace: Path, chosen: dict[str, Any], quiet: bool, as_json: bool, strict: bool
 ) -> None:
     import os
 
     from rich.console import Console
 
+    from harness.processes import heeded_termination
     from harness.report.console import print_summary
     from harness.report.judge import judge_workspace
 
     shown = not quiet and not as_json and sys.stderr.isatty()
-    done = judge_workspace(
-        workspace,
-        testcases=testcases,
-        evidence=evidence,
-        only=only,
-        jobs=jobs or len(os.sched_getaffinity(0)),
-        progress=_show_progress if shown else None,
-    )
+    chosen["jobs"] = chosen["jobs"] or len(os.sched_getaffinity(0))
+    with heeded_termination():
+        done = judge_workspace(workspace, **chosen, progress=_show_progress if shown else None)
     if shown:
         sys.stderr.write("\r\x1b[K")
     if as_json:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import duckdb
 
 from harness.report.sheets import source_stamps
 from harness.verify.context import Context
@@ -17,7 +20,7 @@ _CURVES = 6
 
 
 def overview_figures(context: Context, folder: Path) -> tuple[Evidence, ...]:
-    """Draw what a reviewer wants to see first; what cannot be drawn is left out.
+    """Draw what a reviewer wants to see first; what cannot be drawn is told.
 
     Parameters
     ----------
@@ -31,11 +34,19 @@ def overview_figures(context: Context, folder: Path) -> tuple[Evidence, ...]:
     tuple of Evidence
         In the order of the report.
     """
+    if "DiaSource" not in context.columns:
+        return ()
     figures: list[Evidence] = []
-    if "DiaSource" in context.columns:
-        figures += _stamps(context, folder)
-        figures += _light_curves(context)
-        figures += _histograms(context)
+    for title, draw in (
+        ("stamps", partial(_stamps, context, folder)),
+        ("light curves", partial(_light_curves, context)),
+        ("detections by signal to noise", partial(_histograms, context)),
+    ):
+        try:
+            figures += draw()
+        except (duckdb.Error, TypeError) as err:  # a table or a value is not there
+            sentence = f"cannot be drawn: {' '.join(str(err).split())}"
+            figures.append(Evidence(title, "text", sentence))
     return tuple(figures)
 
 

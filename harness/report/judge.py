@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from harness.report.write import latest_report, next_folder, write_report
 from harness.verify.context import Context
 from harness.verify.engine import CaseResult, judge_cases
 from harness.verify.kinds.command import Command
-from harness.verify.loader import load_spec
+from harness.verify.loader import Spec, load_spec
 from harness.verify.measurement import Evidence, NotRun
 from harness.verify.model import Check
 from harness.verify.paths import TESTCASES
@@ -25,6 +25,7 @@ from harness.verify.pin import pin
 from harness.verify.replay import replay
 from harness.verify.sampling import requests_of, start_measuring
 from harness.workspace import Workspace
+from pipeline.errors import FileFormatError
 
 __all__ = ["Judgement", "judge_workspace"]
 
@@ -56,6 +57,7 @@ def judge_workspace(
     only: Iterable[str] = (),
     jobs: int = 2,
     write: bool = True,
+    output: Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Judgement:
     """Judge a campaign and write its report.
@@ -74,6 +76,8 @@ def judge_workspace(
         Processes that measure images.
     write : bool
         Whether to write the report.
+    output : path-like, optional
+        Folder of reports; that of the workspace by default.
     progress : callable, optional
         Called with the path of each check before it runs.
 
@@ -87,45 +91,57 @@ def judge_workspace(
     SpecError
         If the specification has mistakes.
     InputError
-        If there is nothing to judge.
+        If there is nothing to judge, or the report cannot be written.
     """
     spec = load_spec(testcases)
     space = Workspace.open(root)
-    pin(space, testcases, late=True)
-    name = root.resolve().name
-    folder = next_folder(space, name)
     wanted = tuple(only)
-    keep = write and not wanted
-    context = Context(space, testcases, evidence, jobs, store=folder / "evidence" if keep else None)
-    selected = [
+    context = Context(space, testcases, evidence, jobs)
+    with closing(context):
+        context.catalog  # noqa: B018 - without one there is nothing to judge
+        folder = None
+        if write and not wanted:
+            folder = next_folder(output or space.root / "reports", root.resolve().name)
+            context.store = folder / "evidence"
+        with suppress(FileFormatError):  # one may judge what one may not write
+            pin(space, testcases, late=True)
+        return _judged(spec, context, wanted, folder, progress)
+
+
+def _judged(
+    spec: Spec,
+    context: Context,
+    wanted: tuple[str, ...],
+    folder: Path | None,
+    progress: Callable[[str], None] | None,
+) -> Judgement:
+    checks = [
         k
         for c, i, k in spec.checks()
         if not wanted or any(f"{c.id}/{i.id}/{k.id}".startswith(w) for w in wanted)
     ]
     # What takes long goes on in other processes while the figures are drawn here.
-    start_measuring(context, requests_of(context, selected))
-    _start_commands(context, selected)
+    start_measuring(context, requests_of(context, checks))
+    _start_commands(context, checks)
     sheets: dict[str, list[dict[str, Any]]] = {}
-    overview: tuple[Evidence, ...] = ()
-    if keep:
+    figures: tuple[Evidence, ...] = ()
+    if folder is not None:
         sheets = contact_sheets(spec, context, folder / "evidence")
-        overview = overview_figures(context, folder / "evidence")
+        figures = overview_figures(context, folder / "evidence")
     results = judge_cases(spec, context, only=wanted, progress=progress)
-    figures = (*_drawn(results), *overview) if keep else ()
     report = build(
-        folder.name,
+        folder.name if folder is not None else context.space.root.resolve().name,
         spec,
         context,
         results,
-        previous=latest_report(space),
-        sabotage=_sabotage(space),
-        replay=replay("dmtr-53", testcases),
-        figures=figures,
+        previous=latest_report(context.space),
+        sabotage=_sabotage(context.space),
+        replay=replay("dmtr-53", context.testcases),
+        figures=(*_drawn(results), *figures) if folder is not None else (),
         sheets=sheets,
-        simulation=simulation_page(space),
+        simulation=simulation_page(context.space),
     )
-    path = write_report(report, folder, testcases) if keep else None
-    context.close()
+    path = write_report(report, folder, context.testcases) if folder is not None else None
     return Judgement(report, results, path)
 
 
@@ -144,6 +160,8 @@ def _drawn(results: list[CaseResult]) -> list[Evidence]:
 
 
 def _sabotage(space: Workspace) -> dict[str, Any] | None:
-    """Return the detection matrix of the last `nightjar sabotage` of this workspace."""
+    """Return the detection matrix of the last `nightjar sabotage` of this workspace, if any."""
     path = space.root / "reports" / "sabotage.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+    with suppress(OSError, ValueError):
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    return None

@@ -20,7 +20,7 @@ from harness.verify.engine import CaseResult, CheckResult, ItemResult
 from harness.verify.evidence import current_commit
 from harness.verify.loader import Spec
 from harness.verify.measurement import Evidence
-from harness.verify.pin import changes, pinned
+from harness.verify.pin import changes, pinned, tampering
 from harness.verify.verdict import Verdict, exit_code, worst
 
 __all__ = ["SCHEMA", "build"]
@@ -92,7 +92,9 @@ def build(
         "utc": context.now.isoformat(timespec="seconds"),
         "spec_hash": spec.hash,
         "pinned": {k: record.get(k) for k in ("hash", "utc", "late")},
-        "changed_criteria": [asdict(c) for c in changes(record.get("criteria", {}), spec)],
+        "changed_criteria": [
+            asdict(c) for c in (*tampering(context), *changes(record.get("criteria", {}), spec))
+        ],
         "environment": _environment(context),
         "input": _input(context),
         "people": context.settings.report.model_dump(),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from pipeline.masks import bits
 
 __all__ = ["contact_sheets", "source_stamps", "store_image"]
 
+_log = logging.getLogger(__name__)
 _PANEL = 220
 Pixels = np.ndarray[Any, Any]
 
@@ -61,12 +64,8 @@ def contact_sheets(spec: Spec, context: Context, folder: Path) -> dict[str, list
             place = (unit.visit, unit.detector)
             view = View(context.space.root, *place, records.get(place, TemplateRecord()))
             draw_sheet = _science if check.subject.product == "visit_image" else _triplet
-            rows.append(
-                {
-                    "caption": f"visit {unit.visit} detector {unit.detector}",
-                    **store_image(draw_sheet(view), folder),
-                }
-            )
+            caption = f"visit {unit.visit} detector {unit.detector}"
+            rows.append(_figure(caption, partial(draw_sheet, view), folder))
         sheets[f"{case.id}/{item.id}/{check.id}"] = rows
     return sheets
 
@@ -172,11 +171,22 @@ def source_stamps(
     for source in sorted(sources, key=lambda s: (s["visit"], s["detector"])):
         place = (int(source["visit"]), int(source["detector"]))
         if place not in views:
-            views = {place: View(context.space.root, *place, records[place])}
-        view = views[place]
-        data = _stamps(view, source["x"], source["y"], half)
-        rows.append({"caption": source["caption"], **store_image(data, folder)})
+            record = records.get(place, TemplateRecord())
+            views = {place: View(context.space.root, *place, record)}
+        stamps = partial(_stamps, views[place], source["x"], source["y"], half)
+        rows.append(_figure(source["caption"], stamps, folder))
     return rows
+
+
+def _figure(caption: str, draw: Callable[[], bytes], folder: Path) -> dict[str, Any]:
+    """Draw and keep an image; where its product is missing or broken, say so in its place."""
+    try:
+        data = draw()
+    except Exception as err:  # whatever a reader says about the product is to be shown
+        _log.debug("%s", caption, exc_info=True)
+        sentence = f"cannot be drawn: {type(err).__name__}: {' '.join(str(err).split())}"
+        return {"caption": caption, "missing": sentence}
+    return {"caption": caption, **store_image(data, folder)}
 
 
 def _stamps(view: View, x: float, y: float, half: int) -> bytes:

@@ -46,7 +46,10 @@ def simulation_page(space: Workspace) -> tuple[Evidence, ...]:
     path = space.root / "reports" / "simulation.json"
     if not path.is_file():
         return ()
-    kept = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as err:
+        return (Evidence("what the frames show", "text", f"{path.name} cannot be read: {err}"),)
     rows = [_row(name, group) for name, group in _by_name(kept["rows"]).items()]
     table = {"columns": list(_COLUMNS), "rows": rows}
     figures = [_figure(curve) for curve in kept["curves"][:_CURVES]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +12,43 @@ from harness.report.html import render_html
 from harness.report.junit import render_junit
 from harness.report.markdown import render_markdown
 from harness.workspace import Workspace, atomic
-from pipeline.errors import InputError
+from pipeline.errors import FileFormatError, InputError
 
 __all__ = ["latest_report", "load_report", "next_folder", "render_all", "write_report"]
 
 
-def next_folder(space: Workspace, name: str) -> Path:
-    """Return the folder of the next report: the campaign's name and a running number.
+def next_folder(reports: Path, name: str) -> Path:
+    """Make the folder of the next report: the campaign's name and a running number.
 
     Parameters
     ----------
-    space : Workspace
-        The campaign.
+    reports : path-like
+        The folder of all reports.
     name : str
-        Its name.
+        Name of the campaign.
 
     Returns
     -------
     Path
-        A folder that does not exist yet.
+        The new folder, with one for the evidence inside.
+
+    Raises
+    ------
+    FileFormatError
+        If it cannot be made.
     """
-    taken = [p.name.removeprefix(f"{name}-") for p in space.root.glob(f"reports/{name}-*")]
+    taken = [p.name.removeprefix(f"{name}-") for p in reports.glob(f"{name}-*")]
     number = max((int(t) for t in taken if t.isdigit()), default=0) + 1
-    return space.root / "reports" / f"{name}-{number:03d}"
+    folder = reports / f"{name}-{number:03d}"
+    try:
+        (folder / "evidence").mkdir(parents=True)
+    except OSError as err:
+        raise FileFormatError(
+            f"the report cannot be written: {err.strerror}",
+            path=folder,
+            hint="write it elsewhere with --output FOLDER",
+        ) from err
+    return folder
 
 
 def latest_report(space: Workspace) -> dict[str, Any] | None:
@@ -50,7 +65,9 @@ def latest_report(space: Workspace) -> dict[str, Any] | None:
         The content of ``report.json``.
     """
     path = space.root / "reports" / "latest" / "report.json"
-    return load_report(path) if path.is_file() else None
+    with suppress(InputError):  # a broken one is nothing to compare with
+        return load_report(path) if path.is_file() else None
+    return None
 
 
 def load_report(path: Path) -> dict[str, Any]:

@@ -26,14 +26,26 @@ class Condition:
         Answers it.
     otherwise : str
         Printed when the answer is no.
+    promised : callable, optional
+        Whether the campaign promised what the answer rests on; where it did, the answer no means
+        that something was taken away, and the check is not run instead of not applicable.
     """
 
     holds: Callable[[Context], bool]
     otherwise: str
+    promised: Callable[[Context], bool] | None = None
+
+    def broken(self, context: Context) -> bool:
+        """Whether it does not hold although the campaign promised that it would."""
+        return self.promised is not None and self.promised(context) and not self.holds(context)
 
 
 def _truth(context: Context) -> bool:
     return (context.space.root / "truth" / "visits.parquet").is_file()
+
+
+def _simulated(context: Context) -> bool:
+    return bool(context.profile)
 
 
 def _artefacts(context: Context) -> bool:
@@ -70,18 +82,23 @@ def _scheduler(_: Context) -> bool:
 
 
 CONDITIONS: dict[str, Condition] = {
-    "truth": Condition(_truth, "these pixels were not simulated: there is no truth"),
+    "truth": Condition(_truth, "these pixels were not simulated: there is no truth", _simulated),
     "no_truth": Condition(
-        lambda c: not _truth(c), "there is truth: the exact check stands beside this proxy"
+        lambda c: not _truth(c) and not _simulated(c),
+        "there is truth: the exact check stands beside this proxy",
     ),
-    "artefacts": Condition(_artefacts, "there is no map of the true artefacts"),
-    "raw": Condition(_raw, "the exposures came with the instrument signature removed"),
-    "refcat": Condition(lambda c: c.space.refcat.is_file(), "there is no reference catalogue"),
+    "artefacts": Condition(_artefacts, "there is no map of the true artefacts", _simulated),
+    "raw": Condition(_raw, "the exposures came with the instrument signature removed", _simulated),
+    "refcat": Condition(
+        lambda c: c.space.refcat.is_file(), "there is no reference catalogue", _simulated
+    ),
     "objects": Condition(
         lambda c: c.space.objects.is_file(), "there is no catalogue of static objects"
     ),
     "ephemerides": Condition(
-        lambda c: c.space.ephemerides.is_file(), "there are no ephemerides of known objects"
+        lambda c: c.space.ephemerides.is_file(),
+        "there are no ephemerides of known objects",
+        _simulated,
     ),
     "calibrated": Condition(_calibrated, "no image has a zero point: fluxes stay instrumental"),
     "injections": Condition(_injections, "no synthetic sources were injected"),

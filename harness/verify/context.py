@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,8 @@ class Context:
         Folder for failing rows and other evidence; nothing is kept when None.
     memory : dict
         Whatever checks compute once and share.
+    endings : list of callable
+        End what was begun and may still be under way: processes and commands.
     """
 
     space: Workspace
@@ -77,6 +79,7 @@ class Context:
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     store: Path | None = None
     memory: dict[Any, Any] = field(default_factory=dict)
+    endings: list[Callable[[], None]] = field(default_factory=list)
 
     @cached_property
     def settings(self) -> Settings:
@@ -111,8 +114,23 @@ class Context:
         return GuardedCatalog(self.space.catalog, files=self._outside, tables={"promised": table})
 
     def close(self) -> None:
-        """Close the catalogue."""
-        self.catalog.close()
+        """End what is still under way and close the catalogue."""
+        while self.endings:
+            self.endings.pop()()
+        if "catalog" in vars(self):
+            self.catalog.close()
+
+    @cached_property
+    def today(self) -> date:
+        """The day by which waivers expire: of the clock, or of the newest file if that is later.
+
+        A clock that was set back does not revive what has expired.
+        """
+        folders = ("logs", "products", "alerts", "staging")
+        files = [self.space.catalog]
+        files += [p for f in folders for p in (self.space.root / f).rglob("*") if p.is_file()]
+        newest = max((p.stat().st_mtime for p in files if p.is_file()), default=0.0)
+        return max(self.now, datetime.fromtimestamp(newest, UTC)).date()
 
     @property
     def _outside(self) -> dict[str, Path]:
@@ -208,6 +226,8 @@ class Context:
     @cached_property
     def causes(self) -> dict[tuple[int, int], dict[str, str]]:
         """Cause and message of every failed or skipped unit, by visit and detector."""
+        if "unit" not in self.columns:
+            return {}
         rows = self.rows(
             "select visit, detector, stage, status, cause, message from unit "
             "where status <> 'done' order by visit, detector"

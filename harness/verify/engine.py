@@ -130,7 +130,8 @@ def judge_cases(
         In the order of the identifiers.
     """
     waivers = {w.check: w for w in spec.waivers}
-    wanted = tuple(only)
+    asked = tuple(only)
+    wanted = _with_dependencies(spec, asked)
     results: list[CaseResult] = []
     for case in spec.cases:
         result = CaseResult(case)
@@ -140,7 +141,7 @@ def judge_cases(
             checks = []
             for check in item.checks:
                 path = f"{case.id}/{item.id}/{check.id}"
-                if wanted and not any(path == w or path.startswith(f"{w}/") for w in wanted):
+                if wanted and not any(_covers(w, path) for w in wanted):
                     continue
                 if progress is not None:
                     progress(path)
@@ -148,6 +149,17 @@ def judge_cases(
             if checks:
                 result.items.append(ItemResult(item, checks))
     settle_inspections(results)
+    return _selected(results, asked)
+
+
+def _selected(results: Sequence[CaseResult], asked: Sequence[str]) -> list[CaseResult]:
+    """Drop what was judged only because something else depends on it."""
+    for result in results:
+        for item in result.items:
+            item.checks = [
+                c for c in item.checks if not asked or any(_covers(w, c.path) for w in asked)
+            ]
+        result.items = [i for i in result.items if i.checks]
     return [r for r in results if r.items]
 
 
@@ -156,9 +168,22 @@ def _blocked(case: Case, item: Item, results: Sequence[CaseResult]) -> str:
     known = {r.case.id: r.verdict for r in results if r.case is not case}
     known |= {f"{r.case.id}/{i.item.id}": i.verdict for r in results for i in r.items}
     for target in case.depends_on:
-        if target in known and known[target] in _BLOCKING:
+        if known.get(target, Verdict.NOT_RUN) in _BLOCKING:
             return target
     return ""
+
+
+def _with_dependencies(spec: Spec, wanted: Sequence[str]) -> tuple[str, ...]:
+    """Return paths with everything that their cases depend on; it is judged as well."""
+    chosen = list(wanted)
+    for case in reversed(spec.cases):  # a case depends on earlier ones only
+        if any(_covers(w, case.id) or w.startswith(f"{case.id}/") for w in chosen):
+            chosen += case.depends_on
+    return tuple(dict.fromkeys(chosen))
+
+
+def _covers(wanted: str, path: str) -> bool:
+    return path == wanted or path.startswith(f"{wanted}/")
 
 
 def judge_check(
@@ -216,6 +241,8 @@ def judge_check(
 def _measured(path: str, check: Check, context: Context) -> CheckResult:
     for word in check.when:
         condition = CONDITIONS[word]
+        if condition.broken(context):
+            raise NotRun(f"the campaign is a simulation, but {condition.otherwise}")
         if not condition.holds(context):
             raise NotApplicable(condition.otherwise)
     got = check.subject.measure(context, check.limit)
@@ -249,7 +276,7 @@ def _waive(result: CheckResult, waiver: Waiver | None, context: Context) -> None
         result.verdict,
         got.value if got else math.nan,
         got.failing if got else (),
-        context.now.date(),
+        context.today,
     )
     result.verdict = ruling.verdict
     result.waiver = {"id": waiver.id, "state": ruling.state, "sentence": ruling.sentence}

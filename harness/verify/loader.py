@@ -10,14 +10,15 @@ import difflib
 import hashlib
 import json
 import types
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from harness.verify.attributes import load_matrices
+from harness.verify.attributes import Matrix, load_matrices
+from harness.verify.bounds import Bound
 from harness.verify.model import (
     Case,
     Check,
@@ -49,10 +50,11 @@ class Spec:
     waivers : tuple of Waiver
         Accepted failures.
     hash : str
-        SHA-256 over the files.
+        SHA-256 over every file of the folder that a verdict can depend on.
     criteria : mapping
-        Canonical text of every check by its path ``case/item/check``: what must not change
-        between pinning and judging.
+        Canonical text of every check by its path ``case/item/check``, and of every attribute,
+        requirement and waiver by ``file/identifier``: what must not change between pinning and
+        judging.
     """
 
     cases: tuple[Case, ...]
@@ -103,27 +105,27 @@ def load_spec(folder: Path = TESTCASES) -> Spec:
         problems += _unknown_matrices(cases, list(documents.values()), matrices)
     if problems or requirements is None or waivers is None:
         raise SpecError(problems)
-    files = [*paths, *(folder / f"{n}.yaml" for n in ("attributes", "requirements", "waivers"))]
+    files = [*sorted(folder.rglob("*.yaml")), *sorted(folder.glob("demo/*"))]
     ordered = tuple(sorted(cases, key=lambda c: c.id))
     return Spec(
         ordered,
         tuple(requirements.requirements),
         tuple(waivers.waivers),
-        _hash(files),
-        _criteria(ordered),
+        _hash(folder, files),
+        _criteria(ordered) | _other_criteria(matrices, requirements, waivers),
     )
 
 
-def _matrices(folder: Path, problems: list[Problem]) -> set[str]:
+def _matrices(folder: Path, problems: list[Problem]) -> dict[str, Matrix]:
     try:
-        return set(load_matrices(folder))
+        return load_matrices(folder)
     except SpecError as err:
         problems += err.problems
-        return set()
+        return {}
 
 
 def _unknown_matrices(
-    cases: Sequence[Case], documents: Sequence[Document], known: set[str]
+    cases: Sequence[Case], documents: Sequence[Document], known: Collection[str]
 ) -> list[Problem]:
     return [
         document.problem(("items", i, "checks", c), f"no matrix {name!r}{_closest(name, known)}")
@@ -146,11 +148,30 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _hash(paths: Sequence[Path]) -> str:
+def _hash(folder: Path, paths: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        name = path.relative_to(folder).as_posix()
+        digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def _other_criteria(
+    matrices: Mapping[str, Matrix], requirements: RequirementFile, waivers: WaiverFile
+) -> dict[str, str]:
+    """Canonical text of what else a verdict rests on, by ``file/identifier``."""
+    parts: dict[str, BaseModel] = {
+        f"attributes/{m.id}/{a.id}": a for m in matrices.values() for a in m.attributes
+    }
+    parts |= {f"attributes/{m.id}": m for m in matrices.values()}
+    parts |= {f"requirements/{r.id}": r for r in requirements.requirements}
+    parts |= {f"waivers/{w.id}": w for w in waivers.waivers}
+    return {name: _canonical(part) for name, part in parts.items()}
+
+
+def _canonical(part: BaseModel) -> str:
+    left_out = {"attributes"} if isinstance(part, Matrix) else set()
+    return json.dumps(part.model_dump(mode="json", exclude=left_out), sort_keys=True)
 
 
 def _criteria(cases: Sequence[Case]) -> dict[str, str]:
@@ -238,10 +259,32 @@ def _lint(
                 else "is verified by no item; add one or say why under 'deferred'"
             )
             problems.append(known.problem(("requirements", index), f"{requirement.id} {message}"))
+    problems += _lint_waivers(cases, waivers, accepted, paths)
+    return problems
+
+
+def _lint_waivers(
+    cases: Sequence[Case], waivers: WaiverFile, accepted: Document, paths: dict[str, str]
+) -> list[Problem]:
+    """Find waivers of no check, of one that has a waiver, and in another unit than the check."""
+    units = {
+        f"{c.id}/{i.id}/{k.id}": k.subject.unit for c in cases for i in c.items for k in i.checks
+    }
+    seen: set[str] = set()
+    problems = []
     for index, waiver in enumerate(waivers.waivers):
+        unit = Bound.parse(waiver.no_worse_than).unit
+        place, message = "check", ""
         if waiver.check not in paths:
             message = f"no check {waiver.check!r}{_closest(waiver.check, paths)}"
-            problems.append(accepted.problem(("waivers", index, "check"), message))
+        elif waiver.check in seen:
+            message = f"{waiver.check} has a waiver already; one check has one waiver"
+        elif unit != units[waiver.check]:
+            place = "no_worse_than"
+            message = f"is in {unit!r}; {waiver.check} is measured in {units[waiver.check]!r}"
+        seen.add(waiver.check)
+        if message:
+            problems.append(accepted.problem(("waivers", index, place), message))
     return problems
 
 
@@ -252,6 +295,9 @@ def _lint_case(
     for number, target in enumerate(case.depends_on):
         if target not in targets or target.split("/")[0] == case.id:
             message = f"no such case or item {target!r}{_closest(target, targets)}"
+            problems.append(document.problem(("depends_on", number), message))
+        elif target.split("/")[0] > case.id:
+            message = f"{target} is judged after {case.id}; a case can depend on earlier ones only"
             problems.append(document.problem(("depends_on", number), message))
     for i, item in enumerate(case.items):
         problems += _duplicates(document, "items", i, "checks")

@@ -29,6 +29,9 @@ __all__ = [
     "case_model",
 ]
 
+LONGEST_WAIVER = 366
+"""Longest time between the approval of a waiver and its last day, d."""
+
 _Word = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 _RequirementId = Annotated[str, Field(pattern=r"^[A-Z]+(-[A-Z]+)*-\d{2,4}$")]
 _Version = Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$")]
@@ -97,15 +100,33 @@ class Waiver(_Model):
     ticket: Annotated[str, Field(min_length=1)]
     reason: Annotated[str, Field(min_length=10)]
     approved_by: Annotated[str, Field(min_length=1)]
+    approved_on: str
     expires: str
     no_worse_than: str
     scope: Scope = Scope()
 
-    @field_validator("expires")
+    @field_validator("ticket", "reason", "approved_by")
+    @classmethod
+    def _not_blank(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("is blank")
+        return value
+
+    @field_validator("approved_on", "expires")
     @classmethod
     def _date(cls, value: str) -> str:
         date.fromisoformat(value)
         return value
+
+    @model_validator(mode="after")
+    def _term(self) -> Waiver:
+        days = (self.last_day - date.fromisoformat(self.approved_on)).days
+        if not 0 <= days <= LONGEST_WAIVER:
+            raise ValueError(
+                f"expires {self.expires} is {days} days after its approval on {self.approved_on}; "
+                f"at most {LONGEST_WAIVER} are allowed"
+            )
+        return self
 
     @field_validator("no_worse_than")
     @classmethod

@@ -12,15 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from harness.hashes import file_hash
 from harness.verify.loader import Spec, load_spec
 from harness.verify.paths import TESTCASES
 from harness.workspace import Workspace, atomic
 
-__all__ = ["Change", "changes", "pin", "pinned"]
+if TYPE_CHECKING:
+    from harness.verify.context import Context
 
-_NAME = "specification.json"
+__all__ = ["Change", "changes", "pin", "pinned", "tampering"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +69,13 @@ def pin(space: Workspace, folder: Path = TESTCASES, *, late: bool = False) -> di
         "late": late,
         "criteria": spec.criteria,
     }
-    with atomic(space.root / _NAME) as partial:
+    with atomic(space.specification) as partial:
         partial.write_text(json.dumps(record, indent=1, sort_keys=True), encoding="utf-8")
     return record
 
 
 def pinned(space: Workspace) -> dict[str, Any] | None:
-    """Return the recorded specification, None when there is none.
+    """Return the recorded specification, None when there is none that can be read.
 
     Parameters
     ----------
@@ -85,10 +87,33 @@ def pinned(space: Workspace) -> dict[str, Any] | None:
     dict, optional
         As it was recorded.
     """
-    path = space.root / _NAME
-    if not path.is_file():
+    path = space.specification
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+    return record if isinstance(record, dict) and isinstance(record.get("criteria"), dict) else None
+
+
+def tampering(context: Context) -> list[Change]:
+    """List the runs that started under another pinned specification than the one that lies here.
+
+    Parameters
+    ----------
+    context : Context
+        The campaign; its catalogue keeps the SHA-256 of the pinned specification of every run.
+
+    Returns
+    -------
+    list of Change
+        One per run; ``after`` is empty where the specification was deleted.
+    """
+    if "specHash" not in context.columns.get("run", ()):
+        return []
+    path = context.space.specification
+    present = file_hash(path) if path.is_file() else ""
+    runs = context.fetch("SELECT runId, specHash FROM run WHERE specHash IS NOT NULL ORDER BY ALL")
+    return [Change(f"{path.name} of run {r}", h, present) for r, h in runs if h != present]
 
 
 def changes(before: Mapping[str, str], spec: Spec) -> list[Change]:

@@ -6,13 +6,15 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.processes import new_pool
+from harness.processes import end_pool, new_pool
 from harness.verify.measurement import Evidence, Measurement
 from harness.verify.metric import Metric, Reduction, Sample
 from harness.verify.metrics import load_metrics
@@ -107,6 +109,8 @@ def measure_images(
     for batch in context.memory.pop("flying", []):
         for request, outcome in batch.outcomes().items():
             samples[batch.keys[request]] = outcome
+    for pool in context.memory.pop("pools", []):
+        pool.shutdown()
     return {
         request: {
             place: samples[key] for place, key in _keys(context, request).items() if key in samples
@@ -142,7 +146,8 @@ def start_measuring(context: Context, requests: Iterable[Request]) -> None:
         job = (context.space.root, place, record, sorted(keys))
         flying.append(_Batch(keys, pool.submit(_measure_unit, job) if pool else job))
     if pool:
-        pool.shutdown(wait=False)
+        context.memory.setdefault("pools", []).append(pool)
+        context.endings.append(partial(end_pool, pool))
 
 
 _Place = tuple[int, int]
@@ -158,7 +163,12 @@ class _Batch:
     work: Future[dict[Request, Outcome]] | _Job
 
     def outcomes(self) -> dict[Request, Outcome]:
-        return self.work.result() if isinstance(self.work, Future) else _measure_unit(self.work)
+        if not isinstance(self.work, Future):
+            return _measure_unit(self.work)
+        try:
+            return self.work.result()
+        except BrokenProcessPool:  # killed, or out of memory
+            return dict.fromkeys(self.keys, "a process died that measured images")
 
 
 def _pool(processes: int) -> ProcessPoolExecutor | None:

@@ -27,6 +27,7 @@ exitCode         | i32  |         | meta.code.status            | 0386 | exit co
 softwareVersion  | str  |         | meta.version                | 0386 | of nightjar
 commitId         | str  |         | meta.version                | 0386 | commit of the source tree, where known
 configHash       | str  |         | meta.checksum               | 0386 | of the whole configuration
+specHash         | str  |         | meta.checksum               | 0386 | of the pinned specification when the run was first started
 seed             | i64  |         | meta.number                 | 0386 | seed of the campaign
 jobs             | i32  |         | meta.number                 |      | processes
 host             | str  |         | meta.id                     | 0386 | machine

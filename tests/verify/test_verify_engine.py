@@ -1,5 +1,6 @@
 import json
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,8 @@ def test_severity(context):
 
 
 def test_conditions_make_a_check_not_applicable(context):
+    context.space.config.write_text('[campaign]\nname = "camp"\ncamera = "testcam"\n')
+
     got = judged(context, FAINT, when=["truth"])
 
     assert got.verdict == Verdict.NOT_APPLICABLE
@@ -444,3 +447,31 @@ def test_an_endless_check_ends_the_judgement(context, monkeypatch):
 
     with pytest.raises(ConfigError, match="was stopped after"):
         judged(context, sql(population="select 1", rows=endless))
+
+
+def test_a_selected_check_is_judged_with_what_it_depends_on(context, tmp_path):
+    spec = spec_of(tmp_path, (item(FAILS), item(PASSES)), ["AG-00-05/i"])
+
+    (only,) = judge_cases(spec, context, only=["AG-00-10/i/c0"])
+
+    assert only.items[0].checks[0].reason == "blocked by AG-00-05/i"
+
+
+@pytest.mark.parametrize("word", ["truth", "artefacts", "raw", "refcat", "ephemerides"])
+def test_what_a_simulation_promised_and_is_gone_is_not_run(context, word):
+    got = judged(context, FAINT, when=[word])
+
+    assert got.verdict == Verdict.NOT_RUN
+    assert got.reason.startswith("the campaign is a simulation, but ")
+    assert not got.absent
+
+
+def test_a_proxy_does_not_stand_in_for_truth_that_was_taken_away(context):
+    assert judged(context, FAINT, when=["no_truth"]).verdict == Verdict.NOT_APPLICABLE
+
+
+def test_a_clock_set_back_does_not_revive_a_waiver(context):
+    context.now = datetime(2001, 1, 1, tzinfo=UTC)
+    newest = datetime.fromtimestamp(context.space.catalog.stat().st_mtime, UTC)
+
+    assert context.today >= newest.date()

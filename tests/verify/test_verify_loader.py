@@ -62,7 +62,7 @@ def test_the_published_schema_is_that_of_the_models():
 def test_a_small_specification(folder):
     spec = load_spec(folder)
 
-    assert list(spec.criteria) == ["AG-00-05/one/first"]
+    assert list(spec.criteria) == ["AG-00-05/one/first", "requirements/DMS-REQ-0010"]
     assert spec.cases[0].items[0].checks[0].limit.text == "= 0 rows"
 
 
@@ -149,7 +149,8 @@ def test_references_that_lead_nowhere(folder):
     (folder / "ag-00-05.yaml").write_text(text)
     (folder / "waivers.yaml").write_text(
         "schema: 1\nwaivers:\n  - {id: W-0001, check: AG-00-05/one/frist, ticket: T-1, "
-        'reason: because it is so, approved_by: me, expires: "2030-01-01", no_worse_than: "<= 1"}\n'
+        'reason: because it is so, approved_by: me, approved_on: "2029-06-01", '
+        'expires: "2030-01-01", no_worse_than: "<= 1"}\n'
     )
 
     said = "\n".join(problems(folder))
@@ -163,7 +164,8 @@ def test_references_that_lead_nowhere(folder):
 def test_waivers_must_expire(folder):
     (folder / "waivers.yaml").write_text(
         "schema: 1\nwaivers:\n  - {id: W-0001, check: AG-00-05/one/first, ticket: T-1, "
-        'reason: because it is so, approved_by: me, no_worse_than: "<= 1"}\n'
+        'reason: because it is so, approved_by: me, approved_on: "2029-06-01", '
+        'no_worse_than: "<= 1"}\n'
     )
 
     assert problems(folder) == ["waivers.yaml:3:5: key 'expires' is missing"]
@@ -183,3 +185,94 @@ def test_the_hash_changes_with_a_bound(tmp_path):
     changed = [p for p in before.criteria if before.criteria[p] != after.criteria[p]]
     assert changed
     assert all(p.startswith("AG-00-10/wcs/") for p in changed)
+
+
+def waive(folder, *changes):
+    usual = {
+        "check": "AG-00-05/one/first", "ticket": "T-1", "reason": "because it is so",
+        "approved_by": "a.person", "approved_on": "2026-01-01", "expires": "2026-12-31",
+        "no_worse_than": "<= 1 rows",
+    }  # fmt: skip
+    rows = [{"id": f"W-{n:04d}", **usual, **c} for n, c in enumerate(changes, 1)]
+    (folder / "waivers.yaml").write_text(f"schema: 1\nwaivers: {json.dumps(rows)}\n")
+
+
+def test_a_waiver_without_mistakes(folder):
+    waive(folder, {})
+
+    assert len(load_spec(folder).waivers) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"no_worse_than": "<= 1e300 parsecs"}, "is in 'parsecs'; AG-00-05/one/first is measured"),
+        ({"no_worse_than": "<= 1"}, "is in ''; AG-00-05/one/first is measured in 'rows'"),
+        ({"expires": "9999-12-31"}, "at most 366 are allowed"),
+        ({"expires": "2025-12-31"}, "expires 2025-12-31 is -1 days after its approval"),
+        ({"approved_by": " "}, "is blank"),
+        ({"ticket": " "}, "is blank"),
+        ({"reason": " " * 12}, "is blank"),
+    ],
+)
+def test_waivers_that_would_accept_anything(folder, change, said):
+    waive(folder, change)
+
+    (problem,) = problems(folder)
+
+    assert said in problem
+    assert problem.startswith("waivers.yaml:2:")
+
+
+def test_two_waivers_of_one_check(folder):
+    waive(folder, {}, {"no_worse_than": "<= 100 rows"})
+
+    (problem,) = problems(folder)
+
+    assert "AG-00-05/one/first has a waiver already" in problem
+
+
+def test_a_case_depends_on_earlier_cases_only(folder):
+    later = CASE.replace("AG-00-05", "AG-00-10")
+    (folder / "ag-00-10.yaml").write_text(later)
+    text = CASE.replace("items:", "depends_on: [AG-00-10/one]\nitems:", 1)
+    (folder / "ag-00-05.yaml").write_text(text)
+
+    assert problems(folder) == [
+        "ag-00-05.yaml:7:14: AG-00-10/one is judged after AG-00-05; "
+        "a case can depend on earlier ones only"
+    ]
+
+
+def test_a_weaker_attribute_is_a_changed_criterion(tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(TESTCASES, copy)
+    before = load_spec(copy)
+    path = copy / "attributes.yaml"
+    path.write_text(path.read_text().replace("populated: 0.9", "populated: 0.1", 1))
+
+    after = load_spec(copy)
+    changed = {p for p in before.criteria if before.criteria[p] != after.criteria.get(p)}
+
+    assert after.hash != before.hash
+    assert changed
+    assert all(p.startswith("attributes/") for p in changed)
+
+
+@pytest.mark.parametrize("name", ["requirements", "waivers"])
+def test_requirements_and_waivers_are_criteria(tmp_path, name):
+    copy = tmp_path / "copy"
+    shutil.copytree(TESTCASES, copy)
+    before = load_spec(copy)
+    if name == "waivers":
+        waive(copy, {"check": "AG-00-05/differences/lost", "no_worse_than": "<= 0.5"})
+    else:
+        path = copy / "requirements.yaml"
+        path.write_text(path.read_text().replace("title: ", "title: another ", 1))
+
+    after = load_spec(copy)
+    keys = before.criteria.keys() | after.criteria.keys()
+    changed = {p for p in keys if before.criteria.get(p) != after.criteria.get(p)}
+
+    assert len(changed) == 1
+    assert next(iter(changed)).startswith(f"{name}/")

@@ -12,7 +12,7 @@ from harness.verify.engine import judge_cases
 from harness.verify.expected import Expected, compare
 from harness.verify.loader import load_spec
 from harness.verify.paths import TESTCASES
-from harness.verify.pin import changes, pin
+from harness.verify.pin import changes, pin, tampering
 from pipeline.errors import InputError
 
 
@@ -187,3 +187,45 @@ def test_html_draws_and_escapes_what_the_report_holds(report, folder):
     assert "<script" not in html
     assert html.count("data:image/svg+xml;base64,") == 1
     assert 'alt="&lt;script&gt;alert(1)&lt;/script&gt;: &lt;y&gt; against x"' in html
+
+
+@pytest.fixture
+def run_under_a_pin(space):
+    """A campaign whose catalogue knows the specification that its run was started under."""
+    from harness.catalog import Catalog
+    from harness.hashes import file_hash
+
+    pin(space)
+    row = {"runId": "camp-1", "specHash": file_hash(space.specification)}
+    with Catalog(space.catalog) as catalog:
+        catalog.record("run", row, runId="camp-1")
+    return space
+
+
+def test_an_untouched_pin_is_no_change(run_under_a_pin, context):
+    assert tampering(context) == []
+
+
+@pytest.mark.parametrize("deed", ["deleted", "edited", "made anew"])
+def test_a_pin_that_is_not_that_of_the_run_is_named(run_under_a_pin, context, spec, deed):
+    path = run_under_a_pin.specification
+    before = path.read_text()
+    path.unlink()
+    if deed == "edited":
+        path.write_text(before.replace("= 0 files", "<= 9 files", 1))
+    elif deed == "made anew":
+        pin(run_under_a_pin, late=True)
+
+    rows = build("camp-001", spec, context, [])["changed_criteria"]
+
+    assert rows[0]["path"] == "specification.json of run camp-1"
+    assert rows[0]["before"] != rows[0]["after"]
+
+
+def test_a_damaged_pin_is_as_good_as_none(run_under_a_pin, context, spec):
+    run_under_a_pin.specification.write_text("[]")
+
+    report = build("camp-001", spec, context, [])
+
+    assert report["pinned"]["hash"] is None
+    assert report["changed_criteria"][0]["path"] == "specification.json of run camp-1"

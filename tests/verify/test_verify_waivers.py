@@ -13,7 +13,8 @@ SUBJECT = {"visit": 411657, "detector": 47}
 def waiver(**changes):
     values = {
         "id": "W-0007", "check": "AG-00-05/one/first", "ticket": "T-41", "approved_by": "a.person",
-        "reason": "no stars on this chip", "expires": "2027-03-31", "no_worse_than": "<= 1 files",
+        "reason": "no stars on this chip", "approved_on": "2026-05-01", "expires": "2027-03-31",
+        "no_worse_than": "<= 1 files",
         "scope": {"visit": [411657], "detector": [47]}, **changes,
     }  # fmt: skip
     return Waiver.model_validate(values)

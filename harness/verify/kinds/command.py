@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
@@ -57,9 +60,11 @@ class Command(Kind):
         """Begin to run the command, after those begun before; `measure` waits for the end."""
         if not self.run:
             return
-        line: ThreadPoolExecutor = context.memory.setdefault("line", ThreadPoolExecutor(1))
+        line: _Line = context.memory.setdefault("line", _Line())
+        if line.end not in context.endings:
+            context.endings.append(line.end)
         words = shlex.split(self.run.format(**_places(context, self.run)))
-        context.memory[_key(self)] = line.submit(_finished, words, self.timeout_s)
+        context.memory[_key(self)] = line.submit(words, self.timeout_s)
 
     def _run(self, context: Context) -> Measurement:
         if _key(self) not in context.memory:
@@ -97,15 +102,61 @@ def _key(command: Command) -> tuple[str, str]:
     return ("command", command.run)
 
 
-def _finished(words: list[str], timeout_s: float) -> tuple[subprocess.CompletedProcess[str], float]:
-    """Run a command to its end; wall time in seconds."""
+class _Line:
+    """Commands that run one after the other while other things are done, until it is ended."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1)
+        self._running: subprocess.Popen[str] | None = None
+        self._ended = False
+
+    def submit(self, words: list[str], timeout_s: float) -> Future[_Finished]:
+        """Run a command after those before it; its result and wall time in seconds."""
+        return self._thread.submit(self._run, _spelled(words), timeout_s)
+
+    def end(self) -> None:
+        """Kill the running command with its children and drop the others."""
+        self._ended = True
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        if self._running is not None:
+            _kill(self._running)
+
+    def _run(self, words: list[str], timeout_s: float) -> _Finished:
+        start = time.perf_counter()
+        with subprocess.Popen(
+            words,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            self._running = process
+            if self._ended:
+                _kill(process)
+            try:
+                out, err = process.communicate(timeout=timeout_s)
+            except BaseException:
+                _kill(process)
+                raise
+        self._running = None
+        done = subprocess.CompletedProcess(words, process.returncode, out, err)
+        return done, time.perf_counter() - start
+
+
+_Finished = tuple[subprocess.CompletedProcess[str], float]
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """End a command and whatever it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _spelled(words: list[str]) -> list[str]:
+    """Name the interpreter that runs this program."""
     if words[0] == "nightjar":
-        words = [sys.executable, "-m", "harness.cli.main", *words[1:]]
-    elif words[0] == "python":
-        words = [sys.executable, *words[1:]]
-    start = time.perf_counter()
-    done = subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False)
-    return done, time.perf_counter() - start
+        return [sys.executable, "-m", "harness.cli.main", *words[1:]]
+    return [sys.executable, *words[1:]] if words[0] == "python" else words
 
 
 def _places(context: Context, run: str) -> dict[str, str]:
