@@ -1,5 +1,5 @@
 # make verify    a small campaign from simulated raw frames to a milestone test report
-# make test      the tests, the linters and the type checker
+# make test      the tests, the linters and the type checker;  make boundscheck: with checked indices
 # make bench     speed, beside the peers that are installed;  make bench-science: accuracy
 # make docs      check the documentation;  make image: the container;  make verify-container: prove it
 # Every target needs only Python >= 3.11 and make; it creates .venv by itself.
@@ -22,7 +22,7 @@ export OPENBLAS_NUM_THREADS = 1
 # Without compiled modules on disk every command would load its libraries for seven seconds, not two.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help env test lint unit verify demo bench bench-science docs image verify-container clean
+.PHONY: help env test lint unit boundscheck verify demo bench bench-science docs image verify-container clean
 
 help:
 	@sed -n 's/^# //p' Makefile | head -5
@@ -49,10 +49,16 @@ test: docs
 	  $(PY) -m pytest --junit-xml=$(EVIDENCE)/unit-tests.xml
 
 lint: env
-	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy \
+	  && $(PY) -m pytest -q tests/core/test_docstrings.py
 
 unit: env
 	@$(PY) -m pytest
+
+# The same tests once more, with loops that check every index: an IndexError is a bug of ours.
+boundscheck: env
+	@NUMBA_BOUNDSCHECK=1 $(PY) -m pytest -q \
+	  --ignore=tests/verify --ignore=tests/schema
 
 verify: env
 	@$(MAKE) --no-print-directory campaign

@@ -29,12 +29,38 @@ _COLUMNS = (
 def summaries(
     files: Sequence[Path], *, source: int | None = None, limit: int = 20
 ) -> list[dict[str, Any]]:
-    """One row per alert: source, object, time, place, flux, significance, history."""
+    """One row per alert: source, object, time, place, flux, significance, history.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        Alert files, in the order of the rows.
+    source : int, optional
+        Only the alert of this ``diaSourceId``.
+    limit : int
+        Largest number of rows.
+
+    Returns
+    -------
+    list of dict
+        One per alert.
+    """
     return [_summary(packet) for packet in islice(_packets(files, source), limit)]
 
 
 def write_page(path: Path, files: Sequence[Path], *, source: int | None, limit: int) -> int:
     """Write an HTML page with science, template and difference of each alert.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    files : sequence of Path
+        Alert files.
+    source : int, optional
+        Only the alert of this ``diaSourceId``.
+    limit : int
+        Largest number of alerts.
 
     Returns
     -------
@@ -88,7 +114,7 @@ def _section(packet: dict[str, Any]) -> str:
     return f"<section><h2>{packet['diaSourceId']}</h2>{figures}<table>{cells}</table></section>"
 
 
-def _words(value: Any) -> str:
+def _words(value: object) -> str:
     if value is None:
         return "–"
     return f"{value:.6g}" if isinstance(value, float) else str(value)

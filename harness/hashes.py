@@ -22,7 +22,18 @@ _BLOCK = 1 << 22
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file, 64 hex digits."""
+    """SHA-256 of a file, 64 hex digits.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    str
+        Hexadecimal digits
+    """
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while block := stream.read(_BLOCK):
@@ -31,7 +42,18 @@ def file_hash(path: Path) -> str:
 
 
 def combine(parts: Iterable[str]) -> str:
-    """Join hashes or words, order included, into 16 hex digits."""
+    """Join hashes or words, order included, into 16 hex digits.
+
+    Parameters
+    ----------
+    parts : iterable of str
+        Hashes or words.
+
+    Returns
+    -------
+    str
+        Hexadecimal digits
+    """
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -39,6 +61,16 @@ def table_hash(table: pa.Table) -> str:
     """Hash of the rows of a table, 16 hex digits.
 
     Columns that say when a row was made are left out; names, types, values and order count.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        The table.
+
+    Returns
+    -------
+    str
+        Hexadecimal digits
     """
     digest = hashlib.sha256()
     for name in table.column_names:

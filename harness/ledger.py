@@ -54,7 +54,7 @@ class Target(NamedTuple):
         return self.template_id or f"{self.visit}_{self.detector:02d}"
 
     @property
-    def where(self) -> dict[str, Any]:
+    def where(self) -> dict[str, int | str | None]:
         """Columns that select its rows in a table."""
         if self.template_id:
             return {"templateId": self.template_id}
@@ -161,7 +161,22 @@ class Outcome:
 
 
 def blocked(target: Target, stage: str, by: str) -> StageRecord:
-    """Record of something that could not be tried because of another."""
+    """Record of something that could not be tried because of another.
+
+    Parameters
+    ----------
+    target : Target
+        What could not be tried.
+    stage : str
+        At which stage.
+    by : str
+        What it waited for.
+
+    Returns
+    -------
+    StageRecord
+        With status ``blocked``.
+    """
     visit, detector, template_id = target
     return StageRecord(
         visit, detector, stage, BLOCKED, "BLOCKED", by, attempts=0, template_id=template_id
@@ -169,7 +184,18 @@ def blocked(target: Target, stage: str, by: str) -> StageRecord:
 
 
 def cause_of(err: BaseException) -> tuple[str, str]:
-    """Cause code and one line of words of an error."""
+    """Cause code and one line of words of an error.
+
+    Parameters
+    ----------
+    err : BaseException
+        The error.
+
+    Returns
+    -------
+    code, message : str
+        For the ledger.
+    """
     words = " ".join(str(err).split())
     if isinstance(err, UnitError):
         return err.cause, words
@@ -193,7 +219,13 @@ class Measure:
 
 
 def now_mjd_tai() -> float:
-    """Return the present as MJD TAI."""
+    """Return the present as MJD TAI.
+
+    Returns
+    -------
+    float, d
+        MJD TAI.
+    """
     return mjd_utc_to_tai(time.time() / 86400.0 + _UNIX_EPOCH_MJD)
 
 

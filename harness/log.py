@@ -35,7 +35,7 @@ class Collector(logging.Handler):
         Merged into every record: visit, detector, stage.
     """
 
-    def __init__(self, **context: Any) -> None:
+    def __init__(self, **context: object) -> None:
         super().__init__(logging.INFO)
         self.records: list[Record] = []
         self.context = context
@@ -55,7 +55,7 @@ class Collector(logging.Handler):
 
 
 @contextlib.contextmanager
-def collecting(**context: Any) -> Iterator[Collector]:
+def collecting(**context: object) -> Iterator[Collector]:
     """Collect everything logged or warned of inside the block.
 
     Parameters
@@ -99,7 +99,7 @@ class Logbook:
         Keys that every line carries (the run).
     """
 
-    def __init__(self, path: Path, **context: Any) -> None:
+    def __init__(self, path: Path, **context: object) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: IO[str] = path.open("a", encoding="utf-8")
         self._context = context
@@ -116,7 +116,7 @@ class Logbook:
             self._file.write(json.dumps({**self._context, **record}, default=str) + "\n")
         self._file.flush()
 
-    def note(self, level: str, message: str, details: Mapping[str, Any] | None = None) -> None:
+    def note(self, level: str, message: str, details: Mapping[str, object] | None = None) -> None:
         """Append one line of the coordinator's own."""
         line = {"time": _iso(time.time()), "level": level, "logger": "harness", "message": message}
         self.write([{**line, **(details or {})}])

@@ -247,6 +247,11 @@ def group_by_overlap(frames: Sequence[Frame], least: float) -> list[list[Frame]]
         With corners.
     least : float
         Shared fraction of the smaller one that makes two frames neighbours.
+
+    Returns
+    -------
+    list of list of Frame
+        One list per field.
     """
     groups: list[list[Frame]] = []
     for frame in sorted(frames, key=lambda f: (f.mjd, f.unit)):

@@ -36,7 +36,13 @@ def new_pool(processes: int) -> ProcessPoolExecutor:
 
 
 def server() -> ForkServerContext:
-    """Start the server, if need be, and return the context that makes processes from it."""
+    """Start the server, if need be, and return the context that makes processes from it.
+
+    Returns
+    -------
+    multiprocessing.context.ForkServerContext
+        With the libraries loaded.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
     # The server is deaf to Ctrl-C, also while it loads the libraries.

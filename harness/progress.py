@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -124,7 +124,7 @@ class _Bars(ProgressDisplay):
         self._progress.start()
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._progress is not None:
             self._progress.stop()
 
@@ -147,7 +147,18 @@ class _Bars(ProgressDisplay):
 
 
 def open_progress(*, quiet: bool = False) -> ProgressDisplay:
-    """Choose the display that suits standard error."""
+    """Choose the display that suits standard error.
+
+    Parameters
+    ----------
+    quiet : bool
+        Whether to show nothing.
+
+    Returns
+    -------
+    ProgressDisplay
+        A bar on a terminal, lines elsewhere.
+    """
     if quiet:
         return ProgressDisplay(None)
     return _Bars(sys.stderr) if sys.stderr.isatty() else ProgressDisplay(sys.stderr)

@@ -159,7 +159,7 @@ def _planned(context: Context) -> Iterator[WorkItem]:
             yield from (item for item in phase.items if not isinstance(item, Blocked))
 
 
-def _changes(now: Mapping[str, Any], header: Mapping[str, Any]) -> list[str]:
+def _changes(now: Mapping[str, object], header: Mapping[str, object]) -> list[str]:
     """Compare the recorded provenance with the present one."""
     return [
         f"{what} ({card}) {header.get(card)} → {now[card]}"
@@ -180,6 +180,11 @@ def _perform(item: WorkItem, product: Path, folder: Path) -> Path:
 def compare_fits(old: Path, new: Path) -> list[str]:
     """Compare two FITS files bit for bit, but for dates, checksums and run ids.
 
+    Parameters
+    ----------
+    old, new : Path
+        The files.
+
     Returns
     -------
     list of str
@@ -192,7 +197,7 @@ def compare_fits(old: Path, new: Path) -> list[str]:
         return [line for x, y in zip(a, b, strict=True) for line in _compare_hdu(x, y)]
 
 
-def _compare_hdu(old: Any, new: Any) -> list[str]:
+def _compare_hdu(old: fits.ImageHDU, new: fits.ImageHDU) -> list[str]:
     lines = _compare_cards(old.name, _cards(old), _cards(new))
     if (old.data is None) != (new.data is None):
         return [*lines, f"{old.name}: data appeared or vanished"]
@@ -206,7 +211,7 @@ def _compare_hdu(old: Any, new: Any) -> list[str]:
     return lines
 
 
-def _compare_cards(name: str, old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def _compare_cards(name: str, old: dict[str, object], new: dict[str, object]) -> list[str]:
     lines = [
         f"{name} card {key}: {old.get(key)!r} became {new.get(key)!r}"
         for key in sorted(old.keys() | new.keys())
@@ -216,7 +221,7 @@ def _compare_cards(name: str, old: dict[str, Any], new: dict[str, Any]) -> list[
     return lines[:_MOST_CARDS] + more
 
 
-def _cards(hdu: Any) -> dict[str, Any]:
+def _cards(hdu: fits.ImageHDU) -> dict[str, object]:
     return {
         card.keyword: card.value
         for card in hdu.header.cards

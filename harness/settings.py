@@ -64,7 +64,9 @@ class Execution(StageConfig):
 
     jobs: int = param(0, "worker processes; 0 for one per processor", product=False, ge=0)
     executor: Literal["local", "serial"] = param(
-        "local", "local: a pool of processes; serial: in this process", product=False
+        "local",
+        "local: a pool of processes, which crashes of a unit cannot end; serial: in this process",
+        product=False,
     )
     attempts: int = param(
         2, "attempts at a unit whose worker died (out of memory, killed)", product=False, ge=1
@@ -134,7 +136,7 @@ class Settings(StageConfig):
         try:
             return cls.model_validate(values)
         except ValidationError as err:
-            raise _explain(cls, err, path) from err
+            raise explain_invalid(cls, err, path) from err
 
     def save(self, path: Path) -> None:
         """Write the commented file, atomically."""
@@ -149,7 +151,18 @@ class Settings(StageConfig):
 
 
 def product_values(config: BaseModel) -> dict[str, Any]:
-    """Values of a section that affect products, nested ones with dotted names."""
+    """Values of a section that affect products, nested ones with dotted names.
+
+    Parameters
+    ----------
+    config : BaseModel
+        The section.
+
+    Returns
+    -------
+    dict
+        Values by name.
+    """
     return {
         name: value
         for name, field, value in _leaves(config)
@@ -158,7 +171,18 @@ def product_values(config: BaseModel) -> dict[str, Any]:
 
 
 def changed_values(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Say which values differ: ``kernel_size 21→25``."""
+    """Say which values differ: ``kernel_size 21→25``.
+
+    Parameters
+    ----------
+    old, new : dict
+        Values by name.
+
+    Returns
+    -------
+    list of str
+        One entry per value.
+    """
     return [
         f"{name} {old.get(name)}→{new.get(name)}"
         for name in sorted(old.keys() | new.keys())
@@ -193,7 +217,7 @@ def _override(values: dict[str, Any], text: str) -> None:
         values[name] = raw.strip()
 
 
-def _explain(model: type[BaseModel], err: ValidationError, path: Path | None) -> ConfigError:
+def explain_invalid(model: type[BaseModel], err: ValidationError, path: Path | None) -> ConfigError:
     errors = err.errors(include_url=False)
     first = errors[0]
     location = [str(part) for part in first["loc"]]
@@ -203,7 +227,8 @@ def _explain(model: type[BaseModel], err: ValidationError, path: Path | None) ->
         near = difflib.get_close_matches(location[-1], _known(model, location[:-1]), n=1)
         hint = f"did you mean {'.'.join([*location[:-1], near[0]])}?" if near else None
         return ConfigError(f"unknown key{more}", path=path, key=key, hint=hint)
-    return ConfigError(f"{first['msg']}, not {first['input']!r}{more}", path=path, key=key)
+    message = first["msg"].removeprefix("Value error, ")
+    return ConfigError(f"{message}, not {first['input']!r}{more}", path=path, key=key)
 
 
 def _known(model: type[BaseModel], location: list[str]) -> list[str]:

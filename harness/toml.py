@@ -59,7 +59,7 @@ def _add_section(parent: _Parent, name: str, field: FieldInfo, model: BaseModel)
     table.trivia.indent = ""  # its comment stands right above it
 
 
-def _add_entry(table: Table, key: str, field: FieldInfo, value: Any) -> None:
+def _add_entry(table: Table, key: str, field: FieldInfo, value: object) -> None:
     extra = _extra(field)
     unit = f" [{extra['unit']}]" if extra.get("unit") else ""
     bounds = ", ".join(_bounds(field))
@@ -81,11 +81,11 @@ def _bounds(field: FieldInfo) -> Iterator[str]:
                 yield f"{sign} {bound}"
 
 
-def _toml(value: Any) -> str:
+def _toml(value: object) -> str:
     return "none" if value is None else _item(value).as_string()
 
 
-def _item(value: Any) -> Item:
+def _item(value: object) -> Item:
     """Make an item of one line, whatever it holds."""
     if isinstance(value, dict):
         inline = tomlkit.inline_table()

@@ -62,6 +62,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def translate_os_errors(path: Path) -> Iterator[None]:
     """Turn what the operating system says about writing below a path into one line.
 
+    Parameters
+    ----------
+    path : Path
+        File or folder that is written in the ``with`` block; the message names it.
+
+    Yields
+    ------
+    None
+        Once; the errors of the block are translated.
+
     Raises
     ------
     FileFormatError

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
-from numba.core import environment
+import numpy as np
+import numpy.typing as npt
+from numba.core import config, environment
 from numba.core.caching import FunctionCache
 from numba.core.runtime.nrt import rtsys
 
-__all__ = ["add_row", "compiled"]
+__all__ = ["FAR", "add_row", "compiled", "pixel"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -27,6 +29,11 @@ class _Cache(FunctionCache):  # type: ignore[misc]  # numba has no types
         rtsys.initialize(target_context)
         with self._guard_against_spurious_io_errors():
             return self._load_overload(sig, target_context)
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        """Keep code with checks of bounds (NUMBA_BOUNDSCHECK=1) apart from code without."""
+        key = super()._index_key(sig, codegen)
+        return (*key, "boundscheck") if config.BOUNDSCHECK else key
 
 
 def _environment(module: str, constants: Any, name: str) -> Any:
@@ -53,6 +60,16 @@ def compiled(function: _F) -> _F:
 
     No ``fastmath``: results must not depend on the processor.  Arguments must always come with
     the same types, since every new combination is compiled anew (0.5 to 2 s).
+
+    Parameters
+    ----------
+    function : callable
+        A loop in the part of Python that numba compiles.
+
+    Returns
+    -------
+    callable
+        The compiled loop, with the signature of the function.
     """
     loop = numba.njit(nogil=True, error_model="numpy")(function)
     if hasattr(loop, "_cache"):  # not where compilation is switched off
@@ -60,8 +77,44 @@ def compiled(function: _F) -> _F:
     return cast(_F, loop)
 
 
+FAR = 1 << 31
+"""Beyond every image, yet small enough that sums of indices do not overflow."""
+
+
 @compiled
-def add_row(to: Any, row: Any, factor: Any) -> None:
-    """Add a row times a factor to another; called with views from zero on, it becomes vectors."""
+def pixel(place: float) -> int:
+    """Whole part of a coordinate, for use as an index.
+
+    The conversion of NaN, infinity or a huge number to an integer is undefined; ``-FAR`` stands
+    for them, which every comparison with the size of an image finds outside.
+
+    Parameters
+    ----------
+    place : float, pixel
+        A coordinate, anything at all.
+
+    Returns
+    -------
+    int
+        Its whole part, or ``-FAR``.
+    """
+    return int(place) if abs(place) < FAR else -FAR
+
+
+@compiled
+def add_row(
+    to: npt.NDArray[np.floating], row: npt.NDArray[np.floating], factor: float | np.floating
+) -> None:
+    """Add a row times a factor to another; called with views from zero on, it becomes vectors.
+
+    Parameters
+    ----------
+    to : ndarray, (nx,)
+        Changed in place.
+    row : ndarray, (nx,)
+        What is added.
+    factor : float
+        Times this.
+    """
     for x in range(len(to)):
         to[x] += factor * row[x]

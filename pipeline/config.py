@@ -10,11 +10,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-__all__ = ["StageConfig", "config_hash", "param"]
+from pipeline.masks import MASK_PLANES
+
+__all__ = ["PlaneNames", "StageConfig", "config_hash", "param"]
+
+
+def _known_planes(names: tuple[str, ...]) -> tuple[str, ...]:
+    if wrong := [name for name in names if name not in MASK_PLANES]:
+        raise ValueError(f"unknown mask plane {wrong[0]}; known are {', '.join(MASK_PLANES)}")
+    return names
+
+
+PlaneNames = Annotated[tuple[str, ...], AfterValidator(_known_planes)]
+"""Names of mask planes; an unknown one is an error of the configuration."""
 
 
 class StageConfig(BaseModel):

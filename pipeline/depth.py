@@ -32,7 +32,20 @@ def sky_variance(variance: Image) -> float:
 
 
 def grid_stamps(psf: Psf, shape: tuple[int, int]) -> FloatArray:
-    """Stamps of a PSF on a 5 × 5 grid over an image of a shape, ``(25, side, side)``."""
+    """Stamps of a PSF on a 5 × 5 grid over an image of a shape, ``(25, side, side)``.
+
+    Parameters
+    ----------
+    psf : Psf
+        Point spread function of the image.
+    shape : tuple of int, (ny, nx)
+        Size of the image.
+
+    Returns
+    -------
+    ndarray, (25, side, side)
+        Unit sum, row by row of the grid.
+    """
     gx, gy = np.meshgrid(*(np.linspace(0.1, 0.9, 5) * n for n in (shape[1], shape[0])))
     return psf.stamps(gx.ravel(), gy.ravel())
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -151,7 +149,13 @@ def fill_holes(
 
 
 @compiled
-def _bridge(image: Any, ys: Any, xs: Any, bad: Any, weights: FloatArray) -> Any:
+def _bridge(
+    image: Image,
+    ys: npt.NDArray[np.int64],
+    xs: npt.NDArray[np.int64],
+    bad: _Flags,
+    weights: FloatArray,
+) -> npt.NDArray[np.int64]:
     """Fill narrow gaps; return their widths, zero where a gap is too wide."""
     width = np.zeros(len(ys), np.int64)
     for k in range(len(ys)):
@@ -167,7 +171,7 @@ def _bridge(image: Any, ys: Any, xs: Any, bad: Any, weights: FloatArray) -> Any:
 
 
 @compiled
-def _gap(bad: Any, x: int) -> tuple[int, int]:
+def _gap(bad: _Flags, x: int) -> tuple[int, int]:
     """Width of the gap round a pixel of a line and where it begins; zero if too wide."""
     first, last = x, x
     while first > 0 and bad[first - 1] and x - first < _WIDEST:
@@ -184,7 +188,7 @@ def _gap(bad: Any, x: int) -> tuple[int, int]:
 
 
 @compiled
-def _between(line: Any, x: int, gap: tuple[int, int], weights: FloatArray) -> float:
+def _between(line: Image, x: int, gap: tuple[int, int], weights: FloatArray) -> float:
     """Value of a pixel of a gap from its banks."""
     width, first = gap
     own, value = weights[width - 1, x - first], 0.0
@@ -195,7 +199,9 @@ def _between(line: Any, x: int, gap: tuple[int, int], weights: FloatArray) -> fl
 
 
 @compiled
-def _fill(image: Any, variance: Any, holes: Any, bad: Any, reach: int, filled: Any) -> None:
+def _fill(
+    image: Image, variance: Image, holes: _Flags, bad: _Flags, reach: int, filled: _Flags
+) -> None:
     ny, nx = holes.shape
     for y in range(ny):
         for x in range(nx):

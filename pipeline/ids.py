@@ -45,7 +45,18 @@ def pack(visit: int, detector: int, counter: int = 0) -> int:
 
 
 def unpack(identifier: int) -> tuple[int, int, int]:
-    """Return ``(visit, detector, counter)`` of an identifier made by `pack`."""
+    """Return ``(visit, detector, counter)`` of an identifier made by `pack`.
+
+    Parameters
+    ----------
+    identifier : int
+        A number made by `pack`.
+
+    Returns
+    -------
+    visit, detector, counter : int
+        What it was made of.
+    """
     pair, counter = divmod(int(identifier), 1 << COUNTER_BITS)
     visit, detector = divmod(pair, _DETECTORS)
     return visit, detector, counter

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any
 
 __all__ = ["lazy"]
 
 
-def lazy(package: str, **homes: str) -> Callable[[str], Any]:
+def lazy(package: str, **homes: str) -> Callable[[str], object]:
     """Make the ``__getattr__`` of a package of which some programs need a part only.
 
     Parameters
@@ -25,7 +24,7 @@ def lazy(package: str, **homes: str) -> Callable[[str], Any]:
         Finds these names and raises AttributeError for others.
     """
 
-    def find(name: str) -> Any:
+    def find(name: str) -> object:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)

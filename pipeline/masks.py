@@ -159,12 +159,34 @@ def bits(*names: str) -> np.uint32:
 
 
 def plane_names(value: int) -> list[str]:
-    """Names of the planes set in a mask value."""
+    """Names of the planes set in a mask value.
+
+    Parameters
+    ----------
+    value : int
+        Bits of one pixel or of a set.
+
+    Returns
+    -------
+    list of str
+        In the order of their bits.
+    """
     return [name for name, bit in _BIT.items() if int(value) & int(bit)]
 
 
 def ordered(planes: Iterable[str]) -> tuple[str, ...]:
-    """Names of a set of planes in the order of their bits."""
+    """Names of a set of planes in the order of their bits.
+
+    Parameters
+    ----------
+    planes : iterable of str
+        Names of planes.
+
+    Returns
+    -------
+    tuple of str
+        The same names.
+    """
     return tuple(plane_names(int(bits(*planes))))
 
 

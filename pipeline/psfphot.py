@@ -17,13 +17,12 @@ so that a shifted stamp and its two derivatives cost one separable pass of a few
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import spline_filter1d
 
-from pipeline.compiled import compiled
+from pipeline.compiled import compiled, pixel
 from pipeline.exposure import FloatArray, GridPsf, Image, Mask, PolynomialPsf, Psf
 from pipeline.masks import NO_FLUX, bits
 
@@ -83,7 +82,7 @@ class ForcedFlux:
 
     MIN_GOOD = 0.1
 
-    def take(self, keep: npt.NDArray[Any]) -> ForcedFlux:
+    def take(self, keep: npt.NDArray[np.bool_ | np.integer]) -> ForcedFlux:
         """Return the entries of a Boolean or integer index."""
         return ForcedFlux(**{name: getattr(self, name)[keep] for name in self.__slots__})
 
@@ -200,7 +199,7 @@ def smooth_variance(variance: Image, mask: Mask, bad: np.uint32 = _NO_FLUX) -> I
 
 
 @compiled
-def _block_medians(values: Any, bad: Any, nodes: Any) -> None:
+def _block_medians(values: Image, bad: Mask, nodes: FloatArray) -> None:
     """Median of the good positive values of each block; blocks are as even as can be."""
     ny, nx = nodes.shape
     tall, wide = divmod(values.shape[0], ny), divmod(values.shape[1], nx)
@@ -220,7 +219,20 @@ def _block_medians(values: Any, bad: Any, nodes: Any) -> None:
 
 
 def hats(size: int, n: int) -> Image:
-    """Weights of linear interpolation between the centres of n blocks, constant outside."""
+    """Weights of linear interpolation between the centres of n blocks, constant outside.
+
+    Parameters
+    ----------
+    size : int, pixel
+        Length of the axis.
+    n : int
+        Number of even blocks along it.
+
+    Returns
+    -------
+    ndarray, (size, n), float32
+        Rows of unit sum.
+    """
     place = np.clip((np.arange(size) + 0.5) * n / size - 0.5, 0, n - 1)
     return np.maximum(0.0, 1.0 - np.abs(place[:, None] - np.arange(n))).astype(np.float32)
 
@@ -270,11 +282,15 @@ def psf_box(
         Order of the spline.
     p, px, py : ndarray, (2 r + 1, 2 r + 1)
         Filled with P and its derivatives along x and y of the *pixel*; the derivatives to the
-        source's position are their negatives.  Zero where the stamp does not reach.
+        source's position are their negatives.  Zero where the stamp does not reach, NaN for a
+        position that is not a number.
     """
     n = p.shape[0]
     r = n // 2
     side = coef.shape[0]
+    if not (abs(dx) < side + n and abs(dy) < side + n):
+        p[:] = px[:] = py[:] = 0.0 * (dx - dx) * (dy - dy)
+        return
     fx, fy = int(np.floor(-dx)), int(np.floor(-dy))
     wx, ux, wy, uy = np.empty(6), np.empty(6), np.empty(6), np.empty(6)
     _taps(-dx - fx, order, wx, ux)
@@ -322,7 +338,7 @@ def _forced(
 ) -> None:
     """One row of `out` per source: flux, variance, χ², Σ ln 2πV, n, mean, variance, good, edge."""
     ny, nx = image.shape
-    weighted = null.shape[0] == ny
+    weighted = null.shape == image.shape
     r = int(np.ceil(radius))
     n = 2 * r + 1
     p, px, py = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
@@ -332,7 +348,7 @@ def _forced(
         if not (-0.5 <= x[s] < nx - 0.5 and -0.5 <= y[s] < ny - 0.5):
             out[s, 4], out[s, 7], out[s, 8] = 0.0, 0.0, 1.0
             continue
-        ix, iy = int(np.floor(x[s] + 0.5)), int(np.floor(y[s] + 0.5))
+        ix, iy = pixel(np.floor(x[s] + 0.5)), pixel(np.floor(y[s] + 0.5))
         psf_box(coef[s], x[s] - ix, y[s] - iy, order, p, px, py)
         a, b, total, used, sum_p, sum_pd, edge, count = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0
         q[:] = 0.0

@@ -8,12 +8,10 @@ undone bitwise, in memory and in the file.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from pipeline.compiled import compiled
-from pipeline.exposure import Exposure, Image
+from pipeline.exposure import Exposure, Image, Mask
 
 __all__ = ["grid_step", "quantised", "shared_step", "to_grid"]
 
@@ -22,7 +20,20 @@ _FINEST = float(np.finfo(np.float32).tiny)
 
 
 def grid_step(noise: float, fraction: float = 16.0) -> float:
-    """Return the power of two at or below ``noise / fraction``; 0 if the noise is unknown."""
+    """Return the power of two at or below ``noise / fraction``; 0 if the noise is unknown.
+
+    Parameters
+    ----------
+    noise : float, image unit
+        Standard deviation of the noise.
+    fraction : float
+        Steps per standard deviation, at least.
+
+    Returns
+    -------
+    float, image unit
+        The step.
+    """
     if not np.isfinite(noise) or noise <= 0:
         return 0.0
     return float(2.0 ** np.floor(np.log2(noise / fraction)))
@@ -50,7 +61,7 @@ def to_grid(image: Image, step: float) -> Image:
 
 
 @compiled
-def _rounded(values: Any, inverse: Any, step: Any) -> Any:
+def _rounded(values: Image, inverse: np.float32, step: np.float32) -> Image:
     out = np.empty_like(values)
     least, most = np.float32(-_LARGEST), np.float32(_LARGEST)
     for i in range(values.size):
@@ -80,7 +91,7 @@ def shared_step(image: Image) -> float:
 
 
 @compiled
-def _lowest_exponent(pattern: Any) -> Any:
+def _lowest_exponent(pattern: Mask) -> tuple[int | np.signedinteger, float]:
     """Exponent of the lowest set bit of all float32 values, and the largest magnitude."""
     lowest = np.int64(1000)
     largest = np.uint32(0)

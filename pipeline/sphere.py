@@ -28,19 +28,52 @@ ARCSEC = float(np.pi / 180.0 / 3600.0)
 
 
 def unit_vectors(ra: npt.ArrayLike, dec: npt.ArrayLike) -> FloatArray:
-    """Directions, ``(n, 3)``, of positions in degrees."""
+    """Directions, ``(n, 3)``, of positions in degrees.
+
+    Parameters
+    ----------
+    ra, dec : array-like, (n,), deg
+        Positions.
+
+    Returns
+    -------
+    ndarray, (n, 3)
+        Cartesian components.
+    """
     a, d = np.radians(np.asarray(ra, float)), np.radians(np.asarray(dec, float))
     return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)
 
 
 def radec(vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Right ascension (0 to 360) and declination in degrees of vectors of any length."""
+    """Right ascension (0 to 360) and declination in degrees of vectors of any length.
+
+    Parameters
+    ----------
+    vectors : ndarray, (n, 3)
+        Directions.
+
+    Returns
+    -------
+    ra, dec : ndarray, (n,), deg
+        Positions.
+    """
     x, y, z = np.moveaxis(np.asarray(vectors, float), -1, 0)
     return np.degrees(np.arctan2(y, x)) % 360.0, np.degrees(np.arctan2(z, np.hypot(x, y)))
 
 
 def basis(ra: npt.ArrayLike, dec: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """Return unit vectors to the east and to the north, ``(n, 3)``, at positions in degrees."""
+    """Return unit vectors to the east and to the north, ``(n, 3)``, at positions in degrees.
+
+    Parameters
+    ----------
+    ra, dec : array-like, (n,), deg
+        Positions.
+
+    Returns
+    -------
+    east, north : ndarray, (n, 3)
+        Cartesian components.
+    """
     a, d = np.radians(np.asarray(ra, float)), np.radians(np.asarray(dec, float))
     east = np.stack([-np.sin(a), np.cos(a), np.zeros_like(a)], axis=-1)
     north = np.stack([-np.sin(d) * np.cos(a), -np.sin(d) * np.sin(a), np.cos(d)], axis=-1)
@@ -73,7 +106,20 @@ def offsets(
 def displaced(
     ra0: npt.ArrayLike, dec0: npt.ArrayLike, east: npt.ArrayLike, north: npt.ArrayLike
 ) -> tuple[FloatArray, FloatArray]:
-    """Move positions (deg) by small angles (arcsec); the inverse of `offsets`."""
+    """Move positions (deg) by small angles (arcsec); the inverse of `offsets`.
+
+    Parameters
+    ----------
+    ra0, dec0 : array-like, (n,), deg
+        Positions to start from.
+    east, north : array-like, (n,), arcsec
+        Displacements in the tangent plane.
+
+    Returns
+    -------
+    ra, dec : ndarray, (n,), deg
+        Positions.
+    """
     to_east, to_north = basis(ra0, dec0)
     xi = np.asarray(east, float)[..., None] * ARCSEC
     eta = np.asarray(north, float)[..., None] * ARCSEC
@@ -129,7 +175,20 @@ def project(
 
 
 def deproject(plane: FloatArray, centre: tuple[float, float]) -> tuple[FloatArray, FloatArray]:
-    """Inverse of `project`: right ascension and declination in degrees."""
+    """Inverse of `project`: right ascension and declination in degrees.
+
+    Parameters
+    ----------
+    plane : ndarray, (n, 2), deg
+        Gnomonic coordinates to the east and to the north.
+    centre : tuple of float, deg
+        Right ascension and declination of the tangent point.
+
+    Returns
+    -------
+    ra, dec : ndarray, (n,), deg
+        Positions.
+    """
     east, north = np.radians(plane[..., 0]), np.radians(plane[..., 1])
     d0 = np.radians(centre[1])
     along = np.cos(d0) - north * np.sin(d0)

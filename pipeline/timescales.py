@@ -65,12 +65,34 @@ def tai_minus_utc(mjd_utc: float) -> float:
 
 
 def mjd_utc_to_tai(mjd_utc: float) -> float:
-    """Convert a UTC date to TAI, both modified Julian dates in days."""
+    """Convert a UTC date to TAI, both modified Julian dates in days.
+
+    Parameters
+    ----------
+    mjd_utc : float, d
+        The date in UTC.
+
+    Returns
+    -------
+    float, d
+        The date in TAI.
+    """
     return mjd_utc + tai_minus_utc(mjd_utc) / _DAY_S
 
 
 def mjd_tai_to_utc(mjd_tai: float) -> float:
-    """Convert a TAI date to UTC, both modified Julian dates in days."""
+    """Convert a TAI date to UTC, both modified Julian dates in days.
+
+    Parameters
+    ----------
+    mjd_tai : float, d
+        The date in TAI.
+
+    Returns
+    -------
+    float, d
+        The date in UTC.
+    """
     near = mjd_tai - tai_minus_utc(mjd_tai) / _DAY_S
     return mjd_tai - tai_minus_utc(near) / _DAY_S
 

@@ -275,7 +275,18 @@ def to_header(wcs: WCS) -> fits.Header:
 
 
 def canonical(wcs: WCS) -> WCS:
-    """Return coordinates with their numbers rounded as a file would hold them (13 digits)."""
+    """Return coordinates with their numbers rounded as a file would hold them (13 digits).
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+        Any coordinates.
+
+    Returns
+    -------
+    astropy.wcs.WCS
+        A copy.
+    """
     restored = from_header(to_header(wcs))
     if restored is None:
         raise ValueError("not celestial coordinates")

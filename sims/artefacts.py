@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.camera import Box, Detector
-from pipeline.compiled import compiled
+from pipeline.compiled import compiled, pixel
 from pipeline.exposure import FloatArray, Image
 from sims.streams import stream
 
@@ -54,7 +54,18 @@ _DIFFUSION_PX = 0.45  # at the far side of the silicon
 
 
 def bit(name: str) -> int:
-    """Return the bit of an artefact."""
+    """Return the bit of an artefact.
+
+    Parameters
+    ----------
+    name : str
+        Name of an artefact, one of `ARTEFACTS`.
+
+    Returns
+    -------
+    int
+        A power of two.
+    """
     return 1 << list(ARTEFACTS).index(name)
 
 
@@ -138,8 +149,8 @@ def _drop(
     for i in range(len(x)):
         part = np.float32(charge[i] / packets[i])
         for _ in range(packets[i]):
-            px = int(np.floor(x[i] + spread[i] * scatter[0, k] + 0.5))
-            py = int(np.floor(y[i] + spread[i] * scatter[1, k] + 0.5))
+            px = pixel(np.floor(x[i] + spread[i] * scatter[0, k] + 0.5))
+            py = pixel(np.floor(y[i] + spread[i] * scatter[1, k] + 0.5))
             k += 1
             if 0 <= px < nx and 0 <= py < ny:
                 image[py, px] += part
@@ -175,6 +186,11 @@ def defects(seed: int, detector: Detector, unlisted: int) -> Defects:
         The detector with its listed defects.
     unlisted : int
         Number of further bad columns.
+
+    Returns
+    -------
+    Defects
+        Response, charge and bits of the bad pixels.
     """
     rng = stream(seed, 0, detector.number, "defects")
     out = Defects(

@@ -70,7 +70,20 @@ def write_camera(folder: Path, name: str, seed: int) -> Path:
 
 
 def believed_camera(folder: Path, name: str) -> Camera:
-    """Load the copy written by `write_camera`."""
+    """Load the copy written by `write_camera`.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the campaign's calibration files.
+    name : str
+        Name of the camera.
+
+    Returns
+    -------
+    Camera
+        With the gains and levels as the observatory knows them.
+    """
     return Camera.load(folder / f"{name}.toml")
 
 
@@ -107,6 +120,22 @@ def true_flat(seed: int, band: str, camera: Camera, detector: Detector) -> Image
 
     Vignetting falls with the distance from the optical axis, dust throws out-of-focus rings,
     quantum efficiency differs from pixel to pixel by half a percent.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the campaign.
+    band : str
+        One letter of ``ugrizy``.
+    camera : Camera
+        Its optical axis is the centre of the vignetting.
+    detector : Detector
+        The detector.
+
+    Returns
+    -------
+    ndarray, (ny, nx), float32
+        Relative response.
     """
     ny, nx = detector.shape
     rng = stream(seed, 0, detector.number, f"flat {band}")
@@ -138,7 +167,17 @@ def _dust(rng: np.random.Generator, flat: Image) -> None:
 
 
 def write_bias(path: Path, seed: int, detector: Detector) -> None:
-    """Write the bias image: true structure and the noise of 25 frames; ADU, trimmed."""
+    """Write the bias image: true structure and the noise of 25 frames; ADU, trimmed.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    seed : int
+        Seed of the campaign.
+    detector : Detector
+        The detector.
+    """
     rng = stream(seed, 0, detector.number, "bias product")
     bias = Pedestal.draw(seed, 0, detector).structure.copy()
     for amp in detector.amplifiers:
@@ -152,6 +191,19 @@ def write_flat(path: Path, seed: int, band: str, camera: Camera, believed: Detec
 
     A flat measured with an image that was multiplied by the believed gain has taken up the error
     of that gain; dividing by it therefore leaves no step between the channels.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    seed : int
+        Seed of the campaign.
+    band : str
+        One letter of ``ugrizy``.
+    camera : Camera
+        The camera as it truly is.
+    believed : Detector
+        The detector as the observatory knows it.
     """
     detector = camera.detector(believed.number)
     rng = stream(seed, 0, detector.number, f"flat product {band}")

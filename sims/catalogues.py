@@ -15,7 +15,7 @@ from pipeline.exposure import NJY_ZERO_POINT, FloatArray
 from sims import sky
 from sims.galaxies import sersic_indices
 from sims.geometry import DetectorGeometry
-from sims.lightcurves import BANDS, KINDS, TRANSIENTS
+from sims.lightcurves import BANDS, KINDS, TRANSIENTS, Sources
 from sims.minorplanets import bodies
 from sims.profiles import Profile
 from sims.solarsystem import apparent
@@ -30,7 +30,7 @@ _POINTS = ("star", "rr_lyrae", "eclipsing", "long_period", "agn")
 
 
 @lru_cache(maxsize=1)
-def _all_sources(profile: Profile, seed: int) -> npt.NDArray[Any]:
+def _all_sources(profile: Profile, seed: int) -> Sources:
     """Return the sources in all cells that any detector sees."""
     camera = Camera.load(profile.camera)
     cells: set[int] = set()
@@ -44,7 +44,7 @@ def _all_sources(profile: Profile, seed: int) -> npt.NDArray[Any]:
     return profile.sky_of(seed).sources(tuple(sorted(cells)))
 
 
-def _of(sources: npt.NDArray[Any], *kinds: str) -> npt.NDArray[np.bool_]:
+def _of(sources: Sources, *kinds: str) -> npt.NDArray[np.bool_]:
     return np.isin(sources["kind"], [KINDS.index(k) for k in kinds])
 
 
@@ -64,6 +64,11 @@ def reference(profile: Profile, seed: int) -> pa.Table:
         The campaign.
     seed : int
         Its seed.
+
+    Returns
+    -------
+    pyarrow.Table
+        `pipeline.schema.REFCAT`.
     """
     everything = _all_sources(profile, seed)
     mag = _magnitude(everything["flux"][:, 1])
@@ -88,7 +93,20 @@ def reference(profile: Profile, seed: int) -> pa.Table:
 
 
 def objects(profile: Profile, seed: int) -> pa.Table:
-    """Stars and galaxies of a deep coadd (`schema.OBJECT`), complete to g = 24.5."""
+    """Stars and galaxies of a deep coadd (`schema.OBJECT`), complete to g = 24.5.
+
+    Parameters
+    ----------
+    profile : Profile
+        The campaign.
+    seed : int
+        Its seed.
+
+    Returns
+    -------
+    pyarrow.Table
+        `pipeline.schema.OBJECT`.
+    """
     everything = _all_sources(profile, seed)
     deep = _magnitude(everything["flux"][:, 1]) < _OBJECT_LIMIT
     rows = everything[deep & _of(everything, "galaxy", *_POINTS)]
@@ -109,7 +127,7 @@ def objects(profile: Profile, seed: int) -> pa.Table:
 
 
 def _blurred(
-    rng: np.random.Generator, rows: npt.NDArray[Any], err_mas: FloatArray
+    rng: np.random.Generator, rows: Sources, err_mas: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     step = err_mas / 3.6e6 * rng.standard_normal((2, len(rows)))
     dec = rows["dec"] + step[1]
@@ -117,7 +135,7 @@ def _blurred(
 
 
 def _measured_fluxes(
-    rng: np.random.Generator, rows: npt.NDArray[Any], floor: float, depth: float
+    rng: np.random.Generator, rows: Sources, floor: float, depth: float
 ) -> dict[str, FloatArray]:
     """Fluxes with the noise of a survey whose 5 σ limit is `depth` in every band."""
     out = {}
@@ -135,6 +153,18 @@ def truth(profile: Profile, seed: int) -> pa.Table:
 
     Fluxes of transients are zero and their peak stands in ``peakFlux`` (g); bodies of the solar
     system have the position they have at the first visit.
+
+    Parameters
+    ----------
+    profile : Profile
+        The campaign.
+    seed : int
+        Its seed.
+
+    Returns
+    -------
+    pyarrow.Table
+        `pipeline.schema.TRUTH_OBJECT`.
     """
     rows = _all_sources(profile, seed)
     transient = _of(rows, *TRANSIENTS)
@@ -181,7 +211,7 @@ def _bodies(profile: Profile, seed: int) -> pa.Table:
     return schema.TRUTH_OBJECT.to_arrow(columns)
 
 
-def _host_offset(rows: npt.NDArray[Any]) -> FloatArray:
+def _host_offset(rows: Sources) -> FloatArray:
     order = np.argsort(rows["truthId"])
     place = order[np.searchsorted(rows["truthId"], rows["hostId"], sorter=order) % len(rows)]
     host = rows[place]
@@ -190,7 +220,7 @@ def _host_offset(rows: npt.NDArray[Any]) -> FloatArray:
     return np.where(rows["hostId"] > 0, offset, np.nan)
 
 
-def _peak_time(rows: npt.NDArray[Any]) -> FloatArray:
+def _peak_time(rows: Sources) -> FloatArray:
     t0, rise, fall = (rows["law"][:, i] for i in range(3))
     supernova = _of(rows, "sn_ia", "sn_ii", "sn_ibc")
     safe = np.where(supernova, rise, 1.0)

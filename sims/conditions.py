@@ -144,5 +144,16 @@ class Conditions:
 
 
 def airmass_of(altitude: float) -> float:
-    """Relative air mass at an altitude in degrees (Pickering 2002)."""
+    """Relative air mass at an altitude in degrees (Pickering 2002).
+
+    Parameters
+    ----------
+    altitude : float, deg
+        Apparent altitude.
+
+    Returns
+    -------
+    float
+        Air mass, one in the zenith.
+    """
     return float(1.0 / np.sin(np.radians(altitude + 244.0 / (165.0 + 47.0 * altitude**1.1))))

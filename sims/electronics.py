@@ -44,24 +44,69 @@ def _calibrated(amp: Amplifier) -> tuple[FloatArray, FloatArray]:
 
 
 def linearised(amp: Amplifier, adu: float | FloatArray) -> FloatArray:
-    """Linear counts (ADU) of measured ones; the table is continued by its last value."""
+    """Linear counts (ADU) of measured ones; the table is continued by its last value.
+
+    Parameters
+    ----------
+    amp : Amplifier
+        Channel with its table of linearity.
+    adu : float or ndarray, ADU
+        Measured counts above the pedestal.
+
+    Returns
+    -------
+    ndarray, same shape, ADU
+        Linear counts.
+    """
     nodes, correction = _calibrated(amp)
     return np.asarray(adu + np.interp(adu, nodes, correction))
 
 
 def measured(amp: Amplifier, adu: float | FloatArray) -> FloatArray:
-    """Measured counts (ADU) of linear ones: the exact inverse of `linearised`."""
+    """Measured counts (ADU) of linear ones: the exact inverse of `linearised`.
+
+    Parameters
+    ----------
+    amp : Amplifier
+        Channel with its table of linearity.
+    adu : float or ndarray, ADU
+        Linear counts above the pedestal.
+
+    Returns
+    -------
+    ndarray, same shape, ADU
+        Measured counts.
+    """
     nodes, correction = _calibrated(amp)
     return np.asarray(adu - np.interp(adu, nodes + correction, correction))
 
 
 def full_well(amp: Amplifier) -> float:
-    """Return the capacity of a channel's pixels in electrons."""
+    """Return the capacity of a channel's pixels in electrons.
+
+    Parameters
+    ----------
+    amp : Amplifier
+        The channel.
+
+    Returns
+    -------
+    float, electron
+        Capacity of one pixel.
+    """
     return float(amp.gain * linearised(amp, _OVER_SATURATION * amp.saturation))
 
 
 def to_counts(detector: Detector, charge: Image) -> None:
-    """Turn charge (electron) in place into measured counts (ADU) without pedestal or crosstalk."""
+    """Turn charge (electron) in place into measured counts (ADU) without pedestal or crosstalk.
+
+    Parameters
+    ----------
+    detector : Detector
+        Its channels have gain and linearity.
+    charge : ndarray, (ny, nx), float32, electron
+        Trimmed image; ADU afterwards.
+    """
     for amp in detector.amplifiers:
         nodes, correction = _calibrated(amp)
         box = amp.trimmed
@@ -88,7 +133,9 @@ def _to_counts(
     for y in range(box[2], box[3]):
         for x in range(box[0], box[1]):
             linear = charge[y, x] * per_electron
-            if linear <= nodes[0] or last == 0:
+            if linear != linear:
+                c = linear
+            elif linear <= nodes[0] or last == 0:
                 c = correction[0]
             elif linear >= nodes[last]:
                 c = correction[last]
@@ -107,6 +154,16 @@ def regions(detector: Detector) -> list[Section]:
     """Which raw pixels each amplifier reads, prescans and postscans included.
 
     The frame is cut half-way between the hulls of data and overscan of neighbouring channels.
+
+    Parameters
+    ----------
+    detector : Detector
+        The detector.
+
+    Returns
+    -------
+    list of Section
+        One per amplifier, in raw pixels.
     """
     hulls = [_hull(a.data, a.overscan) for a in detector.amplifiers]
     xs = _cuts([(h.x0, h.x1) for h in hulls], detector.raw_shape[1])
@@ -152,6 +209,11 @@ def spill(detector: Detector, over: FloatArray) -> Spill:
         The detector.
     over : ndarray, (n_amps, nx), electron
         Charge by column, zero outside a channel's columns.
+
+    Returns
+    -------
+    Spill
+        Levels on the image and on the overscan.
     """
     image = np.zeros((len(detector.amplifiers), _SPILL_ROWS))
     for i, amp in enumerate(detector.amplifiers):

@@ -71,6 +71,11 @@ def make_frame(profile: Profile, seed: int, visit: int, number: int) -> Frame:
         Its seed.
     visit, number : int
         Exposure number and CCD number.
+
+    Returns
+    -------
+    Frame
+        The raw pixels, and what went into them.
     """
     detector = Camera.load(profile.camera).detector(number)
     conditions = profile.conditions(seed, profile.visit(visit))

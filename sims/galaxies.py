@@ -29,7 +29,13 @@ _NODES = 2500
 
 
 def sersic_indices() -> tuple[float, ...]:
-    """Sérsic indices that a galaxy can have; sources hold the position in this tuple."""
+    """Sérsic indices that a galaxy can have; sources hold the position in this tuple.
+
+    Returns
+    -------
+    tuple of float
+        Ascending.
+    """
     return _INDICES
 
 
@@ -108,6 +114,11 @@ def reach(
         Half-light radii along the major axis.
     level : float
         Flux per pixel.
+
+    Returns
+    -------
+    ndarray, (n,), pixel
+        Radii along the major axis.
     """
     nodes, brightness = _profiles()
     out = np.zeros(len(flux))

@@ -16,7 +16,10 @@ import numpy.typing as npt
 from pipeline.exposure import FloatArray
 from sims.streams import stream
 
-__all__ = ["BANDS", "KINDS", "N_PARAMETERS", "TRANSIENTS", "VARIABLES", "fluxes"]
+__all__ = ["BANDS", "KINDS", "N_PARAMETERS", "TRANSIENTS", "VARIABLES", "Sources", "fluxes"]
+
+Sources = npt.NDArray[np.void]
+"""Rows of `sims.sky.SOURCE`."""
 
 BANDS = "ugrizy"
 
@@ -46,7 +49,7 @@ _AGN_MODES = 48
 _BAND_AMPLITUDE = np.array([1.2, 1.0, 0.75, 0.62, 0.55, 0.5])
 
 
-def fluxes(sources: npt.NDArray[Any], band: str, mjd: float) -> FloatArray:
+def fluxes(sources: Sources, band: str, mjd: float) -> FloatArray:
     """Evaluate the true fluxes of sources at one time.
 
     Parameters
@@ -94,7 +97,7 @@ def _flare(law: FloatArray, mjd: float) -> FloatArray:
     return np.where(age < 0, np.exp(8.0 * np.clip(age, -50.0, 0.0)), shape)
 
 
-def _rr_lyrae(sources: npt.NDArray[Any], mjd: float) -> FloatArray:
+def _rr_lyrae(sources: Sources, mjd: float) -> FloatArray:
     # Period, amplitude, phase: a fast rise and a slow decline from three harmonics.
     period, amplitude, phase = (sources["law"][:, i] for i in range(3))
     t = 2 * np.pi * ((mjd - 57000.0) / period + phase)
@@ -102,7 +105,7 @@ def _rr_lyrae(sources: npt.NDArray[Any], mjd: float) -> FloatArray:
     return np.asarray(0.37 * amplitude * wave)
 
 
-def _eclipsing(sources: npt.NDArray[Any], mjd: float) -> FloatArray:
+def _eclipsing(sources: Sources, mjd: float) -> FloatArray:
     # Period, depth, phase, width of the eclipse in phase, depth of the secondary.
     period, depth, phase, width, second = (sources["law"][:, i] for i in range(5))
     t = ((mjd - 57000.0) / period + phase) % 1.0
@@ -111,12 +114,12 @@ def _eclipsing(sources: npt.NDArray[Any], mjd: float) -> FloatArray:
     return np.asarray(depth * primary + second * secondary)
 
 
-def _long_period(sources: npt.NDArray[Any], mjd: float) -> FloatArray:
+def _long_period(sources: Sources, mjd: float) -> FloatArray:
     period, amplitude, phase = (sources["law"][:, i] for i in range(3))
     return np.asarray(0.5 * amplitude * np.sin(2 * np.pi * ((mjd - 57000.0) / period + phase)))
 
 
-def _agn(sources: npt.NDArray[Any], mjd: float) -> FloatArray:
+def _agn(sources: Sources, mjd: float) -> FloatArray:
     # Damped random walk (Kelly et al. 2009) as a sum of waves whose frequencies follow its
     # Lorentzian spectrum: covariance σ² exp(-|Δt| / τ), and no need to know the other epochs.
     out = np.zeros(len(sources))

@@ -76,7 +76,18 @@ def _first_of_nights(visits: tuple[Visit, ...]) -> list[Visit]:
 
 
 def designation(ident: int) -> str:
-    """Return the name of a body."""
+    """Return the name of a body.
+
+    Parameters
+    ----------
+    ident : int
+        Identifier of the body.
+
+    Returns
+    -------
+    str
+        Its name.
+    """
     return f"SIM {ident - FIRST_ID:d}"
 
 
@@ -89,6 +100,11 @@ def ephemerides(profile: Profile, seed: int) -> pa.Table:
         The campaign.
     seed : int
         Its seed.
+
+    Returns
+    -------
+    pyarrow.Table
+        `pipeline.schema.SS_EPHEMERIS`.
     """
     orbits = bodies(profile, seed)
     orbits = orbits.take(np.flatnonzero(orbits.known))

@@ -97,6 +97,16 @@ def profile_table(psf: PsfField) -> FloatArray:
     """Transfer function of the mean PSF at multiples of `PROFILE_STEP`, rad / pixel.
 
     The pixel's response is not in it.
+
+    Parameters
+    ----------
+    psf : PsfField
+        Point spread function of an exposure.
+
+    Returns
+    -------
+    ndarray, (n,)
+        One at frequency zero.
     """
     k = np.arange(0.0, _PROFILE_END, PROFILE_STEP)
     size = psf.atmosphere_fwhm / _KOLMOGOROV_FWHM

@@ -107,6 +107,11 @@ def expected(profile: str) -> tuple[Unit, ...]:
     profile : str
         Name of a profile.
 
+    Returns
+    -------
+    tuple of Unit
+        Visit, detector and role of every frame.
+
     Raises
     ------
     KeyError

@@ -27,7 +27,20 @@ _KEYWORD = 8
 
 
 def primary(conditions: Conditions, camera: Camera) -> bytes:
-    """Return the primary HDU of a visit; it does not depend on which detectors follow."""
+    """Return the primary HDU of a visit; it does not depend on which detectors follow.
+
+    Parameters
+    ----------
+    conditions : Conditions
+        Of the visit.
+    camera : Camera
+        Names the keywords.
+
+    Returns
+    -------
+    bytes
+        Whole blocks of 2880 bytes.
+    """
     visit = conditions.visit
     altitude, _, hour = horizon(visit)
     obsid = "ct4m" + visit.start[:19].replace("-", "").replace(":", "").replace("T", "t")
@@ -93,6 +106,11 @@ def extension(
         The detector and its camera.
     told : Detector
         The detector as the observatory knows it: gains and levels of the header.
+
+    Returns
+    -------
+    bytes
+        Whole blocks of 2880 bytes.
     """
     header = cards([*_identity(geometry), *_sections(told), *_wcs(conditions, geometry)])
     return compressed_hdu(geometry.detector.name, raw, header)
@@ -183,6 +201,11 @@ def pieces(path: Path) -> dict[int, Piece]:
     ----------
     path : path-like
         A file written by `write_raw`.
+
+    Returns
+    -------
+    dict of Piece
+        By detector number.
     """
     found: dict[int, Piece] = {}
     start, end = 0, path.stat().st_size

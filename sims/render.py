@@ -127,7 +127,22 @@ def render(
 
 
 def stamp_sides(light: Light, psf: PsfField, edge: float) -> npt.NDArray[np.int64]:
-    """Side of each source's stamp: the first of `SIDES` that reaches its faint edge."""
+    """Side of each source's stamp: the first of `SIDES` that reaches its faint edge.
+
+    Parameters
+    ----------
+    light : Light
+        Sources of an image.
+    psf : PsfField
+        Point spread function of the image.
+    edge : float, electron
+        Charge per pixel below which a source is cut off.
+
+    Returns
+    -------
+    ndarray of int, (n,), pixel
+        Sides.
+    """
     bright = np.abs(light.flux)
     wing = (bright * psf.wing / edge) ** (3.0 / 11.0)
     galaxy = light.radius > 0
@@ -189,9 +204,9 @@ def _draw_block(
 
 @compiled
 def _lookup(table: FloatArray, position: float) -> float:
+    if not 0.0 <= position < len(table) - 1:
+        return 0.0 if position >= 0.0 else np.nan
     i = int(position)
-    if i >= len(table) - 1:
-        return 0.0
     t = position - i
     return float(table[i] * (1.0 - t) + table[i + 1] * t)
 

@@ -13,7 +13,7 @@ from pipeline.exposure import FloatArray
 from sims import sky
 from sims.conditions import REFERENCE_COLOUR, Conditions
 from sims.geometry import DetectorGeometry
-from sims.lightcurves import BANDS, KINDS, fluxes
+from sims.lightcurves import BANDS, KINDS, Sources, fluxes
 from sims.minorplanets import bodies
 from sims.profiles import Profile
 from sims.render import Light
@@ -194,7 +194,7 @@ def _displacement(
     seed: int,
     conditions: Conditions,
     geometry: DetectorGeometry,
-    sources: npt.NDArray[Any],
+    sources: Sources,
 ) -> tuple[FloatArray, FloatArray]:
     """Shift in pixels by turbulence and by refraction that depends on colour.
 

@@ -97,6 +97,11 @@ def hits2015(
     role : str
         Role they get.
 
+    Returns
+    -------
+    tuple of Visit
+        Ascending in time.
+
     Raises
     ------
     ValueError
@@ -129,6 +134,11 @@ def season2014(field: str, band: str, n: int) -> tuple[Visit, ...]:
         Field and band of HiTS 2015.
     n : int
         Number of visits, at most 20.
+
+    Returns
+    -------
+    tuple of Visit
+        Ascending in time.
     """
     later = hits2015(field, band)
     base = 280000 + 100 * int(field.rpartition("_")[2]) + 20 * "gr".index(band)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from astropy.visualization import AsinhStretch, ImageNormalize
 
 from pipeline.camera import Camera, Detector
+from pipeline.exposure import FloatArray
 from pipeline.io import atomic_path, read_raw
 from sims.artefacts import ARTEFACTS, Map, bit
 from sims.profiles import Profile
@@ -71,7 +72,7 @@ def _artefacts(root: Path, visit: int, detector: int) -> Map:
         return np.asarray(hdus[1].data, np.uint32)
 
 
-def _levelled(frame: npt.NDArray[Any], detector: Detector) -> npt.NDArray[Any]:
+def _levelled(frame: FloatArray, detector: Detector) -> FloatArray:
     """Subtract the median pedestal of each channel, so that one grey scale serves all."""
     from sims.electronics import regions
 
@@ -81,7 +82,7 @@ def _levelled(frame: npt.NDArray[Any], detector: Detector) -> npt.NDArray[Any]:
     return out
 
 
-def _trimmed(frame: npt.NDArray[Any], detector: Detector) -> npt.NDArray[Any]:
+def _trimmed(frame: FloatArray, detector: Detector) -> FloatArray:
     out = np.empty(detector.shape)
     for amp in detector.amplifiers:
         out[amp.trimmed.slices] = frame[amp.data.slices]

@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.exposure import NJY_ZERO_POINT, FloatArray
 from sims.galaxies import sersic_indices
-from sims.lightcurves import BANDS, KINDS, N_PARAMETERS
+from sims.lightcurves import BANDS, KINDS, N_PARAMETERS, Sources
 from sims.streams import stream
 
 __all__ = ["EPOCH", "GALAXY_SLOPE", "SOURCE", "STAR_SLOPE", "Sky", "at_epoch", "cells_of"]
@@ -88,17 +87,28 @@ class Sky:
     star_limits: tuple[float, float] = (11.0, 25.0)
     galaxy_limits: tuple[float, float] = (16.0, 25.0)
 
-    def cell(self, number: int) -> npt.NDArray[Any]:
+    def cell(self, number: int) -> Sources:
         """Return all sources of a cell as an array of `SOURCE`."""
         return _cell(self, number)
 
-    def sources(self, cells: tuple[int, ...]) -> npt.NDArray[Any]:
+    def sources(self, cells: tuple[int, ...]) -> Sources:
         """Return the sources of several cells in the order of their numbers."""
         return np.concatenate([np.empty(0, SOURCE), *(self.cell(c) for c in sorted(cells))])
 
 
 def cells_of(ra: npt.ArrayLike, dec: npt.ArrayLike) -> tuple[int, ...]:
-    """Numbers of the cells that hold positions in degrees, ascending."""
+    """Numbers of the cells that hold positions in degrees, ascending.
+
+    Parameters
+    ----------
+    ra, dec : array-like, (n,), deg
+        Positions.
+
+    Returns
+    -------
+    tuple of int
+        Numbers of cells, each once.
+    """
     rings = np.floor((np.atleast_1d(dec) + 90.0) / _CELL).astype(int)
     found = set()
     for ring, a in zip(rings.tolist(), np.atleast_1d(ra).tolist(), strict=True):
@@ -107,7 +117,7 @@ def cells_of(ra: npt.ArrayLike, dec: npt.ArrayLike) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def at_epoch(sources: npt.NDArray[Any], mjd: float) -> tuple[FloatArray, FloatArray]:
+def at_epoch(sources: Sources, mjd: float) -> tuple[FloatArray, FloatArray]:
     """Positions in degrees moved from `EPOCH` by proper motion; parallax is left out.
 
     Parameters
@@ -116,6 +126,11 @@ def at_epoch(sources: npt.NDArray[Any], mjd: float) -> tuple[FloatArray, FloatAr
         Rows of `SOURCE`.
     mjd : float, TAI
         The date.
+
+    Returns
+    -------
+    ra, dec : ndarray, (n,), deg
+        Positions at the date.
     """
     years = (mjd - EPOCH) / _YEAR
     dec = sources["dec"] + sources["pmDec"] * years / 3.6e6
@@ -150,7 +165,7 @@ class _Cell:
         rng = stream(self.sky.seed, self.number, 0, what)
         return rng, int(rng.poisson(density * self.area))
 
-    def scatter(self, rng: np.random.Generator, rows: npt.NDArray[Any]) -> None:
+    def scatter(self, rng: np.random.Generator, rows: Sources) -> None:
         """Put sources anywhere in the cell."""
         column = self.number % 4096
         width = 360.0 / _cells_in_ring(self.ring)
@@ -159,7 +174,7 @@ class _Cell:
 
 
 @lru_cache(maxsize=64)  # a detector and one that leaks into it see about forty
-def _cell(sky: Sky, number: int) -> npt.NDArray[Any]:
+def _cell(sky: Sky, number: int) -> Sources:
     cell = _Cell(sky, number)
     groups = [_stars(cell), _galaxies(cell)]
     galaxies = groups[1]
@@ -170,7 +185,7 @@ def _cell(sky: Sky, number: int) -> npt.NDArray[Any]:
     return everything
 
 
-def _new(kind: str, n: int) -> npt.NDArray[Any]:
+def _new(kind: str, n: int) -> Sources:
     rows = np.zeros(n, SOURCE)
     rows["kind"] = KINDS.index(kind)
     return rows
@@ -188,7 +203,7 @@ def _njy(mag: FloatArray) -> FloatArray:
     return np.asarray(10.0 ** (-0.4 * (mag - NJY_ZERO_POINT)))
 
 
-def _set_flux(rows: npt.NDArray[Any], g: FloatArray, gr: FloatArray) -> None:
+def _set_flux(rows: Sources, g: FloatArray, gr: FloatArray) -> None:
     # The stellar locus as straight lines in g - r (fitted by eye to Covey et al. 2007).
     ri = np.where(gr < 1.2, 0.45 * gr - 0.05, 0.49 + 2.2 * (gr - 1.2))
     ug = np.where(gr < 1.2, 0.9 + 1.2 * gr, 2.4 + 0.3 * (gr - 1.2))
@@ -203,7 +218,7 @@ def _star_colours(rng: np.random.Generator, g: FloatArray) -> FloatArray:
     return np.asarray(colour)
 
 
-def _stars(cell: _Cell) -> npt.NDArray[Any]:
+def _stars(cell: _Cell) -> Sources:
     rng, n = cell.draw("stars", cell.sky.stars)
     rows = _new("star", n)
     cell.scatter(rng, rows)
@@ -215,7 +230,7 @@ def _stars(cell: _Cell) -> npt.NDArray[Any]:
     return rows
 
 
-def _galaxies(cell: _Cell) -> npt.NDArray[Any]:
+def _galaxies(cell: _Cell) -> Sources:
     rng, n = cell.draw("galaxies", cell.sky.galaxies)
     rows = _new("galaxy", n)
     cell.scatter(rng, rows)
@@ -229,7 +244,7 @@ def _galaxies(cell: _Cell) -> npt.NDArray[Any]:
     return rows
 
 
-def _supernovae(cell: _Cell, galaxies: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _supernovae(cell: _Cell, galaxies: Sources) -> Sources:
     rng, n = cell.draw("supernovae", cell.sky.supernovae if cell.sky.visible else 0.0)
     rows = _new("sn_ia", n if len(galaxies) > _ENOUGH_HOSTS else 0)
     n = len(rows)
@@ -245,7 +260,7 @@ def _supernovae(cell: _Cell, galaxies: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _put_into_hosts(
-    rng: np.random.Generator, rows: npt.NDArray[Any], galaxies: npt.NDArray[Any], spread: float
+    rng: np.random.Generator, rows: Sources, galaxies: Sources, spread: float
 ) -> None:
     # Brighter than g = 24 and likelier the brighter: stellar mass makes supernovae.
     n = len(rows)
@@ -260,7 +275,7 @@ def _put_into_hosts(
     rows["ra"] = host["ra"] + away * np.sin(angle) / 3600.0 / np.cos(np.radians(host["dec"]))
 
 
-def _flares(cell: _Cell) -> npt.NDArray[Any]:
+def _flares(cell: _Cell) -> Sources:
     times = cell.sky.visible
     rng, n = cell.draw("flares", cell.sky.flares if times else 0.0)
     rows = _new("flare", n)
@@ -273,7 +288,7 @@ def _flares(cell: _Cell) -> npt.NDArray[Any]:
     return rows
 
 
-def _variables(cell: _Cell) -> npt.NDArray[Any]:
+def _variables(cell: _Cell) -> Sources:
     rng, n = cell.draw("variables", cell.sky.variables)
     which = rng.choice(3, n, p=[0.35, 0.4, 0.25])
     rows = _new("rr_lyrae", n)
@@ -294,7 +309,7 @@ def _variables(cell: _Cell) -> npt.NDArray[Any]:
     return rows
 
 
-def _agn(cell: _Cell, galaxies: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _agn(cell: _Cell, galaxies: Sources) -> Sources:
     rng, n = cell.draw("agn", cell.sky.agn)
     rows = _new("agn", n if len(galaxies) > _ENOUGH_HOSTS else 0)
     n = len(rows)

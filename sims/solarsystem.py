@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
 
 import erfa
 import numpy as np
@@ -67,7 +66,7 @@ class Orbits:
         """Return the number of bodies."""
         return len(self.ids)
 
-    def take(self, rows: npt.NDArray[Any]) -> Orbits:
+    def take(self, rows: npt.NDArray[np.bool_ | np.integer]) -> Orbits:
         """Return some of the bodies."""
         return Orbits(*(getattr(self, name)[rows] for name in self.__slots__))
 
@@ -118,7 +117,20 @@ class Apparent:
 
 @lru_cache(maxsize=256)
 def observer(mjd: float) -> tuple[FloatArray, FloatArray]:
-    """Heliocentric position (AU) and velocity (AU/d) of the telescope at a date (MJD TAI)."""
+    """Heliocentric position (AU) and velocity (AU/d) of the telescope at a date (MJD TAI).
+
+    Parameters
+    ----------
+    mjd : float, d
+        Date, MJD TAI.
+
+    Returns
+    -------
+    position : ndarray, (3,), AU
+        Heliocentric, equatorial axes.
+    velocity : ndarray, (3,), AU / d
+        The same axes.
+    """
     heliocentric, _ = erfa.epv00(2400000.5, mjd + _TAI_TO_TT)
     sidereal = np.radians(
         280.46061837 + 360.98564736629 * (mjd - 35.0 / 86400 - 51544.5) + LONGITUDE
@@ -132,7 +144,20 @@ def observer(mjd: float) -> tuple[FloatArray, FloatArray]:
 
 
 def apparent(orbits: Orbits, mjd: float) -> Apparent:
-    """Apparent positions and magnitudes at one date (MJD TAI), light time included."""
+    """Apparent positions and magnitudes at one date (MJD TAI), light time included.
+
+    Parameters
+    ----------
+    orbits : Orbits
+        n bodies.
+    mjd : float, d
+        Date, MJD TAI.
+
+    Returns
+    -------
+    Apparent
+        Positions, distances and magnitudes of the n bodies.
+    """
     eye, _ = observer(mjd)
     delay = np.zeros(len(orbits))
     for _ in range(3):
@@ -173,6 +198,11 @@ def draw_orbit(
         How bright.
     known, neo : bool
         Whether it is in the ephemeris table; whether it passes near the Earth.
+
+    Returns
+    -------
+    Orbits
+        One body.
     """
     eye, earth_velocity = observer(mjd)
     line = unit_vectors(ra, dec)

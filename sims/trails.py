@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.camera import Camera
-from pipeline.compiled import compiled
+from pipeline.compiled import compiled, pixel
 from pipeline.exposure import FloatArray
 from sims.artefacts import Map, bit
 from sims.geometry import DetectorGeometry
@@ -60,6 +60,11 @@ def trails(seed: int, visit: int, camera: Camera, rate: float) -> list[Trail]:
         Its detectors span the area that trails cross.
     rate : float
         Mean number per visit.
+
+    Returns
+    -------
+    list of Trail
+        Poisson-distributed in number; often empty.
     """
     rng = stream(seed, visit, 0, "trails")
     radius = max(np.hypot(d.x_mm, d.y_mm) for d in camera.detectors.values()) + 5.0
@@ -165,11 +170,11 @@ def _paint(
         middle, half = float(x0), float(nx + ny)
         if abs(uy) > 1e-6:
             middle, half = x0 + (y - y0) * ux / uy, reach / abs(uy)
-        for x in range(max(0, int(middle - half)), min(nx, int(middle + half) + 2)):
+        for x in range(max(0, pixel(middle - half)), min(nx, pixel(middle + half) + 2)):
             d = abs((x - x0) * uy - (y - y0) * ux) * 10.0
-            i = int(d)
-            if i >= len(spread) - 1:
+            if not d < len(spread) - 1:
                 continue
+            i = int(d)
             along = (x - x0) * ux + (y - y0) * uy
             level = max(0.0, 1.0 + depth * np.sin(wave * along))
             t = d - i

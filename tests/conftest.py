@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples in every run, and no limit of time: compiled loops are slow at their first call.
+settings.register_profile("nightjar", deadline=None, derandomize=True)
+settings.load_profile("nightjar")
 
 # One BLAS thread: the tests must not depend on the number of cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

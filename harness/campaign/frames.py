@@ -67,8 +67,19 @@ def load_frames(space: Workspace, camera: Camera) -> tuple[list[Frame], list[Sta
     return sorted(frames, key=lambda f: (f.mjd, f.visit, f.detector)), skipped
 
 
-def frames_table(members: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Build ``raw/frames.parquet`` from rows."""
+def frames_table(members: Sequence[Mapping[str, object]]) -> pa.Table:
+    """Build ``raw/frames.parquet`` from rows.
+
+    Parameters
+    ----------
+    members : sequence of mapping
+        One row per frame, by column.
+
+    Returns
+    -------
+    pyarrow.Table
+        The frames of the campaign.
+    """
     return pa.Table.from_pylist([dict(m) for m in members], schema=FRAME_SCHEMA)
 
 

@@ -49,6 +49,18 @@ def selection(
 ) -> Selection:
     """Make a selection from the words of a command line.
 
+    Parameters
+    ----------
+    visits, detectors : sequence of int, optional
+        Numbers to keep; all by default.
+    since, until : str, optional
+        Dates ``YYYY-MM-DD[THH:MM:SS]`` (UTC) or MJD.
+
+    Returns
+    -------
+    Selection
+        Which units take part.
+
     Raises
     ------
     ConfigError

@@ -15,7 +15,17 @@ __all__ = ["accept", "retire", "withdraw"]
 
 
 def accept(state: RunState, item: WorkItem, outcome: Outcome) -> None:
-    """Record an outcome in one transaction; a failure takes its old product away."""
+    """Record an outcome in one transaction; a failure takes its old product away.
+
+    Parameters
+    ----------
+    state : RunState
+        Catalogue and outcomes of the run.
+    item : WorkItem
+        What was done.
+    outcome : Outcome
+        How it ended.
+    """
     with state.catalog.transaction():
         if outcome.status != DONE:
             withdraw(state, item.task, item.target, keep=outcome.files)
@@ -48,7 +58,19 @@ def _load_tables(state: RunState, item: WorkItem, outcome: Outcome) -> None:
 
 
 def withdraw(state: RunState, task: Task, target: Target, keep: Collection[str] = ()) -> None:
-    """Take away files and rows that a task made of a target, inside an open transaction."""
+    """Take away files and rows that a task made of a target, inside an open transaction.
+
+    Parameters
+    ----------
+    state : RunState
+        Catalogue and outcomes of the run.
+    task : Task
+        The task whose products go.
+    target : Target
+        Of what they were made.
+    keep : collection of str
+        Files that stay.
+    """
     for path in task.files(state.space, target):
         if str(path) in keep:  # made although a later stage failed
             continue

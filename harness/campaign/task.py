@@ -39,6 +39,13 @@ Notes = Sequence[str]
 
 _LOGGER = logging.getLogger(__name__)
 
+_DEATHS = {
+    "SIGKILL": "SIGKILL, killed or out of memory",
+    "SIGSEGV": "SIGSEGV, a crash of compiled code",
+    "SIGABRT": "SIGABRT, a crash of compiled code",
+    "SIGBUS": "SIGBUS, a crash of compiled code or a full disk",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class StageKey:
@@ -225,9 +232,9 @@ class WorkItem:
         outcome.logs += log.records
         return outcome
 
-    def lost(self, attempts: int) -> Outcome:
+    def lost(self, attempts: int, how: str) -> Outcome:
         """Outcome of an item whose workers died."""
-        words = "the worker process ended without a word: killed, or out of memory"
+        words = f"the worker process ended without a word: {_DEATHS.get(how, how)}"
         record = StageRecord(*self.unit, self.keys[0].stage, FAILED, "WORKER_DIED", words, attempts)
         return Outcome(self.target, self._shared(record, Measure()))
 

@@ -116,11 +116,11 @@ class Catalog:
                 hint="process the campaign again in a new workspace",
             ) from err
 
-    def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def fetch(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Run any statement and return its rows as tuples."""
         return self._run(sql, parameters)
 
-    def _run(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def _run(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         # Always drained: DuckDB 2 refuses other work while a result is open.
         with _interruptible():
             rows: list[tuple[Any, ...]] = self._connection.execute(sql, list(parameters)).fetchall()
@@ -137,7 +137,7 @@ class Catalog:
             raise
         self._run("COMMIT")
 
-    def delete(self, table: str, **where: Any) -> None:
+    def delete(self, table: str, **where: object) -> None:
         """Delete the rows in which every named column has the value given."""
         condition = " AND ".join(f'"{name}" IS NOT DISTINCT FROM ?' for name in where) or "true"
         self._run(f'DELETE FROM "{table}" WHERE {condition}', list(where.values()))
@@ -163,7 +163,7 @@ class Catalog:
                 raise
             self._connection.unregister(_BATCH)
 
-    def replace(self, table: str, rows: pa.Table, **where: Any) -> None:
+    def replace(self, table: str, rows: pa.Table, **where: object) -> None:
         """Delete the rows selected by ``where`` and put the new ones in their place."""
         self.delete(table, **where)
         self.insert(table, rows)
@@ -178,15 +178,15 @@ class Catalog:
         self.delete_keys(table, rows, key)
         self.insert(table, rows)
 
-    def insert_rows(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def insert_rows(self, table: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Append rows given as mappings."""
         self.insert(table, TABLES[table].from_rows(rows))
 
-    def record(self, table: str, row: Mapping[str, Any], **where: Any) -> None:
+    def record(self, table: str, row: Mapping[str, object], **where: object) -> None:
         """Replace one row, given as a mapping."""
         self.replace(table, TABLES[table].from_rows([row]), **where)
 
-    def query(self, sql: str, parameters: Sequence[Any] = ()) -> pa.Table:
+    def query(self, sql: str, parameters: Sequence[object] = ()) -> pa.Table:
         """Run a query.
 
         Parameters
@@ -204,7 +204,9 @@ class Catalog:
         with _interruptible():
             return self._connection.sql(sql, params=list(parameters) or None).to_arrow_table()
 
-    def table(self, name: str, condition: str = "true", parameters: Sequence[Any] = ()) -> pa.Table:
+    def table(
+        self, name: str, condition: str = "true", parameters: Sequence[object] = ()
+    ) -> pa.Table:
         """Return rows of a table with the schema it is declared with.
 
         Parameters
@@ -222,12 +224,12 @@ class Catalog:
         rows = self.query(f'SELECT {columns} FROM "{name}" WHERE {condition}', parameters)
         return rows.cast(declared.arrow_schema)
 
-    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[dict[str, Any]]:
         """Run a query and return its rows as dictionaries."""
         rows: list[dict[str, Any]] = self.query(sql, parameters).to_pylist()
         return rows
 
-    def value(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+    def value(self, sql: str, parameters: Sequence[object] = ()) -> Any:
         """Run a query and return its single value, None if there is no row."""
         rows = self.fetch(sql, parameters)
         return rows[0][0] if rows else None

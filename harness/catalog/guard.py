@@ -103,7 +103,7 @@ class GuardedCatalog(Catalog):
         for statement in _LOCKS:
             self._run(statement)
 
-    def query(self, sql: str, parameters: Sequence[Any] = ()) -> pa.Table:
+    def query(self, sql: str, parameters: Sequence[object] = ()) -> pa.Table:
         """Run one SELECT.
 
         Raises
@@ -114,7 +114,7 @@ class GuardedCatalog(Catalog):
         with self._guarded(sql):
             return super().query(sql, parameters)
 
-    def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def fetch(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Run one SELECT and return its rows as tuples; raises as `query`."""
         with self._guarded(sql):
             return super().fetch(sql, parameters)

@@ -101,6 +101,11 @@ def upgrading(run: Run, path: Path) -> list[str]:
     path : Path
         The file, for messages.
 
+    Returns
+    -------
+    list of str
+        Statements in the order in which they have to run; empty for a current one.
+
     Raises
     ------
     ConfigError

@@ -75,6 +75,11 @@ def statements(*, temporary: bool = False) -> list[str]:
     ----------
     temporary : bool
         Whether they last as long as the connection, for catalogues that are only read.
+
+    Returns
+    -------
+    list of str
+        ``CREATE`` statements.
     """
     word = " TEMP" if temporary else ""
     return [text.replace("{temporary}", word) for text in _STATEMENTS.values()]

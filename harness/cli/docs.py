@@ -33,7 +33,18 @@ def pages(root: Path = ROOT) -> list[Path]:
 
 
 def faults(root: Path = ROOT) -> list[str]:
-    """List what is wrong with the documentation, one sentence each."""
+    """List what is wrong with the documentation, one sentence each.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of the repository.
+
+    Returns
+    -------
+    list of str
+        Empty when nothing is wrong.
+    """
     found = []
     if (root / "docs" / "columns.md").read_text(encoding="utf-8") != schema.document():
         found.append("docs/columns.md is out of step: python -m harness.cli.docs --write")
@@ -83,6 +94,11 @@ def _commands() -> Any:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check the documentation, after writing the generated page if asked to.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Words of the command line; those of the process by default.
 
     Returns
     -------

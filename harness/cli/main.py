@@ -44,6 +44,7 @@ VERBS: dict[str, str] = {
     "status": "Say what is done, what failed and why.",
     "verify": "Judge the campaign against the test cases.",
     "report": "Write the test report.",
+    "study": "Inject synthetic transients and find out what becomes of them.",
     "subtract": "Subtract a template from an image, outside any workspace.",
     "rerun": "Make a product again from its provenance and compare.",
     "alerts": "Check and show alert files.",

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -61,13 +61,27 @@ Overrides = Annotated[
 ]
 
 
-def emit(document: Any) -> None:
-    """Print a JSON document on standard output."""
+def emit(document: object) -> None:
+    """Print a JSON document on standard output.
+
+    Parameters
+    ----------
+    document : object
+        What JSON can express; other values are written as their text.
+    """
     sys.stdout.write(json.dumps(document, indent=2, default=_plain, allow_nan=False) + "\n")
 
 
-def show_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None = None) -> None:
-    """Print rows as aligned text, one line each; nothing is cut off."""
+def show_table(rows: Sequence[Mapping[str, object]], columns: Sequence[str] | None = None) -> None:
+    """Print rows as aligned text, one line each; nothing is cut off.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        The rows; nothing is printed without any.
+    columns : sequence of str, optional
+        Columns to print, by default those of the first row.
+    """
     if not rows:
         return
     names = list(columns or rows[0])
@@ -78,7 +92,7 @@ def show_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] | None 
         sys.stdout.write(text.rstrip() + "\n")
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
@@ -86,5 +100,5 @@ def _cell(value: Any) -> str:
     return " ".join(str(value).split())
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     return value.item() if hasattr(value, "item") else str(value)

@@ -116,6 +116,11 @@ def draw_unit(
         Detections with ``x``, ``y``, ``snr``, ``reliability`` and ``alerted``.
     title : str
         What stands above.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The page.
     """
     bands = -(-len(enlarged) // _PER_ROW)
     with drawing_style():
@@ -135,7 +140,9 @@ def draw_unit(
     return figure
 
 
-def _panel(name: str, pixels: npt.NDArray[Any], noise: float, *, stamp: bool = False) -> Panel:
+def _panel(
+    name: str, pixels: npt.NDArray[np.floating], noise: float, *, stamp: bool = False
+) -> Panel:
     if name == "score":
         return difference_panel("score", pixels, noise=1.0)
     if name == "difference":
@@ -170,7 +177,7 @@ def _draw_stamps(axes: Axes, planes: _Planes, source: _Source, noise: float) -> 
     axes.set_title(f"SNR {source['snr']:.0f}{words}", fontsize=7)
 
 
-def _stamp(pixels: npt.NDArray[Any], source: _Source) -> npt.NDArray[np.float64]:
+def _stamp(pixels: npt.NDArray[np.floating], source: _Source) -> npt.NDArray[np.float64]:
     place = (source["y"], source["x"])
     shape = (2 * _HALF + 1, 2 * _HALF + 1)
     return np.asarray(

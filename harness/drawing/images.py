@@ -65,7 +65,20 @@ class Panel:
 
 
 def binned(image: Pixels, factor: int) -> npt.NDArray[np.float64]:
-    """Mean over squares of pixels, NaN only where all of them are."""
+    """Mean over squares of pixels, NaN only where all of them are.
+
+    Parameters
+    ----------
+    image : ndarray, (ny, nx)
+        Pixels.
+    factor : int, pixel
+        Side of the squares; a rest at the far edges is left out.
+
+    Returns
+    -------
+    ndarray, (ny // factor, nx // factor)
+        Means.
+    """
     ny, nx = (n // factor * factor for n in image.shape)
     blocks = image[:ny, :nx].astype(np.float32).reshape(ny // factor, factor, nx // factor, factor)
     known = np.isfinite(blocks)
@@ -75,7 +88,18 @@ def binned(image: Pixels, factor: int) -> npt.NDArray[np.float64]:
 
 
 def noise_of(image: Pixels) -> float:
-    """Robust standard deviation of the finite pixels; one where it is zero or there are none."""
+    """Robust standard deviation of the finite pixels; one where it is zero or there are none.
+
+    Parameters
+    ----------
+    image : ndarray, any shape
+        Pixels.
+
+    Returns
+    -------
+    float, image unit
+        Standard deviation.
+    """
     known = image[np.isfinite(image)]
     return (float(mad_std(known)) if known.size else 0.0) or 1.0
 
@@ -91,6 +115,11 @@ def light_norm(image: Pixels, *, noise: float | None = None) -> Normalize:
         Noise in its unit: the scale then reaches from 3 σ below to 100 σ above the median, for
         small images of sources; otherwise it is that of `astropy.visualization.ZScaleInterval`,
         widened upwards for the stretch.
+
+    Returns
+    -------
+    matplotlib.colors.Normalize
+        From pixel value to grey.
     """
     known = image[np.isfinite(image)]
     if not known.size:
@@ -109,7 +138,13 @@ def light_norm(image: Pixels, *, noise: float | None = None) -> Normalize:
 
 
 def significance_norm() -> Normalize:
-    """Stretch of a difference in units of its noise: zero in the middle, linear within 3 σ."""
+    """Stretch of a difference in units of its noise: zero in the middle, linear within 3 σ.
+
+    Returns
+    -------
+    matplotlib.colors.Normalize
+        From pixel value over noise to colour.
+    """
     return AsinhNorm(linear_width=3.0, vmin=-_LIMIT, vmax=_LIMIT, clip=True)
 
 
@@ -120,7 +155,24 @@ def light_panel(
     noise: float | None = None,
     masked: npt.NDArray[np.bool_] | None = None,
 ) -> Panel:
-    """Make a panel in grey; see `light_norm`."""
+    """Make a panel in grey; see `light_norm`.
+
+    Parameters
+    ----------
+    title : str
+        What stands above.
+    pixels : ndarray, (ny, nx)
+        The image.
+    noise : float, optional
+        As in `light_norm`.
+    masked : ndarray of bool, (ny, nx), optional
+        Pixels to mark.
+
+    Returns
+    -------
+    Panel
+        To be drawn by `draw_panels`.
+    """
     return Panel(title, pixels, light_norm(pixels, noise=noise), GREY, masked)
 
 
@@ -128,6 +180,18 @@ def smooth_panel(title: str, pixels: Pixels) -> Panel:
     """Make a panel of a smooth image from its least to its greatest value, which the title gives.
 
     The scale is never narrower than a hundredth of the middle: what is flat looks flat.
+
+    Parameters
+    ----------
+    title : str
+        What stands above, before the range.
+    pixels : ndarray, (ny, nx)
+        The image.
+
+    Returns
+    -------
+    Panel
+        To be drawn by `draw_panels`.
     """
     known = pixels[np.isfinite(pixels)]
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
@@ -143,7 +207,24 @@ def difference_panel(
     noise: float | None = None,
     masked: npt.NDArray[np.bool_] | None = None,
 ) -> Panel:
-    """Make a panel of a difference over its noise, by default that of the pixels themselves."""
+    """Make a panel of a difference over its noise, by default that of the pixels themselves.
+
+    Parameters
+    ----------
+    title : str
+        What stands above.
+    pixels : ndarray, (ny, nx)
+        The difference.
+    noise : float, optional
+        Its standard deviation, in its unit.
+    masked : ndarray of bool, (ny, nx), optional
+        Pixels to mark.
+
+    Returns
+    -------
+    Panel
+        To be drawn by `draw_panels`.
+    """
     scaled = pixels / (noise or noise_of(pixels))
     return Panel(title, scaled, significance_norm(), DIFFERENCE, masked)
 
@@ -273,6 +354,11 @@ def pixels_as_png(panel: Panel, scale: int) -> bytes:
         What is shown.
     scale : int
         Side of a square.
+
+    Returns
+    -------
+    bytes
+        The file.
     """
     bad = ~np.isfinite(panel.pixels)
     colours = panel.cmap(panel.norm(np.where(bad, 0.0, panel.pixels)), bytes=True)

@@ -24,7 +24,18 @@ _EPOCH = 40587.0  # MJD of 1970-01-01, from which matplotlib counts days
 
 
 def render_plot(plot: Description) -> str:
-    """Draw a plot as SVG; see `draw_plot`."""
+    """Draw a plot as SVG; see `draw_plot`.
+
+    Parameters
+    ----------
+    plot : mapping
+        Description of the plot.
+
+    Returns
+    -------
+    str
+        A document.
+    """
     return as_svg(draw_plot(plot))
 
 

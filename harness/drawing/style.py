@@ -46,7 +46,18 @@ def drawing_style() -> Iterator[None]:
 
 
 def as_svg(figure: Figure) -> str:
-    """Write a figure as SVG, its text as outlines."""
+    """Write a figure as SVG, its text as outlines.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        The figure.
+
+    Returns
+    -------
+    str
+        A document; the same figure gives the same text.
+    """
     buffer = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with drawing_style():
@@ -63,6 +74,11 @@ def as_png(figure: Figure, dpi: float = 100.0) -> bytes:
         The figure.
     dpi : float
         Pixels per inch.
+
+    Returns
+    -------
+    bytes
+        The file.
     """
     buffer = io.BytesIO()
     with drawing_style():

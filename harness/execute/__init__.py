@@ -22,6 +22,11 @@ def open_executor(kind: str, jobs: int, attempts: int) -> Executor:
         Processes; 0 for one per processor that this process may use.
     attempts : int
         Attempts at an item whose worker died.
+
+    Returns
+    -------
+    Executor
+        The engine.
     """
     if kind == "serial":
         return SerialExecutor()

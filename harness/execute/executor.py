@@ -18,8 +18,8 @@ class Work(Protocol[R_co]):
     def perform(self, attempt: int = 1) -> R_co:
         """Do it; whatever goes wrong is part of the result."""
 
-    def lost(self, attempts: int) -> R_co:
-        """Say what the result is where the process died at every attempt."""
+    def lost(self, attempts: int, how: str) -> R_co:
+        """Say what the result is where the process died at every attempt, and of what."""
 
 
 class Executor(Protocol):

@@ -1,15 +1,17 @@
 """A pool of processes on this machine.
 
-When a worker dies, the items it may have had are tried again one by one, until their attempts
-are used up.
+When a worker dies, the items it may have had are tried again one by one, each alone in a process,
+until their attempts are used up; so is the only item of a pool of one.
 """
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from multiprocessing.process import BaseProcess
 from typing import Self, TypeVar
 
 from harness.execute.executor import Work
@@ -30,12 +32,14 @@ class LocalExecutor:
     jobs : int
         How many.
     attempts : int
-        Attempts at an item whose worker died.
+        Attempts at an item whose worker died, each alone with a worker: only then is it known to
+        have killed it.
     """
 
     def __init__(self, jobs: int, attempts: int) -> None:
         self._jobs, self._attempts = jobs, attempts
         self._pool: ProcessPoolExecutor | None = None
+        self._workers: dict[int, BaseProcess] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -71,22 +75,25 @@ class LocalExecutor:
     def _retry(self, lost: Sequence[Work[R]]) -> Iterator[R]:
         """Try items one by one after a death, so that the guilty one is known."""
         for item in lost:
+            how = ""
             for attempt in range(1, self._attempts + 1):
                 self._close()
                 try:
                     yield self._submit(item, attempt).result()
                     break
                 except BrokenProcessPool:
-                    continue
+                    self._close()  # only one thread may ask for the exit code
+                    how = _death(self._workers.values())
             else:
-                self._close()
-                yield item.lost(self._attempts)
+                yield item.lost(self._attempts, how)
 
     def _submit(self, item: Work[R], attempt: int) -> Future[R]:
         if self._pool is None:
-            self._pool = new_pool(self._jobs)
+            self._pool, self._workers = new_pool(self._jobs), {}
         try:
-            return self._pool.submit(item.perform, attempt)
+            future = self._pool.submit(item.perform, attempt)
+            self._workers |= self._pool._processes or {}  # a broken pool forgets them
+            return future
         except BrokenProcessPool as err:  # a worker died while nobody was waiting
             lost: Future[R] = Future()
             lost.set_exception(err)
@@ -108,3 +115,13 @@ class LocalExecutor:
         for process in processes:
             process.join(timeout=5)
         self._pool = None
+
+
+def _death(workers: Iterable[BaseProcess]) -> str:
+    """Name of the signal, or the exit code, that ended a worker; the others are terminated."""
+    codes = []
+    for worker in workers:
+        worker.join(timeout=5)
+        codes.append(worker.exitcode or 0)
+    own = [code for code in codes if code not in (0, -signal.SIGTERM)] or [-signal.SIGTERM]
+    return signal.Signals(-own[0]).name if own[0] < 0 else f"exit code {own[0]}"

@@ -76,7 +76,13 @@ def compile_loops(say: Callable[[str], None] = lambda _: None) -> None:
 
 
 def compiled_already() -> bool:
-    """Whether `compile_loops` has nothing left to do."""
+    """Whether `compile_loops` has nothing left to do.
+
+    Returns
+    -------
+    bool
+        True when the machine code of every loop is on disk.
+    """
     return _marker().is_file()
 
 
@@ -84,7 +90,8 @@ def _marker() -> Path:
     """Where the compiled code lies, under a name that changes with sources and libraries."""
     package = Path(pipeline.__file__).parent
     sources = combine(file_hash(path) for path in sorted(package.rglob("*.py")))
-    name = combine([sources, numba.__version__, np.__version__])[:16]
+    checked = os.environ.get("NUMBA_BOUNDSCHECK", "")
+    name = combine([sources, numba.__version__, np.__version__, checked])[:16]
     folder = os.environ.get("NUMBA_CACHE_DIR")
     return (Path(folder) if folder else package / "__pycache__") / f"compiled-{name}"
 

@@ -11,7 +11,18 @@ _DRIFT = 0.02
 
 
 def check_table(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return every check of a report by its path ``case/item/check``."""
+    """Return every check of a report by its path ``case/item/check``.
+
+    Parameters
+    ----------
+    report : mapping
+        A ``report.json``.
+
+    Returns
+    -------
+    dict
+        Checks by path.
+    """
     return {
         f"{case['id']}/{item['id']}/{check['id']}": check
         for case in report["cases"]
@@ -55,7 +66,7 @@ def compare_checks(
     return {"flips": flips, "drifts": drifts}
 
 
-def _drifted(a: Any, b: Any) -> bool:
+def _drifted(a: object, b: object) -> bool:
     if not isinstance(a, int | float) or not isinstance(b, int | float):
         return bool(a != b)
     return bool(abs(a - b) > _DRIFT * max(abs(a), abs(b)))
@@ -68,6 +79,11 @@ def diff_reports(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
     ----------
     a, b : mapping
         Two ``report.json``, the earlier first.
+
+    Returns
+    -------
+    dict
+        What appeared, vanished and changed.
     """
     old, new = dict(a.get("criteria", {})), dict(b.get("criteria", {}))
     return {
@@ -88,7 +104,18 @@ def _verdict(report: Mapping[str, Any], case: str) -> str | None:
 
 
 def render_diff(diff: Mapping[str, Any]) -> str:
-    """Write a difference as Markdown, fit for a comment on a change."""
+    """Write a difference as Markdown, fit for a comment on a change.
+
+    Parameters
+    ----------
+    diff : mapping
+        Result of `diff_reports`.
+
+    Returns
+    -------
+    str
+        Markdown.
+    """
     lines = [f"## {diff['before']} → {diff['after']}", ""]
     lines += [f"* **{c['id']}**: {c['before']} → {c['after']}" for c in diff["cases"]]
     if diff["flips"]:
@@ -111,5 +138,5 @@ def render_diff(diff: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _show(value: Any) -> str:
+def _show(value: object) -> str:
     return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

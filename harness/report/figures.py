@@ -25,6 +25,11 @@ def overview_figures(context: Context, folder: Path) -> tuple[Evidence, ...]:
         The campaign.
     folder : path-like
         Where images are kept.
+
+    Returns
+    -------
+    tuple of Evidence
+        In the order of the report.
     """
     figures: list[Evidence] = []
     if "DiaSource" in context.columns:

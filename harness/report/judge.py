@@ -77,6 +77,11 @@ def judge_workspace(
     progress : callable, optional
         Called with the path of each check before it runs.
 
+    Returns
+    -------
+    Judgement
+        The report and where it was written.
+
     Raises
     ------
     SpecError

@@ -16,6 +16,11 @@ def render_markdown(report: dict[str, Any]) -> str:
     ----------
     report : dict
         The report.
+
+    Returns
+    -------
+    str
+        Markdown.
     """
     environment, data = report["environment"], report["input"]
     lines = [

@@ -72,7 +72,20 @@ def contact_sheets(spec: Spec, context: Context, folder: Path) -> dict[str, list
 
 
 def store_image(data: bytes, folder: Path) -> dict[str, str]:
-    """Keep a PNG under the name of its content and return ``{"path", "sha256"}``."""
+    """Keep a PNG under the name of its content and return ``{"path", "sha256"}``.
+
+    Parameters
+    ----------
+    data : bytes
+        The PNG.
+    folder : Path
+        Folder of images.
+
+    Returns
+    -------
+    dict
+        ``path``, relative to the report, and ``sha256``.
+    """
     digest = hashlib.sha256(data).hexdigest()
     path = folder / f"{digest[:20]}.png"
     if not path.is_file():
@@ -147,6 +160,11 @@ def source_stamps(
         Where the images are kept.
     half : int, pixel
         Half size of a stamp.
+
+    Returns
+    -------
+    list of dict
+        Path, hash and caption of each image.
     """
     records = template_records(context)
     views: dict[tuple[int, int], View] = {}

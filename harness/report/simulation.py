@@ -31,7 +31,18 @@ def keep_statistics(space: Workspace, statistics: Mapping[str, Any]) -> None:
 
 
 def simulation_page(space: Workspace) -> tuple[Evidence, ...]:
-    """Return the table and the figures of the page; nothing where no statistics were kept."""
+    """Return the table and the figures of the page; nothing where no statistics were kept.
+
+    Parameters
+    ----------
+    space : Workspace
+        A simulated campaign.
+
+    Returns
+    -------
+    tuple of Evidence
+        The table first.
+    """
     path = space.root / "reports" / "simulation.json"
     if not path.is_file():
         return ()

@@ -17,20 +17,54 @@ __all__ = ["latest_report", "load_report", "next_folder", "render_all", "write_r
 
 
 def next_folder(space: Workspace, name: str) -> Path:
-    """Return the folder of the next report: the campaign's name and a running number."""
+    """Return the folder of the next report: the campaign's name and a running number.
+
+    Parameters
+    ----------
+    space : Workspace
+        The campaign.
+    name : str
+        Its name.
+
+    Returns
+    -------
+    Path
+        A folder that does not exist yet.
+    """
     taken = [p.name.removeprefix(f"{name}-") for p in space.root.glob(f"reports/{name}-*")]
     number = max((int(t) for t in taken if t.isdigit()), default=0) + 1
     return space.root / "reports" / f"{name}-{number:03d}"
 
 
 def latest_report(space: Workspace) -> dict[str, Any] | None:
-    """Load the newest report of a workspace, None when there is none."""
+    """Load the newest report of a workspace, None when there is none.
+
+    Parameters
+    ----------
+    space : Workspace
+        The campaign.
+
+    Returns
+    -------
+    dict, optional
+        The content of ``report.json``.
+    """
     path = space.root / "reports" / "latest" / "report.json"
     return load_report(path) if path.is_file() else None
 
 
 def load_report(path: Path) -> dict[str, Any]:
     """Read a ``report.json``, or the one in a folder.
+
+    Parameters
+    ----------
+    path : Path
+        The file or its folder.
+
+    Returns
+    -------
+    dict
+        The content of the file.
 
     Raises
     ------
@@ -86,7 +120,13 @@ def write_report(report: dict[str, Any], folder: Path, cases: Path) -> Path:
 
 
 def render_all(folder: Path) -> None:
-    """Make every rendering of a report anew from its ``report.json``; byte-identical each time."""
+    """Make every rendering of a report anew from its ``report.json``; byte-identical each time.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the report.
+    """
     report = load_report(folder)
     _write(folder / "report.html", render_html(report, folder))
     _write(folder / "report.md", render_markdown(report))

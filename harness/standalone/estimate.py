@@ -24,7 +24,24 @@ _CROWDED = 1.15
 
 
 def gain_of(planes: Planes, raw: Raw, mask: Mask, notes: list[str]) -> float | None:
-    """Electrons per image unit, from the user or the header; None if neither knows."""
+    """Electrons per image unit, from the user or the header; None if neither knows.
+
+    Parameters
+    ----------
+    planes : Planes
+        What the user says of the image.
+    raw : Raw
+        What its files say.
+    mask : ndarray, (ny, nx)
+        Its mask.
+    notes : list of str
+        What is unknown, or contradicts the noise, is added here.
+
+    Returns
+    -------
+    float, optional
+        Electrons per image unit.
+    """
     found = item_of(raw.header, "gain", planes.keywords)
     gain = planes.gain or (found[1] if found else None)
     if gain is None:
@@ -37,7 +54,20 @@ def gain_of(planes: Planes, raw: Raw, mask: Mask, notes: list[str]) -> float | N
 
 
 def saturation_of(planes: Planes, raw: Raw) -> float:
-    """Saturation level, image units; infinite if nobody knows."""
+    """Saturation level, image units; infinite if nobody knows.
+
+    Parameters
+    ----------
+    planes : Planes
+        What the user says of the image.
+    raw : Raw
+        What its files say.
+
+    Returns
+    -------
+    float, image unit
+        Saturation level.
+    """
     found = item_of(raw.header, "saturation", planes.keywords)
     level = planes.saturation or (found[1] if found else None)
     return float("inf") if level is None else level

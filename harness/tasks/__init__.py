@@ -19,11 +19,28 @@ TASKS: tuple[Task, ...] = (
 
 
 def stages() -> tuple[str, ...]:
-    """Names of all stages, in the order of the data."""
+    """Names of all stages, in the order of the data.
+
+    Returns
+    -------
+    tuple of str
+        Each name once.
+    """
     return tuple(name for task in TASKS for name in task.stage_names)
 
 
 def in_order(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Sort rows by their column ``stage``; stages of another version come last."""
+    """Sort rows by their column ``stage``; stages of another version come last.
+
+    Parameters
+    ----------
+    rows : iterable of mapping
+        Rows with a column ``stage``.
+
+    Returns
+    -------
+    list of mapping
+        The same rows.
+    """
     places = {name: place for place, name in enumerate(stages())}
     return sorted(rows, key=lambda row: places.get(row["stage"], len(places)))

@@ -8,7 +8,7 @@ the catalogue, so they are done by the coordinator, in the order of time.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +53,22 @@ class _Item(WorkItem):
 def phase_per_unit(
     task: Task, context: Context, make: Callable[[Context, Unit], WorkItem]
 ) -> Phase:
-    """Phase of a task that follows association, one item per unit, in the order of time."""
+    """Phase of a task that follows association, one item per unit, in the order of time.
+
+    Parameters
+    ----------
+    task : Task
+        The task.
+    context : Context
+        The campaign.
+    make : callable
+        Makes the work item of a unit.
+
+    Returns
+    -------
+    Phase
+        Items for the executor.
+    """
 
     def items() -> Iterator[WorkItem | Blocked]:
         for unit in units:
@@ -94,7 +109,7 @@ def _continues(context: Context, visits: dict[int, list[Unit]]) -> bool:
     return not pending
 
 
-def _same(row: Any, key: StageKey) -> bool:
+def _same(row: Mapping[str, object], key: StageKey) -> bool:
     now = (DONE, key.version, key.config_hash, key.input_hash)
     return (row["status"], row["stageVersion"], row["configHash"], row["inputHash"]) == now
 

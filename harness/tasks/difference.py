@@ -125,7 +125,7 @@ def _write(
 
 
 def _row(
-    item: _Item, result: Difference, detection: Mapping[str, Any], outcome: Outcome
+    item: _Item, result: Difference, detection: Mapping[str, object], outcome: Outcome
 ) -> rows.Row:
     """Row of ``difference_image``."""
     image, kernel, name = result.exposure, result.kernel, item.target.name

@@ -27,8 +27,23 @@ _NOT_A_METRIC = frozenset(
 ) | {"visit", "detector", "xSize", "ySize", "midpointMjdTai", "exposureTime", "airmass"}
 
 
-def complete(table: Table, row: Row, numbers: Mapping[str, Any]) -> Row:
-    """Put numbers that are columns into the row, the others into its column ``metrics``."""
+def complete(table: Table, row: Row, numbers: Mapping[str, object]) -> Row:
+    """Put numbers that are columns into the row, the others into its column ``metrics``.
+
+    Parameters
+    ----------
+    table : Table
+        Where the row goes.
+    row : dict
+        Its values so far.
+    numbers : mapping
+        Further numbers by name.
+
+    Returns
+    -------
+    dict
+        The row with all of them.
+    """
     clean = {k: _number(v) for k, v in numbers.items()}
     row = {k: v for k, v in row.items() if k in table}
     row |= {k: v for k, v in clean.items() if k in table and v is not None}
@@ -36,8 +51,21 @@ def complete(table: Table, row: Row, numbers: Mapping[str, Any]) -> Row:
     return {**row, "metrics": json.dumps(further, sort_keys=True)} if further else row
 
 
-def metrics(item: WorkItem, **stages: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Rows of ``metric``: the numbers of each stage, without coordinates and identity."""
+def metrics(item: WorkItem, **stages: Mapping[str, object]) -> list[Mapping[str, object]]:
+    """Rows of ``metric``: the numbers of each stage, without coordinates and identity.
+
+    Parameters
+    ----------
+    item : WorkItem
+        What they were measured on.
+    **stages : mapping
+        Numbers by name, for each stage.
+
+    Returns
+    -------
+    list of mapping
+        One row per number.
+    """
     where = {**item.target.where, "runId": item.cards.get("RUNID")}
     return [
         {**where, "stage": stage, "name": name, "value": value}
@@ -47,7 +75,7 @@ def metrics(item: WorkItem, **stages: Mapping[str, Any]) -> list[Mapping[str, An
     ]
 
 
-def _number(value: Any) -> Any:
+def _number(value: object) -> object:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -56,7 +84,18 @@ def _number(value: Any) -> Any:
 
 
 def identity(image: Exposure) -> Row:
-    """Visit, detector, band and field of an image."""
+    """Visit, detector, band and field of an image.
+
+    Parameters
+    ----------
+    image : Exposure
+        Any image.
+
+    Returns
+    -------
+    dict
+        Columns of the row.
+    """
     info = image.info
     return {
         "visit": info.visit,
@@ -67,7 +106,20 @@ def identity(image: Exposure) -> Row:
 
 
 def file(item: WorkItem, outcome: Outcome) -> Row:
-    """Name the file written last, and what made it."""
+    """Name the file written last, and what made it.
+
+    Parameters
+    ----------
+    item : WorkItem
+        What is being done.
+    outcome : Outcome
+        Knows what was written.
+
+    Returns
+    -------
+    dict
+        Path, hash and provenance, by column.
+    """
     path, sha256 = list(outcome.files.items())[-1]
     return {
         "file": item.output.relative(Path(path)),
@@ -80,7 +132,18 @@ def file(item: WorkItem, outcome: Outcome) -> Row:
 
 
 def per_electron(image: Exposure) -> float:
-    """Image units per electron; 0, which leaves photon noise out, where that is unknown."""
+    """Image units per electron; 0, which leaves photon noise out, where that is unknown.
+
+    Parameters
+    ----------
+    image : Exposure
+        Any image.
+
+    Returns
+    -------
+    float, image unit / electron
+        The inverse of the gain.
+    """
     return 0.0 if image.photo_calib is None else image.photo_calib.njy_per_electron
 
 
@@ -95,6 +158,11 @@ def sky(image: Exposure, source_free: Image, photons: float) -> Row:
         Variance of its source-free model.
     photons : float
         Variance of a source's own photons per unit of its flux.
+
+    Returns
+    -------
+    dict
+        Columns of the row; degrees, arcsec, nJy and mag.
     """
     ny, nx = image.shape
     variance = sky_variance(source_free)

@@ -13,7 +13,18 @@ __all__ = ["optional_table"]
 
 
 def optional_table(path: Path) -> pa.Table | None:
-    """Read a Parquet file if it is there; kept until the file changes."""
+    """Read a Parquet file if it is there; kept until the file changes.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    pyarrow.Table, optional
+        None without a file.
+    """
     return _read(path, path.stat().st_mtime_ns) if path.is_file() else None
 
 

@@ -78,7 +78,22 @@ def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:
 
 
 def warped(path: Path, science: Exposure, config: template.Config) -> Exposure:
-    """Template on the pixels of a science image, with the template's own provenance."""
+    """Template on the pixels of a science image, with the template's own provenance.
+
+    Parameters
+    ----------
+    path : Path
+        File of the template.
+    science : Exposure
+        Image whose pixels are wanted.
+    config : Config
+        Of the stage ``template``.
+
+    Returns
+    -------
+    Exposure
+        Template of the shape of the science image.
+    """
     coadd = io.read_exposure(path)
     on_science = template.warp(coadd, science.wcs, science.shape, config)
     return on_science.replace(provenance=coadd.provenance)
@@ -119,7 +134,7 @@ def _row(
 
 def _input_rows(
     item: _Item, inputs: Sequence[Exposure], members: _Members
-) -> list[Mapping[str, Any]]:
+) -> list[Mapping[str, object]]:
     """Rows of ``template_input``, for the inputs that were used."""
     infos = {(e.info.visit, e.info.detector): e.info for e in inputs}
     return [

@@ -81,7 +81,18 @@ def as_of(
 
 
 def forced_means_missing(catalog: Catalog) -> bool:
-    """Whether an object has been associated since the forced fluxes were averaged."""
+    """Whether an object has been associated since the forced fluxes were averaged.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        The catalogue.
+
+    Returns
+    -------
+    bool
+        True when `refresh_forced_means` has something to do.
+    """
     missing = "SELECT count(*) FROM DiaObject WHERE g_fpFluxNdata IS NULL"
     return bool(catalog.value(missing))
 
@@ -91,6 +102,11 @@ def refresh_forced_means(catalog: Catalog) -> None:
 
     The current version knows all forced fluxes, a former one those before the source that
     superseded it.  A limited number of objects is held at a time.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        The catalogue, open for writing.
     """
     with catalog.transaction():
         for span in _spans(catalog):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -197,7 +196,7 @@ def _aligned(item: _Item, reference: Path, result: calibrate.Result) -> calibrat
 
 
 def _row(
-    item: _Item, image: Exposure, numbers: Mapping[str, Any], notes: Notes, outcome: Outcome
+    item: _Item, image: Exposure, numbers: Mapping[str, object], notes: Notes, outcome: Outcome
 ) -> rows.Row:
     """Row of ``visit_image``."""
     calib = image.photo_calib

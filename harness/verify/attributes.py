@@ -75,6 +75,11 @@ def load_matrices(folder: Path) -> dict[str, Matrix]:
     folder : path-like
         The folder of the test cases.
 
+    Returns
+    -------
+    dict of Matrix
+        By name.
+
     Raises
     ------
     SpecError

@@ -125,15 +125,15 @@ class Context:
             "object": self.space.objects,
         }
 
-    def query(self, sql: str, parameters: Sequence[Any] = ()) -> pa.Table:
+    def query(self, sql: str, parameters: Sequence[object] = ()) -> pa.Table:
         """Run one SELECT on the catalogue and return all rows."""
         return self.catalog.query(sql, parameters)
 
-    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[dict[str, Any]]:
         """Return the rows of a query as dictionaries."""
         return self.catalog.rows(sql, parameters)
 
-    def fetch(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    def fetch(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a query as tuples."""
         return self.catalog.fetch(sql, parameters)
 

@@ -64,6 +64,11 @@ def transients(context: Context) -> Transients:
     ----------
     context : Context
         A campaign with truth.
+
+    Returns
+    -------
+    Transients
+        Their rows, and the detections near them.
     """
     request = Request.of("transients", {})
     outcomes = measure_images(context, [request])[request]
@@ -272,7 +277,18 @@ _EDGES = (3.0, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0, 14.0, 20.0, 40.0, 100.0,
 
 
 def completeness_figure(sample: Transients) -> Evidence:
-    """Describe the completeness curve: detected and alerted fractions in bins of true SNR."""
+    """Describe the completeness curve: detected and alerted fractions in bins of true SNR.
+
+    Parameters
+    ----------
+    sample : Transients
+        Of a campaign.
+
+    Returns
+    -------
+    Evidence
+        For the report.
+    """
     series: dict[str, list[list[float]]] = {"detected": [], "alerted": []}
     for low, high in pairwise(_EDGES):
         rows = sample.between(low, high).rows

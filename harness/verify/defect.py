@@ -37,7 +37,20 @@ DEFECTS: dict[str, Defect] = {}
 
 
 def defect(name: str, check: str) -> Callable[[Callable[[Copy], None]], Callable[[Copy], None]]:
-    """Register a function as a defect; the first line of its documentation says what it does."""
+    """Register a function as a defect; the first line of its documentation says what it does.
+
+    Parameters
+    ----------
+    name : str
+        Name of the defect.
+    check : str
+        Path of the check that has to notice it.
+
+    Returns
+    -------
+    callable
+        A decorator that returns the function as it is.
+    """
 
     def register(function: Callable[[Copy], None]) -> Callable[[Copy], None]:
         text = (function.__doc__ or "").strip().split("\n")[0].rstrip(".")

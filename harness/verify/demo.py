@@ -49,6 +49,11 @@ def sources(root: Path, snr: float = _LEAST_SNR) -> list[Row]:
         Its workspace.
     snr : float
         Least signal to noise; fainter ones come and go with the last bit.
+
+    Returns
+    -------
+    list of dict
+        One per detection.
     """
     with Catalog(root / "catalog.duckdb", read_only=True) as catalog:
         rows = catalog.fetch(_SQL.format(snr=snr))
@@ -135,6 +140,11 @@ def _make(root: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare, or store.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Words of the command line; those of the process by default.
 
     Returns
     -------

@@ -108,6 +108,11 @@ def write_record(kind: str, result: dict[str, Any], command: str, folder: Path =
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and record it.
 
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Words of the command line; those of the process by default.
+
     Returns
     -------
     int

@@ -63,6 +63,11 @@ def compare(report: dict[str, Any], expected: Expected) -> list[str]:
         A ``report.json``.
     expected : Expected
         What should be.
+
+    Returns
+    -------
+    list of str
+        Empty when all is as expected.
     """
     profile = report["environment"]["profile"]
     wanted = expected.profiles.get(profile)
@@ -79,6 +84,11 @@ def compare(report: dict[str, Any], expected: Expected) -> list[str]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare and say so.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Words of the command line; those of the process by default.
 
     Returns
     -------

@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import json
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -135,7 +135,13 @@ def _unknown_matrices(
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a case file, for editors."""
+    """Return the JSON Schema of a case file, for editors.
+
+    Returns
+    -------
+    dict
+        The schema, ready for JSON.
+    """
     schema = case_model().model_json_schema(by_alias=True)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
@@ -273,6 +279,6 @@ def _duplicates(document: Document, *where: str | int) -> list[Problem]:
     ]
 
 
-def _closest(word: str, words: Any) -> str:
+def _closest(word: str, words: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, list(words), 1)
     return f" (did you mean {close[0]!r}?)" if close else ""

@@ -83,7 +83,26 @@ def metric(
     reads: tuple[str, ...],
     reduce: Reduction = "worst",
 ) -> Callable[[_Function], _Function]:
-    """Register a function ``f(view, **args) -> Sample`` as a metric; see `Metric`."""
+    """Register a function ``f(view, **args) -> Sample`` as a metric; see `Metric`.
+
+    Parameters
+    ----------
+    name : str
+        Name by which case files ask for it.
+    unit : str
+        Unit of the values.
+    product : str
+        ``visit_image`` or ``difference``.
+    reads : tuple of str
+        Planes and tables that it needs.
+    reduce : str
+        How the units are combined.
+
+    Returns
+    -------
+    callable
+        A decorator that returns the function as it is.
+    """
 
     def register(function: _Function) -> _Function:
         if name in METRICS:

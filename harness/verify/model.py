@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -77,7 +78,7 @@ class Scope(_Model):
     detector: list[int] | None = None
     column: list[str] | None = None
 
-    def covers(self, subject: Any) -> bool:
+    def covers(self, subject: Mapping[str, object]) -> bool:
         """Whether a failing subject lies inside."""
         wanted = {k: v for k, v in self.model_dump().items() if v is not None}
         return all(subject.get(key) in values for key, values in wanted.items())

@@ -73,7 +73,18 @@ def pin(space: Workspace, folder: Path = TESTCASES, *, late: bool = False) -> di
 
 
 def pinned(space: Workspace) -> dict[str, Any] | None:
-    """Return the recorded specification, None when there is none."""
+    """Return the recorded specification, None when there is none.
+
+    Parameters
+    ----------
+    space : Workspace
+        The campaign.
+
+    Returns
+    -------
+    dict, optional
+        As it was recorded.
+    """
     path = space.root / _NAME
     if not path.is_file():
         return None
@@ -81,7 +92,20 @@ def pinned(space: Workspace) -> dict[str, Any] | None:
 
 
 def changes(before: Mapping[str, str], spec: Spec) -> list[Change]:
-    """List every criterion that was added, removed or altered."""
+    """List every criterion that was added, removed or altered.
+
+    Parameters
+    ----------
+    before : mapping of str
+        Hashes of the criteria by path, when they were recorded.
+    spec : Spec
+        The criteria of today.
+
+    Returns
+    -------
+    list of Change
+        Empty when none changed.
+    """
     after = spec.criteria
     return [
         Change(path, before.get(path, ""), after.get(path, ""))

@@ -85,6 +85,18 @@ _WORDS = {
 def load_replay(name: str, folder: Path = TESTCASES) -> Replay:
     """Read ``replay/NAME.yaml``.
 
+    Parameters
+    ----------
+    name : str
+        Name of the published report.
+    folder : Path
+        Folder of the test cases.
+
+    Returns
+    -------
+    Replay
+        All editions.
+
     Raises
     ------
     SpecError
@@ -110,6 +122,11 @@ def _finding(finding: Finding) -> Verdict:
 
 def derive(edition: Edition) -> list[dict[str, Any]]:
     """Derive the verdicts of one edition.
+
+    Parameters
+    ----------
+    edition : Edition
+        Results as they were published.
 
     Returns
     -------

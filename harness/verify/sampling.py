@@ -59,7 +59,20 @@ Outcome = Sample | str
 
 
 def requests_of(context: Context, checks: Iterable[Any]) -> set[Request]:
-    """Collect what checks that apply will ask for, so that every image is read once."""
+    """Collect what checks that apply will ask for, so that every image is read once.
+
+    Parameters
+    ----------
+    context : Context
+        The campaign.
+    checks : iterable of Check
+        The checks.
+
+    Returns
+    -------
+    set of Request
+        One per metric and arguments.
+    """
     asked: set[Request] = set()
     for check in checks:
         if check.applies(context):
@@ -173,7 +186,18 @@ def _keys(context: Context, request: Request) -> dict[_Place, _Key]:
 
 
 def template_records(context: Context) -> dict[tuple[int, int], TemplateRecord]:
-    """Template and its inputs of every difference."""
+    """Template and its inputs of every difference.
+
+    Parameters
+    ----------
+    context : Context
+        The campaign.
+
+    Returns
+    -------
+    dict of TemplateRecord
+        By visit and detector.
+    """
     if "difference_image" not in context.columns:
         return {}
     inputs: dict[str, list[tuple[int, int, float]]] = defaultdict(list)
@@ -251,6 +275,11 @@ def combine(
         See `Metric`.
     bound : Bound
         Decides what is worst, and which units fail.
+
+    Returns
+    -------
+    Measurement
+        With the subjects that broke the bound.
 
     Raises
     ------

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
-from harness.verify.view import remember
+from harness.verify.view import View, remember
 from pipeline import wcs
 from pipeline.exposure import Exposure
 from pipeline.masks import bits
@@ -20,13 +18,26 @@ _LIGHT = ("DETECTED", "SAT", "BLEED")
 
 
 def pixel_scale(exposure: Exposure, otherwise: float = 0.0) -> float:
-    """Return the side of a pixel in arcsec from the coordinates, or a given value without them."""
+    """Return the side of a pixel in arcsec from the coordinates, or a given value without them.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        The image.
+    otherwise : float, arcsec
+        Value for an image without coordinates.
+
+    Returns
+    -------
+    float, arcsec
+        Side of a pixel.
+    """
     if exposure.wcs is None:
         return otherwise
     return 3600.0 * wcs.pixel_scale(exposure.wcs)
 
 
-def open_sky(view: Any) -> npt.NDArray[np.bool_]:
+def open_sky(view: View) -> npt.NDArray[np.bool_]:
     """Unmasked pixels that no detected source reaches.
 
     What is not detected is not yet blank: the wings of a star go on below the threshold for some
@@ -46,7 +57,7 @@ def open_sky(view: Any) -> npt.NDArray[np.bool_]:
     return remember(view, "open sky", lambda: _open(view))
 
 
-def _open(view: Any) -> npt.NDArray[np.bool_]:
+def _open(view: View) -> npt.NDArray[np.bool_]:
     from scipy import ndimage
 
     image: Exposure = view.visit_image

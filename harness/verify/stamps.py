@@ -7,7 +7,7 @@ fluxes are weighted least squares over a small disc.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from pipeline.exposure import FloatArray, Psf
 
 __all__ = ["StarFit", "cut", "isolated", "psf_at", "star_fits"]
 
+_Pixel = TypeVar("_Pixel", bound=np.generic)
 _DEGREE = 5
 
 
@@ -74,8 +75,23 @@ def psf_at(psf: Psf, x: float, y: float, half: int) -> tuple[FloatArray, int, in
     )
 
 
-def cut(image: npt.NDArray[Any], column: int, row: int, half: int) -> npt.NDArray[Any] | None:
-    """Return a square of pixels, None where it reaches over the edge."""
+def cut(image: npt.NDArray[_Pixel], column: int, row: int, half: int) -> npt.NDArray[_Pixel] | None:
+    """Return a square of pixels, None where it reaches over the edge.
+
+    Parameters
+    ----------
+    image : ndarray, (ny, nx)
+        The image.
+    column, row : int, pixel
+        Middle of the square.
+    half : int, pixel
+        Half size.
+
+    Returns
+    -------
+    ndarray, (2 half + 1, 2 half + 1), optional
+        A view.
+    """
     ny, nx = image.shape
     if not (half <= column < nx - half and half <= row < ny - half):
         return None
@@ -83,8 +99,8 @@ def cut(image: npt.NDArray[Any], column: int, row: int, half: int) -> npt.NDArra
 
 
 def star_fits(
-    image: npt.NDArray[Any],
-    variance: npt.NDArray[Any],
+    image: npt.NDArray[np.floating],
+    variance: npt.NDArray[np.floating],
     bad: npt.NDArray[np.bool_],
     psf: Psf,
     positions: FloatArray,
@@ -112,8 +128,8 @@ def star_fits(
 
 
 def _fit(
-    image: npt.NDArray[Any],
-    variance: npt.NDArray[Any],
+    image: npt.NDArray[np.floating],
+    variance: npt.NDArray[np.floating],
     bad: npt.NDArray[np.bool_],
     psf: Psf,
     x: float,
@@ -167,7 +183,22 @@ def _excess(
 
 
 def isolated(positions: FloatArray, others: FloatArray, distance: float) -> npt.NDArray[np.bool_]:
-    """Whether each position has no other neighbour than itself within a distance in pixels."""
+    """Whether each position has no other neighbour than itself within a distance in pixels.
+
+    Parameters
+    ----------
+    positions : ndarray, (n, 2), pixel
+        Positions to judge.
+    others : ndarray, (m, 2), pixel
+        All positions, those included.
+    distance : float, pixel
+        Smallest distance.
+
+    Returns
+    -------
+    ndarray of bool, (n,)
+        True without a neighbour.
+    """
     from scipy.spatial import cKDTree
 
     counts = cKDTree(others).query_ball_point(positions, distance, return_length=True)

@@ -74,7 +74,22 @@ class Artefacts:
 
 
 def remember(view: Any, name: str, make: Callable[[], _T]) -> _T:
-    """Compute something once per view and share it between metrics."""
+    """Compute something once per view and share it between metrics.
+
+    Parameters
+    ----------
+    view : View
+        The unit; the answer is kept with it.
+    name : str
+        Name of the answer.
+    make : callable
+        Computes it.
+
+    Returns
+    -------
+    object
+        The answer.
+    """
     memory = vars(view).setdefault("memory", {})
     if name not in memory:
         memory[name] = make()

@@ -50,6 +50,11 @@ def apply_waiver(
         Subjects that broke the bound; a scoped waiver must cover every one.
     today : date
         For the expiry.
+
+    Returns
+    -------
+    Ruling
+        The verdict afterwards, and why.
     """
     if verdict <= Verdict.PASS:
         return Ruling(verdict, "stale", f"waiver {waiver.id} is stale: its check passes now")

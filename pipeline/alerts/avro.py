@@ -110,11 +110,11 @@ def _record(name: str) -> dict[str, Any]:
     return {"type": "record", "name": f"{NAMESPACE}.{name}", "fields": fields}
 
 
-def _array(items: Any) -> dict[str, Any]:
+def _array(items: object) -> dict[str, Any]:
     return {"type": "array", "items": items}
 
 
-def _field(name: str, kind: Any, doc: str) -> dict[str, Any]:
+def _field(name: str, kind: object, doc: str) -> dict[str, Any]:
     return {"name": name, "type": ["null", kind], "default": None, "doc": doc}
 
 
@@ -122,6 +122,11 @@ def packet_schema() -> dict[str, Any]:
     """Return the Avro schema of one alert.
 
     The order of the fields is the order in which `pipeline.alerts.packet` writes them.
+
+    Returns
+    -------
+    dict
+        A record, as the Avro specification writes schemas in JSON.
     """
     more = [
         {"name": "alertId", "type": "long", "doc": "number of the alert: its source's"},
@@ -162,7 +167,18 @@ def packet_schema() -> dict[str, Any]:
 
 
 def long(value: int) -> bytes:
-    """Encode an integer: zigzag, then seven bits per byte."""
+    """Encode an integer: zigzag, then seven bits per byte.
+
+    Parameters
+    ----------
+    value : int
+        A number of at most 64 bits.
+
+    Returns
+    -------
+    bytes
+        One to ten bytes.
+    """
     value = (value << 1) ^ (value >> 63)
     out = bytearray()
     while value > 0x7F:
@@ -173,13 +189,35 @@ def long(value: int) -> bytes:
 
 
 def text(value: str) -> bytes:
-    """Encode a string."""
+    """Encode a string.
+
+    Parameters
+    ----------
+    value : str
+        Any text.
+
+    Returns
+    -------
+    bytes
+        Its length in bytes, then its UTF-8.
+    """
     raw = value.encode()
     return long(len(raw)) + raw
 
 
 def optional(value: bytes | None) -> bytes:
-    """Encode a value of type ``[null, …]`` that is encoded already."""
+    """Encode a value of type ``[null, …]`` that is encoded already.
+
+    Parameters
+    ----------
+    value : bytes, optional
+        The encoded value; None for a null.
+
+    Returns
+    -------
+    bytes
+        The branch of the union, then the value.
+    """
     return b"\x00" if value is None else b"\x02" + value
 
 

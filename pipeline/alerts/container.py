@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -13,7 +12,9 @@ import fastavro
 from fastavro.write import Writer
 
 from pipeline.alerts.avro import packet_schema
+from pipeline.alerts.blocks import check_blocks
 from pipeline.alerts.packet import Packet
+from pipeline.atomic import atomic_path
 from pipeline.errors import FileFormatError
 
 __all__ = ["read", "write"]
@@ -39,16 +40,19 @@ def write(path: str | Path, packets: Sequence[Packet]) -> Path:
     -------
     pathlib.Path
         The file.
+
+    Raises
+    ------
+    FileFormatError
+        If the file cannot be written.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.part")
-    with partial.open("wb") as stream:
+    with atomic_path(path) as partial, partial.open("wb") as stream:
         writer = Writer(stream, packet_schema(), sync_marker=_SYNC)
         for start in range(0, len(packets), _PER_BLOCK):
             payloads = [packet.payload for packet in packets[start : start + _PER_BLOCK]]
             writer.write_block(_Block(len(payloads), BytesIO(b"".join(payloads))))
         writer.flush()
-    os.replace(partial, path)  # noqa: PTH105
     return path
 
 
@@ -80,6 +84,7 @@ def read(path: str | Path) -> Iterator[dict[str, Any]]:
     """
     path = Path(path)
     try:
+        check_blocks(path)
         with path.open("rb") as stream:
             for record in fastavro.reader(stream):
                 if not isinstance(record, dict):
@@ -90,6 +95,8 @@ def read(path: str | Path) -> Iterator[dict[str, Any]]:
     except (
         ValueError,
         EOFError,
+        MemoryError,
+        RecursionError,
         KeyError,
         IndexError,
         fastavro.schema.SchemaParseException,

@@ -4,19 +4,11 @@
 there is no reference catalogue.
 """
 
-from typing import TYPE_CHECKING
-
-from pipeline.lazy import lazy
-
-if TYPE_CHECKING:
-    from pipeline.calibrate.alignment import align
-    from pipeline.calibrate.config import Config
-    from pipeline.calibrate.stage import Result, run
+from pipeline.calibrate.alignment import align
+from pipeline.calibrate.config import Config
+from pipeline.calibrate.run import Result, run
 
 __all__ = ["VERSION", "Config", "Result", "align", "run"]
 
-VERSION: int = 4
+VERSION: int = 5
 """Changes when the same input gives another product."""
-
-# Whoever wants the PSF of an image needs no reference catalogue.
-__getattr__ = lazy(__name__, Config="config", Result="stage", run="stage", align="alignment")

@@ -12,7 +12,7 @@ from pipeline.calibrate.astrometry import fit_astrometry, image_centre
 from pipeline.calibrate.config import Config
 from pipeline.calibrate.photometry import ZeroPoint, fit_zero_point
 from pipeline.calibrate.refcat import ReferenceStars, reference_stars
-from pipeline.calibrate.stage import Result
+from pipeline.calibrate.run import Result
 from pipeline.errors import AstrometryError
 from pipeline.exposure import NJY_ZERO_POINT, Exposure, FloatArray, PhotoCalib
 from pipeline.quantise import quantised

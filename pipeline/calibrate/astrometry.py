@@ -71,12 +71,36 @@ class Astrometry:
 
 
 def order_for(n: int) -> int:
-    """Order of the correction that a number of pairs can carry."""
+    """Order of the correction that a number of pairs can carry.
+
+    Parameters
+    ----------
+    n : int
+        Number of pairs of detection and reference star.
+
+    Returns
+    -------
+    int
+        Order of the polynomial, 0 (a shift) to 3.
+    """
     return 3 if n >= 200 else 2 if n >= 50 else 1 if n >= 10 else 0
 
 
 def image_centre(wcs: WCS, shape: tuple[int, int]) -> tuple[float, float]:
-    """Sky position (deg) of the middle of an image."""
+    """Sky position (deg) of the middle of an image.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+        Coordinates of the image.
+    shape : tuple of int, (ny, nx)
+        Its size.
+
+    Returns
+    -------
+    ra, dec : float, deg
+        ICRS.
+    """
     ra, dec = wcs.all_pix2world((shape[1] - 1) / 2.0, (shape[0] - 1) / 2.0, 0)
     return float(ra), float(dec)
 

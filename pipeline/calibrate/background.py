@@ -11,7 +11,6 @@ others, and a spline through the cells is the background.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -114,7 +113,9 @@ def _bin(image: Image, good: _Flags, side: int) -> tuple[FloatArray, FloatArray]
 
 
 @compiled
-def _accumulate(image: Any, good: Any, side: int, values: Any, weights: Any) -> None:
+def _accumulate(
+    image: Image, good: npt.NDArray[np.bool_], side: int, values: FloatArray, weights: FloatArray
+) -> None:
     ny, nx = image.shape
     for y in range(ny):
         j = y // side

@@ -14,7 +14,6 @@ formulated afresh here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -132,14 +131,14 @@ def _star_ratios(fwhm: float, sharpness: float) -> FloatArray:
 
 
 @compiled
-def _untestable(flux: Any, mask: Any, planes: np.uint32, state: Any) -> None:
+def _untestable(flux: Image, mask: Mask, planes: np.uint32, state: npt.NDArray[np.uint8]) -> None:
     for i in range(flux.size):
         bad = mask[i] & planes != 0 or not np.isfinite(flux[i])
         state[i] = 1 if bad else 0
 
 
 @compiled
-def _dilate(found: Any, wide: Any, pixels: int) -> None:
+def _dilate(found: npt.NDArray[np.bool_], wide: npt.NDArray[np.bool_], pixels: int) -> None:
     """Set the squares round the pixels found."""
     ny, nx = found.shape
     for y in range(ny):
@@ -151,12 +150,12 @@ def _dilate(found: Any, wide: Any, pixels: int) -> None:
 
 @compiled
 def _sharp(
-    flux: Any,
-    noise: Any,
-    state: Any,
+    flux: Image,
+    noise: Image,
+    state: npt.NDArray[np.uint8],
     y: int,
     x: int,
-    ratios: Any,
+    ratios: FloatArray,
     threshold: float,
     margin: float,
 ) -> bool:
@@ -186,14 +185,14 @@ def _sharp(
 
 @compiled
 def _seeds(
-    flux: Any,
-    noise: Any,
-    state: Any,
-    ratios: Any,
+    flux: Image,
+    noise: Image,
+    state: npt.NDArray[np.uint8],
+    ratios: FloatArray,
     faintest: float,
     threshold: float,
     margin: float,
-) -> Any:
+) -> npt.NDArray[np.int64]:
     """Return the indices of all pixels that fail the test as the image is."""
     ny, nx = flux.shape
     limit = np.float32(faintest * faintest)
@@ -217,11 +216,11 @@ def _seeds(
 
 @compiled
 def _grow(
-    flux: Any,
-    noise: Any,
-    state: Any,
-    seeds: Any,
-    ratios: Any,
+    flux: Image,
+    noise: Image,
+    state: npt.NDArray[np.uint8],
+    seeds: npt.NDArray[np.int64],
+    ratios: FloatArray,
     threshold: float,
     rounds: int,
 ) -> None:
@@ -252,7 +251,7 @@ def _grow(
 
 
 @compiled
-def _replace(flux: Any, noise: Any, state: Any, y: int, x: int) -> None:
+def _replace(flux: Image, noise: Image, state: npt.NDArray[np.uint8], y: int, x: int) -> None:
     """Give a hit pixel the smallest mean of a pair of clean opposite neighbours."""
     ny, nx = flux.shape
     best = np.inf

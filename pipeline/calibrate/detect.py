@@ -8,13 +8,12 @@ noise of the *source-free* image, so that a bright source does not hide its neig
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.compiled import add_row, compiled
-from pipeline.exposure import Exposure, Image, Mask
+from pipeline.exposure import Exposure, FloatArray, Image, Mask
 from pipeline.masks import bits
 
 _GONE = int(bits("NO_DATA", "UNMASKEDNAN"))
@@ -89,7 +88,7 @@ def _filled(exposure: Exposure) -> Image:
 
 
 @compiled
-def _blank(image: Any, mask: Any, out: Any) -> None:
+def _blank(image: Image, mask: Mask, out: Image) -> None:
     for i in range(image.size):
         bad = mask[i] & np.uint32(_GONE) != 0 or mask[i] & np.uint32(_BAD_OR_FILLED) == _BAD
         out[i] = np.float32(0) if bad or not np.isfinite(image[i]) else image[i]
@@ -137,7 +136,9 @@ def _separable(image: Image, noise: Image, taps: Image, out: Image) -> None:
 
 
 @compiled
-def _label(score: Any, threshold: np.float32, labels: Any) -> Any:
+def _label(
+    score: Image, threshold: np.float32, labels: npt.NDArray[np.int32]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], FloatArray]:
     """Flood every region above the threshold and list its local maxima (x, y, label)."""
     ny, nx = score.shape
     stack = np.empty(ny * nx // 4 + 16, np.int64)
@@ -158,7 +159,13 @@ def _label(score: Any, threshold: np.float32, labels: Any) -> Any:
 
 @compiled
 def _flood(
-    score: Any, threshold: np.float32, labels: Any, stack: Any, x: int, y: int, label: int
+    score: Image,
+    threshold: np.float32,
+    labels: npt.NDArray[np.int32],
+    stack: npt.NDArray[np.int64],
+    x: int,
+    y: int,
+    label: int,
 ) -> int:
     ny, nx = score.shape
     labels[y, x] = label
@@ -179,7 +186,7 @@ def _flood(
 
 
 @compiled
-def _is_peak(score: Any, x: int, y: int) -> bool:
+def _is_peak(score: Image, x: int, y: int) -> bool:
     """Higher than the earlier neighbours, not lower than the later ones: plateaus count once."""
     ny, nx = score.shape
     here = score[y, x]
@@ -192,7 +199,20 @@ def _is_peak(score: Any, x: int, y: int) -> bool:
 
 
 def with_footprints(mask: Mask, detections: Detections) -> Mask:
-    """Copy of a mask, ``(ny, nx)``, with DETECTED set in the footprints."""
+    """Copy of a mask, ``(ny, nx)``, with DETECTED set in the footprints.
+
+    Parameters
+    ----------
+    mask : ndarray, (ny, nx), uint32
+        Mask of the image; it stays as it is.
+    detections : Detections
+        Their footprints.
+
+    Returns
+    -------
+    ndarray, (ny, nx), uint32
+        The copy.
+    """
     out = np.array(mask, np.uint32)
     out[detections.labels > 0] |= bits("DETECTED")
     return out

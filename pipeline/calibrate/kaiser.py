@@ -19,7 +19,18 @@ _BETA = 8.0
 
 
 def kernel(t: FloatArray) -> FloatArray:
-    """Windowed sinc at distances in pixels, zero beyond `HALF_WIDTH`."""
+    """Windowed sinc at distances in pixels, zero beyond `HALF_WIDTH`.
+
+    Parameters
+    ----------
+    t : ndarray, any shape, pixel
+        Distances along one axis.
+
+    Returns
+    -------
+    ndarray, same shape
+        Weights.
+    """
     u = np.clip(1.0 - (t / HALF_WIDTH) ** 2, 0.0, None)
     window = np.i0(_BETA * np.sqrt(u)) / np.i0(_BETA)
     return np.asarray(np.sinc(t) * np.where(u > 0, window, 0.0))

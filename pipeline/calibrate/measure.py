@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import sep
 
-from pipeline.compiled import compiled
+from pipeline.compiled import compiled, pixel
 from pipeline.exposure import FloatArray, Image, Mask
 
 __all__ = ["Moments", "aperture_flux", "windowed_moments"]
@@ -99,7 +99,7 @@ def _unwindowed(
 
 
 @compiled
-def _moments(image: Any, mask: Any, start: Any, sigma: float) -> Any:
+def _moments(image: Image, mask: Mask, start: FloatArray, sigma: float) -> tuple[FloatArray, Mask]:
     n = len(start)
     rows = np.full((n, 7), np.nan)
     flags = np.zeros(n, np.uint32)
@@ -116,7 +116,7 @@ def _moments(image: Any, mask: Any, start: Any, sigma: float) -> Any:
 
 
 @compiled
-def _centroid(image: Any, x0: float, y0: float, sigma: float) -> tuple[float, float, float]:
+def _centroid(image: Image, x0: float, y0: float, sigma: float) -> tuple[float, float, float]:
     x, y = x0, y0
     for _ in range(_ITERATIONS):
         sums = _sums(image, x, y, sigma)
@@ -134,11 +134,13 @@ def _centroid(image: Any, x0: float, y0: float, sigma: float) -> tuple[float, fl
 
 
 @compiled
-def _sums(image: Any, x: float, y: float, sigma: float) -> Any:
+def _sums(
+    image: Image, x: float, y: float, sigma: float
+) -> tuple[float, float, float, float, float, float]:
     """Windowed sums of 1, dx, dy, dx², dy², dx dy over four window widths."""
     ny, nx = image.shape
     half = int(np.ceil(4.0 * sigma))
-    ix, iy = int(np.round(x)), int(np.round(y))
+    ix, iy = pixel(np.round(x)), pixel(np.round(y))
     s0, sx, sy, sxx, syy, sxy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     window = np.exp(-0.5 * (np.arange(ix - half, ix + half + 1) - x) ** 2 / sigma**2)
     for q in range(max(iy - half, 0), min(iy + half + 1, ny)):
@@ -160,11 +162,11 @@ def _sums(image: Any, x: float, y: float, sigma: float) -> Any:
 
 
 @compiled
-def _core(image: Any, mask: Any, x: float, y: float, sigma: float) -> Any:
+def _core(image: Image, mask: Mask, x: float, y: float, sigma: float) -> tuple[float, np.uint32]:
     """Largest value of the central 3 × 3 pixels, mask bits within two window widths."""
     ny, nx = image.shape
     half = int(np.ceil(2.0 * sigma))
-    ix, iy = int(np.round(x)), int(np.round(y))
+    ix, iy = pixel(np.round(x)), pixel(np.round(y))
     peak, flags = -np.inf, np.uint32(0)
     for q in range(max(iy - half, 0), min(iy + half + 1, ny)):
         for p in range(max(ix - half, 0), min(ix + half + 1, nx)):
@@ -175,7 +177,7 @@ def _core(image: Any, mask: Any, x: float, y: float, sigma: float) -> Any:
 
 
 def aperture_flux(image: Image, x: npt.ArrayLike, y: npt.ArrayLike, radius: float) -> FloatArray:
-    """Sum within a circle; pixels on its edge count by the radius that covers them.
+    """Sum within a circle; pixels on its rim count by the part of their area inside.
 
     Parameters
     ----------
@@ -191,26 +193,13 @@ def aperture_flux(image: Image, x: npt.ArrayLike, y: npt.ArrayLike, radius: floa
     ndarray, (n,)
         NaN where the circle leaves the image or meets a NaN.
     """
-    at = np.ascontiguousarray(np.stack([np.asarray(x), np.asarray(y)], axis=1), float)
-    return np.asarray(_apertures(image, at, float(radius)))
-
-
-@compiled
-def _apertures(image: Any, at: Any, radius: float) -> Any:
+    x, y = np.asarray(x, float), np.asarray(y, float)
     ny, nx = image.shape
-    out = np.empty(len(at))
-    half = int(radius) + 2
-    for i in range(len(at)):
-        x, y = at[i]
-        ix, iy = int(np.round(x)), int(np.round(y))
-        if ix - half < 0 or iy - half < 0 or ix + half >= nx or iy + half >= ny:
-            out[i] = np.nan
-            continue
-        total = 0.0
-        for q in range(iy - half, iy + half + 1):
-            for p in range(ix - half, ix + half + 1):
-                r = np.sqrt((p - x) ** 2 + (q - y) ** 2)
-                if r < radius + 0.5:
-                    total += image[q, p] * min(radius + 0.5 - r, 1.0)
-        out[i] = total
+    # The flag of truncation is not set where less than a pixel is cut off at the lower edges.
+    nearest = np.minimum(np.minimum(x, nx - 1 - x), np.minimum(y, ny - 1 - y))
+    inside = nearest >= radius - 0.5
+    out = np.full(len(x), np.nan)
+    if inside.any():
+        pixels = np.ascontiguousarray(image, np.float32)
+        out[inside], _, _ = sep.sum_circle(pixels, x[inside], y[inside], radius, subpix=0)
     return out

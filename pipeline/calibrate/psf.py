@@ -132,7 +132,18 @@ class PsfFit:
 
 
 def order_for(n_stars: int) -> int:
-    """Spatial order that a number of stars can carry: 2 from 40, 1 from 8, else 0."""
+    """Spatial order that a number of stars can carry: 2 from 40, 1 from 8, else 0.
+
+    Parameters
+    ----------
+    n_stars : int
+        Number of stars.
+
+    Returns
+    -------
+    int
+        Order of the polynomial in x and y.
+    """
     return 2 if n_stars >= 40 else 1 if n_stars >= 8 else 0
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.camera import Passbands
 from pipeline.compiled import compiled
 from pipeline.depth import depth, effective_area, grid_stamps
-from pipeline.exposure import Exposure, FloatArray, Psf, VisitInfo
+from pipeline.exposure import Exposure, FloatArray, Mask, Psf, VisitInfo
 from pipeline.masks import NO_SKY, bits
 from pipeline.wcs import jacobian
 
@@ -97,7 +96,19 @@ def effective_time(
 
 
 def geometry(exposure: Exposure) -> dict[str, float | int]:
-    """Middle, corners, size and pixel scale of an image, degrees and arcsec."""
+    """Middle, corners, size and pixel scale of an image, degrees and arcsec.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Any image; without world coordinates only its size is known.
+
+    Returns
+    -------
+    dict
+        ``xSize`` and ``ySize`` (pixel), ``ra`` and ``dec`` of the middle and of the four
+        corners (deg), ``pixelScale`` (arcsec).
+    """
     ny, nx = exposure.shape
     row: dict[str, float | int] = {"xSize": nx, "ySize": ny}
     if exposure.wcs is None:
@@ -143,7 +154,7 @@ def pixel_summary(exposure: Exposure, sky_variance: float) -> dict[str, float | 
 
 
 @compiled
-def _counts(mask: Any, planes: Any) -> Any:
+def _counts(mask: Mask, planes: Mask) -> npt.NDArray[np.int64]:
     """Pixels with any bit of each set of planes."""
     out = np.zeros(len(planes), np.int64)
     for i in range(mask.size):

@@ -100,6 +100,11 @@ def parse_passbands(spec: Mapping[str, Any], path: Path) -> Passbands:
     path : Path
         The file, for messages.
 
+    Returns
+    -------
+    Passbands
+        The bands of the camera and their colour terms.
+
     Raises
     ------
     ConfigError

@@ -124,7 +124,20 @@ def mean_position(groups: Groups, positions: Positions, floor: float) -> dict[st
 
 
 def barycentric(body: str, time: FloatArray) -> FloatArray:
-    """Barycentric position of ``earth`` or ``sun``, ``(n, 3)`` in AU, ICRS axes, at MJD TAI."""
+    """Barycentric position of ``earth`` or ``sun``, ``(n, 3)`` in AU, ICRS axes, at MJD TAI.
+
+    Parameters
+    ----------
+    body : str
+        ``earth`` or ``sun``.
+    time : ndarray, (n,), d
+        Dates, MJD TAI.
+
+    Returns
+    -------
+    ndarray, (n, 3), AU
+        ICRS axes.
+    """
     days, place = np.unique(time, return_inverse=True)
     epochs = Time(days + _TT_MINUS_TAI_D, format="mjd", scale="tdb")
     xyz = get_body_barycentric(body, epochs, ephemeris="builtin").get_xyz(xyz_axis=-1)

@@ -20,7 +20,20 @@ _STETSON_ROUNDS = 20
 def weighted_mean(
     groups: Groups, flux: FloatArray, error: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Inverse-variance mean of each group and its standard error, both ``(m,)``."""
+    """Inverse-variance mean of each group and its standard error, both ``(m,)``.
+
+    Parameters
+    ----------
+    groups : Groups
+        Which measurement belongs to which of m objects.
+    flux, error : ndarray, (n,), nJy
+        Measurements and their standard errors.
+
+    Returns
+    -------
+    mean, error : ndarray, (m,), nJy
+        One per object.
+    """
     total = groups.sum(error**-2.0)
     return groups.sum(flux * error**-2.0) / total, total**-0.5
 

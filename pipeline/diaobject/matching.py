@@ -57,6 +57,11 @@ def nearby(sources: Sky, ra: FloatArray, dec: FloatArray, margin: float) -> npt.
         Positions to choose from.
     margin : float, arcsec
         Widening of the cone.
+
+    Returns
+    -------
+    ndarray of bool, (n,)
+        True inside the cone.
     """
     vectors = unit_vectors(sources.ra, sources.dec)
     centre = vectors.mean(axis=0)

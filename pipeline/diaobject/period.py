@@ -14,6 +14,9 @@ from pipeline.exposure import FloatArray
 __all__ = ["log_false_alarm", "periods"]
 
 
+_MOST_STEPS = 1e8
+
+
 @compiled
 def _periodograms(
     starts: npt.NDArray[np.int64],
@@ -38,10 +41,14 @@ def _periodograms(
         yy = (w * y * y).sum()
         step = 1.0 / (oversampling * (t[n - 1] - t[0]))
         c, sn = np.cos(2.0 * np.pi * step * t), np.sin(2.0 * np.pi * step * t)
+        count_of_steps = top / step
+        if not 0.0 < count_of_steps < _MOST_STEPS:
+            out[g] = np.nan
+            continue
         first = int(oversampling)
         a, b = np.cos(2.0 * np.pi * step * first * t), np.sin(2.0 * np.pi * step * first * t)
         best, frequency = -1.0, np.nan
-        for k in range(first, int(top / step) + 1):
+        for k in range(first, int(count_of_steps) + 1):
             cs, ss, cc, cross, yc, ys = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
             for i in range(n):
                 wa, wb = w[i] * a[i], w[i] * b[i]

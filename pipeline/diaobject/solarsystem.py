@@ -87,6 +87,11 @@ def predict(ephemeris: pa.Table, mjd_tai: float, config: Config) -> Prediction:
         The instant.
     config : Config
         `Config.ephemeris_max_gap`.
+
+    Returns
+    -------
+    Prediction
+        Places of the bodies that could be interpolated.
     """
     ids, time = to_numpy(ephemeris, "ssObjectId"), to_numpy(ephemeris, "mjdTai")
     order = np.lexsort((time, ids))

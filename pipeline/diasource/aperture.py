@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.compiled import compiled
+from pipeline.compiled import compiled, pixel
 from pipeline.diasource.planes import Planes
 from pipeline.exposure import FloatArray
 from pipeline.psfphot import psf_box
 
 __all__ = ["aperture_flux"]
-
-_SUB = 10
 
 
 @compiled
@@ -22,13 +20,31 @@ def _overlap(dx: float, dy: float, radius: float) -> float:
         return 1.0
     if distance > radius + 0.71:
         return 0.0
-    inside = 0
-    for b in range(_SUB):
-        for a in range(_SUB):
-            x, y = dx + (a + 0.5) / _SUB - 0.5, dy + (b + 0.5) / _SUB - 0.5
-            if x * x + y * y < radius * radius:
-                inside += 1
-    return inside / (_SUB * _SUB)
+    west, east, south, north = dx - 0.5, dx + 0.5, dy - 0.5, dy + 0.5
+    return float(
+        _quadrant(east, north, radius)
+        - _quadrant(west, north, radius)
+        - _quadrant(east, south, radius)
+        + _quadrant(west, south, radius)
+    )
+
+
+@compiled
+def _quadrant(x: float, y: float, radius: float) -> float:
+    """Area within a circle of the rectangle from the centre to (x, y), signed by its quadrant."""
+    sign = float(np.sign(x) * np.sign(y))
+    x, y = min(abs(x), radius), min(abs(y), radius)
+    if x * x + y * y <= radius * radius:
+        return sign * x * y
+    corner = np.sqrt(radius * radius - y * y)
+    return sign * float(y * corner + _below(x, radius) - _below(corner, radius))
+
+
+@compiled
+def _below(x: float, radius: float) -> float:
+    """Area between the axis and the circle from the centre to x."""
+    part = min(x / radius, 1.0)
+    return float(0.5 * radius**2 * (part * np.sqrt(1.0 - part**2) + np.arcsin(part)))
 
 
 @compiled
@@ -78,7 +94,7 @@ def aperture_flux(
                 if part == 0.0:
                     continue
                 area += part
-                x, y = int(ix[s]) + i - r, int(iy[s]) + j - r
+                x, y = pixel(ix[s]) + i - r, pixel(iy[s]) + j - r
                 if x < 0 or y < 0 or x >= nx or y >= ny:
                     beyond += part
                     flux += part * model * p[j, i]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.config import StageConfig, param
+from pipeline.config import PlaneNames, StageConfig, param
 from pipeline.masks import NO_FLUX, NO_PEAK, ordered
 
 __all__ = ["Config"]
@@ -13,10 +13,10 @@ class Config(StageConfig):
 
     threshold: float = param(5.0, "Least |score| of a source.", gt=0)
     ledger: float = param(3.0, "Least |score| of a peak that enters the ledger.", gt=0)
-    veto: tuple[str, ...] = param(
+    veto: PlaneNames = param(
         ordered(NO_PEAK), "Mask planes that stop a peak when set at its pixel."
     )
-    unusable: tuple[str, ...] = param(
+    unusable: PlaneNames = param(
         ordered(NO_FLUX), "Mask planes whose pixels are left out of every fit."
     )
     min_good: float = param(

@@ -30,6 +30,22 @@ def find_partners(
     """Strongest peak of the other sign near each detection, ``(n,)``, -1 for none.
 
     It must lie within ``dipole_range`` FWHM (`width`, pixel) and reach a quarter of the score.
+
+    Parameters
+    ----------
+    targets : Targets
+        n detections.
+    peaks : Peaks
+        All peaks of the score image, of both signs.
+    width : float, pixel
+        FWHM of the PSF.
+    config : Config
+        ``dipole_range``.
+
+    Returns
+    -------
+    ndarray of int, (n,)
+        Index into the peaks.
     """
     partner = np.full(len(targets.at), -1, np.int64)
     rows = np.flatnonzero((targets.selection == 0) & ~targets.is_parent)
@@ -56,6 +72,19 @@ def fit_pairs(
     template: Exposure,
 ) -> Columns:
     """Fit a dipole to every detection that has a partner.
+
+    Parameters
+    ----------
+    scene : Scene
+        Difference image with its noise and PSF.
+    targets : Targets
+        n detections.
+    peaks : Peaks
+        All peaks.
+    partner : ndarray of int, (n,)
+        Peak of the other lobe, -1 for none.
+    science, template : Exposure
+        The images that were subtracted.
 
     Returns
     -------
@@ -154,6 +183,22 @@ def weaker_lobes(
 
     One dipole is one source: the weaker lobe is recorded in the ledger as ``dipoleLobe``, with
     the scores of both lobes.
+
+    Parameters
+    ----------
+    columns : dict of ndarray
+        Columns of the dipole fits, ``(n,)`` each.
+    targets : Targets
+        n detections.
+    peaks : Peaks
+        All peaks; the weaker lobes are recorded in it.
+    partner : ndarray of int, (n,)
+        Peak of the other lobe, -1 for none.
+
+    Returns
+    -------
+    ndarray of bool, (n,)
+        True for a row that is left out.
     """
     row_of = {int(p): k for k, p in enumerate(targets.peak) if p >= 0}
     lobes = np.zeros(len(targets.at), bool)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from pipeline.compiled import compiled
+from pipeline.compiled import compiled, pixel
 from pipeline.diasource.measure import Columns, Scene
 from pipeline.diasource.models import cut
 from pipeline.diasource.planes import Planes
@@ -20,6 +20,7 @@ from pipeline.psfphot import psf_box
 __all__ = ["STAMP_FEATURES", "feature_table", "stamp_features"]
 
 _FAR = 40
+_WIDEST = 256.0
 _CROWD = 25.0
 
 STAMP_FEATURES = (
@@ -74,13 +75,16 @@ def stamp_features(
         2.5 and 4 FWHM: rms and mean of D/σ.  At the centre: V/V_s; Laplacian over flux relative
         to the model's.  Within 1.5 FWHM: usable part of Σ P²; part of the pixels masked as bad.
     """
+    if not 0.0 < width <= _WIDEST:
+        out[:] = np.nan
+        return
     r = int(np.ceil(4.0 * width))
     n = 2 * r + 1
     d, w, v = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
     p, px, py = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
     for s in range(ix.shape[0]):
         out[s] = np.nan
-        cut(planes, int(ix[s]), int(iy[s]), float(r), d, w, v)
+        cut(planes, pixel(ix[s]), pixel(iy[s]), float(r), d, w, v)
         psf_box(coef[s], own[s, 1], own[s, 2], order, p, px, py)
         flux = own[s, 0]
         if not np.isfinite(flux) or flux == 0.0:
@@ -139,11 +143,30 @@ def stamp_features(
 
 @compiled
 def _neighbours(d: FloatArray, j: int, i: int) -> float:
+    if not (0 < j < d.shape[0] - 1 and 0 < i < d.shape[1] - 1):
+        return np.nan
     return float(0.25 * (d[j - 1, i] + d[j + 1, i] + d[j, i - 1] + d[j, i + 1]))
 
 
 def feature_table(scene: Scene, targets: Targets, peaks: Peaks, columns: Columns) -> FloatArray:
-    """Features of all rows, ``(n, len(FEATURES))``, NaN where one is not defined."""
+    """Features of all rows, ``(n, len(FEATURES))``, NaN where one is not defined.
+
+    Parameters
+    ----------
+    scene : Scene
+        Difference image with its noise and PSF.
+    targets : Targets
+        n detections.
+    peaks : Peaks
+        All peaks.
+    columns : dict of ndarray
+        Columns measured so far, ``(n,)`` each.
+
+    Returns
+    -------
+    ndarray, (n, len(FEATURES))
+        In the order of `FEATURES`.
+    """
     values = _from_pixels(scene) | _from_columns(scene, targets, columns)
     values |= _from_surroundings(scene, targets, peaks)
     return np.column_stack([np.asarray(values[name], float) for name in FEATURES])

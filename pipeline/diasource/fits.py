@@ -8,12 +8,11 @@ curves use forced fluxes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.compiled import compiled
+from pipeline.compiled import compiled, pixel
 from pipeline.diasource.models import DIPOLE, POINT, TRAIL, fit_many
 from pipeline.diasource.planes import Planes
 from pipeline.exposure import FloatArray, Image
@@ -79,7 +78,7 @@ class Fits:
         diagonal = np.diagonal(self.cov, axis1=1, axis2=2)
         return np.sqrt(np.where(diagonal > 0, diagonal, np.nan))
 
-    def take(self, keep: npt.NDArray[Any]) -> Fits:
+    def take(self, keep: npt.NDArray[np.bool_ | np.integer]) -> Fits:
         """Return the entries of a Boolean or integer index."""
         return Fits(**{name: getattr(self, name)[keep] for name in self.__slots__})
 
@@ -173,17 +172,22 @@ def fit_points(
     if len(children) == 0:
         return fits, planes
     apart = planes._replace(image=planes.image.copy())
-    found = np.nan_to_num(fits.theta[children])
+    found = _finite(fits.theta[children])
     _take_out(apart.image, psf, found)
     for _ in range(_DEBLEND_ROUNDS):
         own = np.column_stack([found[:, 1:], found[:, 0], np.zeros(len(children))])
         begin = np.column_stack([found[:, 0], at[children]])
         again = _run(POINT, apart, psf, at[children], begin, size[children], reach, own)
         _take_out(apart.image, psf, found * [-1.0, 1.0, 1.0])
-        found = np.nan_to_num(again.theta)
+        found = _finite(again.theta)
         _take_out(apart.image, psf, found)
         fits = fits.replace_at(children, again)
     return fits, apart
+
+
+def _finite(theta: FloatArray) -> FloatArray:
+    """Zero, and so nothing to take out, for what was not fitted."""
+    return np.where(np.isfinite(theta).all(axis=1, keepdims=True), theta, 0.0)
 
 
 def _take_out(image: Image, psf: SplinePsf, theta: FloatArray) -> None:
@@ -197,7 +201,7 @@ def _subtract(image: Image, coef: FloatArray, order: int, theta: FloatArray) -> 
     n = coef.shape[1] - 8
     p, px, py = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
     for s in range(theta.shape[0]):
-        ix, iy = int(np.floor(theta[s, 1] + 0.5)), int(np.floor(theta[s, 2] + 0.5))
+        ix, iy = pixel(np.floor(theta[s, 1] + 0.5)), pixel(np.floor(theta[s, 2] + 0.5))
         psf_box(coef[s], theta[s, 1] - ix, theta[s, 2] - iy, order, p, px, py)
         for j in range(max(0, n // 2 - iy), min(n, image.shape[0] + n // 2 - iy)):
             for i in range(max(0, n // 2 - ix), min(n, image.shape[1] + n // 2 - ix)):

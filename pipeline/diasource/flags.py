@@ -21,14 +21,42 @@ _CENTER = (
 
 
 def box_pixels(shape: tuple[int, int], x: int, y: int, half: int) -> Ints:
-    """Flat indices of the part of a square box that lies on the image."""
+    """Flat indices of the part of a square box that lies on the image.
+
+    Parameters
+    ----------
+    shape : tuple of int, (ny, nx)
+        Size of the image.
+    x, y : int, pixel
+        Middle of the box.
+    half : int, pixel
+        Half size; the side is ``2 half + 1``.
+
+    Returns
+    -------
+    ndarray of int, (k,)
+        ``y nx + x``.
+    """
     rows = np.arange(max(0, y - half), min(shape[0], y + half + 1))
     columns = np.arange(max(0, x - half), min(shape[1], x + half + 1))
     return (rows[:, None] * shape[1] + columns).ravel().astype(np.int32)
 
 
 def square_sides(shape: tuple[int, int], footprints: Sequence[Ints]) -> Ints:
-    """Sides of the smallest upright squares that hold the footprints, ``(n,)``."""
+    """Sides of the smallest upright squares that hold the footprints, ``(n,)``.
+
+    Parameters
+    ----------
+    shape : tuple of int, (ny, nx)
+        Size of the image.
+    footprints : sequence of ndarray of int
+        Flat indices of the pixels of n footprints.
+
+    Returns
+    -------
+    ndarray of int, (n,), pixel
+        Sides.
+    """
     sides = np.empty(len(footprints), np.int32)
     for k, pixels in enumerate(footprints):
         y, x = np.divmod(pixels, shape[1])

@@ -121,6 +121,23 @@ def start_points(
 
     A peak whose fit failed keeps its place with the error of a peak; a `fixed` place has none.
 
+    Parameters
+    ----------
+    planes : Planes
+        Whitened difference and its noise.
+    psf : SplinePsf
+        Matched to the planes.
+    at : ndarray, (n, 2), pixel
+        x and y of the peaks.
+    children : ndarray of int
+        Rows that belong to a blend.
+    fixed : ndarray of bool, (n,)
+        Rows whose place is given.
+    width : float, pixel
+        FWHM of the PSF.
+    config : Config
+        Choices of the fit.
+
     Returns
     -------
     fits : Fits
@@ -162,7 +179,20 @@ def _peak_error(snr: FloatArray, width: float) -> FloatArray:
 
 
 def covariance_columns(names: tuple[str, ...], cov: FloatArray) -> Columns:
-    """Name the off-diagonal terms ``a_b_Cov`` in the order of the parameters."""
+    """Name the off-diagonal terms ``a_b_Cov`` in the order of the parameters.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Names of the k parameters.
+    cov : ndarray, (n, k, k)
+        Covariances.
+
+    Returns
+    -------
+    dict of ndarray, (n,)
+        Columns by name.
+    """
     return {
         f"{a}_{b}_Cov": cov[:, i, j]
         for i, a in enumerate(names)
@@ -215,6 +245,22 @@ def sky_errors(columns: Columns, info: VisitInfo, config: Config, passbands: Pas
     residual that a star or galaxy under the source leaves where the template lies wrong by ε,
     for its colour or for the error of the registration: it moves the centroid by ε times the
     flux ratio, but not out of the star.
+
+    Parameters
+    ----------
+    columns : dict of ndarray
+        With ``raErr``, ``decErr`` and their covariance.
+    info : VisitInfo
+        Band and airmass of the visit.
+    config : Config
+        Size of the three terms.
+    passbands : Passbands
+        Refraction by band.
+
+    Returns
+    -------
+    dict of ndarray, (n,)
+        The columns that change.
     """
     air = _displacement(info, config, passbands)
     ratio = np.nan_to_num(columns["templateFlux"] / columns["psfFlux"])
@@ -251,7 +297,20 @@ def _aperture(scene: Scene) -> Columns:
 
 
 def forced_columns(scene: Scene, science: Exposure, template: Exposure) -> Columns:
-    """PSF fluxes on visit image and template at the centroid, and the template's brightness."""
+    """PSF fluxes on visit image and template at the centroid, and the template's brightness.
+
+    Parameters
+    ----------
+    scene : Scene
+        Difference image with its noise and PSF, and n sources.
+    science, template : Exposure
+        The images that were subtracted.
+
+    Returns
+    -------
+    dict of ndarray, (n,)
+        Columns by name; nJy.
+    """
     x, y = scene.points.theta[:, 1], scene.points.theta[:, 2]
     there = {}
     for name, exposure in (("science", science), ("template", template)):
@@ -276,7 +335,20 @@ def forced_columns(scene: Scene, science: Exposure, template: Exposure) -> Colum
 
 
 def science_columns(scene: Scene, science: Exposure) -> Columns:
-    """Centroid on the visit image, where the source stands out there."""
+    """Centroid on the visit image, where the source stands out there.
+
+    Parameters
+    ----------
+    scene : Scene
+        Difference image with its noise and PSF, and n sources.
+    science : Exposure
+        The visit image.
+
+    Returns
+    -------
+    dict of ndarray, (n,)
+        Columns by name; missing where the source does not stand out.
+    """
     assert science.psf is not None
     planes = Planes.of(science.image, science.variance, None, science.mask, scene.planes.bad)
     psf = SplinePsf.of(science.psf)
@@ -301,7 +373,18 @@ def science_columns(scene: Scene, science: Exposure) -> Columns:
 
 
 def moment_columns(scene: Scene) -> Columns:
-    """Adaptive moments with errors and covariances, those of the PSF, and the extendedness."""
+    """Adaptive moments with errors and covariances, those of the PSF, and the extendedness.
+
+    Parameters
+    ----------
+    scene : Scene
+        Difference image with its noise and PSF, and n sources.
+
+    Returns
+    -------
+    dict of ndarray, (n,)
+        Columns by name; arcsec².
+    """
     n = len(scene.child)
     out = np.full((n, 15), np.nan)
     snr = np.abs(scene.points.theta[:, 0]) / scene.points.errors[:, 0]
@@ -349,6 +432,20 @@ def trail_columns(scene: Scene, moments: Columns, detected: npt.NDArray[np.bool_
     Only of sources that were detected: on what is not, a trail follows the noise, and takes the
     longer the less there is.  ``trailGain``, Δχ² against the point source, is no column of the
     table but a feature.
+
+    Parameters
+    ----------
+    scene : Scene
+        Difference image with its noise and PSF, and n sources.
+    moments : dict of ndarray
+        Columns of `moment_columns`, where the fit starts.
+    detected : ndarray of bool, (n,)
+        Sources that stand above the threshold.
+
+    Returns
+    -------
+    dict of ndarray, (n,)
+        Columns by name; nJy, deg and arcsec.
     """
     fits = _trails(scene, moments, detected)
     theta = fits.theta

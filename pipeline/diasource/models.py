@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.compiled import compiled
+from pipeline.compiled import compiled, pixel
 from pipeline.diasource.planes import Planes
 from pipeline.exposure import FloatArray
 from pipeline.psfphot import psf_box
@@ -29,6 +29,8 @@ __all__ = ["DIPOLE", "POINT", "TRAIL", "cut", "evaluate", "fit", "fit_many", "in
 POINT, TRAIL, DIPOLE = 0, 1, 2
 _MAX_STEPS = 30
 _SHORTEST = 0.7
+_LONGEST = 16  # trails in sides of the box; what is longer is no model of these pixels
+_WIDEST = 1024.0  # pixel, radius of a box
 
 
 @compiled
@@ -62,7 +64,7 @@ def cut(
     """
     image, variance, null, mask, bad = planes
     ny, nx = image.shape
-    even = null.shape[0] != ny
+    even = null.shape != image.shape
     n = d.shape[0]
     r = n // 2
     count = 0
@@ -113,6 +115,9 @@ def evaluate(
     elif kind == TRAIL:
         m[:] = 0.0
         length = np.sqrt(theta[3] ** 2 + theta[4] ** 2)
+        if not length < _LONGEST * n:
+            m[:] = np.nan
+            return
         # midpoints of pieces no longer than 0.9 px, each with the second-order end correction
         pieces = max(3, int(np.ceil(length / 0.9)))
         for k in range(pieces):
@@ -155,6 +160,13 @@ def evaluate(
 @compiled
 def invert(a: FloatArray, out: FloatArray) -> bool:
     """Invert a symmetric positive matrix by Gauss–Jordan steps on its unit-diagonal form.
+
+    Parameters
+    ----------
+    a : ndarray, (k, k)
+        Symmetric matrix; it stays as it is.
+    out : ndarray, (k, k)
+        Its inverse afterwards.
 
     Returns
     -------
@@ -410,9 +422,13 @@ def fit_many(
         and by how much Σ w r² is below that of the point source.
     """
     for s in range(ix.shape[0]):
+        if not 0.0 <= radius[s] <= _WIDEST:
+            stats[s], theta[s], cov[s] = np.nan, np.nan, np.nan
+            stats[s, 6] = 0.0
+            continue
         n = 2 * int(np.ceil(radius[s])) + 1
         d, w, v = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
-        count = cut(planes, int(ix[s]), int(iy[s]), radius[s], d, w, v)
+        count = cut(planes, pixel(ix[s]), pixel(iy[s]), radius[s], d, w, v)
         p, px, py = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
         psf_box(coef[s], own[s, 0], own[s, 1], order, p, px, py)
         total, good, reference = 0.0, 0.0, 0.0

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.compiled import compiled
+from pipeline.compiled import compiled, pixel
 from pipeline.diasource.models import cut, invert
 from pipeline.diasource.planes import Planes
 from pipeline.exposure import FloatArray
@@ -227,7 +227,7 @@ def measure_moments(
         flux = own[k, 0]
         if not np.isfinite(flux) or flux == 0.0:
             continue
-        used = cut(planes, int(ix[k]), int(iy[k]), float(radius), d, w, v)
+        used = cut(planes, pixel(ix[k]), pixel(iy[k]), float(radius), d, w, v)
         psf_box(coef[k], own[k, 1], own[k, 2], order, p, px, py)
         total, good = 0.0, 0.0
         for j in range(n):

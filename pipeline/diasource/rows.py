@@ -26,6 +26,8 @@ __all__ = ["Targets", "footprint_columns", "footprint_pixels", "identity_columns
 
 Columns = dict[str, npt.NDArray[Any]]
 
+_AT_ONCE = 1 << 20  # distances
+_Owners = dict[int, npt.NDArray[np.int64]]
 _SMALL_BOX = 2
 
 
@@ -141,7 +143,7 @@ def _pixels_of(wcs: WCS, ra: FloatArray, dec: FloatArray) -> FloatArray:
     return np.column_stack(wcs.all_world2pix(ra, dec, 0, quiet=True))
 
 
-def _join(*parts: list[tuple[Any, ...]]) -> Targets:
+def _join(*parts: list[tuple[npt.NDArray[np.generic], ...]]) -> Targets:
     rows = [row for part in parts for row in part]
     columns = list(zip(*rows, strict=True)) or [()] * 8
     at, score, peak, footprint, parent, is_parent, selection, weight = columns
@@ -195,6 +197,22 @@ def footprint_columns(
 
     The footprint of a child is the part of the blend nearer to it than to its siblings; that of
     a row without one is a box of 5×5 pixels.
+
+    Parameters
+    ----------
+    mask : ndarray, (ny, nx), uint32
+        Mask of the difference.
+    targets : Targets
+        n rows.
+    footprints : Footprints
+        Connected pixels above the threshold.
+    columns : dict of ndarray
+        With the centroids, ``(n,)`` each.
+
+    Returns
+    -------
+    dict of ndarray, (n,)
+        Columns by name.
     """
     pixels = footprint_pixels(mask.shape, targets, footprints)
     return source_flags(mask, pixels, columns["x"], columns["y"]) | {
@@ -205,23 +223,56 @@ def footprint_columns(
 def footprint_pixels(
     shape: tuple[int, int], targets: Targets, footprints: Footprints
 ) -> list[Ints]:
-    """Flat indices of the pixels of every row."""
-    return [_pixels(shape, targets, footprints, k) for k in range(len(targets.at))]
+    """Flat indices of the pixels of every row.
+
+    Parameters
+    ----------
+    shape : tuple of int, (ny, nx)
+        Size of the image.
+    targets : Targets
+        n rows.
+    footprints : Footprints
+        Connected pixels above the threshold.
+
+    Returns
+    -------
+    list of ndarray of int
+        ``y nx + x`` of the pixels, for each of n rows.
+    """
+    owners = {
+        int(parent): _nearest_child(shape, targets, footprints, int(parent))
+        for parent in np.unique(targets.parent[targets.parent >= 0])
+    }
+    return [_pixels(shape, targets, footprints, k, owners) for k in range(len(targets.at))]
 
 
-def _pixels(shape: tuple[int, int], targets: Targets, footprints: Footprints, k: int) -> Ints:
+def _pixels(
+    shape: tuple[int, int], targets: Targets, footprints: Footprints, k: int, owners: _Owners
+) -> Ints:
     x, y = targets.at[k]
     if targets.footprint[k] < 0:
         return box_pixels(shape, round(x), round(y), _SMALL_BOX)
     pixels = footprints.of(int(targets.footprint[k]))
     if targets.parent[k] < 0:
         return pixels
+    return np.asarray(pixels[owners[int(targets.parent[k])] == k])
+
+
+def _nearest_child(
+    shape: tuple[int, int], targets: Targets, footprints: Footprints, parent: int
+) -> npt.NDArray[np.int64]:
+    """Which child of a blend each pixel of its footprint is nearest to."""
+    siblings = np.flatnonzero(targets.parent == parent)
+    pixels = footprints.of(int(targets.footprint[siblings[0]]))
     row, column = np.divmod(pixels, shape[1])
-    siblings = np.flatnonzero(targets.parent == targets.parent[k])
-    distance = np.hypot(
-        column[:, None] - targets.at[siblings, 0], row[:, None] - targets.at[siblings, 1]
-    )
-    return np.asarray(pixels[siblings[distance.argmin(axis=1)] == k])
+    nearest = np.empty(len(pixels), np.int64)
+    x, y = targets.at[siblings].T
+    step = max(1, _AT_ONCE // len(siblings))
+    for start in range(0, len(pixels), step):
+        part = np.s_[start : start + step]
+        distance = np.hypot(column[part, None] - x, row[part, None] - y)
+        nearest[part] = siblings[distance.argmin(axis=1)]
+    return nearest
 
 
 def identity_columns(
@@ -231,7 +282,26 @@ def identity_columns(
     peaks: Peaks,
     now_mjd_tai: float,
 ) -> dict[str, Any]:
-    """Return identifiers, epoch, selection and what is the same for a whole image."""
+    """Return identifiers, epoch, selection and what is the same for a whole image.
+
+    Parameters
+    ----------
+    difference : Difference
+        Knows visit, detector, band and epoch.
+    template : Exposure
+        The template.
+    targets : Targets
+        n rows.
+    peaks : Peaks
+        The peaks they come from; they learn the identifiers.
+    now_mjd_tai : float, d
+        Time of processing, MJD TAI.
+
+    Returns
+    -------
+    dict
+        Columns by name, n values each.
+    """
     info = difference.exposure.info
     n = len(targets.at)
     number = np.array([ids.pack(info.visit, info.detector, k + 1) for k in range(n)], np.int64)
@@ -258,7 +328,20 @@ def identity_columns(
 
 
 def ledger(peaks: Peaks, visit: int, detector: int) -> pa.Table:
-    """Return the ledger as rows of `pipeline.schema.CANDIDATE`."""
+    """Return the ledger as rows of `pipeline.schema.CANDIDATE`.
+
+    Parameters
+    ----------
+    peaks : Peaks
+        All peaks, with the rule that stopped them.
+    visit, detector : int
+        Where they are.
+
+    Returns
+    -------
+    pyarrow.Table
+        One row per peak.
+    """
     n = len(peaks.x)
     if n == 0:
         return CANDIDATE.empty()

@@ -51,7 +51,7 @@ __all__ = ["VERSION", "Result", "run"]
 
 _LOGGER = logging.getLogger(__name__)
 
-VERSION = 5
+VERSION = 6
 """Raised when the same input and configuration give different rows."""
 
 
@@ -122,12 +122,15 @@ def run(
     Raises
     ------
     MeasurementError
-        If the difference has no PSF, no WCS, or no usable score anywhere.
+        If the difference has no finite PSF, no WCS, or no usable score anywhere.
     """
     config = config or Config()
     exposure = difference.exposure
     if exposure.psf is None or exposure.wcs is None:
         raise MeasurementError("difference without PSF or WCS", visit=exposure.info.visit)
+    middle = exposure.psf.at(exposure.shape[1] / 2, exposure.shape[0] / 2)
+    if not np.isfinite(middle).all():
+        raise MeasurementError("PSF that is not finite", visit=exposure.info.visit)
     if not np.isfinite(difference.score).any():
         raise MeasurementError("score image without a usable pixel", visit=exposure.info.visit)
     score = np.ascontiguousarray(difference.score, np.float32)

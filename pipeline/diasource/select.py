@@ -85,6 +85,17 @@ def judge(peaks: Peaks, footprints: Footprints, mask: Mask, config: Config) -> N
 
     Rules, in this order: ``threshold`` (value |score|), ``mask:PLANE`` (value 1, bound 0) and
     ``prominence`` (value: height above the saddle).
+
+    Parameters
+    ----------
+    peaks : Peaks
+        Changed in place.
+    footprints : Footprints
+        Connected pixels above the threshold.
+    mask : ndarray, (ny, nx), uint32
+        Mask of the difference.
+    config : Config
+        Threshold, planes and prominence.
     """
     size = np.abs(peaks.score)
     faint = np.flatnonzero(~(size > config.threshold))
@@ -166,6 +177,19 @@ def sky_places(
     score: Image, mask: Mask, unusable: np.uint32, n: int, seed: int
 ) -> npt.NDArray[np.float64]:
     """Draw random empty places: usable centre, no |score| above 4 within 15 pixels.
+
+    Parameters
+    ----------
+    score : ndarray, (ny, nx), float32
+        Score image.
+    mask : ndarray, (ny, nx), uint32
+        Mask of the difference.
+    unusable : uint32
+        Bits of the planes that a centre must not have.
+    n : int
+        Number of places wanted.
+    seed : int
+        Of the random numbers.
 
     Returns
     -------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +40,7 @@ class Frame:
         ra, dec, derivatives = jacobian(wcs, u, v)
         return cls(np.where(known, ra, np.nan), np.where(known, dec, np.nan), derivatives)
 
-    def take(self, keep: npt.NDArray[Any]) -> Frame:
+    def take(self, keep: npt.NDArray[np.bool_ | np.integer]) -> Frame:
         """Return the entries of a Boolean or integer index."""
         return Frame(self.ra[keep], self.dec[keep], self.jacobian[keep])
 
@@ -52,7 +51,20 @@ class Frame:
 
 
 def propagate(transform: FloatArray, cov: FloatArray) -> FloatArray:
-    """T C Tᵀ for stacks of matrices ``(n, m, k)`` and ``(n, k, k)``."""
+    """T C Tᵀ for stacks of matrices ``(n, m, k)`` and ``(n, k, k)``.
+
+    Parameters
+    ----------
+    transform : ndarray, (n, m, k)
+        Derivatives T.
+    cov : ndarray, (n, k, k)
+        Covariances C.
+
+    Returns
+    -------
+    ndarray, (n, m, m)
+        Covariances of the transformed values.
+    """
     return np.asarray(transform @ cov @ np.swapaxes(transform, -1, -2))
 
 

@@ -37,7 +37,18 @@ _AGREEMENT = 1.6
 
 
 def list_instcal(path: str | Path) -> list[int]:
-    """Return the CCD numbers of the images in a Community Pipeline file."""
+    """Return the CCD numbers of the images in a Community Pipeline file.
+
+    Parameters
+    ----------
+    path : path-like
+        A multi-extension FITS file.
+
+    Returns
+    -------
+    list of int
+        Ascending.
+    """
     with open_fits(path, expected="a Community Pipeline image") as hdus:
         return sorted(int(h.header["CCDNUM"]) for h in hdus if _is_image(h, "CCDNUM"))
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
 
 from pipeline.errors import FileFormatError
+from pipeline.io import sizes
 
 __all__ = ["open_fits"]
 
@@ -47,24 +50,42 @@ def open_fits(
         warnings.simplefilter("ignore", fits.verify.VerifyWarning)
         warnings.filterwarnings("error", "File may have been truncated", AstropyUserWarning)
         try:
-            # A memory map would keep a replaced product alive and gains nothing on RICE; a stream
-            # of our own is closed even if astropy gives up halfway through opening.
             with (
-                path.open("rb") as stream,
-                fits.open(stream, memmap=False, do_not_scale_image_data=not scaled) as hdus,
+                path.open("rb") as packed,
+                sizes.unpacked(packed, path) as stream,
+                _opened(stream, path, scaled) as hdus,
             ):
-                _check_length(hdus, path)
                 yield hdus
         except AstropyUserWarning as err:
             raise _damaged(path, "truncated", expected) from err
-        except (OSError, TypeError, IndexError, EOFError, fits.VerifyError, UnicodeError) as err:
+        except (
+            OSError,
+            TypeError,
+            IndexError,
+            EOFError,
+            MemoryError,
+            fits.VerifyError,
+            UnicodeError,
+        ) as err:
             raise _damaged(path, f"damaged or not FITS: {err}", expected) from err
 
 
-def _check_length(hdus: fits.HDUList, path: Path) -> None:
-    place = hdus[-1].fileinfo()
-    if place["datLoc"] + place["datSpan"] > path.stat().st_size:
-        raise OSError("the last HDU is truncated")
+@contextmanager
+def _opened(stream: IO[bytes], path: Path, scaled: bool) -> Iterator[fits.HDUList]:
+    """Open what has been unpacked, and look at the sizes before anything is read."""
+    length = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    try:
+        # A memory map would keep a replaced product alive and gains nothing on RICE; a stream of
+        # our own is closed even if astropy gives up halfway through opening.
+        hdus = fits.open(stream, memmap=False, do_not_scale_image_data=not scaled)
+        sizes.check_sizes(hdus, path, length)
+    except FileFormatError:
+        raise
+    except (KeyError, ValueError, OverflowError, AttributeError) as err:
+        raise OSError(f"a header that makes no sense: {err}") from err
+    with hdus:
+        yield hdus
 
 
 def _damaged(path: Path, what: str, expected: str) -> FileFormatError:

@@ -61,7 +61,7 @@ def cards(items: Iterable[Card]) -> fits.Header:
     return header
 
 
-def _card(name: str, value: Any, comment: str) -> fits.Card:
+def _card(name: str, value: object, comment: str) -> fits.Card:
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and len(repr(value)) > 20 and len(name) <= 8:
@@ -75,12 +75,23 @@ def _card(name: str, value: Any, comment: str) -> fits.Card:
 
 
 def primary_hdu(header: fits.Header) -> bytes:
-    """Return a primary HDU without data."""
+    """Return a primary HDU without data.
+
+    Parameters
+    ----------
+    header : astropy.io.fits.Header
+        Further keywords.
+
+    Returns
+    -------
+    bytes
+        Whole blocks of 2880 bytes.
+    """
     return _summed(_with_structure(fits.PrimaryHDU().header, header), b"")
 
 
 def array_hdu(
-    name: str, array: npt.NDArray[Any], header: fits.Header | None = None
+    name: str, array: npt.NDArray[np.generic], header: fits.Header | None = None
 ) -> Iterator[bytes]:
     """Yield an uncompressed image HDU in pieces, so that no second copy of the array is made.
 
@@ -107,7 +118,7 @@ def array_hdu(
     yield filling
 
 
-def _sum_of_words(array: npt.NDArray[Any]) -> int:
+def _sum_of_words(array: npt.NDArray[np.generic]) -> int:
     """Ones' complement sum of an array as it will be stored."""
     if array.itemsize % 4:
         stored = array.astype(array.dtype.newbyteorder(">")).tobytes()
@@ -195,7 +206,7 @@ def _rice_cards(bytepix: int) -> list[Card]:
     ]
 
 
-def _deflated(pixels: npt.NDArray[Any]) -> tuple[bytes, npt.NDArray[np.int64]]:
+def _deflated(pixels: npt.NDArray[np.integer]) -> tuple[bytes, npt.NDArray[np.int64]]:
     """Tiles of rows as gzip streams without a time, and where each begins."""
     tiles = []
     for y in range(0, len(pixels), _TILE_ROWS):
@@ -212,7 +223,7 @@ def _integers(pixels: Image, step: float) -> npt.NDArray[np.int32]:
 
 
 @compiled
-def _to_integers(pixels: Any, per_step: Any, out: Any) -> None:
+def _to_integers(pixels: Image, per_step: np.float32, out: npt.NDArray[np.int32]) -> None:
     for i in range(pixels.size):
         # Times zero, only not-a-number and infinity do not give zero.
         finite = pixels[i] * np.float32(0) == np.float32(0)

@@ -307,6 +307,16 @@ def read_exposure(path: str | Path) -> Exposure:
 def read_difference(path: str | Path) -> Difference:
     """Read a difference that `write_difference` wrote.
 
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    Difference
+        With the kernel, the PSF and the score image.
+
     Raises
     ------
     FileFormatError
@@ -397,7 +407,7 @@ def _excluded(hdus: fits.HDUList, path: str | Path) -> np.uint32:
     return np.uint32(_own_bits(stored, _hdu(hdus, "MASK", path).header)[0])
 
 
-def _mask(hdu: Any) -> Mask:
+def _mask(hdu: fits.ImageHDU) -> Mask:
     return _own_bits(read_pixels(hdu).view(np.uint32), hdu.header)
 
 
@@ -452,7 +462,7 @@ def _kernel(hdus: fits.HDUList, path: str | Path) -> MatchingKernel:
     )
 
 
-def _metrics(hdu: Any) -> dict[str, float]:
+def _metrics(hdu: fits.ImageHDU) -> dict[str, float]:
     if hdu.data is None:
         return {}
     return {hdu.header[f"METRIC{i + 1}"]: float(v) for i, v in enumerate(hdu.data)}

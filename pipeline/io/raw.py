@@ -57,6 +57,11 @@ def survey_raw(path: str | Path, camera: Camera) -> RawContents:
     camera : Camera
         Its camera.
 
+    Returns
+    -------
+    RawContents
+        Numbers of the detectors, and the reasons for those left out.
+
     Raises
     ------
     FileFormatError
@@ -78,7 +83,20 @@ def survey_raw(path: str | Path, camera: Camera) -> RawContents:
 
 
 def list_raw(path: str | Path, camera: Camera) -> list[int]:
-    """Return the numbers of the detectors in a raw file that are worth processing."""
+    """Return the numbers of the detectors in a raw file that are worth processing.
+
+    Parameters
+    ----------
+    path : path-like
+        A multi-extension FITS file.
+    camera : Camera
+        Its camera.
+
+    Returns
+    -------
+    list of int
+        Ascending.
+    """
     return list(survey_raw(path, camera).detectors)
 
 
@@ -153,6 +171,11 @@ def parse_visit_info(
         Source of gain, read noise and saturation; without it they come from the header.
     **given
         Items of `VisitInfo` that are known already; they win over the header.
+
+    Returns
+    -------
+    VisitInfo
+        With the defaults of its items where the header is silent.
 
     Raises
     ------

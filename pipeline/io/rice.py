@@ -8,8 +8,6 @@ White & Becker (1998).
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -51,7 +49,12 @@ def encode(rows: Integers, bytepix: int = 4) -> tuple[Bytes, Offsets]:
 
 
 @compiled
-def _encode(rows: Any, heap: Any, offsets: Any, bytepix: int) -> None:
+def _encode(
+    rows: npt.NDArray[np.int32],
+    heap: npt.NDArray[np.uint8],
+    offsets: npt.NDArray[np.int64],
+    bytepix: int,
+) -> None:
     ny, nx = rows.shape
     # Width of a shift, the shift from which blocks are stored raw, and the width of a raw value.
     code_bits, raw_shift, raw_bits = (5, 25, 32) if bytepix == 4 else (4, 14, 16)

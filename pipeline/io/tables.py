@@ -33,6 +33,16 @@ def write_parquet(path: str | Path, table: pa.Table) -> None:
 def read_parquet(path: str | Path) -> pa.Table:
     """Read a table.
 
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    pyarrow.Table
+        All columns and rows.
+
     Raises
     ------
     FileFormatError

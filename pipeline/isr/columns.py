@@ -9,8 +9,6 @@ itself.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -58,8 +56,8 @@ def find_columns(image: Image, variance: Image, mask: Mask, config: Config) -> _
 
 @compiled
 def _block_means(
-    image: Any, variance: Any, mask: Any, ignored: Any, block: int, n_blocks: int
-) -> Any:
+    image: Image, variance: Image, mask: Mask, ignored: np.uint32, block: int, n_blocks: int
+) -> tuple[FloatArray, FloatArray]:
     """Clamped mean of every column in every block, and its standard error.
 
     Values are clamped to 3σ round the level of the block: a star counts little, a bad column in
@@ -84,15 +82,15 @@ def _block_means(
 
 @compiled
 def _add_row(
-    image: Any,
-    variance: Any,
-    mask: Any,
-    ignored: Any,
+    image: Image,
+    variance: Image,
+    mask: Mask,
+    ignored: np.uint32,
     low: float,
     high: float,
-    total: Any,
-    weight: Any,
-    count: Any,
+    total: FloatArray,
+    weight: FloatArray,
+    count: FloatArray,
 ) -> None:
     """Add the good pixels of a row; selections, no branches, so that it becomes vectors."""
     for x in range(len(image)):
@@ -105,7 +103,9 @@ def _add_row(
 
 
 @compiled
-def _level(image: Any, variance: Any, mask: Any, ignored: Any, start: int, stop: int) -> Any:
+def _level(
+    image: Image, variance: Image, mask: Mask, ignored: np.uint32, start: int, stop: int
+) -> tuple[float, float]:
     """Median of good pixels and of their variance, from a sample."""
     nx = image.shape[1]
     values = np.empty(((stop - start) // 4 + 1) * (nx // 4 + 1), np.float64)
@@ -127,7 +127,8 @@ def _significance(means: FloatArray, errors: FloatArray) -> FloatArray:
     left, right = np.full(means.shape, np.nan), np.full(means.shape, np.nan)
     for offset, side in ((-_WIDEST - _REACH, left), (_WIDEST, right)):
         windows = [_shifted(means, offset + k) for k in range(_REACH + 1) if abs(offset + k) < nx]
-        side[:] = _nanmedian(np.stack(windows))
+        if windows:  # none beside a column or two
+            side[:] = _nanmedian(np.stack(windows))
     scale = np.sqrt(errors**2 * (1 + 1.5708 / _REACH))
     up, down = (means - left) / scale, (means - right) / scale
     up, down = np.where(np.isnan(up), down, up), np.where(np.isnan(down), up, down)

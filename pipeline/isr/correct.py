@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -109,16 +107,16 @@ def correct(
 
 @compiled
 def _correct(
-    raw: Any,
-    rows: Any,
-    ghost: Any,
-    table: Any,
-    bias: Any,
-    flat: Any,
-    numbers: Any,
-    image: Any,
-    variance: Any,
-    mask: Any,
+    raw: npt.NDArray[np.uint16],
+    rows: FloatArray,
+    ghost: Image,
+    table: FloatArray,
+    bias: Image,
+    flat: Image,
+    numbers: FloatArray,
+    image: Image,
+    variance: Image,
+    mask: Mask,
 ) -> None:
     saturation, gain, noise, least_flat, limit = numbers
     ny, nx = raw.shape
@@ -130,6 +128,10 @@ def _correct(
             count -= np.float64(ghost[y, x])
             if count > limit:
                 mask[y, x] |= np.uint32(_SAT)
+            if count != count:
+                image[y, x] = variance[y, x] = np.float32(np.nan)
+                mask[y, x] |= np.uint32(_DEAD)
+                continue
             place = int(min(max(count, 0.0), 65535.0))
             part = min(max(count - place, 0.0), 1.0)
             count += table[place] + part * (table[place + 1] - table[place])

@@ -9,7 +9,6 @@ coefficients of the Dark Energy Survey's data management).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -79,9 +78,9 @@ def ghosts(
 
 @compiled
 def _add(
-    ghost: Any,
-    flagged: Any,
-    raw: Any,
+    ghost: Image,
+    flagged: npt.NDArray[np.bool_],
+    raw: npt.NDArray[np.uint16],
     rows: FloatArray,
     numbers: FloatArray,
     flip_y: bool,

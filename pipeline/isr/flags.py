@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.camera import Box
 from pipeline.compiled import compiled
-from pipeline.exposure import Image, Mask
+from pipeline.exposure import FloatArray, Image, Mask
 from pipeline.isr.config import Config
 from pipeline.masks import bits
 
@@ -20,12 +19,25 @@ _SAT, _BLEED = int(bits("SAT")), int(bits("BLEED"))
 
 
 def has_any(mask: Mask, planes: np.uint32) -> npt.NDArray[np.bool_]:
-    """Where any of the planes is set, ``(ny, nx)``, in one pass."""
+    """Where any of the planes is set, ``(ny, nx)``, in one pass.
+
+    Parameters
+    ----------
+    mask : ndarray, (ny, nx), uint32
+        Mask.
+    planes : uint32
+        Bits of the planes, see `pipeline.masks.bits`.
+
+    Returns
+    -------
+    ndarray of bool, (ny, nx)
+        True where one of them is set.
+    """
     return np.asarray(_has_any(mask.ravel(), planes)).reshape(mask.shape)
 
 
 @compiled
-def _has_any(mask: Any, planes: Any) -> Any:
+def _has_any(mask: Mask, planes: np.uint32) -> npt.NDArray[np.bool_]:
     out = np.empty(mask.size, np.bool_)
     for i in range(mask.size):
         out[i] = mask[i] & planes != 0
@@ -33,13 +45,29 @@ def _has_any(mask: Any, planes: Any) -> Any:
 
 
 def flag_defects(mask: Mask, defects: Iterable[Box]) -> None:
-    """Set BAD inside the listed boxes, in place."""
+    """Set BAD inside the listed boxes, in place.
+
+    Parameters
+    ----------
+    mask : ndarray, (ny, nx), uint32
+        Changed in place.
+    defects : iterable of Box
+        Boxes in pixels of the trimmed image.
+    """
     for box in defects:
         mask[box.y0 : box.y0 + box.height, box.x0 : box.x0 + box.width] |= bits("BAD")
 
 
 def flag_edges(mask: Mask, width: int) -> None:
-    """Set SUSPECT along the border, in place; the field is distorted there."""
+    """Set SUSPECT along the border, in place; the field is distorted there.
+
+    Parameters
+    ----------
+    mask : ndarray, (ny, nx), uint32
+        Changed in place.
+    width : int, pixel
+        Width of the border.
+    """
     if width == 0:
         return
     for edge in (np.s_[:width], np.s_[-width:], np.s_[:, :width], np.s_[:, -width:]):
@@ -71,7 +99,7 @@ def flag_bleeds(image: Image, variance: Image, mask: Mask, config: Config) -> in
 
 
 @compiled
-def _bleeds(image: Any, variance: Any, mask: Any, limits: Any) -> int:
+def _bleeds(image: Image, variance: Image, mask: Mask, limits: FloatArray) -> int:
     ny, nx = mask.shape
     shortest, reach, excess2 = int(limits[0]), int(limits[1]), limits[2]
     count = 0
@@ -95,7 +123,9 @@ def _bleeds(image: Any, variance: Any, mask: Any, limits: Any) -> int:
 
 
 @compiled
-def _follow(image: Any, variance: Any, y: int, x: int, way: int, reach: int, excess2: float) -> int:
+def _follow(
+    image: Image, variance: Image, y: int, x: int, way: int, reach: int, excess2: float
+) -> int:
     """Last row that charge from a saturated pixel has reached."""
     ny, nx = image.shape
     left, right = max(x - 3, 0), min(x + 3, nx - 1)
@@ -112,13 +142,21 @@ def _follow(image: Any, variance: Any, y: int, x: int, way: int, reach: int, exc
 
 
 def grow_saturation(mask: Mask, pixels: int) -> None:
-    """Widen SAT by some pixels in all directions, in place."""
+    """Widen SAT by some pixels in all directions, in place.
+
+    Parameters
+    ----------
+    mask : ndarray, (ny, nx), uint32
+        Changed in place.
+    pixels : int, pixel
+        How far; 0 changes nothing.
+    """
     if pixels:
         _grow(mask, np.argwhere(has_any(mask, bits("SAT"))), pixels)
 
 
 @compiled
-def _grow(mask: Any, places: Any, pixels: int) -> None:
+def _grow(mask: Mask, places: npt.NDArray[np.int64], pixels: int) -> None:
     ny, nx = mask.shape
     for k in range(len(places)):
         y, x = places[k]

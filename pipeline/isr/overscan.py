@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -84,7 +83,7 @@ def measure(data: npt.NDArray[np.uint16], amp: Amplifier, step_row: int, config:
 
 
 @compiled
-def _clipped_means(strip: Any, clip: float) -> Any:
+def _clipped_means(strip: FloatArray, clip: float) -> tuple[FloatArray, FloatArray]:
     """Mean of the values near the median of each row, and their share."""
     rows, columns = strip.shape
     means, shares = np.empty(rows), np.empty(rows)

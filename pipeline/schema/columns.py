@@ -168,7 +168,7 @@ class Column:
         return pa.array(array, kind, mask=missing if missing.any() else None)
 
 
-def _none_if_missing(value: Any) -> Any:
+def _none_if_missing(value: object) -> object:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
@@ -258,7 +258,7 @@ class Table:
         arrays = [c.to_arrow(given.get(c.name), length) for c in self.columns]
         return pa.Table.from_arrays(arrays, schema=self.arrow_schema)
 
-    def from_rows(self, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
+    def from_rows(self, rows: Iterable[Mapping[str, object]]) -> pa.Table:
         """Build a table from rows given as mappings; absent keys are NULL."""
         rows = list(rows)
         names = list(dict.fromkeys(k for row in rows for k in row))
@@ -283,7 +283,7 @@ class Table:
         return f'CREATE TABLE IF NOT EXISTS "{self.name}" (\n  {body}\n)'
 
 
-def _is_sequence(values: Any) -> bool:
+def _is_sequence(values: object) -> bool:
     return not isinstance(values, str) and hasattr(values, "__len__")
 
 
@@ -296,6 +296,11 @@ def parse(block: str, *, added: bool = False) -> tuple[Column, ...]:
         Lines ``name | dtype | unit | ucd | requirement | meaning``, as above.
     added : bool
         Whether these columns go beyond APDB 10.0.
+
+    Returns
+    -------
+    tuple of Column
+        In the order of the lines.
 
     Raises
     ------

@@ -114,7 +114,7 @@ def _means(
     image: Image, variance: Image, blank: npt.NDArray[np.uint8], tiles: tuple[int, int]
 ) -> Image | None:
     """Shrunken means of tiles as a smooth image; None if they are what noise makes of nothing."""
-    least = min(_LEAST, image.size // (2 * tiles[0] * tiles[1]))
+    least = max(1, min(_LEAST, image.size // (2 * tiles[0] * tiles[1])))
     count, total = np.moveaxis(region_sums(image, variance, blank, *tiles)[..., :2], -1, 0)
     known = count >= least
     if np.count_nonzero(known) < _FEW_CELLS:

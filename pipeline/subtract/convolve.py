@@ -21,7 +21,20 @@ Tile = tuple[slice, slice]
 
 
 def tiles(shape: tuple[int, int], core: int) -> Iterator[Tile]:
-    """Divide an image into even tiles of about `core` pixels, row by row."""
+    """Divide an image into even tiles of about `core` pixels, row by row.
+
+    Parameters
+    ----------
+    shape : tuple of int, (ny, nx)
+        Size of the image.
+    core : int, pixel
+        Side of a tile, about.
+
+    Yields
+    ------
+    Tile
+        Part of the image.
+    """
     n = [max(1, round(size / core)) for size in shape]
     rows = np.arange(n[0] + 1) * shape[0] // n[0]
     columns = np.arange(n[1] + 1) * shape[1] // n[1]
@@ -31,7 +44,20 @@ def tiles(shape: tuple[int, int], core: int) -> Iterator[Tile]:
 
 
 def centres(shape: tuple[int, int], core: int) -> tuple[FloatArray, FloatArray]:
-    """Columns and rows of the middles of all tiles, in their order."""
+    """Columns and rows of the middles of all tiles, in their order.
+
+    Parameters
+    ----------
+    shape : tuple of int, (ny, nx)
+        Size of the image.
+    core : int, pixel
+        Side of a tile, about.
+
+    Returns
+    -------
+    x, y : ndarray, (n_tiles,), pixel
+        Middles of the tiles.
+    """
     places = [
         ((columns.start + columns.stop - 1) / 2, (rows.start + rows.stop - 1) / 2)
         for rows, columns in tiles(shape, core)
@@ -41,19 +67,62 @@ def centres(shape: tuple[int, int], core: int) -> tuple[FloatArray, FloatArray]:
 
 
 def fft_size(shape: tuple[int, int], core: int, half: int) -> tuple[int, int]:
-    """Size of the transforms that hold every tile and its rim of `half` pixels."""
+    """Size of the transforms that hold every tile and its rim of `half` pixels.
+
+    Parameters
+    ----------
+    shape : tuple of int, (ny, nx)
+        Size of the image.
+    core : int, pixel
+        Side of a tile, about.
+    half : int, pixel
+        Half size of the kernel.
+
+    Returns
+    -------
+    tuple of int, (ny, nx)
+        Lengths with small prime factors.
+    """
     sizes = [-(-n // max(1, round(n / core))) + 2 * half for n in shape]
     return fft.next_fast_len(sizes[0], real=True), fft.next_fast_len(sizes[1], real=True)
 
 
 def transform(kernel: FloatArray, size: tuple[int, int]) -> npt.NDArray[np.complex64]:
-    """Transform a small kernel that begins at the origin: what it filters moves by its half."""
+    """Transform a small kernel that begins at the origin: what it filters moves by its half.
+
+    Parameters
+    ----------
+    kernel : ndarray, (side, side)
+        The kernel.
+    size : tuple of int, (ny, nx)
+        Size of the transform.
+
+    Returns
+    -------
+    ndarray, (ny, nx // 2 + 1), complex64
+        Half plane of the real transform.
+    """
     rows = fft.rfft(kernel.astype(np.float32), size[1])
     return np.asarray(fft.fft(rows, size[0], axis=0))
 
 
 def inner(plane: Image, tile: Tile, first: int) -> Image:
-    """Cut the tile out of a filtered plane; it begins at `first` along both axes."""
+    """Cut the tile out of a filtered plane; it begins at `first` along both axes.
+
+    Parameters
+    ----------
+    plane : ndarray, (ny, nx), float32
+        Filtered tile with its rim.
+    tile : Tile
+        The tile.
+    first : int, pixel
+        Row and column at which it begins.
+
+    Returns
+    -------
+    ndarray, float32
+        A view of the size of the tile.
+    """
     rows, columns = tile[0].stop - tile[0].start, tile[1].stop - tile[1].start
     return plane[first : first + rows, first : first + columns]
 

@@ -212,7 +212,20 @@ def apply(
 
 
 def spectra(kernels: FloatArray, size: tuple[int, int]) -> npt.NDArray[np.complex128]:
-    """Transform centred kernels with their middle at the origin, double precision."""
+    """Transform centred kernels with their middle at the origin, double precision.
+
+    Parameters
+    ----------
+    kernels : ndarray, (n, side, side)
+        Kernels, side odd.
+    size : tuple of int, (ny, nx)
+        Size of the transforms.
+
+    Returns
+    -------
+    ndarray, (n, ny, nx // 2 + 1), complex128
+        Half planes of real transforms.
+    """
     side = kernels.shape[-1]
     wide = np.zeros((*kernels.shape[:-2], *size))
     wide[..., :side, :side] = kernels
@@ -220,13 +233,39 @@ def spectra(kernels: FloatArray, size: tuple[int, int]) -> npt.NDArray[np.comple
 
 
 def centred(kernels: FloatArray, half: int) -> FloatArray:
-    """Cut the middle out of kernels whose origin is the first pixel."""
+    """Cut the middle out of kernels whose origin is the first pixel.
+
+    Parameters
+    ----------
+    kernels : ndarray, (n, ny, nx)
+        Periodic kernels.
+    half : int, pixel
+        Half size of what is cut out.
+
+    Returns
+    -------
+    ndarray, (n, 2 half + 1, 2 half + 1)
+        Origin in the middle.
+    """
     rolled = np.roll(kernels, (half, half), axis=(-2, -1))
     return np.ascontiguousarray(rolled[..., : 2 * half + 1, : 2 * half + 1])
 
 
 def mean_power(half_plane: FloatArray, size: tuple[int, int]) -> FloatArray:
-    """Mean over all frequencies of a real spectrum given on the half plane of a real transform."""
+    """Mean over all frequencies of a real spectrum given on the half plane of a real transform.
+
+    Parameters
+    ----------
+    half_plane : ndarray, (n, ny, nx // 2 + 1)
+        Spectra.
+    size : tuple of int, (ny, nx)
+        Size of the transforms.
+
+    Returns
+    -------
+    ndarray, (n,)
+        Means.
+    """
     weight = np.full(half_plane.shape[-1], 2.0)
     weight[0] = 1.0
     if size[1] % 2 == 0:
@@ -241,7 +280,24 @@ def noise_power(
     shape: tuple[int, int],
     size: tuple[int, int],
 ) -> FloatArray:
-    """Noise power in units of the variance plane."""
+    """Noise power in units of the variance plane.
+
+    Parameters
+    ----------
+    correlation : ndarray, optional
+        Autocorrelation of the noise of the image; None for white noise.
+    x, y : ndarray, (n,), pixel
+        Positions.
+    shape : tuple of int, (ny, nx)
+        Size of the image.
+    size : tuple of int, (ny, nx)
+        Size of the transforms.
+
+    Returns
+    -------
+    ndarray, (n, ny, nx // 2 + 1)
+        One for white noise.
+    """
     if correlation is None:
         return np.ones((len(x), size[0], size[1] // 2 + 1))
     row, column = _tile_of(np.asarray(correlation).shape, x, y, shape)
@@ -258,6 +314,21 @@ def _tile_of(
 
 
 def at_positions(coarse: Image, x: FloatArray, y: FloatArray, shape: tuple[int, int]) -> FloatArray:
-    """Look up a coarse plane, (ty, tx), at positions in an image of a shape."""
+    """Look up a coarse plane, (ty, tx), at positions in an image of a shape.
+
+    Parameters
+    ----------
+    coarse : ndarray, (ty, tx), float32
+        One value per tile.
+    x, y : ndarray, (n,), pixel
+        Positions.
+    shape : tuple of int, (ny, nx)
+        Size of the image.
+
+    Returns
+    -------
+    ndarray, (n,)
+        Values of the tiles that hold the positions.
+    """
     row, column = _tile_of(coarse.shape, x, y, shape)
     return np.asarray(coarse[row, column], float)

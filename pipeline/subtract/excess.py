@@ -91,7 +91,20 @@ def score_width(score: Image, sky: npt.NDArray[np.bool_]) -> float:
 
 
 def looks_wide(score: Image, blank: npt.NDArray[np.uint8]) -> bool:
-    """Whether a score scatters by more than one; a quick look, for most differences do not."""
+    """Whether a score scatters by more than one; a quick look, for most differences do not.
+
+    Parameters
+    ----------
+    score : ndarray, (ny, nx), float32
+        Score image.
+    blank : ndarray, (ny, nx), uint8
+        One where a pixel is usable and empty.
+
+    Returns
+    -------
+    bool
+        True where a correction may be needed.
+    """
     return _too_wide(score[::3, ::3][blank[::3, ::3] > 0], 9, _NOTABLE)
 
 

@@ -17,7 +17,18 @@ _BOX = 5
 
 
 def robust_std(values: npt.NDArray[np.floating]) -> float:
-    """Half the distance of the percentiles 15.865 and 84.135; NaN without values."""
+    """Half the distance of the percentiles 15.865 and 84.135; NaN without values.
+
+    Parameters
+    ----------
+    values : ndarray, any shape
+        Numbers.
+
+    Returns
+    -------
+    float
+        In the unit of the values.
+    """
     if values.size == 0:
         return float("nan")
     low, high = np.percentile(values, [15.865, 84.135])
@@ -93,12 +104,34 @@ def _significant(rho: FloatArray, regions: FloatArray) -> float:
 
 
 def mean_lag1(sums: FloatArray) -> float:
-    """Mean autocorrelation at lag one of regions that have enough pixels, NaN if none has."""
+    """Mean autocorrelation at lag one of regions that have enough pixels, NaN if none has.
+
+    Parameters
+    ----------
+    sums : ndarray
+        Result of `region_sums`.
+
+    Returns
+    -------
+    float
+        Between -1 and 1.
+    """
     return float(np.nanmean(lag1(sums)))
 
 
 def lag1(sums: FloatArray) -> FloatArray:
-    """Autocorrelation at lag one per region, from `region_sums`; NaN where there is too little."""
+    """Autocorrelation at lag one per region, from `region_sums`; NaN where there is too little.
+
+    Parameters
+    ----------
+    sums : ndarray
+        Result of `region_sums`.
+
+    Returns
+    -------
+    ndarray
+        One value per region.
+    """
     count, total, square, pairs, product = np.moveaxis(sums, -1, 0)
     enough = (count > 100) & (pairs > 100)
     count, pairs = np.where(enough, count, np.nan), np.where(enough, pairs, np.nan)

@@ -20,6 +20,7 @@ _NO_SKY, _NO_BRIDGE = bits(*NO_SKY), bits(*NO_SKY - BRIDGEABLE)
 _BLOCK = 128
 _THIN = 4
 _LEAST = 100
+_LARGEST = np.float32(1e18)  # squares of larger values are infinite in float32
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,12 +112,29 @@ def prepare(exposure: Exposure, name: str) -> WorkingImage:
 
 
 def prepare_pair(images: dict[str, Exposure]) -> dict[str, WorkingImage]:
-    """Make the working copies of both images, see `prepare`."""
+    """Make the working copies of both images, see `prepare`.
+
+    Parameters
+    ----------
+    images : dict of Exposure
+        ``science`` and ``template``.
+
+    Returns
+    -------
+    dict of WorkingImage
+        The same keys.
+    """
     return {name: prepare(image, name) for name, image in images.items()}
 
 
 def check_overlap(working: dict[str, WorkingImage]) -> None:
-    """Refuse images without usable pixels in common."""
+    """Refuse images without usable pixels in common.
+
+    Parameters
+    ----------
+    working : dict of WorkingImage
+        ``science`` and ``template``.
+    """
     common = ~(working["science"].bad | working["template"].bad)
     if np.count_nonzero(common) < 100:
         raise SubtractionError(
@@ -243,7 +261,7 @@ def _mark_unusable(
         values, noise, flags, to = image[y], variance[y], mask[y], bad[y]
         for x in range(len(values)):
             sound = (noise[x] > 0) & np.isfinite(noise[x])
-            wrong = (flags[x] & planes != 0) | (not np.isfinite(values[x])) | (not sound)
+            wrong = (flags[x] & planes != 0) | (not abs(values[x]) < _LARGEST) | (not sound)
             to[x] = wrong
             unusable += wrong
             hollow += not sound

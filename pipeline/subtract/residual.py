@@ -160,7 +160,20 @@ def _propagated(
 
 
 def with_holes(mask: Mask, working: WorkingImage) -> Mask:
-    """Flag pixels without a number or a positive variance that no other plane explains."""
+    """Flag pixels without a number or a positive variance that no other plane explains.
+
+    Parameters
+    ----------
+    mask : ndarray, (ny, nx), uint32
+        Mask of the image.
+    working : WorkingImage
+        Its pixels and variance.
+
+    Returns
+    -------
+    ndarray, (ny, nx), uint32
+        A copy, or the same mask if there are none.
+    """
     holes = working.bad & ~flagged(mask, bits(*NO_SKY))
     if not holes.any():
         return mask
@@ -195,13 +208,36 @@ def blank_pixels(template: WorkingImage, usable: npt.NDArray[np.uint8]) -> npt.N
 
     The limit is high enough not to cut into the template's own noise, which would make what is
     left look quieter and less correlated than it is.
+
+    Parameters
+    ----------
+    template : WorkingImage
+        The template.
+    usable : ndarray, (ny, nx), uint8
+        One where a pixel can be used.
+
+    Returns
+    -------
+    ndarray, (ny, nx), uint8
+        One where it is empty as well.
     """
     limit = template.sky + np.float32(3.0) * template.noise
     return below(template.image, limit.astype(np.float32), usable)
 
 
 def convolved_and_target(kernel: MatchingKernel) -> tuple[str, str]:
-    """Name the convolved image and the one it has to match."""
+    """Name the convolved image and the one it has to match.
+
+    Parameters
+    ----------
+    kernel : MatchingKernel
+        The kernel.
+
+    Returns
+    -------
+    convolved, target : str
+        ``science`` and ``template``, or the other way round.
+    """
     return ("template", "science") if kernel.convolved == "template" else ("science", "template")
 
 
@@ -220,7 +256,20 @@ def _quadratic(terms: FloatArray) -> FloatArray:
 
 
 def absolute(kernel: MatchingKernel, working: dict[str, WorkingImage]) -> MatchingKernel:
-    """Turn the background between levelled images into that between the images as given."""
+    """Turn the background between levelled images into that between the images as given.
+
+    Parameters
+    ----------
+    kernel : MatchingKernel
+        The kernel between levelled images.
+    working : dict of WorkingImage
+        ``science`` and ``template``, with the levels that were taken off.
+
+    Returns
+    -------
+    MatchingKernel
+        With another background.
+    """
     source, target = convolved_and_target(kernel)
     background = _quadratic(kernel.background)
     background -= working[source].level * _quadratic(_ratio_terms(kernel))

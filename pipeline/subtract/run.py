@@ -6,6 +6,8 @@ import importlib
 import logging
 from typing import Protocol, cast
 
+import numpy as np
+
 from pipeline.errors import SubtractionError
 from pipeline.exposure import Difference, Exposure
 from pipeline.subtract.config import ALGORITHMS, Config
@@ -102,6 +104,8 @@ def run(science: Exposure, template: Exposure, config: Config | None = None) -> 
         )
     if science.psf is None:
         raise SubtractionError("the science exposure has no PSF, so the difference can have none")
+    if not np.isfinite(science.psf.at(science.shape[1] / 2, science.shape[0] / 2)).all():
+        raise SubtractionError("the PSF of the science exposure is not finite")
     _LOG.info("subtracting by %s", config.algorithm)
     return subtractor(config.algorithm)(science, template, config)
 

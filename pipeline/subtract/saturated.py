@@ -64,7 +64,20 @@ def restore(
 def groups(
     shape: tuple[int, ...], y: npt.NDArray[np.int64], x: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
-    """Label the connected groups of some pixels; gaps of a pixel do not divide them."""
+    """Label the connected groups of some pixels; gaps of a pixel do not divide them.
+
+    Parameters
+    ----------
+    shape : tuple of int, (ny, nx)
+        Size of the image.
+    y, x : ndarray of int, (n,), pixel
+        The pixels.
+
+    Returns
+    -------
+    ndarray of int, (n,)
+        Number of the group of each pixel.
+    """
     rows = np.searchsorted(y, np.arange(shape[0] + 1))
     return _label(rows, y, x, _GAP)
 

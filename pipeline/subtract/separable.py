@@ -7,7 +7,6 @@ terms of its singular value decomposition filter an image at a fraction of a tra
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +68,9 @@ def _trimmed(kernels: FloatArray) -> FloatArray:
     return kernels
 
 
-def correlate(plane: Image, first: int, columns: Image, rows: Image, shape: Any) -> Image:
+def correlate(
+    plane: Image, first: int, columns: Image, rows: Image, shape: tuple[int, int]
+) -> Image:
     """Correlate a tile with a kernel given by its factors.
 
     Parameters

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.compiled import compiled
+from pipeline.compiled import compiled, pixel
 from pipeline.exposure import FloatArray, Image
 from pipeline.subtract.prepare import WorkingImage
 from pipeline.subtract.saturated import groups
@@ -119,15 +119,15 @@ def _fit(
     ny, nx = residual.shape
     steps, reach = 8.0, (len(profile) - 2) / 8.0
     for k in range(len(xs)):
-        y0, y1 = max(0, int(ys[k] - reach)), min(ny, int(ys[k] + reach) + 2)
-        x0, x1 = max(0, int(xs[k] - reach)), min(nx, int(xs[k] + reach) + 2)
+        y0, y1 = max(0, pixel(ys[k] - reach)), min(ny, pixel(ys[k] + reach) + 2)
+        x0, x1 = max(0, pixel(xs[k] - reach)), min(nx, pixel(xs[k] + reach) + 2)
         height, limit, error = 0.0, np.inf, np.inf
         for _ in range(3):
             product, norm, square, count = 0.0, 0.0, 0.0, 0
             for y in range(y0, y1):
                 for x in range(x0, x1):
                     r = np.sqrt((x - xs[k]) ** 2 + (y - ys[k]) ** 2)
-                    if r >= reach or r < half + 2 or not usable[y, x]:
+                    if not half + 2 <= r < reach or not usable[y, x]:
                         continue
                     w = profile[int(r * steps + 0.5)]
                     left = residual[y, x] - height * w

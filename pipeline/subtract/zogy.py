@@ -41,6 +41,7 @@ from pipeline.exposure import (
     polynomial_terms,
 )
 from pipeline.masks import NOT_IN_SCORE, bits, flagged
+from pipeline.statistics import MAD_TO_SIGMA
 from pipeline.subtract.background import sky_structure, source_free
 from pipeline.subtract.config import Config
 from pipeline.subtract.convolve import Tile, centres, fft_size, inner, tiles, transform
@@ -230,7 +231,9 @@ def _star_ratios(stars: Stamps, psfs: dict[str, Psf], clip: float) -> FloatArray
     use = np.ones(len(ratios), bool)
     for _ in range(_ROUNDS):
         middle = np.median(ratios[use])
-        use = np.abs(ratios - middle) <= clip * 1.4826 * np.median(np.abs(ratios[use] - middle))
+        use = np.abs(ratios - middle) <= clip * MAD_TO_SIGMA * np.median(
+            np.abs(ratios[use] - middle)
+        )
     ratio = float(np.average(ratios[use], weights=weight[use]))
     variances = [
         resized(v, 2 * _STAR + 1).mean((1, 2))

@@ -24,7 +24,20 @@ _FEWEST = 4
 
 
 def tile_centres(size: int, tiles: int) -> FloatArray:
-    """Centres, in pixels, of `tiles` even parts of an axis of `size` pixels."""
+    """Centres, in pixels, of `tiles` even parts of an axis of `size` pixels.
+
+    Parameters
+    ----------
+    size : int, pixel
+        Length of the axis.
+    tiles : int
+        Number of parts.
+
+    Returns
+    -------
+    ndarray, (tiles,), pixel
+        From the centre of the first pixel.
+    """
     return np.asarray((np.arange(tiles) + 0.5) * size / tiles - 0.5)
 
 

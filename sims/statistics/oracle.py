@@ -50,7 +50,24 @@ class Agreement:
 def drawn_by_galsim(
     light: Light, psf: PsfField, plane: tuple[FloatArray, FloatArray], side: int
 ) -> FloatArray:
-    """Return the image, ``(side, side)``, electron, that GalSim draws of a single source."""
+    """Return the image, ``(side, side)``, electron, that GalSim draws of a single source.
+
+    Parameters
+    ----------
+    light : Light
+        One source.
+    psf : PsfField
+        Point spread function.
+    plane : tuple of ndarray
+        x and y of the image in the focal plane, mm.
+    side : int, pixel
+        Side of the image.
+
+    Returns
+    -------
+    ndarray, (side, side), electron
+        The image.
+    """
     import galsim
 
     precise = galsim.GSParams(kvalue_accuracy=1e-7, folding_threshold=2e-4, maximum_fft_size=16384)
@@ -75,7 +92,20 @@ def drawn_by_galsim(
 
 
 def agreement(light: Light, psf: PsfField) -> Agreement:
-    """Draw a source near the middle of an image of 200 × 200 pixels twice and compare."""
+    """Draw a source near the middle of an image of 200 × 200 pixels twice and compare.
+
+    Parameters
+    ----------
+    light : Light
+        One source.
+    psf : PsfField
+        Point spread function.
+
+    Returns
+    -------
+    Agreement
+        How far the two images differ.
+    """
     ours = render(light, psf, _PLANE, (_SIDE, _SIDE))
     theirs = drawn_by_galsim(light, psf, _PLANE, _SIDE)
     noise = np.sqrt(np.maximum(theirs, 0.0) + _SKY + _READ_NOISE**2)
@@ -98,6 +128,16 @@ def examples(psf: PsfField) -> Iterator[tuple[str, int, Light]]:
 
     Stars are of 11 to 25 mag; galaxies of 16 to 25 mag have the size that goes with their
     brightness; trails of asteroids and near-Earth objects are 3 to 40 pixels long.
+
+    Parameters
+    ----------
+    psf : PsfField
+        Decides how large a stamp a source needs.
+
+    Yields
+    ------
+    str, int, Light
+        Class of the source, side of its stamp (pixel), and the source.
     """
     seen: set[tuple[str, int]] = set()
     for name in CLASSES:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from pipeline.exposure import FloatArray
 
@@ -95,7 +94,7 @@ class Statistics:
             tuple(curve for part in every for curve in part.curves),
         )
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """Return rows, with what follows from them, and curves as JSON can hold them."""
         return {
             "rows": [asdict(r) | {"error": r.error, "holds": r.holds} for r in self.rows],

@@ -71,7 +71,20 @@ class Measured:
 
 
 def electrons(raw: npt.NDArray[np.uint16], detector: Detector) -> FloatArray:
-    """Trimmed image, electron, of a raw frame: overscan, linearity and gain as they truly are."""
+    """Trimmed image, electron, of a raw frame: overscan, linearity and gain as they truly are.
+
+    Parameters
+    ----------
+    raw : ndarray, raw_shape, uint16, ADU
+        The frame.
+    detector : Detector
+        The detector as it truly is.
+
+    Returns
+    -------
+    ndarray, (ny, nx), electron
+        Not flat-fielded.
+    """
     out = np.empty(detector.shape)
     for amp in detector.amplifiers:
         rows = slice(amp.data.y0, amp.data.y1)
@@ -101,6 +114,11 @@ def measure_stars(
         The detector.
     stars : tuple of ndarray
         Expected x and y, pixels, and flux, electron.
+
+    Returns
+    -------
+    Measured
+        Offsets from what is expected, with their errors.
     """
     x, y, flux = stars
     ny, nx = image.shape
@@ -158,6 +176,16 @@ def quiet(profile: Profile) -> Profile:
     """Return a campaign of single stars in air that neither trembles nor refracts.
 
     The telescope points where it believes to point, so that the header's WCS is exact.
+
+    Parameters
+    ----------
+    profile : Profile
+        The campaign to start from.
+
+    Returns
+    -------
+    Profile
+        A changed copy.
     """
     sky = replace(
         profile.sky, star_limits=(16.0, 20.5), galaxies=0.0, supernovae=0.0, flares=0.0,
@@ -209,7 +237,22 @@ def _residuals(
 
 
 def offsets_rows(what: str, stars: Measured, scale: float) -> Statistics:
-    """Compare the offsets of stars, ``scale`` arcsec per pixel, with none and with their errors."""
+    """Compare the offsets of stars, ``scale`` arcsec per pixel, with none and with their errors.
+
+    Parameters
+    ----------
+    what : str
+        Name of the comparison.
+    stars : Measured
+        Offsets and errors, pixel.
+    scale : float, arcsec / pixel
+        Pixel scale.
+
+    Returns
+    -------
+    Statistics
+        One row per statistic.
+    """
     mas = 1000.0 * scale
     rows: list[Row] = []
     n = len(stars)
@@ -232,7 +275,20 @@ def offsets_rows(what: str, stars: Measured, scale: float) -> Statistics:
 
 
 def width_of(stars: Measured, psf: PsfField) -> tuple[float, float]:
-    """Width of the PSF that stars show, arcsec, and its standard error."""
+    """Width of the PSF that stars show, arcsec, and its standard error.
+
+    Parameters
+    ----------
+    stars : Measured
+        Stars with their fitted widths.
+    psf : PsfField
+        The model that the widths are relative to.
+
+    Returns
+    -------
+    width, error : float, arcsec
+        Full width at half maximum, and its standard error.
+    """
     weight = 1.0 / stars.width_error**2
     relative = float((weight * stars.width).sum() / weight.sum())
     fwhm = psf.fwhm * psf.pixel_scale

@@ -41,6 +41,7 @@ def test_second_process_loads_machine_code_without_the_compiler(tmp_path: Path) 
     path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
     environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": path}
     environment.pop("NUMBA_DISABLE_JIT", None)
+    environment.pop("NUMBA_BOUNDSCHECK", None)
     said = [
         subprocess.run(
             [sys.executable, "-c", _CALL],
@@ -59,6 +60,45 @@ def test_second_process_loads_machine_code_without_the_compiler(tmp_path: Path) 
     assert [compiler for _, compiler, _, _ in said] == ["True", "False"]
 
 
+_BEYOND = """
+import numpy as np
+from pipeline.compiled import compiled
+
+@compiled
+def beyond(values, k):
+    return values[k]
+"""
+
+_CALL_BEYOND = """
+import numpy as np
+from loop import beyond
+try:
+    beyond(np.arange(100.0)[:4], 7)
+    print("read")
+except IndexError:
+    print("refused")
+"""
+
+
+def test_code_with_checks_of_bounds_is_kept_apart(tmp_path: Path) -> None:
+    (tmp_path / "loop.py").write_text(_BEYOND)
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": path}
+    environment.pop("NUMBA_DISABLE_JIT", None)
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", _CALL_BEYOND],
+            env=environment | {"NUMBA_BOUNDSCHECK": checked},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.split()
+        for checked in ("0", "1", "0", "1")
+    ]
+
+    assert said == [["read"], ["refused"]] * 2
+
+
 def test_private_parts_of_numba_are_there_in_the_range_of_versions() -> None:
     from numba.core import environment
     from numba.core.caching import FunctionCache
@@ -69,6 +109,7 @@ def test_private_parts_of_numba_are_there_in_the_range_of_versions() -> None:
         (environment, "_rebuild_env"),
         (environment.Environment, "_memo"),
         (FunctionCache, "_load_overload"),
+        (FunctionCache, "_index_key"),
         (FunctionCache, "_guard_against_spurious_io_errors"),
         (rtsys, "initialize"),
     ):

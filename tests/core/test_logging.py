@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ENTRIES = [
-    "pipeline/isr/stage.py",
-    "pipeline/calibrate/stage.py",
+    "pipeline/isr/run.py",
+    "pipeline/calibrate/run.py",
     "pipeline/template/coadd.py",
     "pipeline/diasource/run.py",
     "pipeline/diaobject/run.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,8 @@ class Square:
                 os._exit(1)
         return self.number**2, attempt
 
-    def lost(self, attempts: int) -> tuple[int, int]:
+    def lost(self, attempts: int, how: str) -> tuple[int, int]:
+        assert how == "exit code 1"
         return -self.number, attempts
 
 
@@ -61,6 +63,40 @@ def test_items_whose_worker_died_are_tried_again_and_then_given_up(tmp_path: Pat
     with LocalExecutor(2, 2) as workers:
         results = [square for square, _ in workers.map(iter(work))]
     assert sorted(results) == sorted([-5, *(n**2 for n in range(20) if n not in (4, 5))])
+
+
+@dataclass(frozen=True)
+class Killed:
+    """Work whose process ends by a signal, at every attempt or at the first."""
+
+    number: int
+    signal: int = 0
+    once: Path | None = None
+
+    def perform(self, attempt: int = 1) -> tuple[int, int, str]:
+        if self.signal and not (self.once and self.once.exists()):
+            if self.once:
+                self.once.touch()
+            os.kill(os.getpid(), self.signal)
+        return self.number, attempt, ""
+
+    def lost(self, attempts: int, how: str) -> tuple[int, int, str]:
+        return self.number, attempts, how
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL, signal.SIGABRT, signal.SIGTERM])
+def test_the_signal_that_ended_a_worker_is_named(
+    jobs: int, number: signal.Signals, tmp_path: Path
+) -> None:
+    work = [Killed(n) for n in range(6)]
+    work[1], work[4] = Killed(1, number), Killed(4, number, tmp_path / "once")
+    with open_executor("local", jobs, 2) as workers:
+        results = sorted(workers.map(work))
+
+    assert [n for n, _, _ in results] == list(range(6))
+    assert results[1] == (1, 2, number.name)
+    assert [how for _, _, how in results] == ["", number.name, "", "", "", ""]
 
 
 def test_engine_is_chosen_by_its_name() -> None:

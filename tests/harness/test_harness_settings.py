@@ -40,6 +40,12 @@ def test_unknown_key_names_file_key_and_the_nearest_known_one(tmp_path: Path) ->
     ("text", "words"),
     [
         ("[subtract]\nkernel_half = 100\n", "subtract.kernel_half: Input should be less"),
+        (
+            '[diasource]\nveto = ["SAT", "SATT"]\n',
+            r"diasource\.veto: unknown mask plane SATT; known are BAD, SAT, .*, UNLISTED",
+        ),
+        ('[diasource]\nunusable = ["sat"]\n', "diasource.unusable: unknown mask plane sat"),
+        ('[calibrate]\nphotometric_system = "sdss"\n', "photometric_system: .*'natural' or"),
         ("[subtract\n", "not valid TOML"),
         ("[subtrakt]\n", "did you mean subtract"),
     ],

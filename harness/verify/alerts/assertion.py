@@ -105,7 +105,18 @@ ASSERTIONS: dict[str, Test] = {}
 
 
 def assertion(name: str) -> Callable[[Test], Test]:
-    """Register a function as an assertion of that name."""
+    """Register a function as an assertion of that name.
+
+    Parameters
+    ----------
+    name : str
+        Name by which case files ask for it.
+
+    Returns
+    -------
+    callable
+        A decorator that returns the function as it is.
+    """
 
     def register(function: Test) -> Test:
         ASSERTIONS[name] = function
@@ -115,6 +126,19 @@ def assertion(name: str) -> Callable[[Test], Test]:
 
 
 def finite(record: Record, *names: str) -> bool:
-    """Whether all of these fields hold finite numbers."""
+    """Whether all of these fields hold finite numbers.
+
+    Parameters
+    ----------
+    record : dict
+        A record of an alert.
+    *names : str
+        Its fields.
+
+    Returns
+    -------
+    bool
+        False also for a null.
+    """
     values = [record.get(name) for name in names]
     return all(isinstance(v, int | float) and isfinite(v) for v in values)

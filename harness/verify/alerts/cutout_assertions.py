@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from io import BytesIO
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +46,9 @@ def _primary_header(raw: bytes) -> bytes:
     return raw[: next(ends, len(raw)) + 80]
 
 
-def _image(hdus: dict[str, fits.ImageHDU], name: str = "PRIMARY") -> npt.NDArray[Any] | None:
+def _image(
+    hdus: dict[str, fits.ImageHDU], name: str = "PRIMARY"
+) -> npt.NDArray[np.floating] | None:
     data = hdus[name].data if name in hdus else None
     return np.asarray(data, float) if data is not None and data.ndim == 2 else None
 
@@ -144,14 +145,14 @@ def _orientation(view: View) -> Iterator[Finding]:
         yield Finding(own >= scores[best] - significant, scores[best] - own, detail)
 
 
-def _turns(image: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
+def _turns(image: npt.NDArray[np.floating]) -> dict[str, npt.NDArray[np.floating]]:
     named = {"as it is": image, "turned by 180°": image[::-1, ::-1]}
     named |= {"mirrored in x": image[:, ::-1], "mirrored in y": image[::-1]}
     named |= {"transposed": image.T, "turned by 90°": np.rot90(image)}
     return named | {"turned by 270°": np.rot90(image, 3), "anti-transposed": image[::-1, ::-1].T}
 
 
-def _correlation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
+def _correlation(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> float:
     """Correlation of the pixel-to-pixel noise outside of the core."""
     ny, nx = a.shape
     v, u = np.mgrid[:ny, :nx]
@@ -164,7 +165,7 @@ def _correlation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
     return float(np.mean(x * y) / spread) if spread > 0 else 0.0
 
 
-def _noise(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _noise(image: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     """Each pixel minus the mean of its four neighbours: neither sky nor galaxies remain."""
     rest = np.full(image.shape, np.nan)
     ring = image[:-2, 1:-1] + image[2:, 1:-1] + image[1:-1, :-2] + image[1:-1, 2:]
@@ -172,7 +173,7 @@ def _noise(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return rest
 
 
-def _clipped(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _clipped(values: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
     middle = np.median(values)
     sigma = mad_std(values) or 1.0
     clipped = np.clip(values - middle, -3 * sigma, 3 * sigma)

@@ -15,7 +15,13 @@ __all__ = ["load_defects"]
 
 
 def load_defects() -> dict[str, Defect]:
-    """Import every module of this package and return the defects they define."""
+    """Import every module of this package and return the defects they define.
+
+    Returns
+    -------
+    dict of Defect
+        By name.
+    """
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
     return DEFECTS

@@ -17,7 +17,13 @@ KINDS: dict[str, type[Kind]] = {}
 
 
 def load_kinds() -> dict[str, type[Kind]]:
-    """Import every module of this package and return the kinds they define."""
+    """Import every module of this package and return the kinds they define.
+
+    Returns
+    -------
+    dict
+        Classes of checks by the name of the kind.
+    """
     if not KINDS:
         for module in pkgutil.iter_modules(__path__):
             importlib.import_module(f"{__name__}.{module.name}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from astropy.io import fits
@@ -30,7 +31,7 @@ class Card(BaseModel):
     hdu: str = ""
     at_least: float | None = None
 
-    def fault(self, value: Any) -> str:
+    def fault(self, value: object) -> str:
         """Say what is wrong with a value."""
         if value is None:
             return "absent"
@@ -80,6 +81,6 @@ class Header(Kind):
         return card.fault(header.get(name))
 
 
-def _headers(path: Any) -> dict[str, fits.Header]:
+def _headers(path: Path) -> dict[str, fits.Header]:
     with fits.open(path, memmap=True) as hdus:
         return {h.name or f"{i}": h.header.copy() for i, h in enumerate(hdus)}

@@ -84,6 +84,11 @@ def draw(context: Context, check: Inspect) -> list[Unit]:
         The campaign.
     check : Inspect
         Numbers and seed.
+
+    Returns
+    -------
+    list of Unit
+        In the order drawn.
     """
     present = [
         u for u in context.expected(check.product) if context.product(check.product, u).is_file()
@@ -99,7 +104,22 @@ def draw(context: Context, check: Inspect) -> list[Unit]:
 
 
 def fingerprint(context: Context, product: str, units: list[Unit]) -> str:
-    """SHA-256 over the files of the sample, to which answers are bound."""
+    """SHA-256 over the files of the sample, to which answers are bound.
+
+    Parameters
+    ----------
+    context : Context
+        The campaign.
+    product : str
+        Kind of image.
+    units : list of Unit
+        The sample.
+
+    Returns
+    -------
+    str
+        Hexadecimal digits.
+    """
     digest = hashlib.sha256()
     for unit in units:
         digest.update(context.product(product, unit).read_bytes())

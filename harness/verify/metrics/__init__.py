@@ -16,7 +16,13 @@ __all__ = ["load_metrics"]
 
 
 def load_metrics() -> dict[str, Metric]:
-    """Import every module of this package and return the metrics they define."""
+    """Import every module of this package and return the metrics they define.
+
+    Returns
+    -------
+    dict of Metric
+        By name.
+    """
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
     return METRICS

@@ -80,7 +80,7 @@ def _ghosts(
     return signal[rows, columns] / _BRIGHT, image[rows, columns] - level
 
 
-def _signal(raw: npt.NDArray[Any], source: Amplifier) -> _Plane:
+def _signal(raw: npt.NDArray[np.integer], source: Amplifier) -> _Plane:
     """Overscan-subtracted counts; none where the converter clipped them."""
     counts = raw[source.data.slices]
     signal = counts - float(np.median(raw[source.overscan.slices][::8]))

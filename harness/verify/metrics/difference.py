@@ -69,13 +69,13 @@ def _remade_psf(view: View, x: float, y: float) -> FloatArray:
     return np.asarray(stamp)
 
 
-def _psf_flux(stamp: npt.NDArray[Any], psf: FloatArray) -> float:
+def _psf_flux(stamp: npt.NDArray[np.floating], psf: FloatArray) -> float:
     """Flux of the least squares in the cores of two stamps of odd sides."""
     data, model = (a[_core(a), _core(a)] for a in (stamp, psf))
     return float((data * model).sum() / (model**2).sum())
 
 
-def _core(stamp: npt.NDArray[Any]) -> slice:
+def _core(stamp: npt.NDArray[np.floating]) -> slice:
     return slice(len(stamp) // 2 - _CORE, len(stamp) // 2 + _CORE + 1)
 
 
@@ -214,7 +214,9 @@ def _peaks(science: Exposure, template: Exposure, snr_min: float) -> npt.NDArray
     return everything[kept[:200]]
 
 
-def _around(image: npt.NDArray[Any], x: int, y: int, half: int = 4) -> npt.NDArray[Any]:
+def _around(
+    image: npt.NDArray[np.floating], x: int, y: int, half: int = 4
+) -> npt.NDArray[np.floating]:
     return image[max(y - half, 0) : y + half + 1, max(x - half, 0) : x + half + 1]
 
 
@@ -226,7 +228,7 @@ def _touches(bad: npt.NDArray[np.bool_], x: int, y: int, half: int = 12) -> bool
 
 
 def _disc(
-    image: npt.NDArray[Any], x: float, y: float, radius: float, level: float | None = None
+    image: npt.NDArray[np.floating], x: float, y: float, radius: float, level: float | None = None
 ) -> float:
     """Sum within a radius above a level, by default the median of a ring round it."""
     half = int(radius) + 6

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -134,13 +133,13 @@ def noise_correlation(view: View, axis: int = 1, tiles: tuple[int, int] = (8, 4)
     return Sample(float(known.mean()), int(good.sum()), error)
 
 
-def _pulls(view: View) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_]]:
+def _pulls(view: View) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.bool_]]:
     exposure = view.difference.exposure
     pulls = exposure.image / np.sqrt(exposure.variance)
     return pulls, _calm(view) & (np.abs(pulls) < 5.0)
 
 
-def _lag_one(pulls: npt.NDArray[Any], good: npt.NDArray[np.bool_], axis: int) -> float:
+def _lag_one(pulls: npt.NDArray[np.floating], good: npt.NDArray[np.bool_], axis: int) -> float:
     first, second = (slice(None, -1), slice(1, None))
     one = (first, slice(None)) if axis == 0 else (slice(None), first)
     two = (second, slice(None)) if axis == 0 else (slice(None), second)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.verify.metric import Sample, metric
 from harness.verify.robust import mad_std, median_error
 from harness.verify.stamps import isolated, star_fits
 from harness.verify.view import View, remember
+from pipeline.exposure import Psf
 from pipeline.masks import NOT_AS_MEASURED, bits
 
 __all__: list[str] = []
@@ -41,7 +43,7 @@ def psf_variation(view: View) -> Sample:
     return Sample(float(100.0 * np.ptp(peaks) / peaks.mean()), len(peaks))
 
 
-def _grid(psf: Any, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def _grid(psf: Psf, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     x, y = np.meshgrid(np.linspace(0, shape[1] - 1, 5), np.linspace(0, shape[0] - 1, 5))
     positions = np.stack([x.ravel(), y.ravel()], axis=1)
     return psf.stamps(positions[:, 0], positions[:, 1]), positions
@@ -151,7 +153,7 @@ def _achromatic(view: View, least: int) -> tuple[np.ndarray, np.ndarray]:
     return left[:, 0], left[:, 1]
 
 
-def _colour(table: Any) -> np.ndarray:
+def _colour(table: Mapping[str, npt.ArrayLike]) -> np.ndarray:
     """Colour g − r of the rows of a catalogue, NaN where a flux is missing."""
     g, r = (np.asarray(table[n], float) for n in ("gFlux", "rFlux"))
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -50,6 +50,11 @@ def true_differences(view: View) -> list[dict[str, Any]]:
     ----------
     view : View
         A unit with a difference and truth.
+
+    Returns
+    -------
+    list of dict
+        One per source, with the columns of the truth.
     """
     truth = view.truth
     reference = _template_flux(view)

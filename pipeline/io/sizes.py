@@ -1,0 +1,271 @@
+"""What a file may unpack to: looked at before anything is unpacked.
+
+A few bytes of a gzip stream, or one card of a header, can ask for more memory than there is.  A
+file may become `RATIO` times as large as the space it takes on the disk, which no image of a
+telescope comes near to, or `FREE` bytes if that is more, which allows for empty masks.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any, BinaryIO, cast
+
+import numpy as np
+from astropy.io import fits
+
+from pipeline.errors import FileFormatError
+
+__all__ = ["FREE", "RATIO", "check_sizes", "inflate", "largest", "unpacked"]
+
+FREE = 192 << 20
+"""Bytes that any file may unpack to."""
+
+RATIO = 50
+"""Unpacked bytes for each on the disk; noise compresses by 2 to 4."""
+
+_PIECE = 1 << 20
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+_Opener = Callable[[IO[bytes]], BinaryIO]
+_PACKED: dict[bytes, _Opener] = {
+    b"\x1f\x8b": lambda stream: cast(BinaryIO, gzip.GzipFile(fileobj=stream)),
+    b"BZ": lambda stream: cast(BinaryIO, bz2.BZ2File(stream)),
+    b"\xfd7": lambda stream: cast(BinaryIO, lzma.LZMAFile(stream)),  # noqa: SIM115
+}
+_HCOMPRESS_MAGIC = b"\xdd\x99"
+
+
+def largest(path: Path) -> int:
+    """Return how many bytes a file may unpack to.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    int, byte
+        A multiple of the space it takes on disk, and never less than `FREE`.
+    """
+    entry = path.stat()
+    # Holes of a sparse file take no space; some file systems do not say what does.
+    taken = min(entry.st_size, entry.st_blocks * 512) or entry.st_size
+    return max(FREE, RATIO * taken)
+
+
+def unpacked(stream: IO[bytes], path: Path) -> IO[bytes]:
+    """Unpack a compressed file in memory.
+
+    Parameters
+    ----------
+    stream : binary file
+        At its beginning.
+    path : Path
+        Its name, for messages.
+
+    Returns
+    -------
+    binary file
+        The stream itself unless it is packed with gzip, bzip2 or xz.
+
+    Raises
+    ------
+    FileFormatError
+        If it would unpack to more than `largest`.
+    OSError, EOFError
+        If it is damaged.
+    """
+    opener = _PACKED.get(stream.read(2))
+    stream.seek(0)
+    if opener is None:
+        return stream
+    limit = largest(path)
+    try:
+        whole = _all(opener, stream, FREE)
+        if whole is None:
+            # Counted first: what is too large costs time, and no memory.
+            if _all(opener, stream, limit, keep=False) is None:
+                raise _too_large(path, f"unpacks to more than {_words(limit)}", limit)
+            whole = _all(opener, stream, limit)
+    except (zlib.error, lzma.LZMAError) as err:
+        raise OSError(str(err)) from err
+    assert whole is not None
+    return whole
+
+
+def _all(opener: _Opener, stream: IO[bytes], most: int, *, keep: bool = True) -> BytesIO | None:
+    """Everything that a stream unpacks to, kept or counted; None if it is more than so much."""
+    stream.seek(0)
+    out, size = BytesIO(), 0
+    with opener(stream) as source:
+        while piece := source.read(_PIECE):
+            size += len(piece)
+            if size > most:
+                return None
+            if keep:
+                out.write(piece)
+    out.seek(0)
+    return out
+
+
+def check_sizes(hdus: fits.HDUList, path: Path, length: int) -> None:
+    """Refuse HDUs that declare more than the file can hold.
+
+    Parameters
+    ----------
+    hdus : HDUList
+        Opened, nothing read but headers.
+    path : Path
+        The file.
+    length : int
+        Bytes of the file once unpacked.
+
+    Raises
+    ------
+    FileFormatError
+        If an HDU declares an array larger than `largest`, or holds compressed tiles that unpack
+        to more than a tile's pixels.
+    OSError
+        If the last HDU is truncated.
+    """
+    limit = largest(path)
+    for number, hdu in enumerate(hdus):
+        table = getattr(hdu, "_bintable", None)  # what a compressed image is stored in
+        for size in _declared(hdu.header if table is None else table.header):
+            if not 0 <= size <= limit:
+                raise _too_large(path, f"declares an array of {_words(size)}", limit, number)
+        if table is not None:
+            _check_tiles(table, path, number)
+    place = hdus[-1].fileinfo()
+    if place["datLoc"] + place["datSpan"] > length:
+        raise OSError("the last HDU is truncated")
+
+
+def _declared(header: Mapping[str, Any]) -> Iterator[int]:
+    """Bytes of the data of an HDU, of the image it is the compressed form of, and of a tile."""
+    yield _product(header, "NAXIS") * abs(int(header.get("BITPIX", 8))) // 8
+    if header.get("ZIMAGE"):
+        depth = abs(int(header.get("ZBITPIX", 8))) // 8
+        yield _product(header, "ZNAXIS") * depth
+        axes = range(1, int(header.get("ZNAXIS", 0)) + 1)
+        first = header.get("ZNAXIS1", 1)
+        yield int(np.prod([float(header.get(f"ZTILE{k}", first if k == 1 else 1)) for k in axes]))
+
+
+def _product(header: Mapping[str, Any], key: str) -> int:
+    axes = int(header.get(key, 0))
+    if not 0 <= axes < 1000 or not axes:
+        return 0
+    size = 1
+    for k in range(1, axes + 1):
+        size *= int(header[f"{key}{k}"])
+    return size
+
+
+def _check_tiles(table: Any, path: Path, number: int) -> None:
+    """Refuse tiles that unpack to far more than a tile has, or that name another size."""
+    header = table.header
+    most = 8 * max(_tile_pixels(header), 1)
+    hcompress = header.get("ZCMPTYPE") == "HCOMPRESS_1"
+    for name, place, length in _tiles(table):
+        if hcompress and name == "COMPRESSED_DATA":
+            _check_hcompress(_bytes(table, place, min(length, 10)), most // 8, path, number)
+        # Deflation makes a thousandth at best: most tiles are too short to be a danger.
+        elif length > FREE // 1032 and (name != "COMPRESSED_DATA" or _deflated(header)):
+            try:
+                inflate(_bytes(table, place, length), most)
+            except OSError as err:
+                raise FileFormatError(f"compressed tile: {err}", path=path, hdu=number) from err
+
+
+def _deflated(header: Mapping[str, Any]) -> bool:
+    return header.get("ZCMPTYPE") in ("GZIP_1", "GZIP_2")
+
+
+def _tile_pixels(header: Mapping[str, Any]) -> int:
+    size = 1
+    for k in range(1, int(header.get("ZNAXIS", 0)) + 1):
+        axis = int(header[f"ZNAXIS{k}"])
+        size *= min(int(header.get(f"ZTILE{k}", axis if k == 1 else 1)), axis)
+    return size
+
+
+def _tiles(table: Any) -> Iterator[tuple[str, int, int]]:
+    """Column, place in the data and length of every tile that may not tell its own size."""
+    header, layout = table.header, table.columns.dtype
+    rows, width = int(header["NAXIS2"]), int(header["NAXIS1"])
+    heap, end = int(header.get("THEAP", rows * width)), rows * width + int(header["PCOUNT"])
+    for column in table.columns:
+        deflated = column.name == "GZIP_COMPRESSED_DATA"
+        if not deflated and (column.name != "COMPRESSED_DATA" or "RICE" in header["ZCMPTYPE"]):
+            continue
+        kind = ">i8" if "Q" in column.format else ">i4"
+        start = layout.fields[column.name][1]
+        cells = np.frombuffer(_bytes(table, 0, rows * width), np.uint8).reshape(rows, width)
+        cells = np.ascontiguousarray(cells[:, start : start + 2 * int(kind[2])])
+        for length, place in cells.view(kind).astype(np.int64).tolist():
+            if length < 0 or place < 0 or heap + place + length > end:
+                raise OSError("a compressed tile lies beyond the end of the table")
+            if length:
+                yield column.name, heap + place, length
+
+
+def _bytes(table: Any, place: int, length: int) -> bytes:
+    return bytes(table._get_raw_data(length, "u1", table._data_offset + place))
+
+
+def _check_hcompress(tile: bytes, pixels: int, path: Path, number: int) -> None:
+    sides = np.frombuffer(tile[2:10], ">i4").astype(np.int64)
+    right = tile[:2] == _HCOMPRESS_MAGIC and len(sides) == 2
+    if not right or sides.min() < 1 or int(sides[0]) * int(sides[1]) > pixels:
+        raise FileFormatError(
+            "compressed tile of another size", path=path, hdu=number,
+            expected=f"at most {pixels} pixels", hint="fetch or write it again",
+        )  # fmt: skip
+
+
+def inflate(data: bytes, most: int) -> bytes:
+    """Undo gzip, up to a size.
+
+    Parameters
+    ----------
+    data : bytes
+        One gzip stream.
+    most : int
+        Bytes it may unpack to.
+
+    Returns
+    -------
+    bytes
+        The contents.
+
+    Raises
+    ------
+    OSError
+        If the stream is damaged, or longer.
+    """
+    source = zlib.decompressobj(32 + zlib.MAX_WBITS)
+    try:
+        out = source.decompress(data, most)
+        if source.unconsumed_tail and source.decompress(source.unconsumed_tail, 1):
+            raise OSError(f"unpacks to more than its {most} bytes")
+    except zlib.error as err:
+        raise OSError(f"damaged: {err}") from err
+    return out
+
+
+def _too_large(path: Path, what: str, limit: int, hdu: int | None = None) -> FileFormatError:
+    return FileFormatError(
+        what, path=path, hdu=hdu, expected=f"at most {_words(limit)} from a file of its size"
+    )
+
+
+def _words(size: int) -> str:
+    power = max(0, min(len(_UNITS) - 1, (len(str(abs(size))) - 1) // 3))
+    return f"{size / 1000**power:.3g} {_UNITS[power]}"

@@ -1,0 +1,77 @@
+"""Bad designs are one clear line before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.cli.main import execute
+from harness.study.design import StudyDesign, load_design
+from harness.workspace import Workspace
+from pipeline.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sources = -3", "sources"),
+        ("sources = 0", "sources"),
+        ("snr = [nan, 50.0]", "snr"),
+        ("snr = [50.0, 3.0]", "snr must be two rising positive numbers"),
+        ("snr = [-3.0, 5.0]", "snr must be two rising positive numbers"),
+        ("host_flux = [0.0, 5.0]", "host_flux"),
+        ("hosted = 1.5", "hosted"),
+        ("negative = 0.7\ntrails = 0.7", "negative and trails"),
+        ("separaton = 10", "did you mean separation"),
+        ("sources = ", "not valid TOML"),
+    ],
+)
+def test_bad_files(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "design.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=words) as caught:
+        load_design(path)
+    assert "\n" not in str(caught.value)
+    assert "design.toml" in str(caught.value)
+
+
+def test_options_win_over_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "design.toml"
+    path.write_text("sources = 10\nsnr = [4.0, 8.0]")
+    design = load_design(path, {"sources": 20, "snr": None})
+    assert (design.sources, design.snr) == (20, (4.0, 8.0))
+
+
+def test_a_design_must_fit_the_image() -> None:
+    with pytest.raises(ConfigError, match="would overlap"):
+        StudyDesign(sources=5000).check((420, 420))
+    with pytest.raises(ConfigError, match="off the image"):
+        StudyDesign(edge=300).check((420, 420))
+    StudyDesign(sources=50).check((420, 420))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--sources", "100000"], "would overlap"),
+        (["--snr", "5"], "LOW:HIGH"),
+        (["--visit", "77"], "no difference image"),
+        (["--design", "nowhere.toml"], "cannot be read"),
+    ],
+)
+def test_nothing_runs(
+    space: Workspace, options: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = set((space.root / "studies").glob("*"))
+    assert execute(["study", str(space.root), "-q", *options]) == 2
+    assert words in capsys.readouterr().err
+    assert set((space.root / "studies").glob("*")) == before
+
+
+def test_hosts_need_a_catalogue(space: Workspace, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(space.root, copy, ignore=shutil.ignore_patterns("studies", "objects.parquet"))
+    assert execute(["study", str(copy), "-q", "--hosted", "0.5", "--sources", "10"]) == 2

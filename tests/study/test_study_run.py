@@ -1,0 +1,155 @@
+"""Studies of whole frames: the ledger adds up, nothing else changes, a killed study goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.catalog import connect
+from harness.cli.main import execute
+from harness.study.design import StudyDesign
+from harness.study.engine import Painting, PaintingResult
+from harness.study.noise import sigma_null
+from harness.study.run import Study, run_study
+from harness.workspace import Workspace
+from pipeline import io
+from pipeline.schema import to_numpy
+
+DESIGN = StudyDesign(sources=40, realisations=2, negative=0.1, hosted=0.2, snr=(3.0, 60.0))
+
+
+def digest(root: Path) -> dict[str, str]:
+    files = sorted(p for p in root.rglob("*") if p.is_file() and "studies" not in p.parts)
+    return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+@pytest.fixture(scope="session")
+def study(space: Workspace) -> Study:
+    before = digest(space.root)
+    result = run_study(space.root, DESIGN, quiet=True)
+    assert digest(space.root) == before, "a study changed the campaign"
+    return result
+
+
+def test_every_injection_has_one_outcome(study: Study) -> None:
+    rows = study.rows()
+    assert rows.num_rows == 40 * 2 * 2
+    assert len(set(rows["injectionId"].to_pylist())) == rows.num_rows
+    outcome = np.array(rows["outcome"].to_pylist())
+    assert set(outcome) <= {"alerted", "detected", "lost", "masked", "not_placed"}
+    detected, placed = to_numpy(rows, "detected"), to_numpy(rows, "placed")
+    np.testing.assert_array_equal(np.isin(outcome, ["alerted", "detected"]), detected)
+    np.testing.assert_array_equal(np.isin(outcome, ["masked", "not_placed"]), ~placed)
+    lost = rows.filter(outcome == "lost")
+    assert lost.num_rows > 5
+    assert all(lost["rule"].to_pylist())
+    assert all(b is not None for b in lost["bound"].to_pylist())
+
+
+def test_sources_on_a_mask_are_not_lost(study: Study) -> None:
+    rows = study.rows()
+    x = to_numpy(rows, "x")
+    on_column = (x > 299) & (x < 302)
+    outcomes = set(np.array(rows["outcome"].to_pylist())[on_column])
+    assert outcomes <= {"masked", "not_placed"}
+    assert (np.array(rows["outcome"].to_pylist()) == "masked").any()
+
+
+def test_bright_ones_are_found_with_their_flux(study: Study) -> None:
+    rows = study.rows()
+    bright = to_numpy(rows, "placed") & (np.abs(to_numpy(rows, "trueSnr")) > 8)
+    assert to_numpy(rows, "detected")[bright].mean() > 0.97
+    found = bright & to_numpy(rows, "detected")
+    pull = ((to_numpy(rows, "psfFlux") - to_numpy(rows, "flux")) / to_numpy(rows, "psfFluxErr"))[
+        found
+    ]
+    n = len(pull)
+    assert abs(np.median(pull)) < 4 * 1.25 / np.sqrt(n)
+    assert np.std(pull) == pytest.approx(1.0, abs=4 / np.sqrt(2 * n))
+    np.testing.assert_array_equal(
+        np.sign(to_numpy(rows, "psfFlux")[found]), np.sign(to_numpy(rows, "trueSnr")[found])
+    )
+
+
+def test_true_snr_is_the_score_without_its_noise(space: Workspace, study: Study) -> None:
+    rows = study.rows()
+    found = to_numpy(rows, "detected") & (np.abs(to_numpy(rows, "trueSnr")) > 15)
+    found &= to_numpy(rows, "flux") > 0
+    ratio = (to_numpy(rows, "snr") / to_numpy(rows, "trueSnr"))[found]
+    assert np.median(ratio) == pytest.approx(0.985, abs=0.03)  # the peak is off the centre
+    difference = io.read_difference(space.difference(1, 2))
+    x, y = np.array([100.0]), np.array([120.0])
+    psf = difference.exposure.psf
+    assert psf is not None
+    stamp = psf.at(100.0, 120.0)
+    level = np.median(difference.null_variance[110:131, 90:111])
+    assert sigma_null(difference, x, y)[0] == pytest.approx(
+        np.sqrt(level / (stamp**2).sum()), rel=0.05
+    )
+
+
+def test_tables_are_in_duckdb(study: Study) -> None:
+    connection = connect(study.folder / "study.duckdb", read_only=True)
+    counts = dict(
+        connection.execute(
+            "select outcome, count(*) from injection join injection_outcome "
+            "using (studyId, injectionId) group by 1"
+        ).fetchall()
+    )
+    connection.close()
+    assert sum(counts.values()) == 160
+
+
+def test_the_same_study_is_the_same(space: Workspace, study: Study, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(space.root, copy, ignore=shutil.ignore_patterns("studies"))
+    again = run_study(copy, DESIGN, quiet=True)
+    assert again.folder.name == study.folder.name
+    for name in ("injection", "injection_outcome", "recovery", "detection"):
+        assert again.table(name).equals(study.table(name))
+
+
+def test_a_killed_study_goes_on(
+    space: Workspace, study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(space.root, copy, ignore=shutil.ignore_patterns("studies"))
+    done: list[str] = []
+    perform = Painting.perform
+
+    def killed(self: Painting, attempt: int = 1) -> PaintingResult:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(self.name)
+        return perform(self, attempt)
+
+    monkeypatch.setattr(Painting, "perform", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(copy, DESIGN, quiet=True)
+    (folder,) = (copy / "studies").iterdir()
+    assert not (folder / "study.json").exists()
+    (folder / ".injection.parquet.1.part").write_bytes(b"half")
+    monkeypatch.setattr(Painting, "perform", perform)
+    again = run_study(copy, DESIGN, quiet=True)
+    assert not list(folder.rglob("*.part"))
+    assert again.rows().equals(study.rows())
+
+
+def test_a_name_belongs_to_one_study(space: Workspace, study: Study) -> None:
+    run_study(space.root, DESIGN.model_copy(update={"realisations": 1}), name="mine", quiet=True)
+    code = execute(["study", str(space.root), "--sources", "10", "--name", "mine", "-q"])
+    assert code == 2
+
+
+def test_command(space: Workspace, study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["study", str(space.root), "--sources", "40", "--realisations", "2",
+               "--negative", "0.1", "--hosted", "0.2", "--snr", "3:60", "--json"]  # fmt: skip
+    assert execute(command) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["studyId"] == study.folder.name
+    assert document["n"] == sum(document["outcomes"].values()) == 160

@@ -1,0 +1,121 @@
+"""Statistics of studies: coverage, fits, the ideal curve."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import special
+
+from harness.study.completeness import completeness, fit, interval, ratio_to_ideal
+from harness.study.ideal import ideal_curve
+
+
+def gaussian(sigma: float, side: int = 33) -> np.ndarray:
+    v, u = np.mgrid[:side, :side] - side // 2
+    stamp = np.exp(-0.5 * (u**2 + v**2) / sigma**2)
+    return stamp / stamp.sum()
+
+
+@pytest.mark.parametrize("method", ["jeffreys", "wilson"])
+def test_intervals_cover(method: str) -> None:
+    rng = np.random.default_rng(4)
+    p = rng.uniform(0.05, 0.95, 1000)
+    n = rng.integers(40, 400, 1000)
+    low, high = interval(rng.binomial(n, p), n, method=method)
+    coverage = np.mean((low <= p) & (p <= high))
+    assert coverage == pytest.approx(0.95, abs=0.02)
+
+
+def test_intervals_at_the_ends() -> None:
+    low, high = interval([0, 20, 0], [20, 20, 0])
+    assert low[0] == 0.0
+    assert 0.05 < high[0] < 0.2
+    assert high[1] == 1.0
+    assert (low[2], high[2]) == (0.0, 1.0)
+    with pytest.raises(ValueError, match="unknown interval"):
+        interval(1, 2, method="wald")
+
+
+def test_bins() -> None:
+    table = completeness([1.0, 1.5, 2.0, 9.0], [True, False, True, True], [1, 2, 3, 4])
+    assert table["n"].to_pylist() == [2, 1, 0]
+    assert table["found"].to_pylist() == [1, 1, 0]
+    assert table["fraction"].to_pylist() == [0.5, 1.0, None]
+    assert table["middle"].to_pylist() == [1.25, 2.0, None]
+
+
+def test_fits_recover_a_curve_with_honest_errors() -> None:
+    truth = np.array([0.93, 23.4, 0.35])
+    pulls, chances = [], []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        m = rng.uniform(21.0, 25.0, 1500)
+        found = rng.random(1500) < truth[0] * special.ndtr(-(m - truth[1]) / truth[2])
+        result = fit(m, found, falling=True)
+        values = np.array([result.plateau, result.m50, result.width])
+        pulls.append((values - truth) / np.sqrt(np.diag(result.covariance)))
+        chances.append(result.p_value)
+    for column in np.array(pulls).T:
+        assert abs(column.mean()) < 4 / np.sqrt(60)
+        assert column.std() == pytest.approx(1.0, abs=4 / np.sqrt(120))
+    assert 0.25 < np.mean(chances) < 0.75
+
+
+def test_points_on_the_curve() -> None:
+    rng = np.random.default_rng(1)
+    m = rng.uniform(21.0, 25.0, 4000)
+    result = fit(m, rng.random(4000) < special.ndtr(-(m - 23.0) / 0.3), falling=True)
+    m80, error = result.at(0.8)
+    assert result([m80])[0] == pytest.approx(0.8)
+    assert m80 == pytest.approx(23.0 - 0.3 * special.ndtri(0.8), abs=4 * error)
+    assert m80 < result.m50 < result.at(0.2)[0]
+    assert np.isnan(result.at(1.0)).all() or result.plateau == 1.0
+
+
+def test_a_bad_curve_has_a_bad_fit() -> None:
+    rng = np.random.default_rng(2)
+    m = rng.uniform(21.0, 25.0, 4000)
+    found = rng.random(4000) < 0.9 * special.ndtr(-(m - 23.4) / 0.3) * (1 - 0.8 * (m < 21.7))
+    assert fit(m, found, falling=True).p_value < 1e-3
+
+
+def test_nothing_to_fit() -> None:
+    with pytest.raises(ValueError, match="all or none"):
+        fit([1.0, 2.0], [True, True])
+
+
+def test_half_are_found_at_4_85() -> None:
+    curve = ideal_curve(gaussian(1.8))
+    assert curve.snr50 == pytest.approx(4.85, abs=0.10)
+    assert (np.diff(curve.fraction) >= 0).all()
+    assert curve([0.0])[0] < 1e-3
+    assert curve([-20.0])[0] == 1.0
+
+
+def test_the_ideal_curve_is_that_of_pure_noise() -> None:
+    """Sources on white noise, found by a search for the highest pixel of a filtered field."""
+    rng = np.random.default_rng(9)
+    psf, n, radius = gaussian(1.8), 4000, 2.5
+    unit = psf / np.sqrt((psf**2).sum())
+    v, u = np.mgrid[-16:17, -16:17]
+    snr = rng.uniform(3.0, 7.0, n)
+    found = np.zeros(n, bool)
+    wide = np.fft.rfft2(unit, (48, 48))
+    for k in range(n):
+        dx, dy = rng.uniform(-0.5, 0.5, 2)
+        image = rng.normal(size=(33, 33))
+        shape = np.exp(-0.5 * ((u - dx) ** 2 + (v - dy) ** 2) / 1.8**2)
+        image += snr[k] * shape / np.sqrt((shape**2).sum())
+        score = np.fft.irfft2(np.fft.rfft2(image, (48, 48)) * np.conj(wide), (48, 48))
+        score = np.roll(score, (3, 3), (0, 1))[:7, :7]
+        near = np.hypot(*np.mgrid[-3:4, -3:4] - np.array([dy, dx])[:, None, None]) <= radius
+        found[k] = score[near].max() >= 5.0
+    ideal = ideal_curve(psf, radius=radius)(snr)
+    chi2 = 0.0
+    for low in np.arange(3.0, 7.0, 0.5):
+        part = (snr >= low) & (snr < low + 0.5)
+        chi2 += (found[part].sum() - ideal[part].sum()) ** 2 / (ideal * (1 - ideal))[part].sum()
+    assert chi2 < 26.1, "eight bins, one in a thousand"
+    value, low_end, high_end = ratio_to_ideal(found, ideal)
+    assert low_end < 1.0 < high_end
+    assert value == pytest.approx(1.0, abs=0.03)
