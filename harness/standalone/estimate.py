@@ -35,7 +35,7 @@ def gain_of(planes: Planes, raw: Raw, mask: Mask, notes: list[str]) -> float | N
     mask : ndarray, (ny, nx)
         Non-zero pixels are left out where the gain is compared with the noise.
     notes : list of str
-        Where the source of the number is added.
+        What is unknown, or contradicts the noise, is added here.
 
     Returns
     -------

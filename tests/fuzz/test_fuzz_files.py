@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
-from harness.standalone.read import Planes, read_planes
 from numpy.testing import assert_array_equal
 
 from pipeline import alerts, io
