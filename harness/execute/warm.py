@@ -39,7 +39,7 @@ from pipeline.exposure import (
 )
 from pipeline.schema import DIA_OBJECT, DIA_SOURCE, REFCAT
 
-__all__ = ["compile_loops", "compiled_already"]
+__all__ = ["compile_loops"]
 
 _LOGGER = logging.getLogger(__name__)
 _SCALE = 0.2626 / 3600.0
@@ -73,17 +73,6 @@ def compile_loops(say: Callable[[str], None] = lambda _: None) -> None:
         return
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.touch()
-
-
-def compiled_already() -> bool:
-    """Whether `compile_loops` has nothing left to do.
-
-    Returns
-    -------
-    bool
-        True when the machine code of every loop is on disk.
-    """
-    return _marker().is_file()
 
 
 def _marker() -> Path:

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from harness.catalog import QueryError
 from harness.verify.bounds import Bound, judge
@@ -24,7 +23,6 @@ __all__ = ["CaseResult", "CheckResult", "ItemResult", "judge_cases", "judge_chec
 
 _log = logging.getLogger(__name__)
 _BLOCKING = frozenset({Verdict.NOT_RUN, Verdict.FAIL, Verdict.ERROR})
-_SHOWN_SUBJECTS = 50
 
 
 @dataclass
@@ -301,8 +299,3 @@ def settle_inspections(results: Sequence[CaseResult]) -> None:
             result.counts = False
             names = ", ".join(p.path for p in passed)
             result.reason += f"; its {'proxy' if len(passed) == 1 else 'proxies'} {names} passed"
-
-
-def shown_subjects(got: Measurement) -> list[dict[str, Any]]:
-    """Return the first failing subjects, for the report."""
-    return [dict(s) for s in got.failing[:_SHOWN_SUBJECTS]]
