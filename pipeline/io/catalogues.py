@@ -166,6 +166,20 @@ def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def numbers(values: npt.NDArray[Any], name: str, path: Path) -> npt.NDArray[np.float64]:
     """Return a column as numbers, not-a-number where there is none.
 
+    Parameters
+    ----------
+    values : ndarray, (n,)
+        The column.
+    name : str
+        Its name, for messages.
+    path : path
+        The file, for messages.
+
+    Returns
+    -------
+    ndarray, (n,), float
+        The numbers.
+
     Raises
     ------
     FileFormatError
@@ -196,6 +210,11 @@ def degrees(values: npt.NDArray[Any], name: str, unit: str, path: Path) -> npt.N
     path : path
         For messages.
 
+    Returns
+    -------
+    ndarray, (n,), deg
+        The angles.
+
     Raises
     ------
     FileFormatError
@@ -220,7 +239,22 @@ def degrees(values: npt.NDArray[Any], name: str, unit: str, path: Path) -> npt.N
 
 
 def magnitudes(values: npt.NDArray[Any], name: str, path: Path) -> npt.NDArray[np.float64]:
-    """Return magnitudes; 99, -99 and what else is beyond -30 to 50 is unknown."""
+    """Return magnitudes; 99, -99 and what else is beyond -30 to 50 is unknown.
+
+    Parameters
+    ----------
+    values : ndarray, (n,)
+        The column.
+    name : str
+        Its name, for messages.
+    path : path
+        The file, for messages.
+
+    Returns
+    -------
+    ndarray, (n,), mag
+        Not-a-number where unknown.
+    """
     found = numbers(values, name, path)
     wrong = ~((found > _BRIGHTEST) & (found < _FAINTEST))
     return np.where(wrong, np.nan, found)

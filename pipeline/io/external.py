@@ -161,6 +161,11 @@ def list_generic(path: str | Path, ext: str | None = None) -> list[int]:
     ext : str, optional
         Extension to take alone, by number or name.
 
+    Returns
+    -------
+    list of int
+        Numbers for `read_generic`.
+
     Raises
     ------
     FileFormatError

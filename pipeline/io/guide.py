@@ -85,7 +85,13 @@ numbers become row numbers.
 
 
 def document() -> str:
-    """Return the page as Markdown."""
+    """Return the page as Markdown.
+
+    Returns
+    -------
+    str
+        With the tables that `pipeline.io` uses.
+    """
     parts = [
         _HEAD, _table(("holds", "names"), ((k, _code(v)) for k, v in EXTENSIONS.items())),
         _COORDINATES,

@@ -86,7 +86,18 @@ def plain_header(header: fits.Header) -> dict[str, Any]:
 
 
 def image_header(primary: fits.Header, own: fits.Header) -> dict[str, Any]:
-    """Keywords of an image, those of the primary HDU underneath."""
+    """Keywords of an image, those of the primary HDU underneath.
+
+    Parameters
+    ----------
+    primary, own : astropy.io.fits.Header
+        Of the file, and of the HDU with the image.
+
+    Returns
+    -------
+    dict
+        Values by keyword.
+    """
     return {**plain_header(primary), **plain_header(own)}
 
 

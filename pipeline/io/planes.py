@@ -222,7 +222,22 @@ def science_images(hdus: Sequence[Any]) -> list[int]:
 
 
 def place_of(hdus: fits.HDUList, path: Path, ext: str) -> int:
-    """Return the place of an extension by number, name or ``NAME,VERSION``."""
+    """Return the place of an extension by number, name or ``NAME,VERSION``.
+
+    Parameters
+    ----------
+    hdus : astropy.io.fits.HDUList
+        A file.
+    path : path
+        For messages.
+    ext : str
+        What is asked for.
+
+    Returns
+    -------
+    int
+        Place of an HDU with an image.
+    """
     return _first(hdus, path, ext)
 
 
