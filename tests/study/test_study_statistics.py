@@ -132,4 +132,5 @@ def test_curves_can_be_drawn() -> None:
     figure = study.plot(study.completeness(snr, found, [3, 4, 5, 6, 7, 9]), curve=curve, log=False)
     (axes,) = figure.axes
     assert axes.get_xlabel() == "true signal to noise"
-    assert len(axes.get_legend().get_texts()) == 2
+    labels = axes.get_legend_handles_labels()[1]
+    assert labels == ["detected", "fit"]
