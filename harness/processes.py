@@ -38,7 +38,13 @@ def new_pool(processes: int) -> ProcessPoolExecutor:
 
 
 def end_pool(pool: ProcessPoolExecutor) -> None:
-    """End the workers at once, whatever they are doing, and give up what still waits."""
+    """End the workers at once, whatever they are doing, and give up what still waits.
+
+    Parameters
+    ----------
+    pool : ProcessPoolExecutor
+        The pool.
+    """
     processes = list((pool._processes or {}).values())
     pool.shutdown(wait=False, cancel_futures=True)
     for process in processes:
@@ -49,7 +55,18 @@ def end_pool(pool: ProcessPoolExecutor) -> None:
 
 @contextmanager
 def running_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
-    """Make a pool that ends with a block: orderly, or at once after an exception."""
+    """Make a pool that ends with a block: orderly, or at once after an exception.
+
+    Parameters
+    ----------
+    processes : int
+        How many.
+
+    Yields
+    ------
+    ProcessPoolExecutor
+        The pool.
+    """
     pool = new_pool(processes)
     try:
         yield pool

@@ -24,6 +24,7 @@ __all__ = [
     "NO_PEAK",
     "NO_PSF_STAR",
     "NO_SKY",
+    "UNCLEAN",
     "bits",
     "flagged",
     "ordered",
@@ -126,6 +127,9 @@ NOT_AS_MEASURED = NOT_IN_SCORE | {"INTRP"}
 More than detection excludes: an interpolated pixel shows how well it was filled, not how well the
 image was calibrated or subtracted.
 """
+
+UNCLEAN = NOT_AS_MEASURED | {"SUSPECT", "CROSSTALK"}
+"""Near these planes a star does not tell what constant stars leave in a difference."""
 
 DOUBTFUL = frozenset({"INTRP", "SUSPECT", "CROSSTALK", "CLIPPED", "INEXACT_PSF", "CR"})
 """Planes near a source that lower its reliability.

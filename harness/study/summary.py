@@ -15,6 +15,7 @@ from harness.study.sample import Sample
 from harness.verify.robust import mad_std
 from pipeline.exposure import FloatArray
 from pipeline.schema import to_numpy
+from pipeline.statistics import MEDIAN_ERROR
 
 __all__ = ["SNR_EDGES", "efficiency_table", "summarise"]
 
@@ -307,7 +308,7 @@ def _width(values: FloatArray) -> float:
 
 
 def _median_error(values: FloatArray) -> float:
-    return float(1.2533 * _width(values) / max(len(values), 1) ** 0.5)
+    return float(MEDIAN_ERROR * _width(values) / max(len(values), 1) ** 0.5)
 
 
 def _plain(value: Any) -> Any:

@@ -330,6 +330,11 @@ def reason_to_skip(number: int, camera: Camera, exptime: object) -> str:
         The camera.
     exptime : float, s
         Open-shutter time; anything that is no number counts as unknown.
+
+    Returns
+    -------
+    str
+        The reason.
     """
     if number in camera.skipped_detectors:
         return "not a science detector"

@@ -26,10 +26,11 @@ import numpy.typing as npt
 
 from pipeline.compiled import compiled
 from pipeline.exposure import FloatArray, GridPsf, Image, Mask, Psf
-from pipeline.masks import NO_SKY, bits
+from pipeline.masks import UNCLEAN, bits
 from pipeline.statistics import mad_std
 from pipeline.subtract.convolve import tiles
 from pipeline.subtract.pixels import weigh
+from pipeline.subtract.stamps import resized
 from pipeline.subtract.whitened import Whitened
 
 __all__ = [
@@ -73,7 +74,7 @@ _TAIL = 0.9
 _SIGMAS_AT_TAIL = 1.6448536  # Φ⁻¹(0.95): 90 % of Gaussian deviates are nearer
 _HALO_TAIL = 0.98  # every core fails in its own way
 _SIGMAS_AT_HALO_TAIL = 2.3263479  # Φ⁻¹(0.99)
-_UNCLEAN = bits(*NO_SKY, "EDGE", "SAT_TEMPLATE", "SUSPECT", "INTRP", "CROSSTALK")
+_UNCLEAN = bits(*UNCLEAN)
 _INEXACT = bits("INEXACT_PSF", "CLIPPED", "REJECTED")
 _SATURATED = bits("SAT", "SAT_TEMPLATE", "BLEED")
 
@@ -188,10 +189,12 @@ def scene_score(
     ----------
     scene : ndarray, (ny, nx)
         Light of the matched template above its sky, in the unit of the difference.
-    null_variance, usable, tile
+    null_variance, usable
         As in `score`.
     psfs : tuple of Psf, GridPsf
         Of the science image, which is that of the scene, and of the difference.
+    tile : int, pixel
+        As in `score`.
 
     Returns
     -------
@@ -202,7 +205,8 @@ def scene_score(
     shape = (int(scene.shape[0]), int(scene.shape[1]))
     x, y = (shape[1] - 1) / 2, (shape[0] - 1) / 2
     filters = _cut(psfs[1].cube.reshape(-1, psfs[1].side, psfs[1].side))
-    ours, middle = _cut(psfs[0].stamps(x, y))[0], _cut(psfs[1].stamps(x, y))[0]
+    middle = _cut(psfs[1].stamps(x, y))[0]
+    ours = resized(np.asarray(_cut(psfs[0].stamps(x, y)), float), len(middle))[0]
     peak = float((middle**2).sum() / (middle * ours).sum())
     size = [
         max(t.stop - t.start for t in axis) + 2 * _REACH

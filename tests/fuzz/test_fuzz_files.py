@@ -184,7 +184,7 @@ def test_packed_images_are_read(packed: tuple[Path, Path]) -> None:
     plain, squeezed = (io.read_generic(path, 1) for path in packed)
 
     assert_array_equal(squeezed.image, plain.image)
-    assert squeezed.info == plain.info
+    assert repr(squeezed.info) == repr(plain.info)  # NaN equals nothing
     assert_array_equal(read_planes(Planes(packed[1])).image, read_planes(Planes(packed[0])).image)
 
 
