@@ -26,7 +26,7 @@ __all__ = ["FREE", "RATIO", "check_sizes", "inflate", "largest", "unpacked"]
 FREE = 192 << 20
 """Bytes that any file may unpack to."""
 
-RATIO = 30
+RATIO = 50
 """Unpacked bytes for each on the disk; noise compresses by 2 to 4."""
 
 _PIECE = 1 << 20
