@@ -1,8 +1,9 @@
 """The probability that a source is astrophysical, from a few numbers of its own.
 
-Boosted decision trees on the features of `FEATURES`, stored as plain arrays in
-``reliability.npz`` and evaluated by one compiled loop; a logistic curve on top turns their sum
-into a probability.  Training, data and performance: ``docs/model_card_reliability.md``.
+Decision trees on the features of `FEATURES`, stored as plain arrays in ``reliability.npz`` and
+evaluated by one compiled loop; a logistic curve on top turns their sum into a probability.  The
+model that comes with the package is a single tree of five nodes with three values: it sorts
+poorly, and no model card describes it yet.
 
 The significance enters the trees, since what noise does to the other features depends on it; in
 training both classes have the same distribution of it, so that it tells nothing by itself.
