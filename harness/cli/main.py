@@ -44,6 +44,7 @@ VERBS: dict[str, str] = {
     "status": "Say what is done, what failed and why.",
     "verify": "Judge the campaign against the test cases.",
     "report": "Write the test report.",
+    "train-reliability": "Train the classifier of sources, or judge it.",
     "study": "Inject synthetic transients and find out what becomes of them.",
     "subtract": "Subtract a template from an image, outside any workspace.",
     "rerun": "Make a product again from its provenance and compare.",
@@ -103,10 +104,11 @@ def _top(
 
 
 def _entry(verb: str) -> Any:
-    module = f"harness.cli.{verb}"
+    name = verb.replace("-", "_")
+    module = f"harness.cli.{name}"
     if importlib.util.find_spec(module) is None:
         return None
-    return getattr(importlib.import_module(module), verb)
+    return getattr(importlib.import_module(module), name)
 
 
 def execute(arguments: Sequence[str]) -> int:
