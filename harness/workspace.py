@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from harness.scratch import sweep_scratch
+from harness.system.scratch import sweep_scratch
 from pipeline.atomic import UNFINISHED, translate_os_errors
 from pipeline.atomic import atomic_path as atomic
 from pipeline.errors import ConfigError, StorageError

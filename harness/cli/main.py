@@ -85,7 +85,7 @@ def build_app() -> Any:
         ),
     ) -> None:
         if version:
-            from harness.software import software_version
+            from harness.system.software import software_version
 
             typer.echo(f"nightjar {software_version()}")
             raise typer.Exit
@@ -208,7 +208,7 @@ def _replace_closed_streams() -> None:
 
 
 def _adopt_temporary_files() -> None:
-    from harness.scratch import adopt_folder
+    from harness.system.scratch import adopt_folder
 
     with suppress(OSError):  # whoever needs a temporary file will say that there is no place
         adopt_folder()

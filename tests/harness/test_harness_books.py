@@ -18,10 +18,10 @@ import pyarrow as pa
 import pytest
 
 from harness.catalog import Catalog
-from harness.hashes import Hashes, combine, table_hash
 from harness.ledger import DONE, FAILED, Outcome, StageRecord, Target, blocked, cause_of, measuring
-from harness.log import Logbook, collecting
-from harness.progress import ProgressDisplay
+from harness.system.hashes import Hashes, combine, table_hash
+from harness.system.log import Logbook, collecting
+from harness.system.progress import ProgressDisplay
 from harness.workspace import Workspace, atomic
 from pipeline import io
 from pipeline.errors import (
@@ -191,7 +191,7 @@ def test_lock_goes_with_a_killed_process(tmp_path: Path) -> None:
 
 
 def test_temporary_folders_of_killed_processes_go_with_the_next(tmp_path: Path) -> None:
-    program = "import os, tempfile\nfrom harness.scratch import adopt_folder\n" + (
+    program = "import os, tempfile\nfrom harness.system.scratch import adopt_folder\n" + (
         "adopt_folder()\nprint(tempfile.mkdtemp(), flush=True)\nos.kill(os.getpid(), int({}))"
     )
     with tempfile.TemporaryDirectory(dir="/tmp") as short:
@@ -204,7 +204,8 @@ def test_temporary_folders_of_killed_processes_go_with_the_next(tmp_path: Path) 
             assert Path(made).is_relative_to(short)
             assert Path(made).parent.parent == Path(short)
             assert len(list(Path(short).iterdir())) == left
-            code = "from harness.scratch import *\nwith scratch_folder(): print(sweep_scratch())"
+            code = "from harness.system import scratch\nwith scratch.scratch_folder():\n"
+            code += "    print(scratch.sweep_scratch())"
             swept = subprocess.run(
                 [sys.executable, "-c", code], env=environment, capture_output=True, text=True
             )
