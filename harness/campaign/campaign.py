@@ -159,7 +159,7 @@ class Campaign:
         self._count(phase.label, BLOCKED)
 
     def _accept(self, phase: Phase, outcome: Outcome) -> None:
-        accept(self.state, self._in_flight.pop(outcome.target), outcome)
+        outcome = accept(self.state, self._in_flight.pop(outcome.target), outcome)
         if self.logbook is not None:
             self.logbook.write(outcome.logs)
         troubles = [r for r in outcome.stages if r.status != DONE]
