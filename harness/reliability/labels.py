@@ -17,11 +17,11 @@ from harness.verify.metrics.transients import (
     constant_sources,
     true_differences,
     uncertain_places,
-    width_of,
 )
 from harness.verify.view import View
 from pipeline.exposure import FloatArray
 from pipeline.masks import bits
+from pipeline.psfphot import middle_fwhm
 from pipeline.schema import INJECTION, to_numpy
 
 __all__ = ["BOGUS", "REAL", "UNCLEAR", "label"]
@@ -81,7 +81,8 @@ def label(view: View, detections: pa.Table, injections: pa.Table) -> dict[str, n
     n = len(places)
     labels, snr = np.full(n, BOGUS), np.full(n, np.nan)
     kind = np.full(n, "noise", dtype=object)
-    width = width_of(view)
+    exposure = view.difference.exposure
+    width = middle_fwhm(exposure.psf, exposure.shape)
     causes = _causes(view, places, width)
     kind[:] = causes
     placed = injections.filter(pa.array(to_numpy(injections, "placed")))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.reliability.samples import Samples
-from harness.software import software_version
+from harness.system.software import software_version
 from pipeline.diasource.reliability import FEATURES, Forest
 from pipeline.errors import ConfigError
 from pipeline.exposure import FloatArray

@@ -15,8 +15,8 @@ from harness.reliability.evaluation import calibration_error, operating_point, r
 from harness.verify.matching import catalogued_sources, match, near
 from harness.verify.measurement import Evidence, NotApplicable
 from harness.verify.metric import Sample
-from harness.verify.robust import mad_std, median_error
 from harness.verify.sampling import Request, measure_images
+from pipeline.statistics import mad_std, median_error
 
 if TYPE_CHECKING:
     from harness.verify.context import Context

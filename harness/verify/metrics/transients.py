@@ -13,10 +13,11 @@ from harness.verify.metric import Sample, metric
 from harness.verify.view import View
 from pipeline.exposure import FloatArray
 from pipeline.masks import bits, flagged
-from pipeline.psfphot import fwhm
+from pipeline.psfphot import flux_noise, fwhm, middle_fwhm
 from pipeline.schema import to_numpy
+from pipeline.statistics import GAUSS_FWHM
 
-__all__ = ["NEAR", "constant_sources", "true_differences", "uncertain_places", "width_of"]
+__all__ = ["NEAR", "constant_sources", "true_differences", "uncertain_places"]
 
 NEAR = 2.5
 """Within so many FWHM of something that changed no detection is false for certain."""
@@ -57,8 +58,9 @@ def true_differences(
     inputs, by the recorded weights; a source counted only where it is within two pixels of the
     same place.  Where inputs were lost and the source varied between them, nobody knows its flux
     in the template: it counts as masked.  ``trueSnr`` is the difference flux over the noise that
-    the matched filter has there where nothing has changed, see `Difference.flux_noise`, with the
-    loss of a trail to a point filter included.
+    the source-free difference has there, see `pipeline.psfphot.flux_noise`, with the loss of a
+    trail to a point filter included.  Noise that a constant scene leaves is not in it: a source
+    that the score loses for it counts as lost.
 
     Parameters
     ----------
@@ -137,7 +139,8 @@ def _describe(view: View, rows: list[dict[str, Any]], faintest: float) -> list[d
     if not rows:
         return []
     at = [r["x"] for r in rows], [r["y"] for r in rows]
-    noises, widths = difference.flux_noise(*at), _widths(psf.stamps(*at))
+    noises = flux_noise(psf, difference.null_variance, *at)
+    widths = fwhm(psf.stamps(*at)) / GAUSS_FWHM
     excluded = np.uint32(view.excluded_bits)
     kept = []
     for row, noise, width in zip(rows, noises, widths, strict=True):
@@ -158,7 +161,7 @@ def _describe(view: View, rows: list[dict[str, Any]], faintest: float) -> list[d
             "dec": float(truth["dec"][i]),
             "trueSnr": snr,
             "trailLength": trail,
-            "near": (NEAR * 2.355 * width + 0.6 * trail) * view.camera.pixel_scale,
+            "near": (NEAR * GAUSS_FWHM * width + 0.6 * trail) * view.camera.pixel_scale,
             "reach": max(_RADIUS, 0.6 * trail * view.camera.pixel_scale),
             "masked": masked,
             "visit": view.visit,
@@ -168,35 +171,11 @@ def _describe(view: View, rows: list[dict[str, Any]], faintest: float) -> list[d
     return kept
 
 
-def _widths(stamps: np.ndarray) -> np.ndarray:
-    """Width in pixels of the Gaussian with the noise-equivalent area of each PSF."""
-    return np.asarray(np.sqrt(1.0 / (4.0 * np.pi * (stamps**2).sum(axis=(1, 2)))))
-
-
 def _trail_loss(length: float, sigma: float) -> float:
     """Response of a point filter to a trail, relative to a point of the same flux."""
     if length <= 0:
         return 1.0
     return float(2.0 * sigma * np.sqrt(np.pi) / length * erf(length / (4.0 * sigma)))
-
-
-def width_of(view: View) -> float:
-    """FWHM of the PSF in the middle of the difference, pixel.
-
-    Parameters
-    ----------
-    view : View
-        A unit with a difference.
-
-    Returns
-    -------
-    float
-        The width.
-    """
-    psf = view.difference.exposure.psf
-    assert psf is not None
-    ny, nx = view.difference.exposure.shape
-    return float(fwhm(psf.at(nx / 2, ny / 2)))
 
 
 def constant_sources(view: View) -> tuple[FloatArray, FloatArray]:
@@ -216,8 +195,15 @@ def constant_sources(view: View) -> tuple[FloatArray, FloatArray]:
     """
     inside = _inside(view)
     at = np.column_stack([view.truth["x"], view.truth["y"]])[inside].astype(float)
-    noise = view.difference.flux_noise(*at.T)
+    difference = view.difference
+    assert difference.exposure.psf is not None
+    noise = flux_noise(difference.exposure.psf, difference.null_variance, *at.T)
     return at, np.asarray(view.truth["flux"][inside] / np.where(noise > 0, noise, np.inf))
+
+
+def _width(view: View) -> float:
+    exposure = view.difference.exposure
+    return middle_fwhm(exposure.psf, exposure.shape)
 
 
 def _inside(view: View) -> npt.NDArray[np.bool_]:
@@ -252,7 +238,7 @@ def _unclear(view: View) -> list[dict[str, Any]]:
     ra, dec = wcs.all_pix2world(at[:, 0], at[:, 1], 0)
     common = {
         "truthId": -1, "kind": "moved", "flux": np.nan, "trueSnr": np.nan, "trailLength": 0.0,
-        "reach": 0.0, "near": NEAR * width_of(view) * view.camera.pixel_scale, "masked": True,
+        "reach": 0.0, "near": NEAR * _width(view) * view.camera.pixel_scale, "masked": True,
         "visit": view.visit, "detector": view.number,
     }  # fmt: skip
     return [
@@ -296,5 +282,5 @@ def _moving_stars(view: View) -> FloatArray:
     at, snr = constant_sources(view)
     here = view.truth["truthId"][_inside(view)].tolist()
     moved = np.array([of.get(i, 0.0) for i in here]) * years / 1000.0
-    dipole = _DIPOLE * snr * moved / view.camera.pixel_scale / width_of(view)
+    dipole = _DIPOLE * snr * moved / view.camera.pixel_scale / _width(view)
     return at[(moved > _OWN_MOTION) & (dipole > _FAINTEST)]
