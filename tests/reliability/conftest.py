@@ -3,8 +3,18 @@
 import numpy as np
 import pytest
 
+from harness.reliability import training
 from harness.reliability.samples import Samples
 from pipeline.diasource.reliability import FEATURES
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_trees():
+    """Train with few trees: what is tested is not how well a forest does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(training._TREES, "max_iter", 25)
+        patch.setitem(training._TREES, "learning_rate", 0.3)
+        yield
 
 
 @pytest.fixture(scope="session")

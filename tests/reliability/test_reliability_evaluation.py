@@ -47,7 +47,7 @@ def test_shares_by_class(draw):
 
 
 def test_the_card_states_what_was_measured(draw):
-    forest = training.train(draw(3000, 1))
+    forest = training.train(draw(1500, 1))
     found = judge(forest, {"made": [draw(2000, 2)], "other": [draw(1000, 3)]})
     assert [j.name for j in found] == ["made", "other", "all"]
     text = card(forest, found, 0.4)
@@ -59,6 +59,6 @@ def test_the_card_states_what_was_measured(draw):
 
 
 def test_what_was_trained_on_proves_nothing(draw):
-    forest = training.train(draw(3000, 1))
+    forest = training.train(draw(1500, 1))
     with pytest.raises(ConfigError, match="was trained on"):
-        judge(forest, {"made": [draw(3000, 1)]})
+        judge(forest, {"made": [draw(1500, 1)]})

@@ -13,11 +13,11 @@ from pipeline.errors import ConfigError, InputError
 
 @pytest.fixture(scope="module")
 def forest(draw):
-    return training.train(draw(4000, 1))
+    return training.train(draw(2000, 1))
 
 
 def test_signal_to_noise_says_nothing(draw):
-    data = draw(4000, 1)
+    data = draw(2000, 1)
     weight = training.balanced_weights(data)
     for low, high in [(5.0, 5.25), (6.5, 7.0), (10.0, 13.0)]:
         here = (data.snr >= low) & (data.snr < high)
@@ -27,7 +27,7 @@ def test_signal_to_noise_says_nothing(draw):
 
 
 def test_no_detection_counts_more_than_ten_times_and_a_lonely_class_not_at_all(draw):
-    data = draw(4000, 1)
+    data = draw(2000, 1)
     snr = np.where(data.real, data.snr, 500.0)
     lonely = data.take(data.real)
     assert not training.balanced_weights(lonely).any()
@@ -45,7 +45,7 @@ def test_a_piece_of_sky_is_in_one_fold(draw):
 
 
 def test_probabilities_are_those_of_unseen_data(draw, forest):
-    test = draw(4000, 2)
+    test = draw(2000, 2)
     p = forest.predict(test.features)
     assert calibration_error(p, test.real) < 0.05
     truth = 1.0 / (1.0 + np.exp(-2.0 * test.features[:, 1]))
@@ -54,7 +54,7 @@ def test_probabilities_are_those_of_unseen_data(draw, forest):
 
 def test_the_same_samples_give_the_same_bytes(draw, forest, tmp_path):
     forest.save(tmp_path / "a.npz")
-    training.train(draw(4000, 1)).save(tmp_path / "b.npz")
+    training.train(draw(2000, 1)).save(tmp_path / "b.npz")
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 
@@ -68,7 +68,7 @@ def test_the_file_says_what_it_was_made_of(forest):
 
 
 def test_another_training_is_another_version(draw, forest):
-    assert training.train(draw(4000, 2)).version != forest.version
+    assert training.train(draw(2000, 2)).version != forest.version
 
 
 def test_a_file_that_was_changed_is_refused(forest, tmp_path):
