@@ -63,7 +63,7 @@ def test_the_sampling_of_the_training_is_the_domain(stump):
 def test_outside_of_the_domain_there_is_no_reliability(field, monkeypatch):
     scene, _, _, _ = field
     elsewhere = replace(model(), domain=np.array([20.0, 30.0]))
-    monkeypatch.setattr("pipeline.diasource.run.model", lambda: elsewhere)
+    monkeypatch.setitem(diasource.run.__globals__, "model", lambda: elsewhere)
     t = diasource.run(scene.difference, scene.science, scene.template).sources
     assert t["reliability"].null_count == len(t)
     for flag, value in (("", True), ("_domain", True), ("_noPixels", False)):
@@ -72,7 +72,7 @@ def test_outside_of_the_domain_there_is_no_reliability(field, monkeypatch):
 
 def test_without_a_classifier_there_is_no_reliability(field, monkeypatch):
     scene, _, _, _ = field
-    monkeypatch.setattr("pipeline.diasource.run.model", None)  # not asked for
+    monkeypatch.setitem(diasource.run.__globals__, "model", None)  # not asked for
     config = diasource.Config(classify=False)
     t = diasource.run(scene.difference, scene.science, scene.template, config).sources
     assert t["reliability"].null_count == t["reliabilityVersion"].null_count == len(t)
