@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from harness.campaign.state import RunState
@@ -50,11 +51,22 @@ def _replace_rows(state: RunState, item: WorkItem, outcome: Outcome) -> None:
 
 def _load_tables(state: RunState, item: WorkItem, outcome: Outcome) -> None:
     """Take staged rows into their tables, and the others by the task's own rule."""
-    for table in item.task.staged:
-        rows = io.read_parquet(state.space.staging(table, *item.unit))
-        state.catalog.replace(table, rows, **item.target.where)
+    with _outdating(state, item.task, item.target):
+        for table in item.task.staged:
+            rows = io.read_parquet(state.space.staging(table, *item.unit))
+            state.catalog.replace(table, rows, **item.target.where)
     if item.task.store is not None:
         item.task.store(state.catalog, outcome)
+
+
+@contextmanager
+def _outdating(state: RunState, task: Task, target: Target) -> Iterator[None]:
+    """Mark what derives from the rows that the block takes away, and from those it brings."""
+    if task.outdate is not None:
+        task.outdate(state.catalog, target)
+    yield
+    if task.outdate is not None:
+        task.outdate(state.catalog, target)
 
 
 def withdraw(state: RunState, task: Task, target: Target, keep: Collection[str] = ()) -> None:
@@ -76,8 +88,9 @@ def withdraw(state: RunState, task: Task, target: Target, keep: Collection[str] 
             continue
         path.unlink(missing_ok=True)
         state.files.pop(state.space.relative(path), None)
-    for table in (*task.owned, *task.staged):
-        state.catalog.delete(table, **target.where)
+    with _outdating(state, task, target):
+        for table in (*task.owned, *task.staged):
+            state.catalog.delete(table, **target.where)
 
 
 def retire(state: RunState, task: Task, planned: Collection[Target]) -> None:
