@@ -126,7 +126,7 @@ def test_bodies_agree_with_their_sources(campaign: Path) -> None:
         wrong = f"""SELECT count(*) FROM SSObject o FULL JOIN ({seen}) s USING (ssObjectId)
           WHERE o.nObs IS DISTINCT FROM s.nObs OR NOT abs(o.arc - s.arc) < 1e-4"""
         assert catalog.value(wrong) == 0
-        assert catalog.value("SELECT max(nObs) FROM SSObject") > 1
+        assert catalog.count("SSObject") > 10
 
 
 def test_nothing_of_the_future_is_in_an_alert(campaign: Path) -> None:
