@@ -23,9 +23,9 @@ from harness.campaign.store import accept
 from harness.campaign.task import Notes, Phase, Stage, Task, WorkItem
 from harness.catalog import Catalog
 from harness.cli.main import execute
-from harness.hashes import file_hash
 from harness.ledger import Outcome, StageRecord, Target
 from harness.settings import Settings
+from harness.system.hashes import file_hash
 from harness.tasks.versions import as_of, refresh_forced_means
 from harness.workspace import Workspace
 from pipeline import diaobject, io
