@@ -118,6 +118,9 @@ class Task:
         are taken away.
     store : callable, optional
         Writes ``Outcome.tables`` into the catalogue, within the transaction of the outcome.
+    outdate : callable, optional
+        Marks what other tables derive from the rows of a target, within the transaction that
+        changes these rows, before and after it.
     """
 
     name: str
@@ -130,6 +133,7 @@ class Task:
     owned: tuple[str, ...] = ()
     planned: Callable[[Context], Collection[Target]] | None = None
     store: Callable[[Catalog, Outcome], None] | None = None
+    outdate: Callable[[Catalog, Target], None] | None = None
 
     @property
     def stage_names(self) -> tuple[str, ...]:
@@ -294,8 +298,6 @@ class Phase:
         Whether a failure is one of the run: it is not where something else will be tried.
     local : bool
         Whether the items must be done in the process that has the catalogue, in their order.
-    performed : int
-        Items performed so far.
     """
 
     label: str
@@ -303,7 +305,6 @@ class Phase:
     items: Iterable[WorkItem | Blocked]
     final: bool = True
     local: bool = False
-    performed: int = 0
 
 
 def _step(steps: Iterator[Notes], key: StageKey) -> tuple[StageRecord, Measure]:
