@@ -16,7 +16,13 @@ __all__ = ["CACHED", "TODO", "ConfigMemory", "Finding", "Staleness"]
 
 CACHED, TODO = "cached", "todo"
 
-_TRANSIENT = ("INTERNAL", "WORKER_DIED", "OUT_OF_MEMORY", "BLOCKED")  # worth another attempt
+_TRANSIENT = (
+    "INTERNAL",
+    "WORKER_DIED",
+    "TIMEOUT",
+    "OUT_OF_MEMORY",
+    "BLOCKED",
+)  # worth another attempt
 
 
 class Finding(NamedTuple):

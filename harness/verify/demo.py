@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.catalog import Catalog
-from harness.settings import Campaign, Execution, Settings
+from harness.execute import Config as Execution
+from harness.settings import Campaign, Settings
 
 __all__ = ["EXPECTED", "compare", "main", "sources"]
 
