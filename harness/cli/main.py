@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from harness.threads import THREAD_VARIABLES
+from harness.system.threads import THREAD_VARIABLES
 
 os.environ |= dict.fromkeys(THREAD_VARIABLES, "1")  # before NumPy: sums depend on the threads
 
@@ -98,7 +98,7 @@ def _top(
     ),
 ) -> None:
     if version:
-        from harness.software import software_version
+        from harness.system.software import software_version
 
         typer.echo(f"nightjar {software_version()}")
         raise typer.Exit
@@ -129,7 +129,7 @@ def execute(arguments: Sequence[str]) -> int:
     try:
         code = build_app().main(list(arguments), prog_name="nightjar", standalone_mode=False)
     except KeyboardInterrupt as err:
-        code = getattr(err, "exit_code", 130)  # that of `harness.processes.Terminated`
+        code = getattr(err, "exit_code", 130)  # that of `harness.system.processes.Terminated`
         return _fail("interrupted; run the same command again to go on", code)
     except NightjarError as err:
         return _fail(str(err), err.exit_code)

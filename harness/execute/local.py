@@ -9,7 +9,7 @@ from typing import TypeVar
 from harness.execute.engine import Engine
 from harness.execute.executor import Work
 from harness.execute.worker import Lost, Worker
-from harness.processes import server
+from harness.system.processes import server
 
 __all__ = ["LocalExecutor"]
 

@@ -13,7 +13,7 @@ from threading import Lock, Timer
 from typing import TypeVar
 
 from harness.execute.executor import Work
-from harness.processes import initialise_worker
+from harness.system.processes import initialise_worker
 
 __all__ = ["TIMEOUT", "Lost", "Worker"]
 

@@ -106,7 +106,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from harness.execute import LocalExecutor
-from harness.processes import heeded_termination
+from harness.system.processes import heeded_termination
 from tests.harness.cubes import Cube
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info
 
 from harness.execute import Config, Executor, LocalExecutor, SerialExecutor, open_executor
 from harness.execute.capacity import workers_here
-from harness.threads import one_thread
+from harness.system.threads import one_thread
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Never
 
-from harness.memory import keep_memory
-from harness.threads import one_thread
+from harness.system.memory import keep_memory
+from harness.system.threads import one_thread
 
 __all__ = [
     "Terminated",
