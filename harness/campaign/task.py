@@ -16,6 +16,7 @@ from typing import Any
 
 from harness.campaign.context import Context
 from harness.catalog import Catalog
+from harness.execute import TIMEOUT
 from harness.ledger import (
     DONE,
     FAILED,
@@ -254,8 +255,13 @@ class WorkItem:
 
     def lost(self, attempts: int, how: str) -> Outcome:
         """Outcome of an item whose workers died."""
-        words = f"the worker process ended without a word: {_DEATHS.get(how, how)}"
-        record = StageRecord(*self.unit, self.keys[0].stage, FAILED, "WORKER_DIED", words, attempts)
+        if how == TIMEOUT:
+            limit = self.settings.execution.unit_time_limit
+            cause, words = TIMEOUT, f"took longer than execution.unit_time_limit = {limit:g} s"
+        else:
+            words = f"the worker process ended without a word: {_DEATHS.get(how, how)}"
+            cause = "WORKER_DIED"
+        record = StageRecord(*self.unit, self.keys[0].stage, FAILED, cause, words, attempts)
         return Outcome(self.target, self._shared(record, Measure()))
 
     def _shared(self, record: StageRecord, measure: Measure) -> list[StageRecord]:
