@@ -25,14 +25,14 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")  # before NumPy: results must not depend on the threads
 
 import typer  # noqa: E402
+from typer.core import TyperGroup  # noqa: E402
 
 __all__ = ["VERBS", "build_app", "execute", "main"]
 
@@ -64,12 +64,12 @@ Exit codes: 0 all well, 1 something failed, 2 usage or malformed file, 3 partial
 4 incomplete, 70 internal error, 130 interrupted."""
 
 
-def build_app() -> Any:
+def build_app() -> TyperGroup:
     """Assemble the command from the verbs' modules.
 
     Returns
     -------
-    click.Command
+    typer.core.TyperGroup
         The whole command; each verb's module imports nothing heavy before it runs.
     """
     app = typer.Typer(
@@ -87,7 +87,7 @@ def build_app() -> Any:
             app.add_typer(entry, name=verb, help=summary)
         elif entry is not None:
             app.command(verb, short_help=summary)(entry)
-    return typer.main.get_command(app)
+    return typer.main.get_group(app)
 
 
 def _top(
@@ -102,11 +102,12 @@ def _top(
         raise typer.Exit
 
 
-def _entry(verb: str) -> Any:
+def _entry(verb: str) -> typer.Typer | Callable[..., None] | None:
     module = f"harness.cli.{verb}"
     if importlib.util.find_spec(module) is None:
         return None
-    return getattr(importlib.import_module(module), verb)
+    entry: typer.Typer | Callable[..., None] = getattr(importlib.import_module(module), verb)
+    return entry
 
 
 def execute(arguments: Sequence[str]) -> int:
