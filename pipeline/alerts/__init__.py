@@ -26,7 +26,7 @@ __all__ = [
     "write",
 ]
 
-VERSION: int = 1
+VERSION: int = 2
 
 # Who reads alerts needs no loops over pixels.
 __getattr__ = lazy(__name__, Packet="packet", Result="packet", Surroundings="packet", run="packet")
