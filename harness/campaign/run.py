@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from harness.campaign.campaign import Campaign, Summary
 from harness.campaign.context import Context
@@ -160,7 +159,7 @@ def _recorded(
     return summary
 
 
-def _run_row(campaign: Campaign, settings: Settings) -> dict[str, Any]:
+def _run_row(campaign: Campaign, settings: Settings) -> dict[str, object]:
     packages = {p: metadata.version(p) for p in _LIBRARIES}
     software = campaign.context.cards["SOFTVER"]
     known = campaign.state.catalog.fetch(
@@ -186,7 +185,7 @@ def _run_row(campaign: Campaign, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _ending(summary: Summary, status: str, code: int) -> dict[str, Any]:
+def _ending(summary: Summary, status: str, code: int) -> dict[str, object]:
     total: dict[str, int] = {}
     for counts in summary.counts.values():
         for name, n in counts.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +20,7 @@ from harness.execute.config import Config as Execution
 from harness.workspace import atomic
 from pipeline.alerts import Config as Alerts
 from pipeline.calibrate import Config as Calibrate
-from pipeline.config import StageConfig, config_hash, param
+from pipeline.config import StageConfig, config_hash, field_notes, param
 from pipeline.diaobject import Config as DiaObject
 from pipeline.diasource import Config as DiaSource
 from pipeline.errors import ConfigError
@@ -149,7 +149,7 @@ class Settings(StageConfig):
         return config_hash(getattr(self, section))
 
 
-def product_values(config: BaseModel) -> dict[str, Any]:
+def product_values(config: BaseModel) -> dict[str, object]:
     """Values of a section that affect products, nested ones with dotted names.
 
     Parameters
@@ -165,11 +165,11 @@ def product_values(config: BaseModel) -> dict[str, Any]:
     return {
         name: value
         for name, field, value in _leaves(config)
-        if _extra(field).get("product") is not False
+        if field_notes(field).get("product") is not False
     }
 
 
-def changed_values(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def changed_values(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
     """Say which values differ: ``kernel_size 21→25``.
 
     Parameters
@@ -189,12 +189,7 @@ def changed_values(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     ]
 
 
-def _extra(field: FieldInfo) -> dict[str, Any]:
-    extra = field.json_schema_extra
-    return extra if isinstance(extra, dict) else {}
-
-
-def _leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, FieldInfo, Any]]:
+def _leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, FieldInfo, object]]:
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
         if isinstance(value, BaseModel):

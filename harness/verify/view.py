@@ -146,11 +146,6 @@ class View:
         """The detector as the pipeline knows it."""
         return self.camera.detector(self.number)
 
-    @property
-    def true_detector(self) -> Detector:
-        """The detector as the simulation made it: the bundled definition."""
-        return Camera.load(self.settings.campaign.camera).detector(self.number)
-
     @cached_property
     def visit_image(self) -> Exposure:
         """The visit image."""
