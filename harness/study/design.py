@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 from pydantic import ConfigDict, ValidationError, model_validator
 
 from harness.settings import explain_invalid
 from pipeline.config import StageConfig, param
 from pipeline.errors import ConfigError
+from pipeline.exposure import FloatArray
 from sims import inject
 
 __all__ = ["StudyDesign", "load_design"]
@@ -33,6 +35,10 @@ class StudyDesign(StageConfig):
     realisations: int = param(1, "how often every image is painted, each time anew", gt=0)
     seed: int = param(1, "seed of the design", ge=0)
     snr: Range = param((3.0, 50.0), "true signal-to-noise ratio, log-uniform")
+    near_threshold: float = param(
+        0.0, "fraction drawn at the threshold only, on top of the rest", ge=0, le=1
+    )
+    threshold_snr: Range = param((4.0, 8.0), "true signal-to-noise ratio of these, log-uniform")
     hosted: float = param(0.3, "fraction placed on galaxies", ge=0, le=1)
     host_flux: Range = param((600.0, 300_000.0), "flux of the hosts, even in magnitude", unit="nJy")
     host_offset: Range = param((0.0, 2.0), "distance from the host", unit="half-light radius")
@@ -54,11 +60,22 @@ class StudyDesign(StageConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for name in ("snr", "host_flux", "host_offset", "trail_length", "bright_distance"):
+        for name in (
+            "snr",
+            "threshold_snr",
+            "host_flux",
+            "host_offset",
+            "trail_length",
+            "bright_distance",
+        ):
             low, high = getattr(self, name)
             least = 0.0 if name == "host_offset" else 1e-9
             if not least <= low < high:
                 raise ValueError(f"{name} must be two rising positive numbers")
+        if self.near_threshold and not (
+            self.snr[0] <= self.threshold_snr[0] and self.threshold_snr[1] <= self.snr[1]
+        ):
+            raise ValueError("threshold_snr must lie within snr")
         if self.negative + self.trails > 1:
             raise ValueError("negative and trails must not exceed 1 together")
         if self.hosted + self.near_bright > 1:
@@ -93,6 +110,25 @@ class StudyDesign(StageConfig):
                 expected=f"at most {most} per image",
                 hint="use more realisations",
             )
+
+    def concentrated(self, snr: FloatArray) -> FloatArray:
+        """Move log-uniform ratios so that a fraction of them is log-uniform at the threshold.
+
+        Parameters
+        ----------
+        snr : ndarray, (n,)
+            Log-uniform in the range `snr`.
+
+        Returns
+        -------
+        ndarray, (n,)
+            By the inverse of the cumulative distribution, so that strata stay strata.
+        """
+        knots = np.log([self.snr[0], *self.threshold_snr, self.snr[1]])
+        rest = (knots - knots[0]) / (knots[3] - knots[0])
+        share = (1 - self.near_threshold) * rest + self.near_threshold * np.array([0.0, 0, 1, 1])
+        chance = (np.log(snr) - knots[0]) / (knots[3] - knots[0])
+        return np.exp(np.interp(chance, share, knots)) if self.near_threshold else snr
 
     def of_image(self) -> inject.Design:
         """Return the part of the design that `sims.inject` draws."""

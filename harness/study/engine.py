@@ -1,14 +1,18 @@
-"""The whole-frame engine: paint an image, subtract, detect and measure it, find every source again.
+"""Paint an image, subtract, detect and measure it, find every source again.
 
-The code that subtracts and detects is the campaign's; nothing of the campaign is written.
+The code that subtracts and detects is the campaign's; nothing of the campaign is written.  The
+engine ``frame`` subtracts as the campaign would, with a kernel fitted to the painted image.  The
+engine ``local`` keeps the kernel and the noise of the image without sources: the difference is
+then that of the campaign plus the filtered stamps of the sources, however many there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -31,13 +35,20 @@ from pipeline.exposure import Difference, Exposure, FloatArray
 from pipeline.masks import bits
 from pipeline.psfphot import fwhm
 from pipeline.schema import INJECTION_OUTCOME, to_numpy
+from pipeline.subtract.fixed import FixedSubtraction
 from pipeline.wcs import pixel_scale
 from sims import inject
 
-__all__ = ["Painting", "PaintingResult"]
+__all__ = ["Engine", "Painting", "PaintingResult"]
+
+Engine = Literal["frame", "local"]
+Subtraction = Callable[[Exposure, Exposure], Difference]
 
 _KNOWN_RADIUS = 3.0
 """Pixels within which a detection is one that the campaign itself has."""
+
+_fixed: dict[tuple[Path, Unit], FixedSubtraction] = {}
+"""That of the image which this process painted last, for its next realisation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +72,8 @@ class Painting:
         Where the tables go.
     unit : Unit
         Visit and detector.
-    template_name : str
-        Template of its difference.
+    template_name, difference_hash : str
+        Template of its difference, and the SHA-256 of the difference.
     settings : Settings
         Configuration of subtraction, detection and alerts.
     design : StudyDesign
@@ -71,17 +82,21 @@ class Painting:
         Identifier of the study.
     realisation, first_id : int
         Which painting, and the number of its first injection.
+    engine : str
+        ``frame`` or ``local``.
     """
 
     space: Workspace
     folder: Path
     unit: Unit
     template_name: str
+    difference_hash: str
     settings: Settings
     design: StudyDesign
     study: str
     realisation: int
     first_id: int
+    engine: Engine = "frame"
 
     @property
     def name(self) -> str:
@@ -118,10 +133,10 @@ class Painting:
         return PaintingResult(self.name, "failed", message)
 
     def _perform(self) -> PaintingResult:
-        placement, images, known = self._painted()
+        placement, images, known, subtraction = self._painted()
         stage = "subtract"
         try:
-            difference = subtract.run(*images, self.settings.subtract)
+            difference = subtraction(*images)
             stage = "diasource"
             passbands = Camera.load(self.space.camera(self.settings.campaign.camera)).passbands
             found = diasource.run(difference, *images, self.settings.diasource, passbands=passbands)
@@ -134,8 +149,10 @@ class Painting:
         self._write(placement, images[0].info.band, *judged)
         return PaintingResult(self.name, "done")
 
-    def _painted(self) -> tuple[Placement, tuple[Exposure, Exposure], FloatArray]:
-        """Return the injections, the painted images, and what is detected without them."""
+    def _painted(
+        self,
+    ) -> tuple[Placement, tuple[Exposure, Exposure], FloatArray, Subtraction]:
+        """Return injections, painted images, what is detected without them, how to subtract."""
         science = io.read_exposure(self.space.visit_image(*self.unit))
         before = io.read_difference(self.space.difference(*self.unit))
         known = _places(optional_table(self.space.staging("DiaSource", *self.unit)))
@@ -149,8 +166,20 @@ class Painting:
         del before  # its memory is needed
         path = self.space.template(self.template_name)
         template = warped(path, science, self.settings.template)
+        subtraction = self._subtraction(science, template)
         images = _paint(science, template, ratio, placement.injections, self._noise_seed)
-        return placement, images, known
+        return placement, images, known, subtraction
+
+    def _subtraction(self, science: Exposure, template: Exposure) -> Subtraction:
+        """Return how painted images are subtracted."""
+        config = self.settings.subtract
+        if self.engine == "frame":
+            return partial(subtract.run, config=config)
+        key = self.folder, self.unit
+        if key not in _fixed:
+            _fixed.clear()
+            _fixed[key] = FixedSubtraction.of(science, template, config)
+        return _fixed[key].run
 
     @property
     def _noise_seed(self) -> int:
@@ -215,7 +244,7 @@ class Painting:
         row = {
             "visit": self.unit[0], "detector": self.unit[1], "realisation": self.realisation,
             "area": open_pixels * (scale / 3600.0) ** 2, "pixelScale": scale,
-            "fwhm": width, "matchRadius": radius,
+            "fwhm": width, "matchRadius": radius, "differenceSha256": self.difference_hash,
         }  # fmt: skip
         return PAINTING.from_rows([row])
 

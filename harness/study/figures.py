@@ -12,7 +12,7 @@ from harness.study.completeness import completeness
 from harness.study.sample import Sample
 from harness.study.summary import SNR_EDGES
 
-__all__ = ["figures"]
+__all__ = ["completeness_figure", "figures"]
 
 Description = dict[str, Any]
 
@@ -36,7 +36,7 @@ def figures(rows: pa.Table, summary: dict[str, Any]) -> list[Description]:
     """
     points = Sample(rows).points()
     out = [
-        _against_snr(points, summary),
+        {**completeness_figure(points), "marks": _mark(summary)},
         _against_magnitude(points),
         _over_hosts(points),
         _over_stars(points),
@@ -46,20 +46,35 @@ def figures(rows: pa.Table, summary: dict[str, Any]) -> list[Description]:
     return [figure for figure in out if any(s["points"] for s in figure["series"])]
 
 
-def _against_snr(points: Sample, summary: dict[str, Any]) -> Description:
+def completeness_figure(points: Sample) -> Description:
+    """Describe completeness against true SNR, and the curve that the noise alone allows.
+
+    Parameters
+    ----------
+    points : Sample
+        Point sources outside masks.
+
+    Returns
+    -------
+    dict
+        As `figures`.
+    """
     series = _stages(points, points.snr, SNR_EDGES)
     ideal = points.numbers("idealFraction")
     order = np.argsort(points.snr)[:: max(len(points) // 200, 1)]
     shown = [[float(points.snr[k]), float(ideal[k])] for k in order if np.isfinite(ideal[k])]
-    marks = [{"x": summary["snr50"]["value"], "label": "50 %"}]
     return {
         "title": "Completeness against true signal to noise; the noise alone allows the last curve",
         "type": "curve",
         "x": {"label": "true signal to noise", "log": True, "range": [3, 60]},
         "y": {"label": "fraction", "range": [0, 1]},
         "series": [*series, {"name": "noise limit", "points": shown}],
-        "marks": marks if summary["snr50"]["value"] else [],
     }
+
+
+def _mark(summary: dict[str, Any]) -> list[Description]:
+    half = summary["snr50"]["value"]
+    return [{"x": half, "label": "50 %"}] if half else []
 
 
 def _stages(points: Sample, x: Any, edges: Any) -> list[Description]:
@@ -92,14 +107,10 @@ def _against_magnitude(points: Sample) -> Description:
 def _over_hosts(points: Sample) -> Description:
     """Completeness against magnitude on hosts of each third of surface brightness."""
     hosted = points.hosted()
-    brightness = hosted.numbers("hostSurfaceBrightness")
     series = []
     if len(hosted) >= 30:
-        edges = np.quantile(brightness, [0, 1 / 3, 2 / 3, 1])
-        first, last = np.nanpercentile(hosted.magnitude, [1, 99])
-        steps = np.linspace(first, last, 7)
-        for name, (low, high) in zip(_THIRDS, pairwise(edges), strict=True):
-            part = hosted.where((brightness >= low) & (brightness <= high))
+        steps = np.linspace(*np.nanpercentile(hosted.magnitude, [1, 99]), 7)
+        for name, (low, high, part) in zip(_THIRDS, points.host_thirds(), strict=True):
             bins = _bins(part.magnitude, part.flags("detected"), steps)
             series.append({"name": f"{name} hosts ({low:.0f} to {high:.0f})", "points": bins})
     return {

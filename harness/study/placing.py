@@ -99,7 +99,9 @@ def place(
     _masked(at, reason, difference, veto)
     sigma = sigma_null(difference, at[:, 0], at[:, 1])
     reason[(reason == "") & ~np.isfinite(sigma)] = "mask:NO_DATA"
-    table = _table(drawn, science, at, sigma, reason, study, first_id)
+    snr = to_numpy(drawn, "trueSnr")
+    snr = np.sign(snr) * design.concentrated(np.abs(snr))
+    table = _table(drawn, science, at, snr, sigma, reason, study, first_id)
     edge = np.min([at.T[0], at.T[1], science.shape[1] - 1 - at.T[0],
                    science.shape[0] - 1 - at.T[1]], axis=0)  # fmt: skip
     return Placement(table, sigma, _distance(stars, at), edge)
@@ -209,14 +211,15 @@ def _table(
     drawn: pa.Table,
     science: Exposure,
     at: FloatArray,
+    snr: FloatArray,
     sigma: FloatArray,
     reason: npt.NDArray[Any],
     study: str,
     first_id: int,
 ) -> pa.Table:
     columns: dict[str, Any] = {name: drawn[name] for name in drawn.column_names}
-    snr = to_numpy(drawn, "trueSnr")
     columns |= {
+        "trueSnr": snr,
         "injectionId": first_id + np.arange(len(at)),
         "x": at[:, 0],
         "y": at[:, 1],

@@ -103,10 +103,10 @@ def _depth(depth: dict[str, Any]) -> str:
 
 def _fluxes(summary: dict[str, Any]) -> str:
     rows = (
-        (name, f["n"], f["bias"], f["biasError"], f["pullMedian"], f["pullWidth"])
+        (name, f["n"], f["bias"], f["biasError"], f["pullWidth"], f["pullWidthError"])
         for name, f in summary["flux"].items()
     )
-    table = _table(("sources", "n", "median bias", "error", "median pull", "pull width"), rows)
+    table = _table(("sources", "n", "median bias", "error", "pull width", "error"), rows)
     p = summary["position"]
     return table + (
         f"<p>Positions above a true SNR of 20: {_number(p['rms'])}″ per axis ({p['n']} sources), "

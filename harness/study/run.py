@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,80 +18,21 @@ from harness.plan import Selection, Unit
 from harness.progress import ProgressDisplay, open_progress
 from harness.settings import Settings
 from harness.study.design import StudyDesign
-from harness.study.engine import Painting
+from harness.study.engine import Engine, Painting
 from harness.study.export import as_ecsv
 from harness.study.figures import figures
 from harness.study.report import render_study
+from harness.study.store import TABLES, Study
 from harness.study.summary import efficiency_table, summarise
-from harness.study.tables import DETECTION, PAINTING, RECOVERY
 from harness.workspace import Workspace, atomic, translate_os_errors
 from pipeline import diasource, io, subtract, template
 from pipeline.atomic import UNFINISHED
 from pipeline.errors import ConfigError, UnitError
-from pipeline.schema import INJECTION, INJECTION_OUTCOME
-from pipeline.schema.columns import Table
 
-__all__ = ["TABLES", "Study", "run_study"]
-
-TABLES: dict[str, Table] = {
-    t.name: t for t in (INJECTION, INJECTION_OUTCOME, RECOVERY, DETECTION, PAINTING)
-}
-"""Tables of a study, in Parquet and in its DuckDB file."""
+__all__ = ["run_study"]
 
 _EVERYTHING = Selection()
 _WHERE = ("visit", "detector", "realisation")
-
-
-@dataclass(frozen=True, slots=True)
-class Study:
-    """A study on disk.
-
-    Attributes
-    ----------
-    folder : Path
-        ``WORKSPACE/studies/ID``.
-    """
-
-    folder: Path
-
-    @classmethod
-    def open(cls, folder: Path) -> Study:
-        """Return a finished study.
-
-        Raises
-        ------
-        ConfigError
-            If the folder holds none, or one that was not finished.
-        """
-        if not (folder / "study.json").is_file():
-            raise ConfigError("is no finished study", path=folder, hint="nightjar study WORKSPACE")
-        return cls(folder)
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """Identifier, design, units and versions."""
-        about: dict[str, Any] = json.loads((self.folder / "study.json").read_text("utf-8"))
-        return about
-
-    def table(self, name: str) -> pa.Table:
-        """Return one of `TABLES`."""
-        return io.read_parquet(self.folder / f"{name}.parquet")
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """Numbers of `harness.study.summary.summarise`."""
-        numbers: dict[str, Any] = json.loads((self.folder / "summary.json").read_text("utf-8"))
-        return numbers
-
-    def rows(self) -> pa.Table:
-        """Return injections, outcomes and measurements side by side, in the order of their ids."""
-        injections = self.table("injection")
-        for name in ("injection_outcome", "recovery"):
-            other = self.table(name)
-            for column in other.column_names:
-                if column not in injections.column_names:
-                    injections = injections.append_column(other.schema.field(column), other[column])
-        return injections
 
 
 def run_study(
@@ -104,6 +45,8 @@ def run_study(
     selection: Selection = _EVERYTHING,
     jobs: int | None = None,
     quiet: bool = False,
+    replace: bool = False,
+    engine: Engine = "frame",
 ) -> Study:
     """Inject into every visit image of a workspace and find out what becomes of the sources.
 
@@ -125,6 +68,11 @@ def run_study(
         Worker processes.
     quiet : bool
         Whether to show no progress.
+    replace : bool
+        Whether another study of that name is removed.
+    engine : str
+        ``frame`` fits the kernel to every painted image; ``local`` keeps that of the image without
+        sources.
 
     Returns
     -------
@@ -142,16 +90,19 @@ def run_study(
     settings = Settings.load(config or space.config, overrides)
     units = _units(space, selection)
     _check(space, design, units)
-    key = _key(space, design, settings, units)
+    hashes = _hashes(space, units)
+    key = _key(design, settings, hashes, engine)
     study = name or key
     folder = space.root / "studies" / study
     with translate_os_errors(folder):
-        _begin(folder, key)
+        _begin(folder, key, replace=replace)
         if not (folder / "study.json").is_file():
             with open_progress(quiet=quiet) as display:
-                _perform(_paintings(space, folder, units, settings, design, study), settings,
-                         jobs, display)  # fmt: skip
-            _finish(folder, study, key, design, settings, units)
+                paintings = _paintings(
+                    space, folder, units, hashes, settings, design, study, engine
+                )
+                _perform(paintings, settings, jobs, display)
+            _finish(folder, study, key, design, settings, units, engine)
     return Study.open(folder)
 
 
@@ -188,48 +139,69 @@ def _check(space: Workspace, design: StudyDesign, units: dict[Unit, str]) -> Non
     design.check((int(image.shape[0]), int(image.shape[1])))
 
 
-def _key(space: Workspace, design: StudyDesign, settings: Settings, units: dict[Unit, str]) -> str:
-    """Hash everything that the result depends on."""
+def _hashes(space: Workspace, units: dict[Unit, str]) -> dict[Path, str]:
+    """SHA-256 of every file that the study rests on."""
     files = [p for unit in units for p in (space.visit_image(*unit), space.difference(*unit))]
     files += [space.template(name) for name in sorted(set(units.values()))]
     files += [p for p in (space.objects,) if p.is_file()]
+    return {path: file_hash(path) for path in files}
+
+
+def _key(design: StudyDesign, settings: Settings, hashes: dict[Path, str], engine: Engine) -> str:
+    """Hash everything that the result depends on."""
     versions = [str(m.VERSION) for m in (template, subtract, diasource)]
     sections = [settings.section_hash(s) for s in ("template", "subtract", "diasource", "alerts")]
-    return combine([design.model_dump_json(), *versions, *sections, *map(file_hash, files)])[:12]
+    return combine([design.model_dump_json(), engine, *versions, *sections, *hashes.values()])[:12]
 
 
-def _begin(folder: Path, key: str) -> None:
+def _begin(folder: Path, key: str, *, replace: bool = False) -> None:
     """Make the folder, or go on with one that was begun with the same key."""
-    folder.mkdir(parents=True, exist_ok=True)
     mark = folder / "key"
     if mark.is_file() and mark.read_text("utf-8") != key:
-        raise ConfigError(
-            "holds another study: its design, configuration or images differ", path=folder,
-            hint="choose another --name or remove it",
-        )  # fmt: skip
+        if not replace:
+            raise ConfigError(
+                "holds another study: its design, configuration or images differ", path=folder,
+                hint="use --replace to make it anew, or another --name",
+            )  # fmt: skip
+        _empty(folder, mark)
+    folder.mkdir(parents=True, exist_ok=True)
     for path in folder.rglob(UNFINISHED):
         path.unlink(missing_ok=True)
     with atomic(mark) as partial:
         partial.write_text(key, encoding="utf-8")
 
 
+def _empty(folder: Path, mark: Path) -> None:
+    """Remove a study, its mark last: one that was removed in part is never gone on with."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path != mark:
+            path.unlink()
+    mark.unlink()
+
+
 def _paintings(
     space: Workspace,
     folder: Path,
     units: dict[Unit, str],
+    hashes: dict[Path, str],
     settings: Settings,
     design: StudyDesign,
     study: str,
+    engine: Engine,
 ) -> list[Painting]:
+    """Plan every painting; those of one image follow each other, for it need not be solved anew."""
     jobs = [(unit, r) for r in range(design.realisations) for unit in units]
-    return [
+    paintings = [
         Painting(
-            space=space, folder=folder, unit=unit, template_name=units[unit], settings=settings,
-            design=design, study=study, realisation=realisation,
-            first_id=k * design.sources,
+            space=space, folder=folder, unit=unit, template_name=units[unit],
+            difference_hash=hashes[space.difference(*unit)], settings=settings, design=design,
+            study=study, realisation=realisation, first_id=k * design.sources, engine=engine,
         )
         for k, (unit, realisation) in enumerate(jobs)
     ]  # fmt: skip
+    return sorted(paintings, key=lambda p: p.unit) if engine == "local" else paintings
 
 
 def _perform(
@@ -265,6 +237,7 @@ def _finish(
     design: StudyDesign,
     settings: Settings,
     units: dict[Unit, str],
+    engine: Engine,
 ) -> None:
     """Put the tables together; the description comes last and says that all is there."""
     joined = {}
@@ -278,6 +251,7 @@ def _finish(
     about = {
         "studyId": study,
         "key": key,
+        "engine": engine,
         "design": design.model_dump(mode="json"),
         "threshold": settings.diasource.threshold,
         "reliabilityCut": settings.diasource.reliability_cut,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from pipeline.schema import to_numpy
 __all__ = ["Sample"]
 
 _ZERO_POINT = 31.4  # AB magnitude of 1 nJy
+_LEAST_HOSTED = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,6 +53,21 @@ class Sample:
     def hosted(self) -> Sample:
         """Return those that lie on a galaxy."""
         return self.where(np.isfinite(self.numbers("hostOffset")))
+
+    def host_thirds(self) -> list[tuple[float, float, Sample]]:
+        """Return the hosted ones in thirds of surface brightness, faintest first, with its ends.
+
+        None where there are too few.
+        """
+        hosted = self.hosted()
+        brightness = hosted.numbers("hostSurfaceBrightness")
+        if len(hosted) < _LEAST_HOSTED:
+            return []
+        edges = np.quantile(brightness, [0, 1 / 3, 2 / 3, 1]).tolist()
+        return [
+            (low, high, hosted.where((brightness >= low) & (brightness <= high)))
+            for low, high in pairwise(edges)
+        ]
 
     def between(self, low: float, high: float) -> Sample:
         """Return those of a range of true SNR."""

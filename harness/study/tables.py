@@ -49,6 +49,7 @@ area             | f64  | deg**2  | phys.angArea                | 0097 | sky of 
 pixelScale       | f64  | arcsec  | instr.pixel                 | 0097 | side of a pixel
 fwhm             | f64  | pixel   | instr.obsty.seeing          | 0097 | of the difference's PSF in the middle
 matchRadius      | f64  | pixel   | pos.distance                | 0097 | farthest detection that is an injection's own
+differenceSha256* | str |         | meta.checksum               | 0097 | file of the difference without injections
 """,
         added=True,
     ),

@@ -15,7 +15,8 @@ from harness.cli.main import execute
 from harness.study.design import StudyDesign
 from harness.study.engine import Painting, PaintingResult
 from harness.study.noise import sigma_null
-from harness.study.run import Study, run_study
+from harness.study.run import run_study
+from harness.study.store import Study
 from harness.workspace import Workspace
 from pipeline import io
 from pipeline.schema import to_numpy
@@ -143,8 +144,12 @@ def test_a_killed_study_goes_on(
 
 def test_a_name_belongs_to_one_study(space: Workspace, study: Study) -> None:
     run_study(space.root, DESIGN.model_copy(update={"realisations": 1}), name="mine", quiet=True)
-    code = execute(["study", str(space.root), "--sources", "10", "--name", "mine", "-q"])
-    assert code == 2
+    command = ["study", str(space.root), "--sources", "10", "--name", "mine", "-q"]
+    assert execute(command) == 2
+    assert execute([*command, "--replace"]) == 0
+    replaced = Study.open(space.root / "studies" / "mine")
+    assert replaced.rows().num_rows == 20
+    assert len(list((replaced.folder / "units" / "recovery").iterdir())) == 2
 
 
 def test_command(space: Workspace, study: Study, capsys: pytest.CaptureFixture[str]) -> None:
