@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from harness.hashes import file_hash
+from harness.system.hashes import file_hash
 from pipeline.errors import InputError, UnitError
 from pipeline.timescales import mjd_utc_to_tai
 

@@ -25,8 +25,8 @@ from harness.catalog import Catalog
 from harness.ledger import DONE
 from harness.plan import Selection
 from harness.settings import Settings
-from harness.software import software_version
 from harness.standalone import RECIPE, recreate
+from harness.system.software import software_version
 from harness.workspace import Workspace
 from pipeline import io
 from pipeline.errors import ConfigError, UnitError

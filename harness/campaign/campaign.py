@@ -20,8 +20,8 @@ from harness.campaign.store import accept, retire
 from harness.campaign.task import Blocked, Phase, Task, WorkItem
 from harness.execute import Executor, SerialExecutor
 from harness.ledger import BLOCKED, DONE, Outcome, StageRecord, Target
-from harness.log import Logbook
-from harness.progress import ProgressDisplay
+from harness.system.log import Logbook
+from harness.system.progress import ProgressDisplay
 from pipeline import io
 
 __all__ = ["Campaign", "Summary"]

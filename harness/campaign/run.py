@@ -19,14 +19,14 @@ from harness.campaign.state import RunState
 from harness.catalog import Catalog
 from harness.execute import open_executor
 from harness.execute.warm import compile_loops
-from harness.hashes import combine, file_hash
 from harness.ledger import now_mjd_tai
-from harness.log import Logbook
 from harness.plan import Selection
-from harness.processes import heeded_termination
-from harness.progress import open_progress
 from harness.settings import Settings
-from harness.software import software_version
+from harness.system.hashes import combine, file_hash
+from harness.system.log import Logbook
+from harness.system.processes import heeded_termination
+from harness.system.progress import open_progress
+from harness.system.software import software_version
 from harness.workspace import Workspace, translate_os_errors
 from pipeline.config import config_hash
 from pipeline.errors import ConfigError

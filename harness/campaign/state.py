@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.catalog import Catalog
-from harness.hashes import Hashes
 from harness.ledger import StageRecord, Target
 from harness.settings import Settings
+from harness.system.hashes import Hashes
 from harness.workspace import Workspace
 
 __all__ = ["RunState"]

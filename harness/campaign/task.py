@@ -16,7 +16,6 @@ from typing import Any
 
 from harness.campaign.context import Context
 from harness.catalog import Catalog
-from harness.hashes import combine
 from harness.ledger import (
     DONE,
     FAILED,
@@ -28,9 +27,10 @@ from harness.ledger import (
     cause_of,
     measuring,
 )
-from harness.log import collecting
 from harness.plan import Unit
 from harness.settings import Settings
+from harness.system.hashes import combine
+from harness.system.log import collecting
 from harness.workspace import Workspace
 
 __all__ = ["Blocked", "Notes", "Phase", "Stage", "StageKey", "Task", "WorkItem"]

@@ -70,7 +70,7 @@ def _python() -> list[_Finding]:
     import platform
     import sys
 
-    from harness.software import software_version
+    from harness.system.software import software_version
 
     good = (3, 11) <= sys.version_info < (3, 14)
     return [

@@ -96,7 +96,7 @@ def _top(
     ),
 ) -> None:
     if version:
-        from harness.software import software_version
+        from harness.system.software import software_version
 
         typer.echo(f"nightjar {software_version()}")
         raise typer.Exit

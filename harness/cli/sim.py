@@ -77,8 +77,8 @@ def _simulate(
     import time
 
     import sims
-    from harness.log import Logbook, collecting
-    from harness.progress import open_progress
+    from harness.system.log import Logbook, collecting
+    from harness.system.progress import open_progress
     from harness.workspace import translate_os_errors
 
     jobs, visit, detector = choice

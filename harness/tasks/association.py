@@ -19,9 +19,9 @@ import pyarrow as pa
 from harness.campaign.context import Context
 from harness.campaign.task import Blocked, Notes, Phase, Stage, StageKey, Task, WorkItem
 from harness.catalog import Catalog
-from harness.hashes import combine
 from harness.ledger import DONE, Outcome, Target, now_mjd_tai
 from harness.plan import Unit
+from harness.system.hashes import combine
 from harness.tasks.tables import optional_table
 from pipeline import diaobject, io
 from pipeline.schema import DIA_OBJECT, DIA_OBJECT_LAST, DIA_SOURCE, METRIC, to_numpy

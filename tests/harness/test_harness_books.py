@@ -14,10 +14,10 @@ import pyarrow as pa
 import pytest
 
 from harness.catalog import Catalog
-from harness.hashes import Hashes, combine, table_hash
 from harness.ledger import DONE, FAILED, Outcome, StageRecord, Target, blocked, cause_of, measuring
-from harness.log import Logbook, collecting
-from harness.progress import ProgressDisplay
+from harness.system.hashes import Hashes, combine, table_hash
+from harness.system.log import Logbook, collecting
+from harness.system.progress import ProgressDisplay
 from harness.workspace import Workspace, atomic
 from pipeline.errors import ConfigError, FileFormatError, InputError, PsfError
 from pipeline.schema import TABLES

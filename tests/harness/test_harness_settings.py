@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from harness.settings import Campaign, Settings, changed_values, product_values
-from harness.toml import render
+from harness.settings.toml import render
 from pipeline.errors import ConfigError
 
 

@@ -19,8 +19,8 @@ from harness.campaign.run import run_campaign
 from harness.campaign.task import Notes, Phase, Stage, Task, WorkItem
 from harness.catalog import Catalog
 from harness.cli.main import execute
-from harness.hashes import file_hash
 from harness.ledger import Outcome, Target
+from harness.system.hashes import file_hash
 from harness.tasks.versions import as_of, forced_means_missing, refresh_forced_means
 from harness.workspace import Workspace
 from pipeline import diaobject, io

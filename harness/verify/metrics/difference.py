@@ -11,7 +11,7 @@ import numpy.typing as npt
 from astropy.io import fits
 from scipy import signal
 
-from harness.hashes import file_hash
+from harness.system.hashes import file_hash
 from harness.verify.metric import Sample, metric
 from harness.verify.robust import mad_std, median_error
 from harness.verify.stamps import isolated, star_fits

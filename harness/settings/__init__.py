@@ -1,8 +1,8 @@
 """The configuration of a campaign: ``nightjar.toml``, written from the models and read back.
 
 Every value is declared once, as a field of a stage's ``Config`` or of the models below.  The
-file is generated from these declarations by `harness.toml`; what is read back is checked against
-them, and an unknown key is an error that names the nearest known one.
+file is generated from these declarations by `harness.settings.toml`; what is read back is checked
+against them, and an unknown key is an error that names the nearest known one.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class Settings(StageConfig):
 
     def save(self, path: Path) -> None:
         """Write the commented file, atomically."""
-        from harness.toml import render
+        from harness.settings.toml import render
 
         with atomic(path) as partial:
             partial.write_text(render(self), encoding="utf-8")
