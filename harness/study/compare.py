@@ -177,9 +177,9 @@ def _measurements(pair: tuple[Sample, Sample], rng: np.random.Generator) -> list
         pulls = _pull(a), _pull(b)
         out.append(_bootstrap("flux pull width", pulls, mad_std, rng, lambda w: abs(w - 1.0)))
         noise = a.numbers("sigmaNull")
-        fluxes = tuple((s.numbers("psfFlux") - s.numbers("flux")) / noise for s in (a, b))
+        fluxes = _residual(a) / noise, _residual(b) / noise
         out.append(_bootstrap("flux scatter", fluxes, mad_std, rng, float))
-        distances = tuple(s.numbers("distance") * s.snr for s in (a, b))
+        distances = a.numbers("distance") * a.snr, b.numbers("distance") * b.snr
         out.append(_bootstrap("position scatter", distances, np.median, rng, float))
     return out
 
@@ -188,8 +188,12 @@ def _ratio(sample: Sample) -> FloatArray:
     return sample.numbers("psfFlux") / sample.numbers("flux") - 1.0
 
 
+def _residual(sample: Sample) -> FloatArray:
+    return sample.numbers("psfFlux") - sample.numbers("flux")
+
+
 def _pull(sample: Sample) -> FloatArray:
-    return (sample.numbers("psfFlux") - sample.numbers("flux")) / sample.numbers("psfFluxErr")
+    return _residual(sample) / sample.numbers("psfFluxErr")
 
 
 def _depth(name: str, pair: tuple[Sample, Sample]) -> _Finding | None:

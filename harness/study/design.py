@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from pydantic import ConfigDict, ValidationError, model_validator
@@ -45,6 +45,11 @@ class StudyDesign(StageConfig):
     negative: float = param(0.1, "fraction painted into the template instead", ge=0, le=1)
     trails: float = param(0.0, "fraction that moves during the exposure", ge=0, le=1)
     trail_length: Range = param((1.0, 5.0), "length of trails", unit="arcsec")
+    events: float = param(
+        0.0, "fraction that are events, seen by every visit of the detector", ge=0, le=1
+    )
+    light_curve: Literal["ia", "kilonova", "flare"] = param("ia", "of the events")
+    peak_magnitude: Range = param((20.0, 24.0), "AB magnitude at the peak of events", unit="mag")
     near_bright: float = param(0.1, "fraction placed around saturated stars", ge=0, le=1)
     bright_distance: Range = param((15.0, 150.0), "distance from them", unit="pixel")
     edge: float = param(20.0, "margin of the image without injections", unit="pixel", ge=0)
@@ -78,9 +83,16 @@ class StudyDesign(StageConfig):
             raise ValueError("threshold_snr must lie within snr")
         if self.negative + self.trails > 1:
             raise ValueError("negative and trails must not exceed 1 together")
+        if self.events + self.hosted + self.negative + self.trails > 1:
+            raise ValueError("events, hosted, negative and trails must not exceed 1 together")
         if self.hosted + self.near_bright > 1:
             raise ValueError("hosted and near_bright must not exceed 1 together")
         return self
+
+    @property
+    def n_events(self) -> int:
+        """Events of one detector and realisation."""
+        return round(self.events * self.sources)
 
     def check(self, shape: tuple[int, int]) -> None:
         """Refuse a design that an image has no room for.

@@ -22,6 +22,7 @@ from harness.ledger import cause_of
 from harness.plan import Unit
 from harness.settings import Settings
 from harness.study.design import StudyDesign
+from harness.study.events import Window
 from harness.study.ideal import ideal_curve
 from harness.study.matching import Truth, chance_matches, match, reasons
 from harness.study.placing import Placement, place
@@ -31,6 +32,7 @@ from harness.tasks.template import warped
 from harness.workspace import Workspace
 from pipeline import diasource, io, subtract
 from pipeline.camera import Camera
+from pipeline.errors import ConfigError
 from pipeline.exposure import Difference, Exposure, FloatArray
 from pipeline.masks import bits
 from pipeline.psfphot import fwhm
@@ -82,6 +84,8 @@ class Painting:
         Identifier of the study.
     realisation, first_id : int
         Which painting, and the number of its first injection.
+    visits : tuple of (Unit, float)
+        Units of the same template with the MJD (TAI) of their midpoints, in order of time.
     engine : str
         ``frame`` or ``local``.
     """
@@ -96,6 +100,7 @@ class Painting:
     study: str
     realisation: int
     first_id: int
+    visits: tuple[tuple[Unit, float], ...] = ()
     engine: Engine = "frame"
 
     @property
@@ -143,10 +148,10 @@ class Painting:
         except Exception as err:
             cause, message = cause_of(err)
             failed = _failed(placement, stage, cause), DETECTION.empty()
-            self._write(placement, images[0].info.band, *failed, PAINTING.empty())
+            self._write(placement, _pair(*images), *failed, PAINTING.empty())
             return PaintingResult(self.name, "failed", f"{self.name}: {stage}: {cause}: {message}")
         judged = self._judge(placement, difference, found, known)
-        self._write(placement, images[0].info.band, *judged)
+        self._write(placement, _pair(*images), *judged)
         return PaintingResult(self.name, "done")
 
     def _painted(
@@ -159,7 +164,7 @@ class Painting:
         placement = place(
             self.design, science, before, optional_table(self.space.objects), known[:, :2],
             study=self.study, realisation=self.realisation, first_id=self.first_id,
-            veto=bits(*self.settings.diasource.veto) | before.excluded,
+            veto=bits(*self.settings.diasource.veto) | before.excluded, window=self._window(),
         )  # fmt: skip
         x, y = (to_numpy(placement.injections, n) for n in ("x", "y"))
         ratio = before.kernel.sum_at(x, y)
@@ -169,6 +174,16 @@ class Painting:
         subtraction = self._subtraction(science, template)
         images = _paint(science, template, ratio, placement.injections, self._noise_seed)
         return placement, images, known, subtraction
+
+    def _window(self) -> Window | None:
+        """Where and when the events of this detector happen, drawn in its first visit."""
+        if not self.design.n_events:
+            return None
+        mask, wcs = io.read_plane(self.space.difference(*self.visits[0][0]), "MASK")
+        if wcs is None:
+            raise ConfigError("events need images with a WCS", key="events", expected="0")
+        ends = self.visits[0][1], self.visits[-1][1]
+        return Window(wcs, (int(mask.shape[0]), int(mask.shape[1])), *ends)
 
     def _subtraction(self, science: Exposure, template: Exposure) -> Subtraction:
         """Return how painted images are subtracted."""
@@ -263,7 +278,7 @@ class Painting:
     def _write(
         self,
         placement: Placement,
-        band: str,
+        pair: Mapping[str, Any],
         columns: dict[str, Any],
         detections: pa.Table,
         about: pa.Table,
@@ -282,9 +297,12 @@ class Painting:
                 "sigmaNull": placement.sigma_null,
                 "starDistance": placement.star_distance,
                 "edgeDistance": placement.edge_distance,
+                "nullScore": placement.null_score,
+                "eventId": placement.event,
+                "peakMagnitude": placement.peak_magnitude,
             },
             realisation=self.realisation,
-            band=band,
+            **pair,
         )
         tables = {
             "injection": injections,
@@ -296,6 +314,16 @@ class Painting:
         for name, table in tables.items():
             self.table(name).parent.mkdir(parents=True, exist_ok=True)
             io.write_parquet(self.table(name), table)
+
+
+def _pair(science: Exposure, template: Exposure) -> dict[str, Any]:
+    """Columns of `RECOVERY` that are the same for all sources of an image."""
+    ny, nx = science.shape
+    width, other = (
+        float(fwhm(e.psf.at(nx / 2, ny / 2))) if e.psf is not None else np.nan
+        for e in (science, template)
+    )
+    return {"band": science.info.band, "seeingRatio": width / other}
 
 
 def _paint(
@@ -343,7 +371,7 @@ def _truth(injections: pa.Table, image: Exposure) -> Truth:
         east = length[moving] * np.sin(angle[moving]) / np.cos(np.radians(dec))
         ahead = image.wcs.all_world2pix(ra + east, dec + length[moving] * np.cos(angle[moving]), 0)
         trail[moving] = np.column_stack(ahead) - at[moving]
-    return Truth(at, trail, np.sign(to_numpy(injections, "flux")))
+    return Truth(at, trail, np.where(to_numpy(injections, "flux") < 0, -1.0, 1.0))
 
 
 def _take(truth: Truth, keep: npt.NDArray[np.bool_]) -> Truth:

@@ -18,6 +18,7 @@ __all__ = [
     "depth_gap",
     "flux_bias",
     "flux_pull_width",
+    "flux_response",
     "found_over_ideal",
     "half_found",
     "ideal_fit",
@@ -25,6 +26,7 @@ __all__ = [
     "position_pull_width",
     "position_scatter",
     "purity",
+    "scene_score",
     "try_fit",
 ]
 
@@ -34,6 +36,7 @@ BRIGHT = 7.0
 _FAINT = 20.0
 """True SNR up to which curves are fitted: above, a source is lost for other reasons than noise."""
 _LEAST = 20
+_CHANGED = 5.0  # score of what has changed itself
 _WIDTH_ERROR = 1.17  # of a width by the median absolute deviation, times √n
 _ONE_SIGMA = 0.6827
 _TWO_SIDED = 1.96
@@ -163,6 +166,29 @@ def flux_bias(sample: Sample) -> Estimate:
     part = _bright(sample)
     ratio = _finite(100.0 * (part.numbers("psfFlux") / part.numbers("flux") - 1.0))
     return Estimate.gaussian(_median(ratio), median_error(ratio), len(ratio))
+
+
+def flux_response(sample: Sample) -> Estimate:
+    """As `flux_bias`, with what the difference shows there without the source taken off, %.
+
+    Noise and whatever the subtraction leaves of a host cancel; what remains is the measurement's.
+    """
+    part = _bright(sample)
+    left = part.numbers("nullScore") * part.numbers("sigmaNull")
+    ratio = _finite(100.0 * ((part.numbers("psfFlux") - left) / part.numbers("flux") - 1.0))
+    return Estimate.gaussian(_median(ratio), median_error(ratio), len(ratio))
+
+
+def scene_score(sample: Sample) -> Estimate:
+    """Mean score of the difference where the sources are, without them: zero if nothing is left."""
+    score = _finite(sample.numbers("nullScore"))
+    score = score[np.abs(score) < _CHANGED]
+    mean, error = (
+        (float(score.mean()), float(score.std() / len(score) ** 0.5))
+        if len(score)
+        else (np.nan, np.nan)
+    )
+    return Estimate.gaussian(mean, error, len(score))
 
 
 def flux_pull_width(sample: Sample) -> Estimate:

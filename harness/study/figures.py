@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from harness.study.completeness import completeness
 from harness.study.sample import Sample
 from harness.study.summary import SNR_EDGES
+from pipeline.exposure import FloatArray
 
 __all__ = ["completeness_figure", "figures"]
 
 Description = dict[str, Any]
 
 _THIRDS = ("faint", "middle", "bright")
+_LEAST_IN_CELL = 5
 
 
 def figures(rows: pa.Table, summary: dict[str, Any]) -> list[Description]:
@@ -39,7 +42,10 @@ def figures(rows: pa.Table, summary: dict[str, Any]) -> list[Description]:
         {**completeness_figure(points), "marks": _mark(summary)},
         _against_magnitude(points),
         _over_hosts(points),
+        _host_map(points),
+        _detector_map(points),
         _over_stars(points),
+        _events(summary),
         _flux_bias(points),
         _false(summary),
     ]
@@ -122,6 +128,62 @@ def _over_hosts(points: Sample) -> Description:
     }
 
 
+def _host_map(points: Sample) -> Description:
+    """Map the detected fraction over surface brightness of the host and magnitude."""
+    hosted = points.hosted()
+    brightness, magnitude = hosted.numbers("hostSurfaceBrightness"), hosted.magnitude
+    cells = []
+    if len(hosted) >= 30:
+        columns = np.linspace(*np.percentile(magnitude, [1, 99]), 7)
+        rows = np.log10(np.quantile(brightness, np.linspace(0, 1, 5)))
+        cells = _cells(magnitude, np.log10(brightness), hosted.flags("detected"), columns, rows)
+    return {
+        "title": "Detected fraction over host and source",
+        "type": "map",
+        "x": {"label": "true AB magnitude on the difference"},
+        "y": {"label": "surface brightness of the host (log nJy per square arcsec)"},
+        "z": {"label": "fraction detected", "range": [0, 1]},
+        "series": [{"name": "", "points": cells}],
+    }
+
+
+def _detector_map(points: Sample) -> Description:
+    """Map detected over the noise limit over the detector, all exposures together."""
+    part = points.between(5.0, 50.0)
+    x, y = part.numbers("x"), part.numbers("y")
+    cells = []
+    if len(part) >= 30:
+        columns, rows = (np.linspace(0.0, v.max() + 1.0, 5) for v in (x, y))
+        ideal = part.numbers("idealFraction")
+        cells = _cells(x, y, part.flags("detected"), columns, rows, ideal)
+    return {
+        "title": "Detected over the noise limit in parts of the detector, true SNR 5 to 50",
+        "type": "map",
+        "x": {"label": "column (pixel)"},
+        "y": {"label": "row (pixel)"},
+        "z": {"label": "detected over the noise limit", "range": [0.8, 1.05]},
+        "series": [{"name": "", "points": cells}],
+    }
+
+
+def _cells(
+    x: FloatArray,
+    y: FloatArray,
+    found: npt.NDArray[np.bool_],
+    columns: FloatArray,
+    rows: FloatArray,
+    ideal: FloatArray | None = None,
+) -> list[list[float]]:
+    """Found fraction (over the ideal one) in the cells that hold five sources at least."""
+    out = []
+    for (x0, x1), (y0, y1) in product(pairwise(columns), pairwise(rows)):
+        inside = (x >= x0) & (x < x1) & (y >= y0) & (y <= y1)
+        if inside.sum() >= _LEAST_IN_CELL:
+            share = found[inside].mean() / (1.0 if ideal is None else ideal[inside].mean())
+            out.append([float(v) for v in (x0, x1, y0, y1, share)])
+    return out
+
+
 def _over_stars(points: Sample) -> Description:
     part = points.between(6.0, 50.0)
     edges = [10, 20, 30, 50, 80, 130, 200, 400, 1000]
@@ -132,6 +194,26 @@ def _over_stars(points: Sample) -> Description:
         "x": {"label": "distance to the nearest saturated star (pixel)", "log": True},
         "y": {"label": "fraction", "range": [0, 1]},
         "series": [{"name": "", "points": bins}],
+    }
+
+
+def _events(summary: dict[str, Any]) -> Description:
+    rows = [r for r in summary["events"] if r["n"]]
+    return {
+        "title": "Events detected in one visit, and in two",
+        "type": "curve",
+        "x": {"label": "AB magnitude at the peak"},
+        "y": {"label": "fraction", "range": [0, 1]},
+        "series": [
+            {
+                "name": f"{name} visit{'s' * (name == 'two')}",
+                "points": [
+                    [(r["low"] + r["high"]) / 2, r[key], r[f"{key}Low"], r[f"{key}High"]]
+                    for r in rows
+                ],
+            }
+            for name, key in (("one", "once"), ("two", "twice"))
+        ],
     }
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -88,35 +89,83 @@ def run_study(
     """
     space = Workspace.open(root)
     settings = Settings.load(config or space.config, overrides)
-    units = _units(space, selection)
-    _check(space, design, units)
-    hashes = _hashes(space, units)
-    key = _key(design, settings, hashes, engine)
-    study = name or key
+    images = _images(space, selection)
+    _check(space, design, next(iter(images)))
+    plan = _Plan(space, design, settings, engine, images, _hashes(space, images))
+    study = name or plan.key
     folder = space.root / "studies" / study
     with translate_os_errors(folder):
-        _begin(folder, key, replace=replace)
+        _begin(folder, plan.key, replace=replace)
         if not (folder / "study.json").is_file():
             with open_progress(quiet=quiet) as display:
-                paintings = _paintings(
-                    space, folder, units, hashes, settings, design, study, engine
-                )
-                _perform(paintings, settings, jobs, display)
-            _finish(folder, study, key, design, settings, units, engine)
+                _perform(plan.paintings(folder, study), settings, jobs, display)
+            _finish(folder, study, plan)
     return Study.open(folder)
 
 
-def _units(space: Workspace, selection: Selection) -> dict[Unit, str]:
-    """Units with a difference, and the name of its template."""
-    units: dict[Unit, str] = {}
+class _Image(NamedTuple):
+    """A difference to inject into: the name of its template and the MJD (TAI) of its visit."""
+
+    template: str
+    mjd: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is painted, and with what."""
+
+    space: Workspace
+    design: StudyDesign
+    settings: Settings
+    engine: Engine
+    images: dict[Unit, _Image]
+    hashes: dict[Path, str]
+
+    @property
+    def key(self) -> str:
+        """Hash of everything that the result depends on."""
+        versions = [str(m.VERSION) for m in (template, subtract, diasource)]
+        sections = ("template", "subtract", "diasource", "alerts")
+        configs = [self.settings.section_hash(s) for s in sections]
+        design = self.design.model_dump_json()
+        return combine([design, self.engine, *versions, *configs, *self.hashes.values()])[:12]
+
+    def paintings(self, folder: Path, study: str) -> list[Painting]:
+        """Return every painting; those of one image follow each other if it is solved once."""
+        jobs = [(unit, r) for r in range(self.design.realisations) for unit in self.images]
+        paintings = [
+            Painting(
+                space=self.space, folder=folder, unit=unit, settings=self.settings,
+                template_name=self.images[unit].template, design=self.design, study=study,
+                difference_hash=self.hashes[self.space.difference(*unit)],
+                realisation=realisation, first_id=k * self.design.sources,
+                visits=self._visits(unit), engine=self.engine,
+            )
+            for k, (unit, realisation) in enumerate(jobs)
+        ]  # fmt: skip
+        return sorted(paintings, key=lambda p: p.unit) if self.engine == "local" else paintings
+
+    def _visits(self, unit: Unit) -> tuple[tuple[Unit, float], ...]:
+        """Return the images of the same detector and field in order of time."""
+        same = [
+            (other, image.mjd)
+            for other, image in self.images.items()
+            if other[1] == unit[1] and image.template == self.images[unit].template
+        ]
+        return tuple(sorted(same, key=lambda v: v[1]))
+
+
+def _images(space: Workspace, selection: Selection) -> dict[Unit, _Image]:
+    """Find the differences that are meant."""
+    images: dict[Unit, _Image] = {}
     for path in sorted((space.root / "products" / "difference").glob("*.fits*")):
         with io.open_fits(path, expected="a difference image") as hdus:
             header = hdus[0].header
             visit, detector = (int(part) for part in path.name.split(".")[0].split("_"))
-            units[visit, detector] = str(header["TMPLID"])
+            images[visit, detector] = _Image(str(header["TMPLID"]), float(header["MJDMIDT"]))
     chosen = {
-        unit: name
-        for unit, name in units.items()
+        unit: image
+        for unit, image in images.items()
         if (not selection.visits or unit[0] in selection.visits)
         and (not selection.detectors or unit[1] in selection.detectors)
     }
@@ -127,31 +176,23 @@ def _units(space: Workspace, selection: Selection) -> dict[Unit, str]:
     return chosen
 
 
-def _check(space: Workspace, design: StudyDesign, units: dict[Unit, str]) -> None:
+def _check(space: Workspace, design: StudyDesign, first: Unit) -> None:
     """Refuse what cannot be done before anything runs."""
     if design.hosted > 0 and not space.objects.is_file():
         raise ConfigError(
             "no catalogue of hosts", path=space.objects, key="hosted",
             hint="use --hosted 0 or provide it",
         )  # fmt: skip
-    first = next(iter(units))
     image, _ = io.read_plane(space.difference(*first), "MASK")
     design.check((int(image.shape[0]), int(image.shape[1])))
 
 
-def _hashes(space: Workspace, units: dict[Unit, str]) -> dict[Path, str]:
+def _hashes(space: Workspace, images: dict[Unit, _Image]) -> dict[Path, str]:
     """SHA-256 of every file that the study rests on."""
-    files = [p for unit in units for p in (space.visit_image(*unit), space.difference(*unit))]
-    files += [space.template(name) for name in sorted(set(units.values()))]
+    files = [p for unit in images for p in (space.visit_image(*unit), space.difference(*unit))]
+    files += [space.template(name) for name in sorted({i.template for i in images.values()})]
     files += [p for p in (space.objects,) if p.is_file()]
     return {path: file_hash(path) for path in files}
-
-
-def _key(design: StudyDesign, settings: Settings, hashes: dict[Path, str], engine: Engine) -> str:
-    """Hash everything that the result depends on."""
-    versions = [str(m.VERSION) for m in (template, subtract, diasource)]
-    sections = [settings.section_hash(s) for s in ("template", "subtract", "diasource", "alerts")]
-    return combine([design.model_dump_json(), engine, *versions, *sections, *hashes.values()])[:12]
 
 
 def _begin(folder: Path, key: str, *, replace: bool = False) -> None:
@@ -181,29 +222,6 @@ def _empty(folder: Path, mark: Path) -> None:
     mark.unlink()
 
 
-def _paintings(
-    space: Workspace,
-    folder: Path,
-    units: dict[Unit, str],
-    hashes: dict[Path, str],
-    settings: Settings,
-    design: StudyDesign,
-    study: str,
-    engine: Engine,
-) -> list[Painting]:
-    """Plan every painting; those of one image follow each other, for it need not be solved anew."""
-    jobs = [(unit, r) for r in range(design.realisations) for unit in units]
-    paintings = [
-        Painting(
-            space=space, folder=folder, unit=unit, template_name=units[unit],
-            difference_hash=hashes[space.difference(*unit)], settings=settings, design=design,
-            study=study, realisation=realisation, first_id=k * design.sources, engine=engine,
-        )
-        for k, (unit, realisation) in enumerate(jobs)
-    ]  # fmt: skip
-    return sorted(paintings, key=lambda p: p.unit) if engine == "local" else paintings
-
-
 def _perform(
     paintings: list[Painting], settings: Settings, jobs: int | None, display: ProgressDisplay
 ) -> None:
@@ -230,15 +248,7 @@ def _tables(folder: Path, name: str) -> Iterator[pa.Table]:
         yield io.read_parquet(path)
 
 
-def _finish(
-    folder: Path,
-    study: str,
-    key: str,
-    design: StudyDesign,
-    settings: Settings,
-    units: dict[Unit, str],
-    engine: Engine,
-) -> None:
+def _finish(folder: Path, study: str, plan: _Plan) -> None:
     """Put the tables together; the description comes last and says that all is there."""
     joined = {}
     for name, declared in TABLES.items():
@@ -250,12 +260,15 @@ def _finish(
         _write_database(partial, joined)
     about = {
         "studyId": study,
-        "key": key,
-        "engine": engine,
-        "design": design.model_dump(mode="json"),
-        "threshold": settings.diasource.threshold,
-        "reliabilityCut": settings.diasource.reliability_cut,
-        "units": [{"visit": v, "detector": d, "template": t} for (v, d), t in units.items()],
+        "key": plan.key,
+        "engine": plan.engine,
+        "design": plan.design.model_dump(mode="json"),
+        "threshold": plan.settings.diasource.threshold,
+        "reliabilityCut": plan.settings.diasource.reliability_cut,
+        "units": [
+            {"visit": v, "detector": d, "template": image.template}
+            for (v, d), image in plan.images.items()
+        ],
         "versions": {"subtract": subtract.VERSION, "diasource": diasource.VERSION},
     }
     _write_answers(Study(folder), about)

@@ -41,10 +41,15 @@ class Sample:
         """Return the rows for which `keep` is true."""
         return Sample(self.table.filter(pa.array(np.asarray(keep, bool))))
 
+    def placed(self) -> npt.NDArray[np.bool_]:
+        """Return which were painted and do not lie on a mask, (n,)."""
+        outcome = np.array(self.table["outcome"].to_pylist(), str)
+        return ~np.isin(outcome, ("masked", "not_placed"))
+
     def points(self) -> Sample:
         """Return the point sources that brighten, on pixels where they can be found."""
-        kind, outcome = (np.array(self.table[n].to_pylist(), str) for n in ("kind", "outcome"))
-        return self.where((kind == "point") & ~np.isin(outcome, ("masked", "not_placed")))
+        kind = np.array(self.table["kind"].to_pylist(), str)
+        return self.where((kind == "point") & self.placed())
 
     def hostless(self) -> Sample:
         """Return those that lie on no galaxy."""

@@ -12,6 +12,7 @@ import pyarrow as pa
 from harness.study import estimates
 from harness.study.completeness import CompletenessFit, completeness
 from harness.study.estimates import Estimate, try_fit
+from harness.study.events import efficiency_of_events
 from harness.study.sample import Sample
 from pipeline.exposure import FloatArray
 from pipeline.schema import to_numpy
@@ -24,6 +25,7 @@ SNR_EDGES = (3.0, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0, 14.0, 20.0, 50.0)
 _HEADLINE = (5.0, 6.0, 7.0, 10.0, 20.0, 50.0)
 _STAGES = ("detected", "reliable", "alerted")
 _THRESHOLDS = (5.0, 5.5, 6.0, 7.0, 10.0)
+_SEEING_RATIOS = (0.0, 0.95, 1.1, 1.3, 1.6, float("inf"))
 _DRAWS = 100
 
 Numbers = dict[str, Any]
@@ -60,6 +62,9 @@ def summarise(rows: pa.Table, detections: pa.Table, paintings: pa.Table, study: 
             (("all", points), ("hostless", points.hostless()), ("hosted", points.hosted()))
         },
         "hostBrightness": _by_host(points),
+        "seeingRatio": _by_seeing(points),
+        "detectors": _by_detector(points),
+        "events": efficiency_of_events(everything).to_pylist(),
         "flux": {"hostless": _flux(points.hostless()), "hosted": _flux(points.hosted())},
         "position": _position(points, paintings),
         "falseDetections": _false(detections, paintings),
@@ -194,15 +199,41 @@ def _by_host(points: Sample) -> list[Numbers]:
     ]  # fmt: skip
 
 
+def _by_seeing(points: Sample) -> list[Numbers]:
+    """Completeness where the visit is sharper than its template, alike, and wider."""
+    ratio = points.numbers("seeingRatio")
+    out = []
+    for low, high in pairwise(_SEEING_RATIOS):
+        part = points.where((ratio >= low) & (ratio < high)).between(5.0, 50.0)
+        found = _interval(estimates.found_over_ideal(part))
+        out.append({"low": low, "high": high, "n": len(part), "ratio": found})
+    return out
+
+
+def _by_detector(points: Sample) -> list[Numbers]:
+    part = points.between(5.0, 50.0)
+    detector = part.numbers("detector")
+    groups = [(int(d), part.where(detector == d)) for d in np.unique(detector)]
+    return [
+        {"detector": d, "n": len(g), "ratio": _interval(estimates.found_over_ideal(g))}
+        for d, g in groups
+    ]
+
+
 def _flux(points: Sample) -> Numbers:
     """Bias and pull of the measured flux above the true SNR where selection plays no part."""
     bias, width = estimates.flux_bias(points), estimates.flux_pull_width(points)
+    response, left = estimates.flux_response(points), estimates.scene_score(points)
     return {
         "n": width.n,
         "bias": bias.value / 100.0,
         "biasError": bias.error / 100.0,
         "pullWidth": width.value,
         "pullWidthError": width.error,
+        "response": response.value / 100.0,
+        "responseError": response.error / 100.0,
+        "sceneScore": left.value,
+        "sceneScoreError": left.error,
     }
 
 
