@@ -15,7 +15,6 @@ from scipy.spatial import cKDTree
 from harness.study.completeness import fit
 from harness.study.estimates import BRIGHT
 from harness.study.sample import Sample
-from harness.verify.robust import mad_std
 from pipeline.errors import ConfigError
 from pipeline.exposure import FloatArray
 from pipeline.schema import to_numpy
@@ -173,14 +172,14 @@ def _measurements(pair: tuple[Sample, Sample], rng: np.random.Generator) -> list
     a, b = (sample.where(both) for sample in pair)
     if len(a) >= _LEAST:
         ratios = _ratio(a), _ratio(b)
-        out.append(_bootstrap("flux bias", ratios, np.median, rng, abs))
+        out.append(_bootstrap("flux bias", ratios, _median, rng, abs))
         pulls = _pull(a), _pull(b)
-        out.append(_bootstrap("flux pull width", pulls, mad_std, rng, lambda w: abs(w - 1.0)))
+        out.append(_bootstrap("flux pull width", pulls, _width, rng, lambda w: abs(w - 1.0)))
         noise = a.numbers("sigmaNull")
         fluxes = _residual(a) / noise, _residual(b) / noise
-        out.append(_bootstrap("flux scatter", fluxes, mad_std, rng, float))
+        out.append(_bootstrap("flux scatter", fluxes, _width, rng, float))
         distances = a.numbers("distance") * a.snr, b.numbers("distance") * b.snr
-        out.append(_bootstrap("position scatter", distances, np.median, rng, float))
+        out.append(_bootstrap("position scatter", distances, _median, rng, float))
     return out
 
 
@@ -217,20 +216,26 @@ def _p_value(change: float, error: float) -> float:
     return float(2 * stats.norm.sf(abs(change) / error)) if error > 0 else 0.0
 
 
+def _median(values: FloatArray) -> FloatArray:
+    return np.asarray(np.median(values, axis=-1))
+
+
+def _width(values: FloatArray) -> FloatArray:
+    return np.asarray(stats.median_abs_deviation(values, axis=-1, scale="normal"))
+
+
 def _bootstrap(
     name: str,
     values: tuple[FloatArray, FloatArray],
-    statistic: Callable[[FloatArray], Any],
+    statistic: Callable[[FloatArray], FloatArray],
     rng: np.random.Generator,
     cost: Callable[[float], float],
 ) -> _Finding:
     """Find the error of the change by drawing the same sources on both sides."""
     first, second = (float(statistic(v)) for v in values)
-    n, change = len(values[0]), []
-    for _ in range(_DRAWS):
-        index = rng.integers(n, size=n)
-        change.append(float(statistic(values[1][index])) - float(statistic(values[0][index])))
-    error = float(np.std(change))
+    n = len(values[0])
+    index = rng.integers(n, size=(_DRAWS, n))
+    error = float(np.std(statistic(values[1][index]) - statistic(values[0][index])))
     p_value = _p_value(second - first, error)
     return _Finding(name, first, second, error, p_value, n, cost(second) - cost(first))
 

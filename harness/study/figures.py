@@ -115,7 +115,7 @@ def _over_hosts(points: Sample) -> Description:
     hosted = points.hosted()
     series = []
     if len(hosted) >= 30:
-        steps = np.linspace(*np.nanpercentile(hosted.magnitude, [1, 99]), 7)
+        steps = _magnitude_steps(hosted)
         for name, (low, high, part) in zip(_THIRDS, points.host_thirds(), strict=True):
             bins = _bins(part.magnitude, part.flags("detected"), steps)
             series.append({"name": f"{name} hosts ({low:.0f} to {high:.0f})", "points": bins})
@@ -128,13 +128,18 @@ def _over_hosts(points: Sample) -> Description:
     }
 
 
+def _magnitude_steps(sample: Sample) -> FloatArray:
+    low, high = np.percentile(sample.magnitude, [1, 99]).tolist()
+    return np.linspace(low, high, 7)
+
+
 def _host_map(points: Sample) -> Description:
     """Map the detected fraction over surface brightness of the host and magnitude."""
     hosted = points.hosted()
     brightness, magnitude = hosted.numbers("hostSurfaceBrightness"), hosted.magnitude
     cells = []
     if len(hosted) >= 30:
-        columns = np.linspace(*np.percentile(magnitude, [1, 99]), 7)
+        columns = _magnitude_steps(hosted)
         rows = np.log10(np.quantile(brightness, np.linspace(0, 1, 5)))
         cells = _cells(magnitude, np.log10(brightness), hosted.flags("detected"), columns, rows)
     return {

@@ -113,7 +113,8 @@ def _depth(depth: dict[str, Any]) -> str:
 _FLUXES = (
     ("n", "n"), ("bias", "median bias"), ("biasError", "error"), ("pullWidth", "pull width"),
     ("pullWidthError", "error"), ("response", "bias of the measurement"),
-    ("responseError", "error"), ("sceneScore", "score without the source"), ("sceneScoreError", "error"),
+    ("responseError", "error"), ("sceneScore", "score without the source"),
+    ("sceneScoreError", "error"),
 )  # fmt: skip
 
 

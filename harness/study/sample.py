@@ -47,9 +47,12 @@ class Sample:
         return ~np.isin(outcome, ("masked", "not_placed"))
 
     def points(self) -> Sample:
-        """Return the point sources that brighten, on pixels where they can be found."""
+        """Return the point sources that brighten, on pixels where they can be found.
+
+        Epochs at which an event has not begun are none.
+        """
         kind = np.array(self.table["kind"].to_pylist(), str)
-        return self.where((kind == "point") & self.placed())
+        return self.where((kind == "point") & self.placed() & (self.numbers("flux") > 0))
 
     def hostless(self) -> Sample:
         """Return those that lie on no galaxy."""

@@ -72,7 +72,7 @@ class Study(Kind):
         found = self._estimate(study, everything)
         if found.n and np.isnan(found.value):
             raise NotRun(f"too few: {found.n} sources do not tell it", found.n)
-        evidence = ()
+        evidence: tuple[Evidence, ...] = ()
         if self.figure:
             title = "completeness of injected sources outside masks, and the noise limit"
             evidence = (Evidence(title, "figure", completeness_figure(everything)),)
