@@ -69,7 +69,8 @@ campaign:
 	@test -e $(WORK)/nightjar.toml || $(NIGHTJAR) init $(WORK) --profile $(PROFILE) --seed $(SEED)
 	@$(NIGHTJAR) sim $(WORK) -j $(JOBS)
 	@$(NIGHTJAR) run $(WORK) -j $(JOBS)
-	@test ! -e $(STUDY) || $(NIGHTJAR) study $(WORK) --name verification --replace --design $(STUDY) -j $(JOBS)
+	@test ! -e $(STUDY) || $(NIGHTJAR) study $(WORK) --name verification --replace --engine local \
+	  --design $(STUDY) -j $(JOBS)
 	@code=0; $(NIGHTJAR) verify $(WORK) || code=$$?; test $$code -eq 0 -o $$code -eq 3
 
 demo: env

@@ -94,7 +94,7 @@ GOOD = (
 
 
 def test_a_good_study_passes(verdicts):
-    results = verdicts(60_000, *GOOD)
+    results = verdicts(30_000, *GOOD)
 
     assert {p: r.verdict for p, r in results.items() if r.verdict != Verdict.PASS} == {}
     assert all(r.measurement.stderr > 0 for r in results.values())
@@ -114,7 +114,7 @@ def test_a_good_study_passes(verdicts):
     ],
 )
 def test_a_fault_fails_the_check_that_names_it(verdicts, fault, path):
-    assert verdicts(60_000, path, **fault)[path].verdict == Verdict.FAIL
+    assert verdicts(30_000, path, **fault)[path].verdict == Verdict.FAIL
 
 
 def test_a_small_study_says_that_it_is_too_small(verdicts):
@@ -170,7 +170,7 @@ def test_differences_made_again_are_seen(verdicts, context):
 
 def test_purity_at_a_stated_ratio(verdicts):
     path = "purity/nine-to-one"
-    result = verdicts(60_000, path)[path]
+    result = verdicts(30_000, path)[path]
 
     assert result.measurement.value == pytest.approx(1 / (1 + 9 * 0.02), rel=0.02)
     assert result.counts is False
