@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from harness.study.completeness import CompletenessFit, fit, interval, ratio_to_ideal
 from harness.study.sample import Sample
-from harness.verify.robust import mad_std, median_error
 from pipeline.exposure import FloatArray
+from pipeline.statistics import mad_std, median_error
 
 __all__ = [
     "BRIGHT",

@@ -13,10 +13,11 @@ from scipy.spatial import cKDTree
 
 from harness.study.design import StudyDesign
 from harness.study.events import Events, Window
-from harness.study.noise import sigma_null
 from pipeline.exposure import Difference, Exposure, FloatArray
 from pipeline.masks import MASK_PLANES, bits
+from pipeline.psfphot import flux_noise
 from pipeline.schema import INJECTION, to_numpy
+from pipeline.sphere import turned
 from sims import inject
 from sims.streams import stream
 
@@ -110,7 +111,8 @@ def place(
     fixed = _around_stars(rng, design, at, free, stars, science.shape)
     _spread(rng, design, at, ~free | fixed, reason, known, science.shape)
     _masked(at, reason, difference, veto)
-    sigma = sigma_null(difference, at[:, 0], at[:, 1])
+    assert difference.exposure.psf is not None
+    sigma = flux_noise(difference.exposure.psf, difference.null_variance, *at.T)
     reason[(reason == "") & ~np.isfinite(sigma)] = "mask:NO_DATA"
     snr = to_numpy(drawn, "trueSnr")
     snr = np.sign(snr) * design.concentrated(np.abs(snr))
@@ -273,7 +275,7 @@ def _table(
     }
     if science.wcs is not None:
         ra, dec = science.wcs.all_pix2world(at[:, 0], at[:, 1], 0)
-        columns |= {"ra": ra % 360.0, "dec": dec}
+        columns |= {"ra": turned(ra), "dec": dec}
     columns.pop("studyId")
     return INJECTION.to_arrow(columns, studyId=study)
 
