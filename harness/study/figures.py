@@ -20,6 +20,7 @@ Description = dict[str, Any]
 
 _THIRDS = ("faint", "middle", "bright")
 _LEAST_IN_CELL = 5
+_LIMIT_POINTS = 40
 
 
 def figures(rows: pa.Table, summary: dict[str, Any]) -> list[Description]:
@@ -67,7 +68,7 @@ def completeness_figure(points: Sample) -> Description:
     """
     series = _stages(points, points.snr, SNR_EDGES)
     ideal = points.numbers("idealFraction")
-    order = np.argsort(points.snr)[:: max(len(points) // 200, 1)]
+    order = np.argsort(points.snr)[:: max(len(points) // _LIMIT_POINTS, 1)]
     shown = [[float(points.snr[k]), float(ideal[k])] for k in order if np.isfinite(ideal[k])]
     return {
         "title": "Completeness against true signal to noise; the noise alone allows the last curve",
@@ -146,7 +147,7 @@ def _host_map(points: Sample) -> Description:
         "title": "Detected fraction over host and source",
         "type": "map",
         "x": {"label": "true AB magnitude on the difference"},
-        "y": {"label": "surface brightness of the host (log nJy per square arcsec)"},
+        "y": {"label": "host beneath it (log nJy per square arcsec)"},
         "z": {"label": "fraction detected", "range": [0, 1]},
         "series": [{"name": "", "points": cells}],
     }
