@@ -223,7 +223,6 @@ def judge_check(
         result = CheckResult(
             path, check, Verdict.NOT_RUN, reason=str(err), population=err.population
         )
-        result.absent = check.subject.name in ("command", "inspect", "review")
     except QueryError as err:  # the case file asks for what it may not have
         raise ConfigError(f"{path}: {err}") from err
     except Exception as err:  # a check that breaks is an error of the check, not of the campaign
@@ -231,6 +230,7 @@ def judge_check(
         reason = f"{type(err).__name__}: {' '.join(str(err).split())}"
         result = CheckResult(path, check, Verdict.ERROR, reason=reason)
     result.seconds = time.perf_counter() - start
+    result.absent = check.subject.elsewhere and result.verdict == Verdict.NOT_RUN
     result.counts = check.severity != "info"
     _waive(result, waiver, context)
     return result

@@ -25,12 +25,16 @@ class Kind(BaseModel, ABC):
         The key in a case file.
     default_bound : str
         The bound of a check that states none; empty when it must.
+    elsewhere : bool
+        Whether its evidence is made by other commands or people: a check that reads `NOT_RUN`
+        for want of it stays out of the exit status.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: ClassVar[str]
     default_bound: ClassVar[str] = ""
+    elsewhere: ClassVar[bool] = False
 
     @property
     @abstractmethod

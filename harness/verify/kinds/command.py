@@ -36,6 +36,7 @@ class Command(Kind):
     """
 
     name: ClassVar[str] = "command"
+    elsewhere: ClassVar[bool] = True
     default_bound: ClassVar[str] = "= 0 unmet"
 
     run: str = ""

@@ -29,6 +29,7 @@ class Inspect(Kind):
     """
 
     name: ClassVar[str] = "inspect"
+    elsewhere: ClassVar[bool] = True
     default_bound: ClassVar[str] = "= 0 level"
 
     question: str

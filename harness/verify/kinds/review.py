@@ -22,6 +22,7 @@ class Review(Kind):
     """Statements that a document of the source tree must make and does not."""
 
     name: ClassVar[str] = "review"
+    elsewhere: ClassVar[bool] = True
     default_bound: ClassVar[str] = "= 0 statements"
 
     document: str
