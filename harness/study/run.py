@@ -150,7 +150,7 @@ def run_study(
         if not (folder / "study.json").is_file():
             with open_progress(quiet=quiet) as display:
                 _perform(_paintings(space, folder, units, settings, design, study), settings,
-                         jobs, display)  # fmt: skip
+                         jobs, space.queue, display)  # fmt: skip
             _finish(folder, study, key, design, settings, units)
     return Study.open(folder)
 
@@ -233,10 +233,14 @@ def _paintings(
 
 
 def _perform(
-    paintings: list[Painting], settings: Settings, jobs: int | None, display: ProgressDisplay
+    paintings: list[Painting],
+    settings: Settings,
+    jobs: int | None,
+    queue: Path,
+    display: ProgressDisplay,
 ) -> None:
     compile_loops(display.say)
-    workers = open_executor(settings.execution, jobs)
+    workers = open_executor(settings.execution, jobs, queue)
     display.start("study", len(paintings))
     for painting in paintings:
         if painting.done:
