@@ -158,7 +158,6 @@ class Campaign:
                     return
                 self.summary.reasons.append((phase.label, *item.target, finding.reason))
                 if self.executor is not None:
-                    phase.performed += 1
                     self._in_flight[item.target] = item
                 yield item
             else:
@@ -186,7 +185,7 @@ class Campaign:
 
     def _accept(self, phase: Phase, outcome: Outcome) -> None:
         item = self._in_flight.pop(outcome.target)
-        accept(self.state, item, outcome)
+        outcome = accept(self.state, item, outcome)
         self._budget.learn(item.task.stage_names, outcome, len(item.targets))
         if self.logbook is not None:
             self.logbook.write(outcome.logs)

@@ -122,13 +122,12 @@ def run_campaign(
     software = software_version()
     run_id = f"{settings.campaign.name}-{combine([config_hash(settings), software])[:12]}"
     cards = {"SOFTVER": software, "RUNID": run_id}
-    if not dry_run:
-        space.require_writable()
-        space.sweep()
     with ExitStack() as stack:
         stack.enter_context(heeded_termination())
         stack.enter_context(one_thread())
         stack.enter_context(translate_os_errors(root))
+        if not dry_run:
+            stack.enter_context(space.changing("run"))
         catalog = stack.enter_context(_catalog(space, dry_run=dry_run))
         state = RunState(space, settings, catalog, run_id)
         context = Context(state, selection, cards, performing=not dry_run)

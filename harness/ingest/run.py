@@ -154,7 +154,6 @@ def ingest_files(
         if fetch is not None:
             catalogues.append((space.refcat, _fetched(space, fetch, found)))
         with translate_os_errors(space.root):
-            space.require_writable()
             settings.save(space.config)
             for target, table in catalogues:
                 io.write_parquet(target, table)

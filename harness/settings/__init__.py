@@ -11,9 +11,9 @@ import difflib
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from harness.execute.config import Config as Execution
@@ -36,11 +36,24 @@ __all__ = [
     "product_values",
 ]
 
+_LONGEST_NAME = 200
+
+
+def _file_name(text: str) -> str:
+    """Refuse a name that would lead elsewhere as part of a path."""
+    if not text.strip() or text.startswith(".") or "/" in text or not text.isprintable():
+        raise ValueError("must be fit for a file name: no /, no control character, no . in front")
+    if len(text.encode()) > _LONGEST_NAME:
+        raise ValueError(f"must have at most {_LONGEST_NAME} bytes")
+    return text
+
 
 class Campaign(StageConfig):
     """What is processed, and by which rules templates are chosen."""
 
-    name: str = param("campaign", "name of the campaign, used in reports and run ids")
+    name: Annotated[str, AfterValidator(_file_name)] = param(
+        "campaign", "name of the campaign, used in reports and run ids"
+    )
     profile: str = param("", "simulation profile; empty for ingested frames", product=False)
     camera: str = param("decam", "camera definition: bundled name or calib/camera/<name>.toml")
     keywords: str = param(
