@@ -78,10 +78,9 @@ class Claimant:
         for folder in sorted(self._queue.glob("*/"), reverse=True):
             with suppress(FileNotFoundError):  # it ends while we look
                 about = json.loads((folder / "coordinator").read_text(encoding="utf-8"))
-                session = Session(folder, float(about["lease_s"]))
+                session = Session(folder, float(about["lease_s"]), about["software"])
                 session.worker(self._name).touch()
                 if session.alive(session.coordinator, session.worker(self._name)):
-                    self._require_trust(about["software"])
                     return session
                 session.worker(self._name).unlink()
         return None
@@ -103,6 +102,7 @@ class Claimant:
         """Work for one coordinator; return whether it has ended in good order."""
         mine = session.worker(self._name)
         try:
+            self._require_trust(session.software)
             with heartbeat(session.lease_s, lambda: touched(mine), lambda: None):
                 while self._in_time():
                     if not session.coordinator.exists():

@@ -47,10 +47,13 @@ class Session:
         Its name sorts by time.
     lease_s : float, s
         How long one may give no sign of life.
+    software : str
+        Version of the coordinator.
     """
 
     folder: Path
     lease_s: float
+    software: str = ""
 
     @classmethod
     def create(cls, queue: Path, lease_s: float) -> Session:
@@ -188,17 +191,17 @@ class ClaimExecutor(Engine):
 
     def _take_answers(self) -> None:
         for path in self._session.files("done"):
-            self._settle(path, lambda path=path: pickle.loads(path.read_bytes()))
+            self._settle(path, pickle.loads(path.read_bytes()))
 
     def _withdraw_claims(self) -> None:
         for path in self._session.files("claimed"):
             if not self._session.alive(path, self._session.coordinator):
-                self._settle(path, lambda: Lost("its worker gave no sign of life"))
+                self._settle(path, Lost("its worker gave no sign of life"))
 
-    def _settle(self, path: Path, result: Callable[[], object]) -> None:
+    def _settle(self, path: Path, result: object) -> None:
         future = self._given.pop(item_name(path), None)
         if future is not None:  # and not given up before
-            future.set_result(result())
+            future.set_result(result)
         path.unlink(missing_ok=True)
 
 
