@@ -87,7 +87,13 @@ class ClusterExecutor(Engine):
 
     def _look(self) -> None:
         """See which workers there are, and give up the items of those that left."""
-        self._threads, self._looked = self._client.nthreads(), time.monotonic()
+        try:
+            self._threads, self._looked = self._client.nthreads(), time.monotonic()
+        except (OSError, TimeoutError) as err:
+            raise ConfigError(
+                f"the Dask scheduler does not answer any more: {err}",
+                hint="start it and the same run again; what was done is kept",
+            ) from err
         self._given = {f: given for f, given in self._given.items() if not f.done()}
         for future, (address, task) in self._given.items():
             if address not in self._threads:

@@ -191,6 +191,20 @@ def _dask_worker_of(child: int, workers: list[int]) -> int:
     return child
 
 
+def test_a_scheduler_that_is_gone_is_one_line() -> None:
+    pytest.importorskip("distributed")
+    from harness.execute.cluster import ClusterExecutor, connect
+
+    class Gone:
+        def nthreads(self) -> dict[str, int]:
+            raise OSError("Timed out trying to connect")
+
+    executor = ClusterExecutor(1, 0.0, connect("tcp://nowhere:8786"))
+    executor._client = Gone()
+    with pytest.raises(ConfigError, match=r"not answer any more.*what was done is kept"):
+        list(executor.map([Cube(1, Path())]))
+
+
 @pytest.mark.parametrize("address", ["local:", "local:0", "local:two", "local:-1"])
 def test_an_address_without_workers_is_refused(address: str) -> None:
     pytest.importorskip("distributed")
