@@ -212,7 +212,7 @@ def _local_cluster(workers: int, stack: ExitStack) -> Any:
     return stack.enter_context(
         distributed.LocalCluster(
             n_workers=workers, threads_per_worker=1, processes=True, memory_limit=0,
-            host="127.0.0.1", dashboard_address=None,
+            host="127.0.0.1", dashboard_address="127.0.0.1:0",
         )
     )  # fmt: skip
 
@@ -241,6 +241,7 @@ def _slurm_cluster(jobs: int, options: tuple[str, ...], stack: ExitStack) -> Any
     cluster = SLURMCluster(
         cores=1, processes=1, memory="3GB", job_name="nightjar",
         job_directives_skip=["--mem", "-t "], job_extra_directives=list(options),
+        scheduler_options={"dashboard_address": ":0"},
     )  # fmt: skip
     stack.enter_context(cluster)
     cluster.adapt(minimum_jobs=jobs, maximum_jobs=jobs, interval="5s")
