@@ -59,7 +59,8 @@ unit: env
 # The same tests once more, with loops that check every index: an IndexError is a bug of ours.
 boundscheck: env
 	@NUMBA_BOUNDSCHECK=1 $(PY) -m pytest -q \
-	  --ignore=tests/verify --ignore=tests/schema
+	  --ignore=tests/verify --ignore=tests/schema --ignore=tests/harness/test_harness_slurm.py \
+	  --ignore=tests/harness/test_harness_cluster.py --ignore=tests/harness/test_harness_spread.py
 
 verify: env
 	@$(MAKE) --no-print-directory campaign

@@ -157,6 +157,11 @@ class Workspace:
         return self.root / "catalog.duckdb"
 
     @property
+    def queue(self) -> Path:
+        """Folder of the work that is claimed through files."""
+        return self.root / "queue"
+
+    @property
     def logs(self) -> Path:
         """Folder of the structured logs."""
         return self.root / "logs"

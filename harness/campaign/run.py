@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
+from harness.campaign.budget import TimeBudget
 from harness.campaign.campaign import Campaign, Summary
 from harness.campaign.context import Context
 from harness.campaign.state import RunState
@@ -81,6 +82,7 @@ def run_campaign(
     retry: bool = False,
     dry_run: bool = False,
     quiet: bool = False,
+    time_limit_s: float | None = None,
 ) -> Summary:
     """Run the pipeline over a workspace.
 
@@ -100,6 +102,8 @@ def run_campaign(
         Whether only to say what would be done.
     quiet : bool
         Whether to show no progress.
+    time_limit_s : float, optional, s
+        Nothing is begun that would not end within this time; any time by default.
 
     Returns
     -------
@@ -111,6 +115,7 @@ def run_campaign(
     InputError
         If the workspace, its configuration or its catalogue cannot be used.
     """
+    budget = TimeBudget(time_limit_s)
     space = Workspace.open(root)
     settings = Settings.load(space.config, overrides)
     software = software_version()
@@ -129,10 +134,10 @@ def run_campaign(
         if dry_run:
             return Campaign(context, None, display).run()
         compile_loops(display.say)
-        workers = open_executor(settings.execution, jobs)
+        workers = open_executor(settings.execution, jobs, space.queue)
         logbook = stack.enter_context(Logbook(space.logs / f"{_stamp()}-run.jsonl", run=run_id))
         executor = stack.enter_context(workers)
-        campaign = Campaign(context, executor, display, logbook, retry=retry)
+        campaign = Campaign(context, executor, display, logbook, retry=retry, budget=budget)
         return _recorded(campaign, catalog, logbook, settings)
 
 
@@ -147,6 +152,8 @@ def _recorded(
     try:
         summary = campaign.run()
         status, code = ("failed" if summary.troubles else "done"), summary.exit_code
+        if summary.stopped:
+            status = "stopped"
     except Terminated as err:
         code = err.exit_code
         raise

@@ -18,6 +18,7 @@ __all__ = [
     "Json",
     "Overrides",
     "Quiet",
+    "TimeLimit",
     "Until",
     "Visits",
     "WorkspacePath",
@@ -48,6 +49,14 @@ Visits = Annotated[
 ]
 Detectors = Annotated[
     list[int] | None, typer.Option("--detector", help="Only this detector; may be repeated.")
+]
+TimeLimit = Annotated[
+    str | None,
+    typer.Option(
+        "--time-limit",
+        metavar="DURATION",
+        help="Begin nothing that would not end within this time, such as 55m or 12:00:00.",
+    ),
 ]
 From = Annotated[
     str | None,

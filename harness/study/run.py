@@ -98,7 +98,7 @@ def run_study(
         _begin(folder, plan.key, replace=replace)
         if not (folder / "study.json").is_file():
             with open_progress(quiet=quiet) as display:
-                _perform(plan.paintings(folder, study), settings, jobs, display)
+                _perform(plan.paintings(folder, study), settings, jobs, space.queue, display)
             _finish(folder, study, plan)
     return Study.open(folder)
 
@@ -223,10 +223,14 @@ def _empty(folder: Path, mark: Path) -> None:
 
 
 def _perform(
-    paintings: list[Painting], settings: Settings, jobs: int | None, display: ProgressDisplay
+    paintings: list[Painting],
+    settings: Settings,
+    jobs: int | None,
+    queue: Path,
+    display: ProgressDisplay,
 ) -> None:
     compile_loops(display.say)
-    workers = open_executor(settings.execution, jobs)
+    workers = open_executor(settings.execution, jobs, queue)
     display.start("study", len(paintings))
     for painting in paintings:
         if painting.done:
