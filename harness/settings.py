@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from harness.configfile import at, read
 from harness.workspace import atomic
 from pipeline.alerts import Config as Alerts
 from pipeline.calibrate import Config as Calibrate
@@ -34,6 +35,7 @@ __all__ = [
     "Settings",
     "changed_values",
     "product_values",
+    "values_of",
 ]
 
 
@@ -114,13 +116,8 @@ class Settings(StageConfig):
         ConfigError
             For a missing file, broken TOML, an unknown key or a value out of bounds.
         """
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as err:
-            raise ConfigError(f"cannot be read: {err.strerror}", path=path) from err
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
-            raise ConfigError(f"is not valid TOML: {err}", path=path) from err
-        return cls._checked(values, overrides, path)
+        values, text = read(path)
+        return cls._checked(values, overrides, path, text)
 
     @classmethod
     def defaults(cls, overrides: Sequence[str] = ()) -> Settings:
@@ -129,14 +126,16 @@ class Settings(StageConfig):
 
     @classmethod
     def _checked(
-        cls, values: dict[str, Any], overrides: Sequence[str], path: Path | None
+        cls, values: dict[str, Any], overrides: Sequence[str], path: Path | None, text: str = ""
     ) -> Settings:
-        for text in overrides:
-            _override(values, text)
+        for override in overrides:
+            _override(values, override)
         try:
             return cls.model_validate(values)
         except ValidationError as err:
-            raise explain_invalid(cls, err, path) from err
+            where = [str(k) for k in err.errors(include_url=False)[0]["loc"]]
+            place = at(path, text, where) if path is not None else None
+            raise explain_invalid(cls, err, place) from err
 
     def save(self, path: Path) -> None:
         """Write the commented file, atomically."""
@@ -168,6 +167,22 @@ def product_values(config: BaseModel) -> dict[str, Any]:
         for name, field, value in _leaves(config)
         if _extra(field).get("product") is not False
     }
+
+
+def values_of(config: BaseModel) -> dict[str, Any]:
+    """All values of a section or of all sections, nested ones with dotted names.
+
+    Parameters
+    ----------
+    config : BaseModel
+        The section.
+
+    Returns
+    -------
+    dict
+        Values by name.
+    """
+    return {name: value for name, _, value in _leaves(config)}
 
 
 def changed_values(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -217,7 +232,9 @@ def _override(values: dict[str, Any], text: str) -> None:
         values[name] = raw.strip()
 
 
-def explain_invalid(model: type[BaseModel], err: ValidationError, path: Path | None) -> ConfigError:
+def explain_invalid(
+    model: type[BaseModel], err: ValidationError, path: Path | str | None
+) -> ConfigError:
     errors = err.errors(include_url=False)
     first = errors[0]
     location = [str(part) for part in first["loc"]]

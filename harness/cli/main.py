@@ -154,7 +154,9 @@ def _unexpected(err: Exception) -> int:
 
 
 def _fail(line: str, code: int) -> int:
-    sys.stderr.write(f"nightjar: {' '.join(line.split())}\n")
+    from harness.text import one_line
+
+    sys.stderr.write(f"nightjar: {one_line(line)}\n")
     return code
 
 

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from harness.text import one_line
+
 __all__ = [
     "Detectors",
     "DryRun",
@@ -97,7 +99,7 @@ def _cell(value: object) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.6g}"
-    return " ".join(str(value).split())
+    return one_line(value)
 
 
 def _plain(value: object) -> object:

@@ -123,8 +123,8 @@ def judge(
     reason : str
         One sentence, empty for a plain pass.
     """
-    if math.isnan(value):
-        return Verdict.FAIL, "the measured value is not a number"
+    if not math.isfinite(value):
+        return Verdict.FAIL, "the measured value is not a finite number"
     room = bound.tolerance if tolerance is None else tolerance
     if stderr is not None and room is not None and not 3.0 * stderr <= room:
         if _distance(value, bound) > 3.0 * stderr:

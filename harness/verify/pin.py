@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.hashes import file_hash
+from harness.software import tree_hash
 from harness.verify.loader import Spec, load_spec
 from harness.verify.paths import TESTCASES
 from harness.workspace import Workspace, atomic
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from harness.verify.context import Context
 
 __all__ = ["Change", "changes", "pin", "pinned", "tampering"]
+
+
+_CODE = "harness/verify"
+"""The code that judges, as a criterion: constants of the measurements stand in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ def pin(space: Workspace, folder: Path = TESTCASES, *, late: bool = False) -> di
         "hash": spec.hash,
         "utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "late": late,
-        "criteria": spec.criteria,
+        "criteria": spec.criteria | {_CODE: tree_hash(_CODE)},
     }
     with atomic(space.specification) as partial:
         partial.write_text(json.dumps(record, indent=1, sort_keys=True), encoding="utf-8")
@@ -108,12 +113,13 @@ def tampering(context: Context) -> list[Change]:
     list of Change
         One per run; ``after`` is empty where the specification was deleted.
     """
-    if "specHash" not in context.columns.get("run", ()):
-        return []
     path = context.space.specification
     present = file_hash(path) if path.is_file() else ""
-    runs = context.fetch("SELECT runId, specHash FROM run WHERE specHash IS NOT NULL ORDER BY ALL")
-    return [Change(f"{path.name} of run {r}", h, present) for r, h in runs if h != present]
+    return [
+        Change(f"{path.name} of run {run['runId']}", run["specHash"], present)
+        for run in context.runs
+        if run["specHash"] not in (None, present)
+    ]
 
 
 def changes(before: Mapping[str, str], spec: Spec) -> list[Change]:
@@ -124,14 +130,14 @@ def changes(before: Mapping[str, str], spec: Spec) -> list[Change]:
     before : mapping of str
         Hashes of the criteria by path, when they were recorded.
     spec : Spec
-        The criteria of today.
+        The criteria of today; the code that judges belongs to them.
 
     Returns
     -------
     list of Change
         Empty when none changed.
     """
-    after = spec.criteria
+    after = spec.criteria | ({_CODE: tree_hash(_CODE)} if _CODE in before else {})
     return [
         Change(path, before.get(path, ""), after.get(path, ""))
         for path in sorted(before.keys() | after.keys())

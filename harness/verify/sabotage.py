@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.hashes import file_hash
+from harness.software import software_version
 from harness.verify.context import Context
 from harness.verify.copy import Copy
 from harness.verify.defect import Defect
@@ -20,7 +24,7 @@ from harness.verify.verdict import Verdict
 from harness.workspace import Workspace
 from pipeline.errors import ConfigError
 
-__all__ = ["sabotage"]
+__all__ = ["matrix_fault", "sabotage", "sealed"]
 
 _UNTOUCHED = ("command", "inspect", "review")
 _GOOD = frozenset({Verdict.PASS, Verdict.DEVIATION, Verdict.NOT_APPLICABLE})
@@ -75,7 +79,61 @@ def sabotage(
             rows.append(_row(defect, before, copies.judge(defect)))
     expected = {d.check for d in chosen}
     unharmed = sorted(p for p in expected if before.get(p, Verdict.ERROR) not in _GOOD)
-    return {"unharmed": {"caught_by": unharmed}, "defects": rows}
+    return sealed(
+        {
+            "unharmed": {"caught_by": unharmed},
+            "defects": rows,
+            "spec_hash": spec.hash,
+            "catalogue": file_hash(origin.catalog),
+            "software": software_version(),
+        }
+    )
+
+
+def sealed(matrix: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the hash of a detection matrix to it.
+
+    Parameters
+    ----------
+    matrix : mapping
+        JSON values.
+
+    Returns
+    -------
+    dict
+        The same with ``sha256``.
+    """
+    content = {k: v for k, v in matrix.items() if k != "sha256"}
+    text = json.dumps(content, sort_keys=True)
+    return {**content, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def matrix_fault(matrix: Any, space: Workspace, spec: Spec) -> str:
+    """Say why a detection matrix is not that of a campaign.
+
+    Parameters
+    ----------
+    matrix : object
+        Content of ``reports/sabotage.json``.
+    space : Workspace
+        The campaign.
+    spec : Spec
+        The specification of today.
+
+    Returns
+    -------
+    str
+        One phrase, empty for a sound matrix.
+    """
+    if not isinstance(matrix, dict) or matrix != sealed(matrix):
+        return "does not have the hash that it states"
+    if any(d["caught"] != (d["expected_check"] in d["caught_by"]) for d in matrix["defects"]):
+        return "calls a defect caught that its check did not catch"
+    if matrix["catalogue"] != file_hash(space.catalog):
+        return "is of another state of the catalogue"
+    if matrix["spec_hash"] != spec.hash:
+        return "was made with another specification"
+    return ""
 
 
 def _chosen(names: list[str]) -> list[Defect]:

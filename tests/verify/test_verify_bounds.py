@@ -68,7 +68,7 @@ def test_one_sided_estimates_use_the_stated_tolerance():
 def test_not_a_number_fails():
     assert judge(math.nan, Bound.parse("<= 1")) == (
         Verdict.FAIL,
-        "the measured value is not a number",
+        "the measured value is not a finite number",
     )
 
 

@@ -6,6 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from pydantic import Field
+
 from harness.verify.kind import Kind
 from harness.verify.measurement import Evidence, Measurement, NotRun
 
@@ -24,8 +26,8 @@ class Review(Kind):
     name: ClassVar[str] = "review"
     default_bound: ClassVar[str] = "= 0 statements"
 
-    document: str
-    states: list[str]
+    document: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*(/[A-Za-z0-9_][A-Za-z0-9_-]*)*\.md$")
+    states: list[str] = Field(min_length=1)
 
     @property
     def unit(self) -> str:
