@@ -249,6 +249,7 @@ items:
       - id: sound
         text: Damaged ones.
         files: {product: visit_image, count: damaged}
+        bound: "= 0 files"
       - id: lost
         text: Fraction that is lost.
         severity: should
@@ -397,7 +398,7 @@ def lost_check(report):
     [
         (all_pass, "verdict does not follow from the measurements"),
         (other_bound, "bound does not follow from the measurements"),
-        (other_value, "verdict does not follow from the measurements"),
+        (other_value, "chain/verdicts is not the hash of what is here"),
         (no_deviations, "deviations does not follow"),
         (forged_chain, "chain does not hold"),
         (lost_check, "does not follow"),

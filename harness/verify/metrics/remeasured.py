@@ -6,8 +6,9 @@ have the same noise, differences of a per cent show in a few dozen sources.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,49 @@ _FLAGS = {
     "saturated_template": ("SAT_TEMPLATE",),
 }
 _CORE = 2
+_ERRORS: dict[str, tuple[tuple[str, int | None], ...]] = {
+    "position": (("xErr", 1), ("yErr", 0)),
+    "flux": (("psfFluxErr", None),),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Disc:
+    """The pixels of one source: PSF moved to its place, image and source-free variance."""
+
+    index: int
+    stamp: FloatArray
+    inside: npt.NDArray[np.bool_]
+    image: FloatArray
+    null: FloatArray
+
+    def profile(self, axis: int | None = None) -> FloatArray:
+        """PSF in the pixels of the disc, or its derivative along an axis."""
+        plane = self.stamp if axis is None else _slope(self.stamp, axis)
+        half, middle = len(self.inside) // 2, len(plane) // 2
+        cut = plane[middle - half : middle + half + 1, middle - half : middle + half + 1]
+        return np.asarray(cut[self.inside])
+
+
+def _discs(view: View, x: FloatArray, y: FloatArray) -> Iterator[_Disc]:
+    """Cut out the sources all of whose pixels are on the image and good."""
+    difference, half = view.difference, int(_RADIUS) + 1
+    psf = difference.exposure.psf
+    assert psf is not None
+    image, mask = difference.exposure.image, difference.exposure.mask
+    ny, nx = image.shape
+    bad = np.uint32(view.excluded_bits | bits("INTRP"))
+    grid = np.arange(-half, half + 1)
+    for k, (stamp, u, v) in enumerate(zip(psf.stamps(x, y), x, y, strict=True)):
+        i, j = round(float(u)), round(float(v))
+        if not (half <= i < nx - half and half <= j < ny - half):
+            continue
+        box = slice(j - half, j + half + 1), slice(i - half, i + half + 1)
+        inside = np.hypot(grid[:, None] - (v - j), grid - (u - i)) <= _RADIUS
+        if not (mask[box] & bad)[inside].any():
+            null = difference.null_variance[box][inside]
+            moved = _moved(stamp, v - j, u - i)
+            yield _Disc(k, moved, inside, image[box][inside], null)
 
 
 def _psf_flux(view: View, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -41,37 +85,27 @@ def _psf_flux(view: View, x: FloatArray, y: FloatArray) -> tuple[FloatArray, Flo
     Σ P d / V over Σ P² / V with the PSF P moved to the position by its Fourier transform and the
     source-free variance V (Naylor 1998, MNRAS 296, 339), nJy.
     """
-    difference, half = view.difference, int(_RADIUS) + 1
-    psf = difference.exposure.psf
-    assert psf is not None
-    image, mask = difference.exposure.image, difference.exposure.mask
-    ny, nx = image.shape
-    bad = np.uint32(view.excluded_bits | bits("INTRP"))
-    grid = np.arange(-half, half + 1)
     flux, error = np.full(len(x), np.nan), np.full(len(x), np.nan)
-    for k, (stamp, u, v) in enumerate(zip(psf.stamps(x, y), x, y, strict=True)):
-        i, j = round(float(u)), round(float(v))
-        if not (half <= i < nx - half and half <= j < ny - half):
-            continue
-        box = slice(j - half, j + half + 1), slice(i - half, i + half + 1)
-        inside = np.hypot(grid[:, None] - (v - j), grid - (u - i)) <= _RADIUS
-        if (mask[box] & bad)[inside].any():
-            continue
-        profile = _moved(stamp, v - j, u - i, half)[inside]
-        weight = profile / difference.null_variance[box][inside]
-        flux[k] = weight @ image[box][inside] / (weight @ profile)
-        error[k] = (weight @ profile) ** -0.5
+    for disc in _discs(view, x, y):
+        profile = disc.profile()
+        weight = profile / disc.null
+        flux[disc.index] = weight @ disc.image / (weight @ profile)
+        error[disc.index] = (weight @ profile) ** -0.5
     return flux, error
 
 
-def _moved(stamp: FloatArray, dy: float, dx: float, half: int) -> FloatArray:
-    """Middle of a PSF moved by a part of a pixel."""
-    moved = np.fft.ifft2(fourier_shift(np.fft.fft2(stamp), (dy, dx))).real
-    middle = len(stamp) // 2
-    box = slice(max(middle - half, 0), middle + half + 1)
-    cut = moved[box, box]
-    pad = (2 * half + 1 - len(cut)) // 2
-    return np.asarray(np.pad(cut, pad))
+def _moved(stamp: FloatArray, dy: float, dx: float) -> FloatArray:
+    """Move a PSF by a part of a pixel, by its Fourier transform."""
+    return np.asarray(np.fft.ifft2(fourier_shift(np.fft.fft2(stamp), (dy, dx))).real)
+
+
+def _slope(stamp: FloatArray, axis: int) -> FloatArray:
+    """Differentiate a well-sampled stamp along an axis, by its Fourier transform."""
+    n = stamp.shape[axis]
+    k = np.fft.fftfreq(n)
+    k = np.where(np.abs(k) == 0.5, 0.0, k)
+    k = k[:, None] if axis == 0 else k
+    return np.asarray(np.fft.ifft(2j * np.pi * k * np.fft.fft(stamp, axis=axis), axis=axis).real)
 
 
 def _clean_sources(view: View) -> Mapping[str, npt.NDArray[Any]]:
@@ -150,34 +184,24 @@ def _forced(view: View) -> tuple[Mapping[str, npt.NDArray[Any]], FloatArray, Flo
     "pixel_error_remeasured", unit="%", product="difference", reads=("difference", "sources"),
     reduce="pooled",
 )  # fmt: skip
-def pixel_error_remeasured(view: View, snr_max: float = 12.0) -> Sample:
-    """Errors xErr and yErr of faint clean sources over the Cramér-Rao bound, less one, median.
+def pixel_error_remeasured(
+    view: View, of: Literal["position", "flux"] = "position", snr_max: float = 12.0
+) -> Sample:
+    """Errors of faint clean sources over the Cramér-Rao bound, less one, median.
 
-    The bound is 1 / √(f² Σ P'² / V) with the derivative P' of the PSF and the source-free V.
+    With the PSF P, its derivatives P' and the source-free variance V the bound of a flux f is
+    1 / √(Σ P² / V), of a position 1 / (f √(Σ P'² / V)).
     """
     s = _clean_sources(view)
-    faint = (np.abs(s["snr"]) < snr_max) & np.isfinite(s["xErr"]) & np.isfinite(s["yErr"])
-    x, y, flux = s["x"][faint], s["y"][faint], np.abs(s["psfFlux"][faint])
-    psf = view.difference.exposure.psf
-    assert psf is not None
-    if not len(x):
-        return Sample(float("nan"), 0)
-    rows, columns = np.rint(y).astype(int), np.rint(x).astype(int)
-    null = view.difference.null_variance[rows, columns]
-    stamps = psf.stamps(x, y)
-    own = [np.sqrt(null / (_slope(stamps, a) ** 2).sum((1, 2))) / flux for a in (2, 1)]
-    ratios = [100.0 * (s[n][faint] / o - 1.0) for n, o in zip(("xErr", "yErr"), own, strict=True)]
-    return _median(np.concatenate(ratios))
-
-
-def _slope(stamps: FloatArray, axis: int) -> FloatArray:
-    """Differentiate well-sampled stamps along an axis by their Fourier transform."""
-    n = stamps.shape[axis]
-    shape = [1, 1, 1]
-    shape[axis] = n
-    k = np.fft.fftfreq(n).reshape(shape)
-    k = np.where(np.abs(k) == 0.5, 0.0, k)
-    return np.asarray(np.fft.ifft(2j * np.pi * k * np.fft.fft(stamps, axis=axis), axis=axis).real)
+    faint = np.flatnonzero((np.abs(s["snr"]) < snr_max) & np.isfinite(s["xErr"] + s["yErr"]))
+    ratios = []
+    for disc in _discs(view, s["x"][faint], s["y"][faint]):
+        k = faint[disc.index]
+        for name, axis in _ERRORS[of]:
+            information = float((disc.profile(axis) ** 2 / disc.null).sum()) ** 0.5
+            scale = 1.0 if axis is None else abs(float(s["psfFlux"][k]))
+            ratios.append(100.0 * (s[name][k] * scale * information - 1.0))
+    return _median(np.array(ratios))
 
 
 @metric(
@@ -217,10 +241,10 @@ def position_remeasured(view: View) -> Sample:
     "position_error_remeasured", unit="%", product="difference", reads=("difference", "sources"),
 )  # fmt: skip
 def position_error_remeasured(view: View) -> Sample:
-    """Excess of raErr² over decErr² beside that of the pixel errors through the WCS, worst.
+    """Measure what raErr² and decErr² lack of the pixel errors through the WCS, or differ, worst.
 
-    What widens the errors on the sky widens both alike, so that the difference of the squares is
-    that of the errors in pixels.  In per cent of the sum of the squares.
+    What widens the errors on the sky, the astrometric floor at least, widens both alike: the
+    difference of the squares is that of the errors in pixels.  In per cent of their sum.
     """
     s = {n: c[np.isfinite(view.sources["xErr"])] for n, c in view.sources.items()}
     if not len(s["x"]):
@@ -231,9 +255,11 @@ def position_error_remeasured(view: View) -> Sample:
         a[0] ** 2 * s["xErr"] ** 2 + a[1] ** 2 * s["yErr"] ** 2 + 2 * a[0] * a[1] * cov
         for a in (east, north)
     ]
-    stated = s["raErr"] ** 2 - s["decErr"] ** 2
+    floor = 2.0 * (view.settings.diasource.sky_floor / 3600.0) ** 2
     total = s["raErr"] ** 2 + s["decErr"] ** 2
-    excess = 100.0 * np.abs(stated - (squares[0] - squares[1])) / total
+    apart = np.abs(s["raErr"] ** 2 - s["decErr"] ** 2 - (squares[0] - squares[1]))
+    lacking = squares[0] + squares[1] + floor - total
+    excess = 100.0 * np.maximum(apart, lacking) / total
     known = excess[np.isfinite(excess)]
     return Sample(float(known.max()) if len(known) else float("nan"), len(known))
 
