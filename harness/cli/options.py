@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from harness.text import one_line
+from harness.system.text import one_line
 
 __all__ = [
     "Detectors",

@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 from typing import Self, TypeVar
 
 from harness.execute.executor import Work
-from harness.processes import end_pool, new_pool
+from harness.system.processes import end_pool, new_pool
 
 __all__ = ["LocalExecutor"]
 

@@ -13,11 +13,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from harness.hashes import file_hash
 from harness.report.chain import chained, digest_of
 from harness.report.model import SCHEMA, conclusions, observer_of
 from harness.report.sums import SUMS, listing, sums, verdict_bytes
 from harness.report.write import RENDERINGS, load_report
+from harness.system.hashes import file_hash
 from harness.verify.engine import conclude
 from harness.verify.loader import load_spec
 from harness.verify.nodes import SpecError

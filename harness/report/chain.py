@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.campaign.chain import link
-from harness.hashes import file_hash
+from harness.system.hashes import file_hash
 
 if TYPE_CHECKING:
     from harness.verify.context import Context

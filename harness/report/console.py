@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from harness.report.text import label, quantity, shape
-from harness.text import one_line
+from harness.system.text import one_line
 
 __all__ = ["print_summary"]
 

@@ -14,7 +14,7 @@ from harness.report.model import build
 from harness.report.sheets import contact_sheets
 from harness.report.simulation import simulation_page
 from harness.report.write import latest_report, next_folder, write_report
-from harness.text import one_line
+from harness.system.text import one_line
 from harness.verify.context import Context
 from harness.verify.engine import CaseResult, judge_cases
 from harness.verify.kinds.command import Command

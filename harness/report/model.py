@@ -12,10 +12,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from harness.hashes import file_hash
 from harness.report.chain import chain
 from harness.report.text import quantity
-from harness.software import software_version, tree_hash
+from harness.system.hashes import file_hash
+from harness.system.software import software_version, tree_hash
+from harness.verify.bounds import smallest_effect
 from harness.verify.context import Context
 from harness.verify.engine import CaseResult, CheckResult, ItemResult, Observation
 from harness.verify.evidence import current_commit
@@ -261,6 +262,7 @@ def _check(result: CheckResult, sheets: _Sheets) -> dict[str, Any]:
         "verdict": result.verdict.word,
         "value": _number(got.value) if got else None,
         "stderr": _number(got.stderr) if got and got.stderr is not None else None,
+        "sees": _number(smallest_effect(got.stderr)) if got and got.stderr is not None else None,
         "unit": check.subject.unit,
         "bound": check.limit.text,
         "partial": check.partial or None,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.hashes import file_hash
+from harness.system.hashes import file_hash
 from harness.workspace import atomic
 
 __all__ = ["SUMS", "bundled", "listing", "sums", "verdict_bytes", "write_sums"]

@@ -19,9 +19,9 @@ import pyarrow as pa
 from harness.campaign.context import Context
 from harness.campaign.task import Blocked, Notes, Phase, Stage, StageKey, Task, WorkItem
 from harness.catalog import Catalog
-from harness.hashes import combine
 from harness.ledger import DONE, Outcome, Target, now_mjd_tai
 from harness.plan import Unit
+from harness.system.hashes import combine
 from harness.tasks.tables import optional_table
 from pipeline import diaobject, io
 from pipeline.schema import DIA_OBJECT, DIA_OBJECT_LAST, DIA_SOURCE, METRIC, to_numpy
@@ -124,10 +124,10 @@ def _empty(context: Context) -> None:
 
 def _keys(context: Context, visits: dict[int, list[Unit]]) -> Iterator[tuple[int, StageKey]]:
     """Key of every visit; each contains the one before."""
-    of, space = context.state.hashes.of, context.space
+    of, of_rows, space = context.state.hashes.of, context.state.hashes.of_rows, context.space
     previous = combine([of(space.ephemerides), of(space.objects)])
     for visit, units in visits.items():
-        staged = [of(space.staging("DiaSource", *unit)) for unit in units]
+        staged = [of_rows(space.staging("DiaSource", *unit)) for unit in units]
         previous = combine([previous, *staged])
         (key,) = TASK.keys(context.settings, previous)
         yield visit, key

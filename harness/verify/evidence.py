@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import IO, Any
 from xml.etree import ElementTree
 
-from harness.hashes import file_hash
-from harness.software import tree_hash
+from harness.system.hashes import file_hash
+from harness.system.software import tree_hash
 from harness.workspace import atomic
 
 __all__ = ["current_commit", "fault_of", "junit_counts", "main", "run_recorded", "write_record"]

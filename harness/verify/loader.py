@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from harness.hashes import file_hash
+from harness.system.hashes import file_hash
 from harness.verify.attributes import Matrix, load_matrices
 from harness.verify.bounds import Bound
 from harness.verify.documents import checked

@@ -19,7 +19,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
 
-from harness.text import control_character, one_line
+from harness.system.text import control_character, one_line
 from pipeline.errors import InputError
 
 __all__ = ["Document", "Problem", "SpecError", "read_yaml"]

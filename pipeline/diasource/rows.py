@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from astropy.wcs import WCS
+from scipy.spatial import cKDTree
 
 from pipeline import ids
 from pipeline.diasource.config import Config
@@ -26,8 +27,6 @@ __all__ = ["Targets", "footprint_columns", "footprint_pixels", "identity_columns
 
 Columns = dict[str, npt.NDArray[Any]]
 
-_AT_ONCE = 1 << 20  # distances
-_Owners = dict[int, npt.NDArray[np.int64]]
 _SMALL_BOX = 2
 
 
@@ -117,17 +116,18 @@ class Targets:
         """
         keep = np.ones(len(self.at), bool)
         children = np.flatnonzero(self.parent >= 0)
-        for k in children[np.argsort(-np.abs(self.score[children]), kind="stable")]:
-            brighter = np.abs(self.score) > np.abs(self.score[k])
-            rivals = np.flatnonzero(keep & brighter & (self.parent == self.parent[k]))
+        near = cKDTree(at[children]).query_ball_point(at[children], separation)
+        size = np.abs(self.score)
+        for n in np.argsort(-size[children], kind="stable").tolist():
+            k, rivals = children[n], children[near[n]]
+            rivals = rivals[keep[rivals] & (size[rivals] > size[k])]
+            rivals = rivals[self.parent[rivals] == self.parent[k]]
             distance = np.hypot(*(at[rivals] - at[k]).T)
-            near = np.flatnonzero(distance < separation)
-            if len(near):
-                main = near[np.argmin(distance[near])]
+            if len(rivals) and distance.min() < separation:
                 keep[k] = False
                 index = np.array([self.peak[k]])
-                peaks.stop(index, "coincident", float(distance[main]), separation)
-                peaks.belongs_to[int(self.peak[k])] = int(self.peak[rivals[main]])
+                peaks.stop(index, "coincident", float(distance.min()), separation)
+                peaks.belongs_to[int(self.peak[k])] = int(self.peak[rivals[distance.argmin()]])
         left = np.bincount(self.parent[keep & (self.parent >= 0)], minlength=len(keep))
         return np.asarray(keep & (~self.is_parent | (left >= 2)))
 
@@ -239,40 +239,31 @@ def footprint_pixels(
     list of ndarray of int
         ``y nx + x`` of the pixels, for each of n rows.
     """
-    owners = {
-        int(parent): _nearest_child(shape, targets, footprints, int(parent))
-        for parent in np.unique(targets.parent[targets.parent >= 0])
-    }
-    return [_pixels(shape, targets, footprints, k, owners) for k in range(len(targets.at))]
+    parts = [_whole(shape, targets, footprints, k) for k in range(len(targets.at))]
+    for parent in np.unique(targets.parent[targets.parent >= 0]):
+        siblings = np.flatnonzero(targets.parent == parent)
+        pixels = footprints.of(int(targets.footprint[siblings[0]]))
+        shares = _nearest(pixels, shape[1], targets.at[siblings])
+        for k, share in zip(siblings.tolist(), shares, strict=True):
+            parts[k] = share
+    return parts
 
 
-def _pixels(
-    shape: tuple[int, int], targets: Targets, footprints: Footprints, k: int, owners: _Owners
-) -> Ints:
+def _whole(shape: tuple[int, int], targets: Targets, footprints: Footprints, k: int) -> Ints:
+    """Pixels of the footprint of a row, or of a box round it if it has none."""
+    if targets.footprint[k] >= 0:
+        return footprints.of(int(targets.footprint[k]))
     x, y = targets.at[k]
-    if targets.footprint[k] < 0:
-        return box_pixels(shape, round(x), round(y), _SMALL_BOX)
-    pixels = footprints.of(int(targets.footprint[k]))
-    if targets.parent[k] < 0:
-        return pixels
-    return np.asarray(pixels[owners[int(targets.parent[k])] == k])
+    return box_pixels(shape, round(x), round(y), _SMALL_BOX)
 
 
-def _nearest_child(
-    shape: tuple[int, int], targets: Targets, footprints: Footprints, parent: int
-) -> npt.NDArray[np.int64]:
-    """Which child of a blend each pixel of its footprint is nearest to."""
-    siblings = np.flatnonzero(targets.parent == parent)
-    pixels = footprints.of(int(targets.footprint[siblings[0]]))
-    row, column = np.divmod(pixels, shape[1])
-    nearest = np.empty(len(pixels), np.int64)
-    x, y = targets.at[siblings].T
-    step = max(1, _AT_ONCE // len(siblings))
-    for start in range(0, len(pixels), step):
-        part = np.s_[start : start + step]
-        distance = np.hypot(column[part, None] - x, row[part, None] - y)
-        nearest[part] = siblings[distance.argmin(axis=1)]
-    return nearest
+def _nearest(pixels: Ints, width: int, at: FloatArray) -> list[Ints]:
+    """Divide the pixels of a blend among its children, ``(n, 2)``, by distance."""
+    row, column = np.divmod(pixels, width)
+    _, owner = cKDTree(at).query(np.column_stack([column, row]))
+    order = np.argsort(owner, kind="stable")
+    ends = np.cumsum(np.bincount(owner, minlength=len(at)))
+    return np.split(pixels[order], ends[:-1])
 
 
 def identity_columns(

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from pipeline.diasource.rows import Targets
+from pipeline.diasource.detect import Footprints
+from pipeline.diasource.rows import Targets, footprint_pixels
 from pipeline.diasource.select import Peaks
 
 
@@ -55,3 +56,22 @@ def test_a_blend_of_three_keeps_its_two():
     assert kept.is_parent.tolist() == [True, False, False]
     assert kept.parent.tolist() == [-1, 0, 0]
     assert peaks.belongs_to == {2: 1}
+
+
+def test_every_pixel_of_a_blend_goes_to_its_nearest_part():
+    rng = np.random.default_rng(7)
+    at = rng.choice(60 * 60, 40, replace=False)
+    x, y = at % 60, at // 60
+    targets, _ = blend(list(zip(x, y, strict=True)), np.linspace(90.0, 50.0, 40))
+    rows, columns = np.mgrid[:60, :60]
+    whole = (rows * 64 + columns).ravel().astype(np.int32)
+    footprints = Footprints(np.zeros(40, np.int32), np.ones(40), np.array([0, 3600]), whole)
+
+    parent, *parts = footprint_pixels((64, 64), targets, footprints)
+
+    np.testing.assert_array_equal(parent, whole)
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), whole)
+    for k, part in enumerate(parts):
+        v, u = np.divmod(part, 64)
+        distance = np.hypot(u[:, None] - x, v[:, None] - y)
+        np.testing.assert_allclose(distance[:, k], distance.min(axis=1))

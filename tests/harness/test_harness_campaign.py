@@ -15,7 +15,7 @@ import pytest
 
 from harness.catalog import Catalog
 from harness.cli.main import execute
-from harness.hashes import file_hash, table_hash
+from harness.system.hashes import file_hash, table_hash
 from pipeline import alerts, io
 
 TABLES = ("DiaSource", "DiaObject", "DiaObjectHistory", "DiaForcedSource", "SSSource", "candidate",

@@ -6,8 +6,8 @@ import pytest
 
 from harness.campaign.chain import link, unchained
 from harness.catalog import Catalog, connect
-from harness.hashes import file_hash
 from harness.settings import Settings
+from harness.system.hashes import file_hash
 from harness.verify.kinds.custody import Custody
 from harness.verify.measurement import NotRun
 from harness.verify.pin import pin

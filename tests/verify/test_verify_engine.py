@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.software import tree_hash
+from harness.system.software import tree_hash
 from harness.verify import evidence as records
 from harness.verify.engine import judge_cases, judge_check
 from harness.verify.loader import load_spec

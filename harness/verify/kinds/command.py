@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from harness.software import tree_hash
+from harness.system.software import tree_hash
 from harness.verify.evidence import fault_of
 from harness.verify.kind import Kind, Pattern
 from harness.verify.measurement import Evidence, Measurement, NotRun

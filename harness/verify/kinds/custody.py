@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from harness.campaign.chain import unchained
-from harness.hashes import file_hash
 from harness.settings import Settings, values_of
+from harness.system.hashes import file_hash
 from harness.verify.kind import Kind
 from harness.verify.measurement import Measurement, NotRun, Subject
 from harness.verify.pin import tampering

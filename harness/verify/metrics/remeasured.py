@@ -15,9 +15,9 @@ import numpy.typing as npt
 from scipy.ndimage import fourier_shift
 
 from harness.verify.metric import Sample, metric
-from harness.verify.robust import median_error
 from harness.verify.view import View, remember
 from pipeline.masks import bits
+from pipeline.statistics import median_error
 
 __all__: list[str] = []
 

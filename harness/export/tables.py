@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from harness.catalog import GuardedCatalog
-from harness.text import in_cell
+from harness.system.text import in_cell
 from harness.workspace import atomic
 from pipeline.errors import ConfigError
 from pipeline.schema import TABLES

@@ -13,7 +13,7 @@ from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 
-from harness.memory import keep_memory
+from harness.system.memory import keep_memory
 
 __all__ = ["end_pool", "heeded_termination", "new_pool", "running_pool", "server"]
 

@@ -1,8 +1,8 @@
 """The configuration of a campaign: ``nightjar.toml``, written from the models and read back.
 
 Every value is declared once, as a field of a stage's ``Config`` or of the models below.  The
-file is generated from these declarations by `harness.toml`; what is read back is checked against
-them, and an unknown key is an error that names the nearest known one.
+file is generated from these declarations by `harness.settings.toml`; what is read back is checked
+against them, and an unknown key is an error that names the nearest known one.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ import difflib
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from harness.configfile import at, read
+from harness.settings.file import at, read
 from harness.workspace import atomic
 from pipeline.alerts import Config as Alerts
 from pipeline.calibrate import Config as Calibrate
@@ -38,11 +38,24 @@ __all__ = [
     "values_of",
 ]
 
+_LONGEST_NAME = 200
+
+
+def _file_name(text: str) -> str:
+    """Refuse a name that would lead elsewhere as part of a path."""
+    if not text.strip() or text.startswith(".") or "/" in text or not text.isprintable():
+        raise ValueError("must be fit for a file name: no /, no control character, no . in front")
+    if len(text.encode()) > _LONGEST_NAME:
+        raise ValueError(f"must have at most {_LONGEST_NAME} bytes")
+    return text
+
 
 class Campaign(StageConfig):
     """What is processed, and by which rules templates are chosen."""
 
-    name: str = param("campaign", "name of the campaign, used in reports and run ids")
+    name: Annotated[str, AfterValidator(_file_name)] = param(
+        "campaign", "name of the campaign, used in reports and run ids"
+    )
     profile: str = param("", "simulation profile; empty for ingested frames", product=False)
     camera: str = param("decam", "camera definition: bundled name or calib/camera/<name>.toml")
     keywords: str = param(
@@ -139,7 +152,7 @@ class Settings(StageConfig):
 
     def save(self, path: Path) -> None:
         """Write the commented file, atomically."""
-        from harness.toml import render
+        from harness.settings.toml import render
 
         with atomic(path) as partial:
             partial.write_text(render(self), encoding="utf-8")

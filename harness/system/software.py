@@ -10,7 +10,7 @@ from pathlib import Path
 
 __all__ = ["software_version", "tree_hash"]
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 _PARTS = ("pipeline", "sims", "harness", "testcases", "tests", "bench", "docs", "examples")
 _TOP = ("Makefile", "README.md", "pyproject.toml", "requirements.lock")
 
