@@ -23,7 +23,8 @@ from harness.verify.evidence import current_commit
 from harness.verify.loader import Spec
 from harness.verify.measurement import Evidence, Measurement
 from harness.verify.model import Check
-from harness.verify.pin import changes, pinned, tampering
+from harness.verify.pin import changes, pinned
+from harness.verify.tampering import tampering
 from harness.verify.verdict import Verdict, exit_code, worst
 
 __all__ = ["SCHEMA", "build", "conclusions", "observer_of"]

@@ -73,6 +73,14 @@ def defect(name: str, check: str) -> Callable[[Callable[[Copy], None]], Callable
 _Graded = Callable[[Copy, float], None]
 
 
+def _of_size(function: _Graded, amount: float) -> Callable[[Copy], None]:
+    def plant(copy: Copy) -> None:
+        function(copy, amount)
+
+    plant.__module__ = function.__module__
+    return plant
+
+
 def graded(
     name: str, check: str, *strong: float, faint: float | None = None
 ) -> Callable[[_Graded], _Graded]:
@@ -98,10 +106,10 @@ def graded(
 
     def register(function: _Graded) -> _Graded:
         text = (function.__doc__ or "").strip().split("\n")[0].rstrip(".")
-        weak = None if faint is None else partial(function, amount=faint)
+        weak = None if faint is None else _of_size(function, faint)
         for amount in strong:
             known = f"{name}-{amount:g}"
-            plant = partial(function, amount=amount)
+            plant = _of_size(function, amount)
             DEFECTS[known] = Defect(known, text.format(f"{amount:g}"), check, plant, weak)
             weak = None  # once is enough
         return function

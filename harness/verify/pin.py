@@ -9,42 +9,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from harness.system.hashes import file_hash
 from harness.system.software import tree_hash
 from harness.verify.loader import Spec, load_spec
 from harness.verify.paths import TESTCASES
+from harness.verify.tampering import Change
 from harness.workspace import Workspace, atomic
 
-if TYPE_CHECKING:
-    from harness.verify.context import Context
-
-__all__ = ["Change", "changes", "pin", "pinned", "tampering"]
+__all__ = ["changes", "pin", "pinned"]
 
 
 _CODE = "harness/verify"
 """The code that judges, as a criterion: constants of the measurements stand in it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A criterion that is not what it was.
-
-    Attributes
-    ----------
-    path : str
-        ``case/item/check``.
-    before, after : str
-        Its text in JSON, empty where it did not exist.
-    """
-
-    path: str
-    before: str
-    after: str
 
 
 def pin(space: Workspace, folder: Path = TESTCASES, *, late: bool = False) -> dict[str, Any]:
@@ -98,28 +77,6 @@ def pinned(space: Workspace) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) and isinstance(record.get("criteria"), dict) else None
-
-
-def tampering(context: Context) -> list[Change]:
-    """List the runs that started under another pinned specification than the one that lies here.
-
-    Parameters
-    ----------
-    context : Context
-        The campaign; its catalogue keeps the SHA-256 of the pinned specification of every run.
-
-    Returns
-    -------
-    list of Change
-        One per run; ``after`` is empty where the specification was deleted.
-    """
-    path = context.space.specification
-    present = file_hash(path) if path.is_file() else ""
-    return [
-        Change(f"{path.name} of run {run['runId']}", run["specHash"], present)
-        for run in context.runs
-        if run["specHash"] not in (None, present)
-    ]
 
 
 def changes(before: Mapping[str, str], spec: Spec) -> list[Change]:

@@ -15,7 +15,8 @@ from harness.verify.engine import judge_cases
 from harness.verify.expected import Expected, compare
 from harness.verify.loader import load_spec
 from harness.verify.paths import TESTCASES
-from harness.verify.pin import changes, pin, tampering
+from harness.verify.pin import changes, pin
+from harness.verify.tampering import tampering
 from pipeline.errors import InputError
 
 

@@ -93,19 +93,13 @@ def forced_of_another_visit(copy: Copy) -> None:
     """Exchange the forced fluxes of all objects between two visits of a detector."""
     first = copy.science[0]
     other = next(u for u in copy.science if u.detector == first.detector and u != first)
-    paths = [copy.space.staging("DiaForcedSource", u.visit, u.detector) for u in (first, other)]
-    tables = [io.read_parquet(p) for p in paths]
-    fluxes = [
-        dict(zip(t["diaObjectId"].to_pylist(), t["psfFlux"].to_pylist(), strict=True))
-        for t in tables
-    ]
-    for unit, mine, theirs in ((first, *fluxes), (other, *reversed(fluxes))):
-        for name in mine.keys() & theirs.keys():
-            value = "null" if theirs[name] is None else repr(theirs[name])
-            copy.sql(
-                f"update DiaForcedSource set psfFlux = {value} where diaObjectId = {name} "
-                f"and visit = {unit.visit} and detector = {unit.detector}"
-            )
+    here = f"detector = {first.detector} and visit in ({first.visit}, {other.visit})"
+    copy.sql(
+        "update DiaForcedSource f set psfFlux = o.psfFlux from ("
+        f"select diaObjectId, visit, psfFlux from DiaForcedSource where {here}) o "
+        f"where f.detector = {first.detector} and f.visit in ({first.visit}, {other.visit}) "
+        "and f.diaObjectId = o.diaObjectId and f.visit <> o.visit"
+    )
     _restage(copy, "DiaForcedSource")
 
 

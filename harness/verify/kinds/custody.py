@@ -12,7 +12,7 @@ from harness.settings import Settings, values_of
 from harness.system.hashes import file_hash
 from harness.verify.kind import Kind
 from harness.verify.measurement import Measurement, NotRun, Subject
-from harness.verify.pin import tampering
+from harness.verify.tampering import tampering
 
 if TYPE_CHECKING:
     from harness.verify.bounds import Bound
