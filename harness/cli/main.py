@@ -188,8 +188,10 @@ def _unexpected(err: Exception) -> int:
 
 
 def _fail(line: str, code: int) -> int:
+    from harness.system.text import one_line
+
     with suppress(OSError):  # nobody may be there to read it
-        sys.stderr.write(f"nightjar: {' '.join(line.split())}\n")
+        sys.stderr.write(f"nightjar: {one_line(line)}\n")
     return code
 
 

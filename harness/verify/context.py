@@ -180,6 +180,11 @@ class Context:
         return tables
 
     @cached_property
+    def runs(self) -> list[dict[str, Any]]:
+        """Records of the runs, oldest first."""
+        return self.rows("select * from run order by startedMjdTai, runId")
+
+    @cached_property
     def units(self) -> tuple[Unit, ...]:
         """Every unit the campaign promised, from its pinned list of frames."""
         camera = Camera.load(self.space.camera(self.camera_name))

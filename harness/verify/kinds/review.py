@@ -6,6 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from pydantic import Field
+
 from harness.verify.kind import Kind
 from harness.verify.measurement import Evidence, Measurement, NotRun
 
@@ -25,8 +27,8 @@ class Review(Kind):
     elsewhere: ClassVar[bool] = True
     default_bound: ClassVar[str] = "= 0 statements"
 
-    document: str
-    states: list[str]
+    document: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*(/[A-Za-z0-9_][A-Za-z0-9_-]*)*\.md$")
+    states: list[str] = Field(min_length=1)
 
     @property
     def unit(self) -> str:
