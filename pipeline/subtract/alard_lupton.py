@@ -69,7 +69,7 @@ def subtract(science: Exposure, template: Exposure, config: Config) -> Differenc
             whitened.image, whitened.null_variance, residual.usable, whitened.psf, config.tile
         )
         wide = _sky_of_wide_score(whitened, significance, residual.blank, config)
-        scene = Scene(residual.scene, residual.usable)
+        scene = Scene(residual.scene, residual.usable, residual.stars)
         del residual  # its memory is needed
         refined = _estimate_noise(noise, whitened, significance, wide, match, config)
         if refined is noise:
