@@ -20,8 +20,8 @@ from harness.campaign.store import accept, retire
 from harness.campaign.task import Blocked, Phase, Task, WorkItem
 from harness.execute import Executor, SerialExecutor
 from harness.ledger import BLOCKED, DONE, Outcome, StageRecord, Target
-from harness.log import Logbook
-from harness.progress import ProgressDisplay
+from harness.system.log import Logbook
+from harness.system.progress import ProgressDisplay
 from pipeline import io
 
 __all__ = ["Campaign", "Summary"]
@@ -144,7 +144,6 @@ class Campaign:
             if finding.status == TODO:
                 self.summary.reasons.append((phase.label, *item.target, finding.reason))
                 if self.executor is not None:
-                    phase.performed += 1
                     self._in_flight[item.target] = item
                 yield item
             else:
@@ -159,7 +158,7 @@ class Campaign:
         self._count(phase.label, BLOCKED)
 
     def _accept(self, phase: Phase, outcome: Outcome) -> None:
-        accept(self.state, self._in_flight.pop(outcome.target), outcome)
+        outcome = accept(self.state, self._in_flight.pop(outcome.target), outcome)
         if self.logbook is not None:
             self.logbook.write(outcome.logs)
         troubles = [r for r in outcome.stages if r.status != DONE]

@@ -19,14 +19,15 @@ from harness.campaign.state import RunState
 from harness.catalog import Catalog
 from harness.execute import open_executor
 from harness.execute.warm import compile_loops
-from harness.hashes import combine, file_hash
 from harness.ledger import now_mjd_tai
-from harness.log import Logbook
 from harness.plan import Selection
-from harness.processes import heeded_termination
-from harness.progress import open_progress
 from harness.settings import Settings
-from harness.software import software_version
+from harness.system.hashes import combine, file_hash
+from harness.system.log import Logbook
+from harness.system.processes import Terminated, heeded_termination
+from harness.system.progress import open_progress
+from harness.system.software import software_version
+from harness.system.threads import one_thread
 from harness.workspace import Workspace, translate_os_errors
 from pipeline.config import config_hash
 from pipeline.errors import ConfigError
@@ -116,12 +117,12 @@ def run_campaign(
     software = software_version()
     run_id = f"{settings.campaign.name}-{combine([config_hash(settings), software])[:12]}"
     cards = {"SOFTVER": software, "RUNID": run_id}
-    if not dry_run:
-        space.require_writable()
-        space.sweep()
     with ExitStack() as stack:
         stack.enter_context(heeded_termination())
+        stack.enter_context(one_thread())
         stack.enter_context(translate_os_errors(root))
+        if not dry_run:
+            stack.enter_context(space.changing("run"))
         catalog = stack.enter_context(_catalog(space, dry_run=dry_run))
         state = RunState(space, settings, catalog, run_id)
         context = Context(state, selection, cards, performing=not dry_run)
@@ -129,8 +130,7 @@ def run_campaign(
         if dry_run:
             return Campaign(context, None, display).run()
         compile_loops(display.say)
-        execution = settings.execution
-        workers = open_executor(execution.executor, jobs or execution.jobs, execution.attempts)
+        workers = open_executor(settings.execution, jobs)
         logbook = stack.enter_context(Logbook(space.logs / f"{_stamp()}-run.jsonl", run=run_id))
         executor = stack.enter_context(workers)
         campaign = Campaign(context, executor, display, logbook, retry=retry)
@@ -148,6 +148,9 @@ def _recorded(
     try:
         summary = campaign.run()
         status, code = ("failed" if summary.troubles else "done"), summary.exit_code
+    except Terminated as err:
+        code = err.exit_code
+        raise
     finally:
         row |= _ending(campaign.summary, status, code)
         catalog.record("run", row, runId=row["runId"])

@@ -16,7 +16,7 @@ from typing import Any
 
 from harness.campaign.context import Context
 from harness.catalog import Catalog
-from harness.hashes import combine
+from harness.execute import TIMEOUT
 from harness.ledger import (
     DONE,
     FAILED,
@@ -28,9 +28,10 @@ from harness.ledger import (
     cause_of,
     measuring,
 )
-from harness.log import collecting
 from harness.plan import Unit
 from harness.settings import Settings
+from harness.system.hashes import combine, join_hashes
+from harness.system.log import collecting
 from harness.workspace import Workspace
 
 __all__ = ["Blocked", "Notes", "Phase", "Stage", "StageKey", "Task", "WorkItem"]
@@ -108,7 +109,7 @@ class Task:
     run : callable
         Does the work of one item, in a worker: yields notes at the end of each stage.
     products : callable
-        Files that must be there for a target to count as done.
+        Files that are made of a target for others to read.
     staged : tuple of str
         Tables whose staged rows of a target enter the catalogue when it is done.
     owned : tuple of str
@@ -118,6 +119,9 @@ class Task:
         are taken away.
     store : callable, optional
         Writes ``Outcome.tables`` into the catalogue, within the transaction of the outcome.
+    outdate : callable, optional
+        Marks what other tables derive from the rows of a target, within the transaction that
+        changes these rows, before and after it.
     """
 
     name: str
@@ -130,6 +134,7 @@ class Task:
     owned: tuple[str, ...] = ()
     planned: Callable[[Context], Collection[Target]] | None = None
     store: Callable[[Catalog, Outcome], None] | None = None
+    outdate: Callable[[Catalog, Target], None] | None = None
 
     @property
     def stage_names(self) -> tuple[str, ...]:
@@ -188,8 +193,13 @@ class WorkItem:
 
     @property
     def products(self) -> tuple[Path, ...]:
-        """Files that must be there for the item to count as done."""
+        """Files that are made for others to read."""
         return self.task.products(self.output, self.target)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files that must be there, as they were made, for the item to count as done."""
+        return self.task.files(self.output, self.target)
 
     @property
     def targets(self) -> list[Target]:
@@ -230,12 +240,28 @@ class WorkItem:
                     record, measure = _step(steps, key)
                     outcome.stages += self._shared(record.replace(attempts=attempt), measure)
         outcome.logs += log.records
+        return self._sealed(outcome) if outcome.status == DONE else outcome
+
+    def _sealed(self, outcome: Outcome) -> Outcome:
+        """Record what every file of the task has become."""
+        try:
+            for path in self.files:
+                if str(path) not in outcome.files:
+                    outcome.wrote(path)
+        except OSError as err:
+            return outcome.spoiled(err)
+        outcome.finish(output_hash=join_hashes(outcome.files[str(p)] for p in self.files))
         return outcome
 
     def lost(self, attempts: int, how: str) -> Outcome:
         """Outcome of an item whose workers died."""
-        words = f"the worker process ended without a word: {_DEATHS.get(how, how)}"
-        record = StageRecord(*self.unit, self.keys[0].stage, FAILED, "WORKER_DIED", words, attempts)
+        if how == TIMEOUT:
+            limit = self.settings.execution.unit_time_limit
+            cause, words = TIMEOUT, f"took longer than execution.unit_time_limit = {limit:g} s"
+        else:
+            words = f"the worker process ended without a word: {_DEATHS.get(how, how)}"
+            cause = "WORKER_DIED"
+        record = StageRecord(*self.unit, self.keys[0].stage, FAILED, cause, words, attempts)
         return Outcome(self.target, self._shared(record, Measure()))
 
     def _shared(self, record: StageRecord, measure: Measure) -> list[StageRecord]:
@@ -278,8 +304,6 @@ class Phase:
         Whether a failure is one of the run: it is not where something else will be tried.
     local : bool
         Whether the items must be done in the process that has the catalogue, in their order.
-    performed : int
-        Items performed so far.
     """
 
     label: str
@@ -287,7 +311,6 @@ class Phase:
     items: Iterable[WorkItem | Blocked]
     final: bool = True
     local: bool = False
-    performed: int = 0
 
 
 def _step(steps: Iterator[Notes], key: StageKey) -> tuple[StageRecord, Measure]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.catalog import views
 from harness.ledger import now_mjd_tai
-from harness.software import software_version
+from harness.system.software import software_version
 from pipeline.errors import ConfigError
 from pipeline.schema import CATALOG_VERSION, SCHEMA_VERSION, TABLES, Column, Table
 

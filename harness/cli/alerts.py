@@ -52,7 +52,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show alerts: one line each, or a page with their stamps."""
-    from harness.alertfiles import summaries, write_page
+    from harness.export.alerts import summaries, write_page
 
     rows = summaries(files, source=source, limit=limit)
     if html is not None:

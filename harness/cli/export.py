@@ -39,7 +39,7 @@ def export(
     Views: lightcurve diasource_derived diaobject_colour diasource_object_match.
     """
     from harness.catalog import GuardedCatalog
-    from harness.export import export_table
+    from harness.export.tables import export_table
     from harness.workspace import Workspace
 
     space = Workspace.open(workspace)

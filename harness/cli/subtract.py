@@ -104,7 +104,6 @@ def subtract(
     Writes difference.fits and, unless --no-detect is given, detections.parquet to FOLDER.  The
     verdict on the template does not change the exit code.
     """
-    from harness.memory import give_back_memory
     from harness.standalone import (
         Planes,
         load_pair,
@@ -113,6 +112,7 @@ def subtract(
         verdict,
         write_psf_grid,
     )
+    from harness.system.memory import give_back_memory
     from pipeline import io
     from pipeline.io.keywords import parse_keywords
 

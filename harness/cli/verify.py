@@ -105,9 +105,9 @@ def _judge(
 
     from rich.console import Console
 
-    from harness.processes import heeded_termination
     from harness.report.console import print_summary
     from harness.report.judge import judge_workspace
+    from harness.system.processes import heeded_termination
 
     shown = not quiet and not as_json and sys.stderr.isatty()
     chosen["jobs"] = chosen["jobs"] or len(os.sched_getaffinity(0))

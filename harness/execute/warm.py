@@ -24,8 +24,8 @@ from astropy.wcs import WCS
 from scipy.ndimage import gaussian_filter
 
 import pipeline
-from harness.hashes import combine, file_hash
-from harness.processes import server
+from harness.system.hashes import combine, file_hash
+from harness.system.processes import server
 from pipeline import calibrate, diaobject, diasource, io, isr, subtract, template
 from pipeline.camera import Camera
 from pipeline.exposure import (

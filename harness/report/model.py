@@ -12,9 +12,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from harness.hashes import file_hash
 from harness.report.text import quantity
-from harness.software import software_version
+from harness.system.hashes import file_hash
+from harness.system.software import software_version
 from harness.verify.context import Context
 from harness.verify.engine import CaseResult, CheckResult, ItemResult
 from harness.verify.evidence import current_commit

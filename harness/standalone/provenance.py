@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from harness.hashes import combine, file_hash
-from harness.software import software_version
 from harness.standalone.pair import Pair, load_pair
+from harness.system.hashes import combine, file_hash
+from harness.system.software import software_version
 from pipeline import subtract
 from pipeline.config import config_hash
 from pipeline.errors import FileFormatError, InputError, PsfError, SubtractionError

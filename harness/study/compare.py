@@ -13,10 +13,10 @@ from scipy import stats
 
 from harness.study.completeness import fit
 from harness.study.sample import Sample
-from harness.verify.robust import mad_std
 from pipeline.errors import ConfigError
 from pipeline.exposure import FloatArray
 from pipeline.schema import to_numpy
+from pipeline.statistics import mad_std
 
 __all__ = ["Comparison", "compare"]
 

@@ -12,10 +12,11 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from harness.study.design import StudyDesign
-from harness.study.noise import sigma_null
 from pipeline.exposure import Difference, Exposure, FloatArray
 from pipeline.masks import MASK_PLANES, bits
+from pipeline.psfphot import flux_noise
 from pipeline.schema import INJECTION, to_numpy
+from pipeline.sphere import turned
 from sims import inject
 from sims.streams import stream
 
@@ -97,7 +98,8 @@ def place(
     fixed = _around_stars(rng, design, at, ~hosted & (reason == ""), stars, science.shape)
     _spread(rng, design, at, hosted | fixed, reason, known, science.shape)
     _masked(at, reason, difference, veto)
-    sigma = sigma_null(difference, at[:, 0], at[:, 1])
+    assert difference.exposure.psf is not None
+    sigma = flux_noise(difference.exposure.psf, difference.null_variance, *at.T)
     reason[(reason == "") & ~np.isfinite(sigma)] = "mask:NO_DATA"
     table = _table(drawn, science, at, sigma, reason, study, first_id)
     edge = np.min([at.T[0], at.T[1], science.shape[1] - 1 - at.T[0],
@@ -226,7 +228,7 @@ def _table(
     }
     if science.wcs is not None:
         ra, dec = science.wcs.all_pix2world(at[:, 0], at[:, 1], 0)
-        columns |= {"ra": ra % 360.0, "dec": dec}
+        columns |= {"ra": turned(ra), "dec": dec}
     columns.pop("studyId")
     return INJECTION.to_arrow(columns, studyId=study)
 

@@ -13,9 +13,7 @@ import pyarrow as pa
 from harness.catalog import connect
 from harness.execute import open_executor
 from harness.execute.warm import compile_loops
-from harness.hashes import combine, file_hash
 from harness.plan import Selection, Unit
-from harness.progress import ProgressDisplay, open_progress
 from harness.settings import Settings
 from harness.study.design import StudyDesign
 from harness.study.engine import Painting
@@ -24,6 +22,8 @@ from harness.study.figures import figures
 from harness.study.report import render_study
 from harness.study.summary import efficiency_table, summarise
 from harness.study.tables import DETECTION, PAINTING, RECOVERY
+from harness.system.hashes import combine, file_hash
+from harness.system.progress import ProgressDisplay, open_progress
 from harness.workspace import Workspace, atomic, translate_os_errors
 from pipeline import diasource, io, subtract, template
 from pipeline.atomic import UNFINISHED
@@ -236,8 +236,7 @@ def _perform(
     paintings: list[Painting], settings: Settings, jobs: int | None, display: ProgressDisplay
 ) -> None:
     compile_loops(display.say)
-    execution = settings.execution
-    workers = open_executor(execution.executor, jobs or execution.jobs, execution.attempts)
+    workers = open_executor(settings.execution, jobs)
     display.start("study", len(paintings))
     for painting in paintings:
         if painting.done:

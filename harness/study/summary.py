@@ -12,10 +12,9 @@ from scipy import special
 
 from harness.study.completeness import CompletenessFit, completeness, fit, ratio_to_ideal
 from harness.study.sample import Sample
-from harness.verify.robust import mad_std
 from pipeline.exposure import FloatArray
 from pipeline.schema import to_numpy
-from pipeline.statistics import MEDIAN_ERROR
+from pipeline.statistics import mad_std, median_error
 
 __all__ = ["SNR_EDGES", "efficiency_table", "summarise"]
 
@@ -207,7 +206,7 @@ def _flux(points: Sample) -> Numbers:
     return {
         "n": len(pull),
         "bias": _median(ratio),
-        "biasError": _median_error(ratio),
+        "biasError": median_error(ratio[np.isfinite(ratio)]),
         "pullMedian": _median(pull),
         "pullWidth": _width(pull),
         "pullWidthError": 1.17 * _width(pull) / max(len(pull), 1) ** 0.5,
@@ -304,11 +303,7 @@ def _median(values: FloatArray) -> float:
 
 def _width(values: FloatArray) -> float:
     good = values[np.isfinite(values)]
-    return mad_std(good) if len(good) else float("nan")
-
-
-def _median_error(values: FloatArray) -> float:
-    return float(MEDIAN_ERROR * _width(values) / max(len(values), 1) ** 0.5)
+    return mad_std(good)
 
 
 def _plain(value: Any) -> Any:

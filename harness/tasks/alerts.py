@@ -13,9 +13,9 @@ import pyarrow as pa
 from harness.campaign.context import Context
 from harness.campaign.task import Notes, Phase, Stage, Task, WorkItem
 from harness.catalog import Catalog
-from harness.hashes import combine, table_hash
 from harness.ledger import Outcome, Target, now_mjd_tai
 from harness.plan import Unit
+from harness.system.hashes import combine, table_hash
 from harness.tasks.association import phase_per_unit
 from harness.tasks.tables import optional_table
 from harness.tasks.template import warped
@@ -65,8 +65,9 @@ def _tables(context: Context, unit: Unit) -> dict[str, pa.Table]:
     sources = catalog.table("DiaSource", "visit = ? AND detector = ? ORDER BY diaSourceId", unit)
     history = catalog.table(
         "DiaSource",
-        f"({its_objects} OR {its_bodies}) AND midpointMjdTai < ? ORDER BY diaSourceId",
-        [*unit, *unit, mjd],
+        f"({its_objects} OR {its_bodies}) AND midpointMjdTai <= ? "
+        "AND NOT (visit = ? AND detector = ?) ORDER BY diaSourceId",
+        [*unit, *unit, mjd, *unit],
     )
     forced = catalog.table(
         "DiaForcedSource",

@@ -19,9 +19,9 @@ import pyarrow as pa
 from harness.campaign.context import Context
 from harness.campaign.task import Blocked, Notes, Phase, Stage, StageKey, Task, WorkItem
 from harness.catalog import Catalog
-from harness.hashes import combine
 from harness.ledger import DONE, Outcome, Target, now_mjd_tai
 from harness.plan import Unit
+from harness.system.hashes import combine
 from harness.tasks.tables import optional_table
 from pipeline import diaobject, io
 from pipeline.schema import DIA_OBJECT, DIA_OBJECT_LAST, DIA_SOURCE, METRIC, to_numpy
@@ -34,6 +34,7 @@ _TABLES = (
     "DiaObjectHistory",
     "DiaObjectLast",
     "DiaObject_To_Object_Match",
+    "SSObject",
     "SSSource",
 )
 _MARGIN_DEG = 0.01
@@ -124,10 +125,10 @@ def _empty(context: Context) -> None:
 
 def _keys(context: Context, visits: dict[int, list[Unit]]) -> Iterator[tuple[int, StageKey]]:
     """Key of every visit; each contains the one before."""
-    of, space = context.state.hashes.of, context.space
+    of, of_rows, space = context.state.hashes.of, context.state.hashes.of_rows, context.space
     previous = combine([of(space.ephemerides), of(space.objects)])
     for visit, units in visits.items():
-        staged = [of(space.staging("DiaSource", *unit)) for unit in units]
+        staged = [of_rows(space.staging("DiaSource", *unit)) for unit in units]
         previous = combine([previous, *staged])
         (key,) = TASK.keys(context.settings, previous)
         yield visit, key
@@ -175,10 +176,25 @@ def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:
         "DiaObjectLast": result.objects.select(DIA_OBJECT_LAST.names),
         "DiaObjectHistory": result.superseded,
         "DiaObject_To_Object_Match": result.matches,
+        "SSObject": _bodies(item.catalog, result),
         "SSSource": result.ss_sources,
         "metric": METRIC.from_rows(_metrics(item, result)),
     }
     yield ()
+
+
+def _bodies(catalog: Catalog, result: diaobject.Result) -> pa.Table:
+    """Summarise the solar-system bodies of the visit from all their sources so far."""
+    bodies = result.ss_sources.select(["ssObjectId"])
+    earlier = [
+        catalog.query_with(bodies, f"SELECT * FROM {name} SEMI JOIN {{batch}} USING (ssObjectId)")
+        for name in ("DiaSource", "SSSource")
+    ]
+    sources, ss_sources = (
+        pa.concat_tables([new, old.select(new.column_names).cast(new.schema)])
+        for new, old in zip((result.sources, result.ss_sources), earlier, strict=True)
+    )
+    return diaobject.summarise_bodies(sources, ss_sources)
 
 
 def _metrics(item: _Item, result: diaobject.Result) -> Sequence[dict[str, Any]]:
@@ -222,6 +238,7 @@ def _store(catalog: Catalog, outcome: Outcome) -> None:
     catalog.delete_keys("DiaObject_To_Object_Match", tables["DiaObject"], "diaObjectId")
     catalog.insert("DiaObject_To_Object_Match", tables["DiaObject_To_Object_Match"])
     catalog.insert("SSSource", tables["SSSource"])
+    catalog.replace_keys("SSObject", tables["SSObject"], "ssObjectId")
     catalog.replace("metric", tables["metric"], visit=visit, stage="diaobject")
 
 

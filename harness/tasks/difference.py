@@ -11,9 +11,9 @@ import numpy as np
 
 from harness.campaign.context import Context
 from harness.campaign.task import Blocked, Notes, Phase, Stage, Task, WorkItem
-from harness.hashes import combine
 from harness.ledger import Outcome, Target, now_mjd_tai
 from harness.plan import Frame, TemplatePlan
+from harness.system.hashes import combine
 from harness.tasks import rows
 from harness.tasks.template import warped
 from harness.workspace import Workspace

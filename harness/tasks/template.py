@@ -11,9 +11,9 @@ import numpy as np
 
 from harness.campaign.context import Context
 from harness.campaign.task import Notes, Phase, Stage, Task, WorkItem
-from harness.hashes import combine
 from harness.ledger import Outcome, Target
 from harness.plan import TemplatePlan
+from harness.system.hashes import combine
 from harness.tasks import rows
 from harness.workspace import Workspace
 from pipeline import io, template

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from harness.campaign.context import Context
 from harness.campaign.task import Blocked, Notes, Phase, Stage, Task, WorkItem
-from harness.hashes import combine
 from harness.ledger import Outcome, Target
 from harness.plan import Frame, Unit
+from harness.system.hashes import combine
 from harness.tasks import rows
 from harness.tasks.tables import optional_table
 from harness.workspace import Workspace
@@ -240,7 +240,8 @@ def _row(
 
 
 def _products(space: Workspace, target: Target) -> tuple[Path, ...]:
-    return (space.visit_image(target.visit, target.detector),)
+    unit = target[:2]
+    return space.visit_image(*unit), space.staging("calibrate", *unit)
 
 
 TASK = Task(

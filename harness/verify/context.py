@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from harness.campaign.frames import load_frames
 from harness.catalog import GuardedCatalog
-from harness.hashes import file_hash
 from harness.settings import Settings
+from harness.system.hashes import file_hash
 from harness.verify.paths import TESTCASES
 from harness.workspace import Workspace
 from pipeline.camera import Camera

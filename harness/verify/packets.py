@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from harness.processes import running_pool
+from harness.system.processes import running_pool
 from harness.verify.alerts import Check, check
 from pipeline.errors import NightjarError
 from pipeline.schema import TABLES

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.hashes import file_hash
+from harness.system.hashes import file_hash
 from harness.verify.loader import Spec, load_spec
 from harness.verify.paths import TESTCASES
 from harness.workspace import Workspace, atomic

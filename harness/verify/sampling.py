@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from harness.processes import end_pool, new_pool
+from harness.system.processes import end_pool, new_pool
 from harness.verify.measurement import Evidence, Measurement
 from harness.verify.metric import Metric, Reduction, Sample
 from harness.verify.metrics import load_metrics

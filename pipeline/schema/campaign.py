@@ -59,6 +59,7 @@ cpuS             | f64  | s       | time.duration               |      | process
 peakRssMiB       | f64  | MiB     | meta.number                 |      | largest resident memory
 inputHash        | str  |         | meta.checksum               | 0386 | of the inputs
 configHash       | str  |         | meta.checksum               | 0386 | of the configuration that matters
+outputHash       | str  |         | meta.checksum               | 0386 | of each file of the task, joined by +; at its last stage
 stageVersion     | i32  |         | meta.version                | 0386 | version of the stage
 startedMjdTai    | f64  | d       | time.start                  | 0386 | start, TAI
 templateId       | str  |         | meta.id                     |      | template, for units that make one

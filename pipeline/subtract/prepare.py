@@ -12,7 +12,7 @@ from pipeline.errors import PixelError, SubtractionError
 from pipeline.exposure import Exposure, FloatArray, Image, Mask, Psf
 from pipeline.fill import bridge
 from pipeline.masks import BRIDGEABLE, NO_SKY, bits
-from pipeline.psfphot import fwhm
+from pipeline.psfphot import middle_fwhm
 
 __all__ = ["WorkingImage", "check_overlap", "coarse_median", "prepare", "prepare_pair"]
 
@@ -148,9 +148,8 @@ def _bridged(
     """Bridge narrow gaps that have nothing to do with what is beside them."""
     flat = np.flatnonzero(bad)  # far faster than in two dimensions
     flat = flat[mask.reshape(-1)[flat] & _NO_BRIDGE == 0]
-    ny, nx = image.shape
-    y, x = np.divmod(flat, nx)
-    width = () if psf is None else (float(fwhm(psf.at((nx - 1) / 2, (ny - 1) / 2))),)
+    y, x = np.divmod(flat, image.shape[1])
+    width = () if psf is None else (middle_fwhm(psf, image.shape),)
     error = bridge(image, y, x, bad, *width)
     done = error < 1.0
     return flat[done], error[done]

@@ -19,7 +19,7 @@ SIMS_MAY = {
     "pipeline.masks": "planes of the truth have the bits of those they are compared with",
     "pipeline.schema": "columns of the truth are declared like those of the products",
     "pipeline.sphere": "unit vectors of sky positions; a second definition would only add a risk",
-    "pipeline.statistics": "the factor between MAD and standard deviation",
+    "pipeline.statistics": "constants of the Gaussian: MAD and FWHM over the standard deviation",
     "pipeline.timescales": "mid-exposure TAI of a raw header, which both sides must read alike",
     "pipeline.wcs": "pixel scale of a WCS",
 }

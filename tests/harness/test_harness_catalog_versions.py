@@ -12,7 +12,7 @@ from harness.catalog import Catalog, GuardedCatalog, connect
 from harness.catalog.views import VIEWS
 from harness.cli.main import execute
 from harness.settings import Settings
-from harness.software import software_version
+from harness.system.software import software_version
 from harness.workspace import Workspace
 from pipeline.errors import ConfigError
 from pipeline.schema import SCHEMA_VERSION, TABLES

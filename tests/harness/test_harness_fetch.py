@@ -14,7 +14,7 @@ from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 
 from harness.cli.main import execute
-from harness.fetch import fetch_refcat
+from harness.ingest.archives import fetch_refcat
 from pipeline import io
 
 IMAGE = [30.1, -5.1, 29.9, -5.1, 29.9, -4.9, 30.1, -4.9]

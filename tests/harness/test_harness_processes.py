@@ -9,7 +9,7 @@ from pathlib import Path
 
 _COORDINATOR = """
 import os, time
-from harness.processes import new_pool
+from harness.system.processes import new_pool
 
 if __name__ == "__main__":
     with new_pool(2) as pool:

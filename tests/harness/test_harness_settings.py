@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from harness.settings import Campaign, Settings, changed_values, product_values
-from harness.toml import render
+from harness.settings.toml import render
 from pipeline.errors import ConfigError
 
 
@@ -46,6 +46,14 @@ def test_unknown_key_names_file_key_and_the_nearest_known_one(tmp_path: Path) ->
         ),
         ('[diasource]\nunusable = ["sat"]\n', "diasource.unusable: unknown mask plane sat"),
         ('[calibrate]\nphotometric_system = "sdss"\n', "photometric_system: .*'natural' or"),
+        (
+            '[campaign]\nname = "../../x"\n',
+            r"campaign\.name: must be fit for a file name.*'\.\./\.\./x'",
+        ),
+        ('[campaign]\nname = "a/b"\n', "fit for a file name"),
+        ('[campaign]\nname = "a\\u0000"\n', "fit for a file name"),
+        ('[campaign]\nname = " "\n', "fit for a file name"),
+        (f'[campaign]\nname = "{"ä" * 101}"\n', "at most 200 bytes"),
         ("[subtract\n", "not valid TOML"),
         ("[subtrakt]\n", "did you mean subtract"),
     ],

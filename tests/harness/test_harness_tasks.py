@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -16,15 +19,18 @@ from harness.campaign.campaign import Summary
 from harness.campaign.context import Context
 from harness.campaign.frames import frames_table
 from harness.campaign.run import run_campaign
+from harness.campaign.state import RunState
+from harness.campaign.store import accept
 from harness.campaign.task import Notes, Phase, Stage, Task, WorkItem
 from harness.catalog import Catalog
 from harness.cli.main import execute
-from harness.hashes import file_hash
-from harness.ledger import Outcome, Target
-from harness.tasks.versions import as_of, forced_means_missing, refresh_forced_means
+from harness.ledger import Outcome, StageRecord, Target
+from harness.settings import Settings
+from harness.system.hashes import file_hash
+from harness.tasks.versions import as_of, refresh_forced_means
 from harness.workspace import Workspace
 from pipeline import diaobject, io
-from pipeline.errors import PsfError
+from pipeline.errors import PsfError, WriteError
 from pipeline.schema import TABLES, to_numpy
 
 VISITS = (11, 12)
@@ -145,6 +151,65 @@ def test_changed_input_and_missing_product_are_done_again_and_named(space: Works
     assert peaks(space) == {11: 4, 12: 3}
 
 
+@pytest.mark.parametrize("what", ["changed", "missing"])
+def test_lost_and_damaged_staged_rows_are_made_again(space: Workspace, what: str) -> None:
+    run(space)
+    staged = space.staging("candidate", 11, 1)
+    staged.unlink() if what == "missing" else staged.write_bytes(b"PAR1 no more")
+    summary = run(space)
+    reason = f"staging/candidate/11_01.parquet {'is' if what == 'missing' else 'was'} {what}"
+    assert [(r[1], r[4]) for r in summary.reasons] == [(11, reason)]
+    assert run(space).counts["toy"] == {"cached": 2}
+    assert peaks(space) == {11: 3, 12: 3}
+
+
+def failing(fault: Callable[[WorkItem], None]) -> Callable[..., Iterator[Notes]]:
+    """Work of the toy to which something happens at the end, on visit 11."""
+
+    def run_and_fail(item: WorkItem, outcome: Outcome) -> Iterator[Notes]:
+        for notes in run_toy(item, outcome):
+            if item.target.visit == 11:
+                fault(item)
+            yield notes
+
+    return run_and_fail
+
+
+def full_disk(_: WorkItem) -> None:
+    raise WriteError("cannot be written: No space left on device", path="f")
+
+
+def lose_rows(item: WorkItem) -> None:
+    item.output.staging("candidate", *item.unit).unlink()
+
+
+def spoil_rows(item: WorkItem) -> None:
+    item.output.staging("candidate", *item.unit).write_bytes(b"PAR1 no more")
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [(full_disk, "WRITE_FAILED"), (lose_rows, "IO_FAILED"), (spoil_rows, "IO_FAILED")],
+)
+def test_what_the_disk_did_is_tried_again_at_the_next_run(
+    space: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Callable[[WorkItem], None],
+    cause: str,
+) -> None:
+    broken = replace(TOY, run=failing(fault))
+    with monkeypatch.context() as context:
+        context.setattr(harness.tasks, "TASKS", (broken,))
+        context.setitem(globals(), "TOY", broken)
+        summary = run(space)
+    assert [(t.visit, t.cause) for t in summary.troubles] == [(11, cause)]
+    assert peaks(space) == {12: 3}
+    summary = run(space)
+    assert [(r[1], r[4]) for r in summary.reasons] == [(11, f"failed before: {cause}")]
+    assert summary.exit_code == 0
+    assert peaks(space) == {11: 3, 12: 3}
+
+
 def test_failure_takes_files_and_rows_away_and_is_not_tried_again(space: Workspace) -> None:
     run(space)
     letters(space, 11).write_text("")
@@ -238,6 +303,11 @@ def test_version_at_a_time_is_the_latest_known_or_else_the_first(
     assert some["diaObjectId"].to_pylist() == [n for n, _ in expected if 10 <= n <= 20]
 
 
+def marked(catalog: Catalog) -> int:
+    """Objects whose forced fluxes have to be averaged."""
+    return int(catalog.value("SELECT count(*) FROM DiaObject WHERE g_fpFluxNdata IS NULL"))
+
+
 @pytest.mark.parametrize("at_a_time", [1, 7, 1000])
 def test_each_version_averages_the_forced_fluxes_before_the_one_that_follows(
     objects: tuple[Catalog, list[dict[str, Any]]],
@@ -246,7 +316,7 @@ def test_each_version_averages_the_forced_fluxes_before_the_one_that_follows(
 ) -> None:
     catalog, versions = objects
     monkeypatch.setattr("harness.tasks.versions._OBJECTS_AT_A_TIME", at_a_time)
-    assert forced_means_missing(catalog)
+    assert marked(catalog) == 30
     forced = catalog.table("DiaForcedSource", "true ORDER BY diaForcedSourceId")
     time = to_numpy(forced, "midpointMjdTai")
     expected = []
@@ -261,7 +331,73 @@ def test_each_version_averages_the_forced_fluxes_before_the_one_that_follows(
     found = catalog.query(f"SELECT * FROM ({both}) ORDER BY diaObjectId, lastDiaSourceMjdTai")
     assert found.cast(TABLES["DiaObject"].arrow_schema).equals(pa.concat_tables(expected))
     assert catalog.count("DiaObject") == 30
-    assert not forced_means_missing(catalog)
+    assert marked(catalog) == 0
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class Mortal:
+    """A connection that dies before a given statement, and from then on."""
+
+    def __init__(self, connection: Any, statements: int) -> None:
+        self.connection, self.left = connection, statements
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("execute", "sql"):
+            self.left -= 1
+            if self.left < 0:
+                raise Killed
+        return getattr(self.connection, name)
+
+
+def remeasured(space: Workspace, catalog: Catalog) -> None:
+    """What a run does after the difference of visit 4 has been made again with other objects."""
+    state = RunState(space, Settings(), catalog, "run")
+    target = Target(4, 1)
+    item = WorkItem(
+        task=harness.tasks.forced.TASK, target=target, keys=(), space=space, output=space,
+        settings=state.settings, cards={},
+    )  # fmt: skip
+    if state.status(target, "forced") != "done":
+        accept(state, item, Outcome(target, [StageRecord(4, 1, "forced", "done")]))
+    refresh_forced_means(catalog)
+
+
+def test_forced_means_survive_a_kill_at_any_statement(
+    objects: tuple[Catalog, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    catalog, _ = objects
+    refresh_forced_means(catalog)
+    names = ("DiaObject", "DiaObjectHistory", "DiaForcedSource", "unit")
+    before = {name: catalog.table(name) for name in names}
+    space, alive = Workspace.create(tmp_path / "space"), catalog._connection
+    rows = [
+        row("DiaForcedSource", diaForcedSourceId=100 * n + 50, diaObjectId=n, visit=4, detector=1,
+            band="g", midpointMjdTai=57004.5, psfFlux=7.0, psfFluxErr=0.1)
+        for n in range(1, 31, 2)
+    ]  # fmt: skip
+    staged = TABLES["DiaForcedSource"].from_rows(rows)
+    io.write_parquet(space.staging("DiaForcedSource", 4, 1), staged)
+    expected: list[pa.Table] = []
+    for statements in [1000, *range(100)]:
+        catalog._connection = mortal = Mortal(alive, statements)
+        with contextlib.suppress(Killed):
+            remeasured(space, catalog)
+        catalog._connection = alive
+        with contextlib.suppress(duckdb.TransactionException):
+            alive.rollback()  # as opening the file does
+        remeasured(space, catalog)
+        assert marked(catalog) == 0
+        found = [catalog.table(name, "true ORDER BY ALL") for name in names[:3]]
+        expected = expected or found
+        assert found == expected, f"killed before statement {statements}"
+        if statements < 1000 and mortal.left >= 0:
+            break
+        for name in names:
+            catalog.replace(name, before[name])
+    assert 15 < statements < 99
 
 
 @pytest.mark.slow

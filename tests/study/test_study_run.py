@@ -14,10 +14,10 @@ from harness.catalog import connect
 from harness.cli.main import execute
 from harness.study.design import StudyDesign
 from harness.study.engine import Painting, PaintingResult
-from harness.study.noise import sigma_null
 from harness.study.run import Study, run_study
 from harness.workspace import Workspace
 from pipeline import io
+from pipeline.psfphot import flux_noise
 from pipeline.schema import to_numpy
 
 DESIGN = StudyDesign(sources=40, realisations=2, negative=0.1, hosted=0.2, snr=(3.0, 60.0))
@@ -89,7 +89,7 @@ def test_true_snr_is_the_score_without_its_noise(space: Workspace, study: Study)
     assert psf is not None
     stamp = psf.at(100.0, 120.0)
     level = np.median(difference.null_variance[110:131, 90:111])
-    assert sigma_null(difference, x, y)[0] == pytest.approx(
+    assert flux_noise(psf, difference.null_variance, x, y)[0] == pytest.approx(
         np.sqrt(level / (stamp**2).sum()), rel=0.05
     )
 

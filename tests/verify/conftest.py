@@ -83,7 +83,7 @@ def space(tmp_path: Path, exposure: Callable[..., Exposure]) -> Workspace:
 
 def catalog(space: Workspace) -> None:
     """Write the catalogue of the small workspace."""
-    from harness.hashes import file_hash
+    from harness.system.hashes import file_hash
 
     with Catalog(space.catalog) as made, made.transaction():
         for visit in (1, 2):

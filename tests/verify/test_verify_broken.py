@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from harness.cli.main import execute
-from harness.processes import running_pool
 from harness.report.judge import judge_workspace
 from harness.report.sheets import contact_sheets
+from harness.system.processes import running_pool
 from harness.verify.context import Context
 from harness.verify.kinds.command import Command
 from harness.verify.loader import load_spec
@@ -229,7 +229,7 @@ def test_an_interrupted_judgement_ends(
         process.send_signal(number)
         process.communicate(timeout=120)
 
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
 
 
 def _heed() -> None:

@@ -11,11 +11,11 @@ from astropy.io import fits
 from matplotlib import image as files
 from matplotlib.dates import num2date
 
-from harness.alertfiles import write_page
 from harness.drawing import images
 from harness.drawing.contact import draw_unit
 from harness.drawing.plots import draw_plot, render_plot
 from harness.drawing.style import COLOURS, as_png, as_svg
+from harness.export.alerts import write_page
 
 
 def plot(kind: str = "curve", **changed):
@@ -249,7 +249,7 @@ def test_names_in_a_page_of_alerts_are_escaped(tmp_path, monkeypatch):
         "diaSourceId": 1, "diaSource": {"band": "<b>"},
         **{n: buffer.getvalue() for n in ("cutoutScience", "cutoutTemplate", "cutoutDifference")},
     }  # fmt: skip
-    monkeypatch.setattr("harness.alertfiles.alerts.read", lambda _: [packet])
+    monkeypatch.setattr("harness.export.alerts.alerts.read", lambda _: [packet])
 
     assert write_page(tmp_path / "page.html", [tmp_path], source=None, limit=3) == 1
     text = (tmp_path / "page.html").read_text()

@@ -193,7 +193,7 @@ def test_html_draws_and_escapes_what_the_report_holds(report, folder):
 def run_under_a_pin(space):
     """A campaign whose catalogue knows the specification that its run was started under."""
     from harness.catalog import Catalog
-    from harness.hashes import file_hash
+    from harness.system.hashes import file_hash
 
     pin(space)
     row = {"runId": "camp-1", "specHash": file_hash(space.specification)}

@@ -23,7 +23,7 @@ def software_version() -> str:
         version = metadata.version("nightjar")
     except metadata.PackageNotFoundError:
         version = "0"
-    root = Path(__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     commit = _git(root, "rev-parse", "--short=8", "HEAD") if (root / ".git").exists() else None
     if not commit:
         return version

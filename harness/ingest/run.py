@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from harness.campaign.frames import frames_table
-from harness.hashes import file_hash
 from harness.settings import Settings
+from harness.system.hashes import file_hash
 from harness.workspace import Workspace, translate_os_errors
 from pipeline import io
 from pipeline.camera import Camera
@@ -111,7 +111,7 @@ def ingest_files(
     refcat, objects : Path, optional
         Catalogues to take along.
     fetch : str, optional
-        Catalogue of reference stars to fetch from its archive, see `harness.fetch`.
+        Catalogue of reference stars to fetch from its archive, see `harness.ingest.archives`.
     dry_run : bool
         Whether only to look.
     ext : str, optional
@@ -154,7 +154,6 @@ def ingest_files(
         if fetch is not None:
             catalogues.append((space.refcat, _fetched(space, fetch, found)))
         with translate_os_errors(space.root):
-            space.require_writable()
             settings.save(space.config)
             for target, table in catalogues:
                 io.write_parquet(target, table)
@@ -219,7 +218,7 @@ def _catalogues(
 
 def _fetched(space: Workspace, name: str, frames: Sequence[_Candidate]) -> pa.Table:
     """Stars round the frames, with those of earlier frames."""
-    from harness.fetch import fetch_refcat
+    from harness.ingest.archives import fetch_refcat
 
     stars = fetch_refcat(name, [frame.corners for frame in frames])
     if not space.refcat.is_file():

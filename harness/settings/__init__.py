@@ -1,8 +1,8 @@
 """The configuration of a campaign: ``nightjar.toml``, written from the models and read back.
 
 Every value is declared once, as a field of a stage's ``Config`` or of the models below.  The
-file is generated from these declarations by `harness.toml`; what is read back is checked against
-them, and an unknown key is an error that names the nearest known one.
+file is generated from these declarations by `harness.settings.toml`; what is read back is checked
+against them, and an unknown key is an error that names the nearest known one.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import difflib
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from harness.execute.config import Config as Execution
 from harness.workspace import atomic
 from pipeline.alerts import Config as Alerts
 from pipeline.calibrate import Config as Calibrate
@@ -29,18 +30,30 @@ from pipeline.template import Config as Template
 
 __all__ = [
     "Campaign",
-    "Execution",
     "Report",
     "Settings",
     "changed_values",
     "product_values",
 ]
 
+_LONGEST_NAME = 200
+
+
+def _file_name(text: str) -> str:
+    """Refuse a name that would lead elsewhere as part of a path."""
+    if not text.strip() or text.startswith(".") or "/" in text or not text.isprintable():
+        raise ValueError("must be fit for a file name: no /, no control character, no . in front")
+    if len(text.encode()) > _LONGEST_NAME:
+        raise ValueError(f"must have at most {_LONGEST_NAME} bytes")
+    return text
+
 
 class Campaign(StageConfig):
     """What is processed, and by which rules templates are chosen."""
 
-    name: str = param("campaign", "name of the campaign, used in reports and run ids")
+    name: Annotated[str, AfterValidator(_file_name)] = param(
+        "campaign", "name of the campaign, used in reports and run ids"
+    )
     profile: str = param("", "simulation profile; empty for ingested frames", product=False)
     camera: str = param("decam", "camera definition: bundled name or calib/camera/<name>.toml")
     keywords: str = param(
@@ -56,20 +69,6 @@ class Campaign(StageConfig):
     template_inputs_max: int = param(8, "most inputs of one template", ge=1)
     overlap: float = param(
         0.2, "least shared fraction of the smaller frame for two frames to be one field", gt=0, le=1
-    )
-
-
-class Execution(StageConfig):
-    """How the work is spread; nothing here changes a product."""
-
-    jobs: int = param(0, "worker processes; 0 for one per processor", product=False, ge=0)
-    executor: Literal["local", "serial"] = param(
-        "local",
-        "local: a pool of processes, which crashes of a unit cannot end; serial: in this process",
-        product=False,
-    )
-    attempts: int = param(
-        2, "attempts at a unit whose worker died (out of memory, killed)", product=False, ge=1
     )
 
 
@@ -140,7 +139,7 @@ class Settings(StageConfig):
 
     def save(self, path: Path) -> None:
         """Write the commented file, atomically."""
-        from harness.toml import render
+        from harness.settings.toml import render
 
         with atomic(path) as partial:
             partial.write_text(render(self), encoding="utf-8")

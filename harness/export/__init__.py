@@ -1,0 +1,1 @@
+"""The catalogue for other tools and for people: tables as files, alerts as a page."""
