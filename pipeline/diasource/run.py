@@ -51,7 +51,7 @@ __all__ = ["VERSION", "Result", "run"]
 
 _LOGGER = logging.getLogger(__name__)
 
-VERSION = 7
+VERSION = 8
 """Raised when the same input and configuration give different rows."""
 
 

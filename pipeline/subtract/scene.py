@@ -359,7 +359,7 @@ def _ring_noise(
             values[n, :, count[n]] = abs(significance[j, i]), scale[j, i], scene[j, i]
             count[n] += 1
     level = np.zeros(_RINGS)
-    for n in range(_RINGS):
+    for n in range(1, _RINGS):  # the star itself may vary
         if count[n] > 0:
             level[n] = _ring_level(values[n, :, : count[n]])
     for k in range(size):

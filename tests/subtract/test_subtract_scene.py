@@ -134,6 +134,7 @@ def _ringed(left):
     light = (1500.0 / np.maximum(r, 3.0) ** 2).astype(np.float32)
     score = rng.normal(size=shape) + left * light * np.sign(np.sin(0.3 * np.arange(201)))
     score[100, 112] += 40.0
+    score += 200.0 * np.exp(-0.5 * (r / 2.5) ** 2)
     score, scale = score.astype(np.float32), np.ones(shape, np.float32)
     before = score.copy()
     count_rings(score, scale, light, np.ones(shape, np.uint8), np.array([[100.0, 100.0]]))
@@ -146,13 +147,14 @@ def test_rings_have_a_score_of_width_one_and_variables_in_them_survive():
     assert _width(before[ring]) > 1.5
     assert 0.8 < _width(score[ring]) < 1.1
     assert score[100, 112] > 10.0
-    assert np.all(scale[r > 31] == 1.0)
+    assert np.all(score[r < 2] > 100.0)  # the star itself has changed
+    assert np.all(scale[r > 49] == 1.0)
     np.testing.assert_allclose(score * scale, before, rtol=1e-5, atol=1e-5)
 
 
 def test_rings_without_residuals_are_left_alone():
-    _, _, scale, _ = _ringed(0.0)
-    assert np.all(scale == 1.0)
+    _, _, scale, r = _ringed(0.0)
+    assert np.all(scale[r > 12] == 1.0)
 
 
 def test_no_more_of_a_ring_is_noise_than_three_tenths_of_its_light():
