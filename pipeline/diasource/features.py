@@ -14,7 +14,7 @@ from pipeline.diasource.reliability import FEATURES
 from pipeline.diasource.rows import Targets
 from pipeline.diasource.select import Peaks
 from pipeline.exposure import Exposure, FloatArray, Image, Mask
-from pipeline.masks import DOUBTFUL, bits
+from pipeline.masks import DOUBTFUL, SATURATED, bits
 from pipeline.psfphot import psf_box
 
 __all__ = ["STAMP_FEATURES", "feature_table", "stamp_features"]
@@ -264,9 +264,7 @@ def _from_surroundings(scene: Scene, targets: Targets, peaks: Peaks) -> Columns:
     return {
         "crowding": crowd,
         "oppositeRatio": np.clip(opposite, 0.0, 5.0),
-        "saturationDistance": _distances(
-            scene.planes.mask, targets.at, bits("SAT", "SAT_TEMPLATE", "BLEED")
-        ),
+        "saturationDistance": _distances(scene.planes.mask, targets.at, bits(*SATURATED)),
         "warned": _part(scene.planes.mask, targets.at, *DOUBTFUL),
         "rim": _part(scene.planes.mask, targets.at, "INEXACT_PSF"),
         "clipped": _part(scene.planes.mask, targets.at, "CLIPPED", "REJECTED"),

@@ -19,7 +19,7 @@ from pipeline.diasource.features import feature_table
 from pipeline.diasource.fits import Fits
 from pipeline.diasource.flags import square_sides
 from pipeline.diasource.frame import Frame
-from pipeline.diasource.lines import find_glints, find_streaks
+from pipeline.diasource.lines import along_streaks, find_glints, find_streaks
 from pipeline.diasource.measure import (
     Columns,
     Scene,
@@ -141,16 +141,18 @@ def run(
     peaks = Peaks.of(score, x, y)
     judge(peaks, footprints, exposure.mask, config)
     streaks = find_streaks(footprints, score.shape[1])
-    mask = _detected(exposure.mask, score, footprints, streaks)
+    streaks = along_streaks(footprints, streaks, score.shape[1])
     targets = Targets.choose(difference, peaks, footprints, near or {}, config)
     columns, targets, features = _measure(
         difference, science, template, targets, peaks, footprints, config
     )
     passbands = passbands or Camera.load("generic").passbands
     columns |= sky_errors(columns, exposure.info, config, passbands)
+    columns |= _satellites(targets, streaks, columns, score.shape)
+    streaks[targets.footprint[columns["isStreak"]]] = True
+    mask = _detected(exposure.mask, score, footprints, streaks)
     columns |= footprint_columns(mask, targets, footprints, columns)
     columns |= identity_columns(difference, template, targets, peaks, now_mjd_tai)
-    columns |= _satellites(targets, streaks, columns, score.shape)
     low = np.flatnonzero((targets.peak >= 0) & (columns["reliability"] < config.reliability_cut))
     peaks.stop(
         targets.peak[low], "reliability", columns["reliability"][low], config.reliability_cut
