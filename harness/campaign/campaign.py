@@ -144,7 +144,6 @@ class Campaign:
             if finding.status == TODO:
                 self.summary.reasons.append((phase.label, *item.target, finding.reason))
                 if self.executor is not None:
-                    phase.performed += 1
                     self._in_flight[item.target] = item
                 yield item
             else:

@@ -24,9 +24,10 @@ from harness.plan import Selection
 from harness.settings import Settings
 from harness.system.hashes import combine, file_hash
 from harness.system.log import Logbook
-from harness.system.processes import heeded_termination
+from harness.system.processes import Terminated, heeded_termination
 from harness.system.progress import open_progress
 from harness.system.software import software_version
+from harness.system.threads import one_thread
 from harness.workspace import Workspace, translate_os_errors
 from pipeline.config import config_hash
 from pipeline.errors import ConfigError
@@ -118,6 +119,7 @@ def run_campaign(
     cards = {"SOFTVER": software, "RUNID": run_id}
     with ExitStack() as stack:
         stack.enter_context(heeded_termination())
+        stack.enter_context(one_thread())
         stack.enter_context(translate_os_errors(root))
         if not dry_run:
             stack.enter_context(space.changing("run"))
@@ -128,8 +130,7 @@ def run_campaign(
         if dry_run:
             return Campaign(context, None, display).run()
         compile_loops(display.say)
-        execution = settings.execution
-        workers = open_executor(execution.executor, jobs or execution.jobs, execution.attempts)
+        workers = open_executor(settings.execution, jobs)
         logbook = stack.enter_context(Logbook(space.logs / f"{_stamp()}-run.jsonl", run=run_id))
         executor = stack.enter_context(workers)
         campaign = Campaign(context, executor, display, logbook, retry=retry)
@@ -147,6 +148,9 @@ def _recorded(
     try:
         summary = campaign.run()
         status, code = ("failed" if summary.troubles else "done"), summary.exit_code
+    except Terminated as err:
+        code = err.exit_code
+        raise
     finally:
         row |= _ending(campaign.summary, status, code)
         catalog.record("run", row, runId=row["runId"])

@@ -16,6 +16,7 @@ from typing import Any
 
 from harness.campaign.context import Context
 from harness.catalog import Catalog
+from harness.execute import TIMEOUT
 from harness.ledger import (
     DONE,
     FAILED,
@@ -118,6 +119,9 @@ class Task:
         are taken away.
     store : callable, optional
         Writes ``Outcome.tables`` into the catalogue, within the transaction of the outcome.
+    outdate : callable, optional
+        Marks what other tables derive from the rows of a target, within the transaction that
+        changes these rows, before and after it.
     """
 
     name: str
@@ -130,6 +134,7 @@ class Task:
     owned: tuple[str, ...] = ()
     planned: Callable[[Context], Collection[Target]] | None = None
     store: Callable[[Catalog, Outcome], None] | None = None
+    outdate: Callable[[Catalog, Target], None] | None = None
 
     @property
     def stage_names(self) -> tuple[str, ...]:
@@ -250,8 +255,13 @@ class WorkItem:
 
     def lost(self, attempts: int, how: str) -> Outcome:
         """Outcome of an item whose workers died."""
-        words = f"the worker process ended without a word: {_DEATHS.get(how, how)}"
-        record = StageRecord(*self.unit, self.keys[0].stage, FAILED, "WORKER_DIED", words, attempts)
+        if how == TIMEOUT:
+            limit = self.settings.execution.unit_time_limit
+            cause, words = TIMEOUT, f"took longer than execution.unit_time_limit = {limit:g} s"
+        else:
+            words = f"the worker process ended without a word: {_DEATHS.get(how, how)}"
+            cause = "WORKER_DIED"
+        record = StageRecord(*self.unit, self.keys[0].stage, FAILED, cause, words, attempts)
         return Outcome(self.target, self._shared(record, Measure()))
 
     def _shared(self, record: StageRecord, measure: Measure) -> list[StageRecord]:
@@ -294,8 +304,6 @@ class Phase:
         Whether a failure is one of the run: it is not where something else will be tried.
     local : bool
         Whether the items must be done in the process that has the catalogue, in their order.
-    performed : int
-        Items performed so far.
     """
 
     label: str
@@ -303,7 +311,6 @@ class Phase:
     items: Iterable[WorkItem | Blocked]
     final: bool = True
     local: bool = False
-    performed: int = 0
 
 
 def _step(steps: Iterator[Notes], key: StageKey) -> tuple[StageRecord, Measure]:

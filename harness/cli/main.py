@@ -12,8 +12,9 @@ code  meaning
 3     partial only
 4     incomplete
 70    internal error: a bug of ours
-130   interrupted
+130   interrupted (Ctrl-C)
 141   whoever read the output went away
+143   asked to end (SIGTERM)
 ====  ===========================================================================
 """
 
@@ -34,8 +35,9 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, TextIO, TypeVar
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")  # before NumPy: results must not depend on the threads
+from harness.system.threads import THREAD_VARIABLES
+
+os.environ |= dict.fromkeys(THREAD_VARIABLES, "1")  # before NumPy: sums depend on the threads
 
 __all__ = ["VERBS", "build_app", "execute", "main"]
 
@@ -66,7 +68,7 @@ _HELP = """From raw survey exposures to transient alerts, and the proof that the
 A campaign lives in a WORKSPACE: nightjar init W --profile tiny; nightjar sim W; nightjar run W.
 
 Exit codes: 0 all well, 1 something failed, 2 usage or malformed file, 3 partial only,
-4 incomplete, 70 internal error, 130 interrupted, 141 output not read."""
+4 incomplete, 70 internal error, 130 interrupted, 141 output not read, 143 terminated."""
 
 
 def build_app() -> Any:
@@ -133,8 +135,9 @@ def execute(arguments: Sequence[str]) -> int:
     try:
         code = _perform(arguments)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        return _fail("interrupted; run the same command again to go on", 130)
+    except KeyboardInterrupt as err:
+        code = getattr(err, "exit_code", 130)  # that of `harness.system.processes.Terminated`
+        return _fail("interrupted; run the same command again to go on", code)
     except NightjarError as err:
         return _fail(str(err), err.exit_code)
     except Exception as err:

@@ -34,7 +34,13 @@ DryRun = Annotated[
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option("--jobs", "-j", min=1, help="Worker processes.", show_default="one per processor"),
+    typer.Option(
+        "--jobs",
+        "-j",
+        min=1,
+        help="Worker processes.",
+        show_default="as many as fit",
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Visits = Annotated[

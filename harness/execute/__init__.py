@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-import os
-
+from harness.execute.capacity import workers_here
+from harness.execute.config import Config
 from harness.execute.executor import Executor, Work
 from harness.execute.local import LocalExecutor
 from harness.execute.serial import SerialExecutor
+from harness.execute.worker import TIMEOUT
 
-__all__ = ["Executor", "LocalExecutor", "SerialExecutor", "Work", "open_executor"]
+__all__ = [
+    "TIMEOUT",
+    "Config",
+    "Executor",
+    "LocalExecutor",
+    "SerialExecutor",
+    "Work",
+    "open_executor",
+]
 
 
-def open_executor(kind: str, jobs: int, attempts: int) -> Executor:
+def open_executor(config: Config, jobs: int | None = None) -> Executor:
     """Choose an executor.
 
     Parameters
     ----------
-    kind : str
-        ``local`` or ``serial``.
-    jobs : int
-        Processes; 0 for one per processor that this process may use.
-    attempts : int
-        Attempts at an item whose worker died.
+    config : Config
+        Section ``execution`` of the configuration.
+    jobs : int, optional
+        Processes, instead of what the configuration says.
 
     Returns
     -------
     Executor
         The engine.
     """
-    if kind == "serial":
+    if config.executor == "serial":
         return SerialExecutor()
-    return LocalExecutor(jobs or len(os.sched_getaffinity(0)), attempts)
+    processes = jobs or config.jobs or workers_here()
+    return LocalExecutor(processes, config.attempts, config.unit_time_limit)

@@ -12,11 +12,12 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from harness.execute.config import Config as Execution
 from harness.workspace import atomic
 from pipeline.alerts import Config as Alerts
 from pipeline.calibrate import Config as Calibrate
@@ -30,7 +31,6 @@ from pipeline.template import Config as Template
 
 __all__ = [
     "Campaign",
-    "Execution",
     "Report",
     "Settings",
     "changed_values",
@@ -70,20 +70,6 @@ class Campaign(StageConfig):
     template_inputs_max: int = param(8, "most inputs of one template", ge=1)
     overlap: float = param(
         0.2, "least shared fraction of the smaller frame for two frames to be one field", gt=0, le=1
-    )
-
-
-class Execution(StageConfig):
-    """How the work is spread; nothing here changes a product."""
-
-    jobs: int = param(0, "worker processes; 0 for one per processor", product=False, ge=0)
-    executor: Literal["local", "serial"] = param(
-        "local",
-        "local: a pool of processes, which crashes of a unit cannot end; serial: in this process",
-        product=False,
-    )
-    attempts: int = param(
-        2, "attempts at a unit whose worker died (out of memory, killed)", product=False, ge=1
     )
 
 

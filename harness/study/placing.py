@@ -16,6 +16,7 @@ from pipeline.exposure import Difference, Exposure, FloatArray
 from pipeline.masks import MASK_PLANES, bits
 from pipeline.psfphot import flux_noise
 from pipeline.schema import INJECTION, to_numpy
+from pipeline.sphere import turned
 from sims import inject
 from sims.streams import stream
 
@@ -227,7 +228,7 @@ def _table(
     }
     if science.wcs is not None:
         ra, dec = science.wcs.all_pix2world(at[:, 0], at[:, 1], 0)
-        columns |= {"ra": ra % 360.0, "dec": dec}
+        columns |= {"ra": turned(ra), "dec": dec}
     columns.pop("studyId")
     return INJECTION.to_arrow(columns, studyId=study)
 

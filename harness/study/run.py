@@ -236,8 +236,7 @@ def _perform(
     paintings: list[Painting], settings: Settings, jobs: int | None, display: ProgressDisplay
 ) -> None:
     compile_loops(display.say)
-    execution = settings.execution
-    workers = open_executor(execution.executor, jobs or execution.jobs, execution.attempts)
+    workers = open_executor(settings.execution, jobs)
     display.start("study", len(paintings))
     for painting in paintings:
         if painting.done:

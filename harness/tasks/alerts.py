@@ -65,8 +65,9 @@ def _tables(context: Context, unit: Unit) -> dict[str, pa.Table]:
     sources = catalog.table("DiaSource", "visit = ? AND detector = ? ORDER BY diaSourceId", unit)
     history = catalog.table(
         "DiaSource",
-        f"({its_objects} OR {its_bodies}) AND midpointMjdTai < ? ORDER BY diaSourceId",
-        [*unit, *unit, mjd],
+        f"({its_objects} OR {its_bodies}) AND midpointMjdTai <= ? "
+        "AND NOT (visit = ? AND detector = ?) ORDER BY diaSourceId",
+        [*unit, *unit, mjd, *unit],
     )
     forced = catalog.table(
         "DiaForcedSource",

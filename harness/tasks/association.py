@@ -34,6 +34,7 @@ _TABLES = (
     "DiaObjectHistory",
     "DiaObjectLast",
     "DiaObject_To_Object_Match",
+    "SSObject",
     "SSSource",
 )
 _MARGIN_DEG = 0.01
@@ -175,10 +176,25 @@ def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:
         "DiaObjectLast": result.objects.select(DIA_OBJECT_LAST.names),
         "DiaObjectHistory": result.superseded,
         "DiaObject_To_Object_Match": result.matches,
+        "SSObject": _bodies(item.catalog, result),
         "SSSource": result.ss_sources,
         "metric": METRIC.from_rows(_metrics(item, result)),
     }
     yield ()
+
+
+def _bodies(catalog: Catalog, result: diaobject.Result) -> pa.Table:
+    """Summarise the solar-system bodies of the visit from all their sources so far."""
+    bodies = result.ss_sources.select(["ssObjectId"])
+    earlier = [
+        catalog.query_with(bodies, f"SELECT * FROM {name} SEMI JOIN {{batch}} USING (ssObjectId)")
+        for name in ("DiaSource", "SSSource")
+    ]
+    sources, ss_sources = (
+        pa.concat_tables([new, old.select(new.column_names).cast(new.schema)])
+        for new, old in zip((result.sources, result.ss_sources), earlier, strict=True)
+    )
+    return diaobject.summarise_bodies(sources, ss_sources)
 
 
 def _metrics(item: _Item, result: diaobject.Result) -> Sequence[dict[str, Any]]:
@@ -222,6 +238,7 @@ def _store(catalog: Catalog, outcome: Outcome) -> None:
     catalog.delete_keys("DiaObject_To_Object_Match", tables["DiaObject"], "diaObjectId")
     catalog.insert("DiaObject_To_Object_Match", tables["DiaObject_To_Object_Match"])
     catalog.insert("SSSource", tables["SSSource"])
+    catalog.replace_keys("SSObject", tables["SSObject"], "ssObjectId")
     catalog.replace("metric", tables["metric"], visit=visit, stage="diaobject")
 
 

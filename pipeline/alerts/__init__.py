@@ -21,4 +21,4 @@ __all__ = [
     "write",
 ]
 
-VERSION: int = 1
+VERSION: int = 2

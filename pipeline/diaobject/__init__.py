@@ -7,13 +7,14 @@ from pipeline.diaobject.config import Config
 from pipeline.diaobject.force import force
 from pipeline.diaobject.neighbours import nearest_objects
 from pipeline.diaobject.run import Result, run
-from pipeline.diaobject.summary import summarise, with_forced
+from pipeline.diaobject.summary import forced_means, summarise, with_forced
 
 __all__ = [
     "VERSION",
     "Config",
     "Result",
     "force",
+    "forced_means",
     "nearest_objects",
     "run",
     "summarise",
@@ -21,4 +22,4 @@ __all__ = [
     "with_forced",
 ]
 
-VERSION: int = 3
+VERSION: int = 4

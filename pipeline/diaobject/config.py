@@ -38,6 +38,12 @@ class Config(StageConfig):
     pm_min_epochs: int = param(5, "epochs needed for a proper motion", ge=3)
     pm_min_span: float = param(0.5, "time needed for a proper motion", unit="yr", gt=0)
     parallax_min_span: float = param(1.0, "time needed for a parallax", unit="yr", gt=0)
+    characterization_window: float = param(
+        365.25,
+        "time before an object's latest source whose fluxes describe it (DMS-REQ-0319)",
+        unit="d",
+        gt=0,
+    )
     static_template_snr: float = param(
         3.0,
         "template flux over its error below which a centroid on the difference is taken for"

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline.diaobject.astrometry import DAYS_PER_YEAR, Positions
 from pipeline.diaobject.config import Config
-from pipeline.diaobject.matching import Sky, match, nearby
+from pipeline.diaobject.matching import Sky, match, nearby, newborn
 from pipeline.diaobject.neighbours import nearest_objects
 from pipeline.diaobject.solarsystem import Prediction, predict, solar_system_sources
 from pipeline.diaobject.summary import summarise
@@ -118,7 +118,7 @@ def run(
     free &= ss_ids < 0
     ids, known = _known_objects(sources, free, objects, time, config)
     born = free & (ids < 0)
-    ids[born] = to_numpy(sources, "diaSourceId")[born]
+    ids[born] = _new_objects(sources.filter(pa.array(born)), config)
     sources = _with_column(_with_column(sources, "diaObjectId", ids), "ssObjectId", ss_ids)
     touched = np.unique(ids[ids >= 0])
     past = history.filter(pa.array(np.isin(to_numpy(history, "diaObjectId"), touched)))
@@ -132,12 +132,12 @@ def run(
         "nSolarSystemPredicted": predicted,
         "nSolarSystemMatched": ss_sources.num_rows,
         "nMatched": known,
-        "nNewObjects": int(born.sum()),
+        "nNewObjects": len(np.unique(ids[born])),
         "nNotAssociated": int(((ids < 0) & (ss_ids < 0)).sum()),
     }
     _LOGGER.info("%s", ", ".join(f"{name} {number}" for name, number in metrics.items()))
     closed = _superseded(objects, touched, processed_mjd_tai)
-    new = np.sort(ids[born])
+    new = np.unique(ids[born])
     return Result(sources, current, closed, matches, ss_sources, new, metrics)
 
 
@@ -207,7 +207,7 @@ def _solar_system(
     bodies = predict(ephemeris, time, config)
     targets = bodies.sky(config.ephemeris_sigma)
     inside = np.flatnonzero(nearby(sky, targets.ra, targets.dec, config.radius_max))
-    i, j = match(sky, targets.take(inside), config)
+    i, j = match(sky, targets.take(inside), to_numpy(sources, "detector")[rows], config)
     matched, body = rows[i], inside[j]
     ids[matched] = bodies.ids[body]
     table = solar_system_sources(sources.take(matched), bodies, body, time)
@@ -237,9 +237,16 @@ def _known_objects(
     sky = _sky(sources, config).take(rows)
     ra, dec = to_numpy(objects, "ra"), to_numpy(objects, "dec")
     inside = objects.take(np.flatnonzero(nearby(sky, ra, dec, 10.0 * config.radius_max)))
-    i, j = match(sky, _object_sky(inside, time, config), config)
+    places = _object_sky(inside, time, config)
+    i, j = match(sky, places, to_numpy(sources, "detector")[rows], config)
     ids[rows[i]] = to_numpy(inside, "diaObjectId")[j]
     return ids, len(i)
+
+
+def _new_objects(sources: pa.Table, config: Config) -> _Integers:
+    """Names of the objects that new sources begin: that of the first of each."""
+    first = newborn(_sky(sources, config), to_numpy(sources, "detector"), config)
+    return np.asarray(to_numpy(sources, "diaSourceId")[first], np.int64)
 
 
 def _object_sky(objects: pa.Table, time: float, config: Config) -> Sky:

@@ -35,6 +35,7 @@ from pipeline.io.catalogues import (
     numbers,
 )
 from pipeline.schema import OBJECT, REFCAT
+from pipeline.sphere import turned
 
 __all__ = ["read_objects", "read_refcat"]
 
@@ -229,7 +230,7 @@ def _from_shard(columns: Columns, header: Mapping[str, Any]) -> Columns:
     """Columns by our names from a Rubin shard; angles are radians there."""
     found = {
         "objectId": columns["id"].astype(np.int64),
-        "ra": np.degrees(columns["coord_ra"]) % 360.0,
+        "ra": turned(np.degrees(columns["coord_ra"])),
         "dec": np.degrees(columns["coord_dec"]),
     }
     for name, other in _SHARD.items():
@@ -262,7 +263,7 @@ def _placed(found: Columns, path: Path) -> Columns:
         raise FileFormatError(
             f"row {row} has ra {ra[row]:g}, dec {dec[row]:g}", path=path, expected="degrees"
         )
-    columns = {**found, "ra": ra % 360.0, "dec": dec}
+    columns = {**found, "ra": turned(ra), "dec": dec}
     columns["objectId"] = _identifiers(columns.get("objectId"), len(ra))
     return columns
 

@@ -105,6 +105,44 @@ def test_one_source_per_object_and_visit() -> None:
     assert ids[2] == to_numpy(sources, "diaSourceId")[2]
 
 
+def test_detectors_that_overlap_see_one_object() -> None:
+    """Sources of the same visit on two detectors; on one detector they are two objects."""
+    rng = np.random.default_rng(4)
+    ra, dec = field(rng, 200, 150.0, -6.0)
+    chips = [
+        [visit_sources(v, *scattered(rng, ra, dec), day=v, detector=d) for d in (1, 2, 3)]
+        for v in (1, 2)
+    ]
+    visits = [pa.concat_tables(parts) for parts in chips]
+    sources, objects = replay(visits)
+    assert objects.num_rows == 200
+    assert set(objects["nDiaSources"].to_pylist()) == {6}
+    ids = to_numpy(sources, "diaObjectId").reshape(6, 200)
+    assert np.array_equal(ids[0], to_numpy(sources, "diaSourceId")[:200])
+    assert (ids == ids[0]).all()
+    shuffled = [v.take(rng.permutation(v.num_rows)) for v in visits]
+    assert replay(shuffled)[1].equals(objects)
+    same = visit_sources(1, np.tile(ra, 2), np.tile(dec, 2))
+    assert replay([same])[1].num_rows == 400
+
+
+def test_fluxes_of_the_last_year_describe_an_object() -> None:
+    flux = [100.0, 200.0, 300.0]
+    visits = [
+        visit_sources(v, [10.0], [0.0], day=day, psfFlux=[flux[v]], scienceFlux=[2 * flux[v]],
+                      scienceFluxErr=[5.0])
+        for v, day in enumerate((0.0, 400.0, 764.0))
+    ]  # fmt: skip
+    _, objects = replay(visits)
+    (row,) = objects.to_pylist()
+    assert row["nDiaSources"] == 3
+    assert (row["firstDiaSourceMjdTai"], row["lastDiaSourceMjdTai"]) == (T0, T0 + 764.0)
+    assert (row["g_psfFluxNdata"], row["g_psfFluxMean"], row["g_psfFluxMin"]) == (2, 250.0, 200.0)
+    assert (row["g_scienceFluxNdata"], row["g_scienceFluxMean"]) == (2, 500.0)
+    _, short = replay(visits, config=diaobject.Config(characterization_window=300.0))
+    assert short["g_psfFluxNdata"].to_pylist() == [1]
+
+
 def test_rows_may_come_in_any_order_and_again() -> None:
     rng = np.random.default_rng(3)
     ra, dec = field(rng, 400, 150.0, 2.0, 600.0)

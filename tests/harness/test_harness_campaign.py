@@ -16,10 +16,12 @@ import pytest
 from harness.catalog import Catalog
 from harness.cli.main import execute
 from harness.system.hashes import file_hash, table_hash
+from harness.workspace import Workspace
 from pipeline import alerts, io
 
-TABLES = ("DiaSource", "DiaObject", "DiaObjectHistory", "DiaForcedSource", "SSSource", "candidate",
-          "DiaObject_To_Object_Match", "alert", "template_input", "metric")  # fmt: skip
+TABLES = ("DiaSource", "DiaObject", "DiaObjectHistory", "DiaForcedSource", "SSSource", "SSObject",
+          "DiaObject_To_Object_Match", "alert", "candidate", "template_input", "metric",
+          )  # fmt: skip
 
 
 def contents(root: Path) -> dict[str, str]:
@@ -117,6 +119,16 @@ def test_forced_means_are_those_of_the_forced_sources(campaign: Path) -> None:
         assert catalog.value("SELECT count(*) FROM DiaObject WHERE g_fpFluxMean IS NOT NULL") > 0
 
 
+def test_bodies_agree_with_their_sources(campaign: Path) -> None:
+    with Catalog(campaign / "catalog.duckdb", read_only=True) as catalog:
+        seen = """SELECT ssObjectId, count(*) AS nObs, max(midpointMjdTai) - min(midpointMjdTai)
+          AS arc FROM DiaSource WHERE ssObjectId IS NOT NULL GROUP BY 1"""
+        wrong = f"""SELECT count(*) FROM SSObject o FULL JOIN ({seen}) s USING (ssObjectId)
+          WHERE o.nObs IS DISTINCT FROM s.nObs OR NOT abs(o.arc - s.arc) < 1e-4"""
+        assert catalog.value(wrong) == 0
+        assert catalog.count("SSObject") > 10
+
+
 def test_nothing_of_the_future_is_in_an_alert(campaign: Path) -> None:
     seen = 0
     for path in sorted((campaign / "alerts").glob("*.avro")):
@@ -156,6 +168,39 @@ def test_missing_and_damaged_products_are_made_again(copy: Path) -> None:
     victim.write_bytes(victim.read_bytes() + b"x")
     assert execute(["run", str(copy), "-q", "-j", "2"]) == 0
     assert contents(copy) == before
+
+
+@pytest.mark.slow
+def test_any_product_can_be_lost(copy: Path) -> None:
+    """One of each kind and of each visit; whatever derives from it is the same afterwards."""
+    before = contents(copy)
+    victims = [
+        "products/difference/411420_01.fits",
+        "products/difference/419802_02.fits",
+        "products/template/Blind15A_40_g_02.fits",
+        "products/visit_image/411035_01.fits",
+        "products/visit_image/412568_01.fits",
+        "staging/DiaSource/411772_01.parquet",
+        "staging/DiaForcedSource/412568_02.parquet",
+        "alerts/411420_02.avro",
+    ]
+    for victim in victims:
+        (copy / victim).unlink()
+        assert execute(["run", str(copy), "-q", "-j", "1"]) == 0
+        assert contents(copy) == before, victim
+
+
+@pytest.mark.slow
+def test_visits_may_come_in_any_order(simulated: Path, campaign: Path, tmp_path: Path) -> None:
+    late = Workspace.create(tmp_path / "late")
+    late.config.write_bytes((simulated / "nightjar.toml").read_bytes())
+    for name in ("raw", "calib", "refcat", "ephemerides"):
+        (late.root / name).rmdir()
+        (late.root / name).symlink_to(simulated / name)
+    for visits in (["412568"], ["411420", "419802"], []):
+        chosen = [word for visit in visits for word in ("--visit", visit)]
+        assert execute(["run", str(late.root), "-q", "-j", "1", *chosen]) == 0
+    assert contents(late.root) == contents(campaign)
 
 
 @pytest.mark.slow

@@ -115,11 +115,12 @@ def orphan(copy: Copy) -> None:
 
 @defect("two-of-a-visit", "AG-00-25/membership/one-per-visit")
 def two_of_a_visit(copy: Copy) -> None:
-    """Give an object a second source of the same visit."""
+    """Give an object a second source of the same visit and detector."""
     copy.sql(
         "update DiaSource set diaObjectId = a.diaObjectId from ("
         "select s.diaObjectId, t.diaSourceId as other from DiaSource s "
-        "join DiaSource t on s.visit = t.visit and s.diaSourceId < t.diaSourceId "
+        "join DiaSource t on s.visit = t.visit and s.detector = t.detector "
+        "and s.diaSourceId < t.diaSourceId "
         "where s.diaObjectId is not null and t.diaObjectId is not null limit 1) a "
         "where diaSourceId = a.other"
     )
