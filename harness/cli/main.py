@@ -52,9 +52,11 @@ VERBS: dict[str, str] = {
     "sim": "Simulate the raw exposures of the workspace's profile.",
     "ingest": "Register exposures that were taken by a real telescope.",
     "run": "Run the pipeline: raw exposures to alerts.",
+    "work": "Perform items of a run that was started elsewhere.",
     "status": "Say what is done, what failed and why.",
     "verify": "Judge the campaign against the test cases.",
     "report": "Write the test report.",
+    "train-reliability": "Train the classifier of sources, or judge it.",
     "study": "Inject synthetic transients and find out what becomes of them.",
     "subtract": "Subtract a template from an image, outside any workspace.",
     "rerun": "Make a product again from its provenance and compare.",
@@ -115,10 +117,11 @@ def build_app() -> TyperGroup:
 
 
 def _entry(verb: str) -> typer.Typer | Callable[..., None] | None:
-    module = f"harness.cli.{verb}"
+    name = verb.replace("-", "_")
+    module = f"harness.cli.{name}"
     if importlib.util.find_spec(module) is None:
         return None
-    entry: typer.Typer | Callable[..., None] = getattr(importlib.import_module(module), verb)
+    entry: typer.Typer | Callable[..., None] = getattr(importlib.import_module(module), name)
     return entry
 
 
@@ -187,8 +190,10 @@ def _unexpected(err: Exception) -> int:
 
 
 def _fail(line: str, code: int) -> int:
+    from harness.system.text import one_line
+
     with suppress(OSError):  # nobody may be there to read it
-        sys.stderr.write(f"nightjar: {' '.join(line.split())}\n")
+        sys.stderr.write(f"nightjar: {one_line(line)}\n")
     return code
 
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from harness.catalog import GuardedCatalog
+from harness.system.text import in_cell
 from harness.workspace import atomic
 from pipeline.errors import ConfigError
 from pipeline.schema import TABLES
@@ -103,6 +104,10 @@ def _parquet(table: pa.Table, path: Path) -> None:
 def _csv(table: pa.Table, path: Path) -> None:
     import pyarrow.csv
 
+    for index, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            cells = [v if v is None else in_cell(v) for v in table.column(index).to_pylist()]
+            table = table.set_column(index, field, pa.array(cells, field.type))
     pyarrow.csv.write_csv(table, path)
 
 

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from harness.execute.config import Config as Execution
+from harness.settings.file import at, read
 from harness.workspace import atomic
 from pipeline.alerts import Config as Alerts
 from pipeline.calibrate import Config as Calibrate
@@ -34,6 +35,7 @@ __all__ = [
     "Settings",
     "changed_values",
     "product_values",
+    "values_of",
 ]
 
 _LONGEST_NAME = 200
@@ -113,13 +115,8 @@ class Settings(StageConfig):
         ConfigError
             For a missing file, broken TOML, an unknown key or a value out of bounds.
         """
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as err:
-            raise ConfigError(f"cannot be read: {err.strerror}", path=path) from err
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
-            raise ConfigError(f"is not valid TOML: {err}", path=path) from err
-        return cls._checked(values, overrides, path)
+        values, text = read(path)
+        return cls._checked(values, overrides, path, text)
 
     @classmethod
     def defaults(cls, overrides: Sequence[str] = ()) -> Settings:
@@ -128,14 +125,16 @@ class Settings(StageConfig):
 
     @classmethod
     def _checked(
-        cls, values: dict[str, Any], overrides: Sequence[str], path: Path | None
+        cls, values: dict[str, Any], overrides: Sequence[str], path: Path | None, text: str = ""
     ) -> Settings:
-        for text in overrides:
-            _override(values, text)
+        for override in overrides:
+            _override(values, override)
         try:
             return cls.model_validate(values)
         except ValidationError as err:
-            raise explain_invalid(cls, err, path) from err
+            where = [str(k) for k in err.errors(include_url=False)[0]["loc"]]
+            place = at(path, text, where) if path is not None else None
+            raise explain_invalid(cls, err, place) from err
 
     def save(self, path: Path) -> None:
         """Write the commented file, atomically."""
@@ -167,6 +166,22 @@ def product_values(config: BaseModel) -> dict[str, object]:
         for name, field, value in _leaves(config)
         if field_notes(field).get("product") is not False
     }
+
+
+def values_of(config: BaseModel) -> dict[str, object]:
+    """All values of a section or of all sections, nested ones with dotted names.
+
+    Parameters
+    ----------
+    config : BaseModel
+        The section.
+
+    Returns
+    -------
+    dict
+        Values by name.
+    """
+    return {name: value for name, _, value in _leaves(config)}
 
 
 def changed_values(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
@@ -211,7 +226,9 @@ def _override(values: dict[str, Any], text: str) -> None:
         values[name] = raw.strip()
 
 
-def explain_invalid(model: type[BaseModel], err: ValidationError, path: Path | None) -> ConfigError:
+def explain_invalid(
+    model: type[BaseModel], err: ValidationError, path: Path | str | None
+) -> ConfigError:
     errors = err.errors(include_url=False)
     first = errors[0]
     location = [str(part) for part in first["loc"]]

@@ -136,6 +136,11 @@ def _filled(column: object) -> npt.NDArray[Any]:
     return np.asarray(out)
 
 
+def _gzipped(path: Path) -> tuple[Columns, Mapping[str, Any], Mapping[str, str]]:
+    """Read what the name says without its last suffix; every reader sees through gzip."""
+    return READERS.get(Path(path.stem).suffix.lower(), _fits)(path)
+
+
 READERS = {
     ".parquet": _parquet,
     ".csv": _csv,
@@ -148,7 +153,7 @@ READERS = {
     ".fits": _fits,
     ".fit": _fits,
     ".fz": _fits,
-    ".gz": _fits,
+    ".gz": _gzipped,
 }
 """Readers by the end of the file's name: columns, header, units."""
 
