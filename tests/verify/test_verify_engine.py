@@ -9,6 +9,7 @@ import pytest
 from harness.system.software import tree_hash
 from harness.verify import evidence as records
 from harness.verify.engine import judge_cases, judge_check
+from harness.verify.kinds import command
 from harness.verify.loader import load_spec
 from harness.verify.model import case_model
 from harness.verify.verdict import Verdict
@@ -355,11 +356,11 @@ def test_the_evidence_writer_passes_the_status_on(tmp_path):
     assert counts.items() <= record["result"].items()
 
 
-def test_live_commands(context):
-    good = judged(
-        context, {"command": {"run": "python -c \"print('Ok.')\"", "stdout": [r"^Ok\.$"]}}
-    )
-    bad = judged(context, {"command": {"run": 'python -c "exit(1)"'}})
+def test_live_commands(context, monkeypatch):
+    works, fails = "python -c \"print('Ok.')\"", 'python -c "exit(1)"'
+    monkeypatch.setattr(command, "COMMANDS", (works, fails))
+    good = judged(context, {"command": {"run": works, "stdout": [r"^Ok\.$"]}})
+    bad = judged(context, {"command": {"run": fails}})
 
     assert (good.verdict, bad.verdict) == (Verdict.PASS, Verdict.FAIL)
 
