@@ -13,6 +13,7 @@ PY := $(VENV)/bin/python
 PIP = $(PY) -m pip install --quiet --disable-pip-version-check
 NIGHTJAR := $(VENV)/bin/nightjar
 WORK := campaigns/$(PROFILE)
+STUDY := testcases/studies/$(PROFILE).toml
 EVIDENCE := campaigns/evidence
 DOCKER ?= $(firstword $(notdir $(shell command -v docker podman)) docker)
 CONTAINED = $(DOCKER) run --rm --network none --read-only --tmpfs /tmp --tmpfs /work:mode=1777 \
@@ -69,6 +70,8 @@ campaign:
 	@test -e $(WORK)/nightjar.toml || $(NIGHTJAR) init $(WORK) --profile $(PROFILE) --seed $(SEED)
 	@$(NIGHTJAR) sim $(WORK) -j $(JOBS)
 	@$(NIGHTJAR) run $(WORK) -j $(JOBS)
+	@test ! -e $(STUDY) || $(NIGHTJAR) study $(WORK) --name verification --replace --engine local \
+	  --design $(STUDY) -j $(JOBS)
 	@code=0; $(NIGHTJAR) verify $(WORK) || code=$$?; test $$code -eq 0 -o $$code -eq 3
 
 demo: env

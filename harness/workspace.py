@@ -166,6 +166,10 @@ class Workspace:
         """Folder of the structured logs."""
         return self.root / "logs"
 
+    def run_config(self, run: str) -> Path:
+        """Return where the configuration of a run is kept, overrides included."""
+        return self.logs / "config" / f"{run}.toml"
+
     @property
     def exposures(self) -> Path:
         """Table of the visits."""

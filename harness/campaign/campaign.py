@@ -125,7 +125,7 @@ class Campaign:
             state.put(self.context.skipped)
         ConfigMemory(state.space).keep(state.settings)
         run = self.context.cards["RUNID"]
-        state.settings.save(state.space.logs / "config" / f"{run}.toml")
+        state.settings.save(state.space.run_config(run))
 
     def _phase(self, task: Task, phase: Phase) -> None:
         """Perform what must be, count what need not be, record what cannot be."""

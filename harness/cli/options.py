@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from harness.system.text import one_line
+
 __all__ = [
     "Detectors",
     "DryRun",
@@ -112,7 +114,7 @@ def _cell(value: object) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.6g}"
-    return " ".join(str(value).split())
+    return one_line(value)
 
 
 def _plain(value: object) -> object:
