@@ -53,7 +53,7 @@ class ClusterExecutor(Engine):
     look_s = 1.0
 
     def __init__(
-        self, attempts: int, limit_s: float, open_cluster: Callable[[ExitStack], Any]
+        self, attempts: int, limit_s: float, open_cluster: Callable[[ExitStack], object]
     ) -> None:
         super().__init__(attempts)
         self._limit_s, self._open_cluster = limit_s, open_cluster
@@ -113,7 +113,7 @@ class ClusterExecutor(Engine):
         return future
 
 
-def _hand_over(future: Future[Any], task: distributed.Future) -> None:
+def _hand_over(future: Future[R | Lost], task: distributed.Future) -> None:
     """Take the result of a Dask task."""
     try:
         _settle(future, task.result())
@@ -126,7 +126,7 @@ def _hand_over(future: Future[Any], task: distributed.Future) -> None:
             future.set_exception(err)
 
 
-def _settle(future: Future[Any], result: object) -> None:
+def _settle(future: Future[R | Lost], result: R | Lost) -> None:
     with suppress(InvalidStateError):  # given up already
         future.set_result(result)
 
@@ -182,7 +182,7 @@ def end_items() -> None:
 # -- clusters ------------------------------------------------------------------------------------
 
 
-def connect(address: str) -> Callable[[ExitStack], Any]:
+def connect(address: str) -> Callable[[ExitStack], object]:
     """Use the cluster of a scheduler, or make one here.
 
     Parameters
@@ -208,16 +208,17 @@ def connect(address: str) -> Callable[[ExitStack], Any]:
     return partial(_local_cluster, int(number))
 
 
-def _local_cluster(workers: int, stack: ExitStack) -> Any:
-    return stack.enter_context(
-        distributed.LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, memory_limit=0,
-            host="127.0.0.1", dashboard_address="127.0.0.1:0",
-        )
+def _local_cluster(workers: int, stack: ExitStack) -> object:
+    cluster = distributed.LocalCluster(
+        n_workers=workers, threads_per_worker=1, processes=True, memory_limit=0,
+        host="127.0.0.1", dashboard_address="127.0.0.1:0",
     )  # fmt: skip
+    stack.enter_context(cluster)
+    cluster.adapt(minimum=workers, maximum=workers, interval="5s")  # others for those that die
+    return cluster
 
 
-def slurm_jobs(jobs: int, options: tuple[str, ...]) -> Callable[[ExitStack], Any]:
+def slurm_jobs(jobs: int, options: tuple[str, ...]) -> Callable[[ExitStack], object]:
     """Use jobs of Slurm, one worker each, and others in the place of those that end.
 
     Parameters
@@ -235,7 +236,7 @@ def slurm_jobs(jobs: int, options: tuple[str, ...]) -> Callable[[ExitStack], Any
     return partial(_slurm_cluster, jobs, options)
 
 
-def _slurm_cluster(jobs: int, options: tuple[str, ...], stack: ExitStack) -> Any:
+def _slurm_cluster(jobs: int, options: tuple[str, ...], stack: ExitStack) -> object:
     from dask_jobqueue import SLURMCluster
 
     cluster = SLURMCluster(
@@ -248,7 +249,7 @@ def _slurm_cluster(jobs: int, options: tuple[str, ...], stack: ExitStack) -> Any
     return cluster
 
 
-def _client(where: Any) -> distributed.Client:
+def _client(where: object) -> distributed.Client:
     dask.config.set({"distributed.comm.timeouts.connect": _CONNECT_S})
     try:
         return distributed.Client(where, timeout=_CONNECT_S, set_as_default=False)

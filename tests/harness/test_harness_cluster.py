@@ -60,9 +60,9 @@ def test_threads_in_the_environment_change_nothing(
 
 
 def descendants(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-    found = [int(child) for child in children]
-    return found + [pid for child in found for pid in descendants(child)]
+    threads = Path(f"/proc/{pid}/task").glob("*/children")
+    found = [int(n) for path in threads for n in path.read_text(encoding="ascii").split()]
+    return found + [n for child in found for n in descendants(child)]
 
 
 def dask_workers(pid: int) -> list[int]:
