@@ -341,14 +341,13 @@ def _decide(path: str, check: Check, seen: Observation) -> CheckResult:
     got = seen.measurement
     if got is None:
         result.verdict, result.reason = _UNMEASURED[seen.outcome], seen.text
-        elsewhere = check.subject.name in ("command", "inspect", "review")
-        result.absent = elsewhere and result.verdict == Verdict.NOT_RUN
     elif got.population:
         result.verdict, result.reason = _judged(check, got)
     elif check.allow_empty:
         result.verdict, result.reason = Verdict.NOT_APPLICABLE, check.allow_empty
     else:
         result.reason = "the population is empty: nothing was tested"
+    result.absent = check.subject.elsewhere and result.verdict == Verdict.NOT_RUN
     return result
 
 

@@ -28,7 +28,7 @@ __all__ = ["matrix_fault", "sabotage", "sealed"]
 
 _UNTOUCHED = ("command", "inspect", "review")
 _GOOD = frozenset({Verdict.PASS, Verdict.DEVIATION, Verdict.NOT_APPLICABLE})
-_SHARED = ("samples", "alerts", "sha256", "damage")
+_SHARED = ("samples", "alerts", "sha256", "damage", "study")
 
 
 def sabotage(

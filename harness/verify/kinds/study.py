@@ -12,6 +12,7 @@ from harness.study import estimates
 from harness.study.estimates import Estimate
 from harness.study.figures import completeness_figure
 from harness.study.sample import Sample
+from harness.study.store import TABLES
 from harness.study.store import Study as Injections
 from harness.study.summary import pixel_scale
 from harness.verify.kind import Kind
@@ -66,16 +67,29 @@ class Study(Kind):
         return _UNITS.get(self.quantity, "")
 
     def measure(self, context: Context, bound: Bound) -> Measurement:
-        """Take the sources meant, and estimate."""
-        study = _study(context)
-        everything = Sample(study.rows()).points()
-        found = self._estimate(study, everything)
+        """Take the sources meant, and estimate; once for the same files, wherever they lie."""
+        folder = context.study_folder
+        if not (folder / "study.json").is_file():
+            raise NotRun(f"there is no study {folder.name}; nightjar study --name {folder.name}")
+        files = [(folder / f"{name}.parquet").stat() for name in sorted(TABLES)]
+        state = tuple((f.st_ino, f.st_size, f.st_mtime_ns) for f in files)
+        known: dict[Any, Any] = context.memory.setdefault("study", {})
+        if state not in known:
+            study = Injections.open(folder)
+            known[state] = study, Sample(study.rows()).points()
+        study, points = known[state]
+        asked = (state, self.model_dump_json(exclude={"figure"}))
+        if asked not in known:
+            known[asked] = self._estimate(study, points)
+        return self._measurement(known[asked], points)
+
+    def _measurement(self, found: Estimate, points: Sample) -> Measurement:
         if found.n and np.isnan(found.value):
             raise NotRun(f"too few: {found.n} sources do not tell it", found.n)
         evidence: tuple[Evidence, ...] = ()
         if self.figure:
             title = "completeness of injected sources outside masks, and the noise limit"
-            evidence = (Evidence(title, "figure", completeness_figure(everything)),)
+            evidence = (Evidence(title, "figure", completeness_figure(points)),)
         note = f"95 %: {found.low:.4g} to {found.high:.4g} {self.unit}".rstrip()
         return Measurement(found.value, found.n, found.error, evidence=evidence, note=note)
 
@@ -103,17 +117,6 @@ class Study(Kind):
         order = ("faint_hosts", "middle_hosts", "bright_hosts").index(self.sources)
         thirds = points.host_thirds()
         return thirds[order][2] if thirds else points.where(np.zeros(len(points), bool))
-
-
-def _study(context: Context) -> Injections:
-    """Return the finished study of the campaign, read once."""
-    known: Injections | None = context.memory.get("study")
-    if known is None:
-        folder = context.study_folder
-        if not (folder / "study.json").is_file():
-            raise NotRun(f"there is no study {folder.name}; nightjar study --name {folder.name}")
-        known = context.memory["study"] = Injections.open(folder)
-    return known
 
 
 def _purity(study: Injections, bogus_ratio: float) -> Estimate:
