@@ -144,7 +144,7 @@ def _compare(
         labels[(known.truth.distance(k, places) < NEAR * width) & (labels == BOGUS)] = UNCLEAR
     sign = np.sign(to_numpy(detections, "snr"))
     index = match(known.truth, places, sign, _RADIUS * width)
-    for k in np.flatnonzero(known.clear & (index >= 0)):
+    for k in np.flatnonzero(known.clear & (index >= 0)).tolist():
         labels[index[k]], kind[index[k]] = REAL, known.kind[k]
         snr[index[k]] = known.snr[k]
 

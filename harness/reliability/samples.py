@@ -78,7 +78,7 @@ class Samples:
     @property
     def real(self) -> npt.NDArray[np.bool_]:
         """Detections of something astrophysical, painted or simulated."""
-        return self.label == 1
+        return np.asarray(self.label == 1)
 
     def take(self, keep: npt.NDArray[np.bool_]) -> Self:
         """Return some of the detections."""

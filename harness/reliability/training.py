@@ -20,7 +20,7 @@ __all__ = ["balanced_weights", "folds", "train"]
 _SEED = 1
 _FOLDS = 4
 _TREES = {
-    "max_iter": 250, "learning_rate": 0.06, "max_leaf_nodes": 16, "min_samples_leaf": 20,
+    "max_iter": 150, "learning_rate": 0.08, "max_leaf_nodes": 16, "min_samples_leaf": 20,
     "l2_regularization": 1.0, "max_features": 0.5, "early_stopping": False,
 }  # fmt: skip
 _EDGES = (0.0, 5.25, 5.5, 5.75, 6.0, 6.5, 7.0, 8.0, 10.0, 13.0, 18.0, 30.0, 60.0, 150.0, np.inf)

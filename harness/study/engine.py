@@ -228,7 +228,7 @@ class Painting:
         columns |= _outcomes(placement, sources, index, alerted, self._cut, lost, why)
         detections = _detections(
             self, placement, sources, spots, index, chance, known,
-            {"reliable": reliable, "alerted": alerted} | _features(found),
+            {"reliable": reliable, "alerted": alerted, **_features(found)},
         )  # fmt: skip
         columns["idealFraction"] = self._ideal(placement, difference, radius)
         return columns, detections, self._about(difference, found, width, radius)

@@ -59,6 +59,8 @@ def view(tmp_path):
         {"truthId": 9, "visit": 11, "detector": 1, "flux": 500.0, "ra": float(body[0]),
          "dec": float(body[1]), "midpointMjdTai": 57070.0 - YEAR}
     )  # fmt: skip
+    far = {"ra": 240.0, "dec": 60.0, "visit": 11, "detector": 2, "flux": 500.0}
+    rows.append({"truthId": 9, "midpointMjdTai": 57070.0 - YEAR, **far})  # on another detector
     objects = [{"truthId": k, "kind": kind, "pmRa": pm, "pmDec": 0.0}
                for k, kind, *_, pm in [*OBJECTS, (9, "asteroid", 0.0)]]  # fmt: skip
     (tmp_path / "truth").mkdir()

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from scipy.special import erf
 
 from harness.verify.metric import Sample, metric
-from harness.verify.view import View
+from harness.verify.view import View, remember
 from pipeline.exposure import FloatArray
 from pipeline.masks import bits, flagged
 from pipeline.psfphot import flux_noise, fwhm, middle_fwhm
@@ -29,6 +29,8 @@ _VARIED = 0.1
 """Variation between a template's inputs, over the flux in the difference, that matters."""
 _OWN_MOTION = 0.024
 """Motion of a star in arcsec that exceeds the jitter of the air, 8 mas per axis, by three times."""
+_DIM = 10.0
+"""Signal to noise, for the noise in the middle, below which nobody asks for a better number."""
 _DIPOLE = 1.0
 """Score of a dipole over that of its star, per FWHM of separation: 0.43 · 2.355 for a Gaussian."""
 
@@ -193,12 +195,22 @@ def constant_sources(view: View) -> tuple[FloatArray, FloatArray]:
     snr : ndarray, (n,)
         Flux over the noise of the difference.
     """
+    return remember(view, "constant sources", lambda: _constant_sources(view))
+
+
+def _constant_sources(view: View) -> tuple[FloatArray, FloatArray]:
+    """Compute the noise of one source where it is far below what any use of it asks for."""
     inside = _inside(view)
     at = np.column_stack([view.truth["x"], view.truth["y"]])[inside].astype(float)
+    flux = np.asarray(view.truth["flux"][inside], float)
     difference = view.difference
-    assert difference.exposure.psf is not None
-    noise = flux_noise(difference.exposure.psf, difference.null_variance, *at.T)
-    return at, np.asarray(view.truth["flux"][inside] / np.where(noise > 0, noise, np.inf))
+    psf, variance = difference.exposure.psf, difference.null_variance
+    assert psf is not None
+    ny, nx = variance.shape
+    noise = np.full(len(at), flux_noise(psf, variance, nx / 2, ny / 2)[0])
+    bright = ~(flux < _DIM * noise)
+    noise[bright] = flux_noise(psf, variance, *at[bright].T)
+    return at, np.asarray(flux / np.where(noise > 0, noise, np.inf))
 
 
 def _width(view: View) -> float:
@@ -256,13 +268,17 @@ def _moved_away(view: View) -> FloatArray:
     then = pq.read_table(
         folder / "visits.parquet",
         columns=["truthId", "ra", "dec"],
-        filters=[("visit", "in", [v for v, *_ in view.template_inputs])],
+        filters=[
+            ("visit", "in", [v for v, *_ in view.template_inputs]),
+            ("detector", "in", [d for _, d, _ in view.template_inputs]),
+        ],
     )
     here = np.isin(to_numpy(then, "truthId"), list(moving))
     wcs = view.difference.exposure.wcs
     assert wcs is not None
     sky = to_numpy(then, "ra")[here], to_numpy(then, "dec")[here]
-    return np.column_stack(wcs.all_world2pix(*sky, 0)).reshape(-1, 2)
+    at = np.column_stack(wcs.all_world2pix(*sky, 0, quiet=True)).reshape(-1, 2)
+    return np.asarray(at[np.isfinite(at).all(axis=1)])
 
 
 def _moving_stars(view: View) -> FloatArray:
