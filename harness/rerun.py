@@ -135,7 +135,7 @@ def _workspace_of(product: Path) -> Workspace:
 
 def _settings_of(space: Workspace, run: str) -> Settings:
     """Return the configuration of a run, or the present one where it was not kept."""
-    kept = space.logs / "config" / f"{run}.toml"
+    kept = space.run_config(run)
     return Settings.load(kept if kept.is_file() else space.config)
 
 

@@ -135,10 +135,11 @@ image was calibrated or subtracted.
 UNCLEAN = NOT_AS_MEASURED | {"SUSPECT", "CROSSTALK"}
 """Near these planes a star does not tell what constant stars leave in a difference."""
 
-DOUBTFUL = frozenset({"INTRP", "SUSPECT", "CROSSTALK", "CLIPPED", "INEXACT_PSF", "CR"})
-"""Planes near a source that lower its reliability.
+DOUBTFUL = frozenset({"INTRP", "SUSPECT", "CROSSTALK", "CR"})
+"""Planes of a visit image near a source that lower its reliability.
 
-An input of the trained classifier: a change of this set needs a new training.
+An input of the trained classifier: a change of this set needs a new training.  What a template
+lacks (``INEXACT_PSF``, ``CLIPPED``, ``REJECTED``) is asked for apart: it marks rims and edges.
 """
 
 

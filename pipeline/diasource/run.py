@@ -33,7 +33,7 @@ from pipeline.diasource.measure import (
     trail_columns,
 )
 from pipeline.diasource.planes import Planes
-from pipeline.diasource.reliability import model
+from pipeline.diasource.reliability import FEATURES, model
 from pipeline.diasource.rows import (
     Targets,
     footprint_columns,
@@ -57,6 +57,8 @@ _SAME = 2.0
 
 VERSION = 8
 """Raised when the same input and configuration give different rows."""
+
+_SHAPE = list(FEATURES).index("correlation")  # undefined where too few pixels are usable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -252,10 +254,26 @@ def _measure(
     columns |= trail_columns(scene, moments, targets.selection == 0)
     columns |= {name: values[keep] for name, values in dipoles.items()}
     columns["shape_flag_parent_source"] = targets.is_parent
-    features = feature_table(scene, targets, peaks, columns)
+    features = feature_table(scene, science, template, targets, peaks, columns)
     del columns["trailGain"]
-    columns["reliability"] = model().predict(features)
-    return columns, targets, features
+    return columns | _reliability(features, width, config), targets, features
+
+
+def _reliability(features: FloatArray, width: float, config: Config) -> Columns:
+    """Reliability with its flags; none where the classifier has nothing to go by."""
+    n = len(features)
+    if not config.classify:
+        return {"reliability": np.full(n, np.nan), "reliability_flag": np.ones(n, bool)}
+    blind = ~np.isfinite(features[:, _SHAPE])
+    outside = np.full(n, not model().covers(width))
+    unknown = blind | outside
+    return {
+        "reliability": np.where(unknown, np.nan, model().predict(features)),
+        "reliability_flag": unknown,
+        "reliability_flag_domain": outside,
+        "reliability_flag_noPixels": blind,
+        "reliabilityVersion": [model().version] * n,
+    }
 
 
 def _start(
