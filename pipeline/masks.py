@@ -80,7 +80,7 @@ They come from the detector or from a particle and say nothing about the pixels 
 Saturation, bleeds and trails come with light that the neighbours have too.
 """
 
-SATURATED = ("SAT", "SAT_TEMPLATE", "BLEED")
+SATURATED = frozenset({"SAT", "SAT_TEMPLATE", "BLEED"})
 """Planes of a difference beside which the light of a saturated star may be wrong."""
 
 NO_BACKGROUND = NO_SKY | {"INTRP", "CROSSTALK"}

@@ -250,12 +250,14 @@ def _from_columns(scene: Scene, targets: Targets, c: Columns) -> Columns:
 
 def _from_surroundings(scene: Scene, targets: Targets, peaks: Peaks) -> Columns:
     """Other peaks nearby, the distance to saturation, and doubtful pixels."""
+    seen = np.abs(peaks.score) > scene.config.ledger
     tree = cKDTree(np.column_stack([peaks.x, peaks.y])) if len(peaks.x) else None
     n = len(targets.at)
     opposite, crowd = np.zeros(n), np.zeros(n)
     for k in range(n if tree is not None else 0):
         assert tree is not None
         near = np.array(tree.query_ball_point(targets.at[k], _CROWD), np.int64)
+        near = near[seen[near]]
         distance = np.hypot(*(np.column_stack([peaks.x, peaks.y])[near] - targets.at[k]).T)
         crowd[k] = np.count_nonzero(distance > 0.5)
         close = near[(distance < 3.0 * scene.width) & (peaks.score[near] * targets.score[k] < 0)]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from pipeline.compiled import compiled
 from pipeline.exposure import FloatArray, Mask, MatchingKernel
-from pipeline.masks import BRIDGEABLE, SATURATED, bits, flagged
+from pipeline.masks import BRIDGEABLE, SATURATED, bits, flagged, ordered
 from pipeline.subtract.convolve import convolve
 
 __all__ = ["RULES", "Halo", "Rule", "beside", "halos", "propagate", "spread"]
@@ -204,7 +204,7 @@ def beside(mask: Mask, tile: int) -> list[Halo]:
         One per plane.
     """
     found, box = [], np.ones((2 * _BESIDE + 1, 2 * _BESIDE + 1))
-    for plane in SATURATED:
+    for plane in ordered(SATURATED):
         if (here := flagged(mask, bits(plane))).any():
             zone = (_reach(here, box, tile) > 0) & ~here
             found.append(Halo(plane, *np.divmod(np.flatnonzero(zone), mask.shape[1])))
