@@ -60,6 +60,12 @@ boundscheck: env
 	@NUMBA_BOUNDSCHECK=1 $(PY) -m pytest -q \
 	  --ignore=tests/verify --ignore=tests/schema
 
+# Kills at 50 moments and a thousand damaged files, where `make test` has 5 and a hundred.
+.PHONY: soak
+soak: env
+	@NIGHTJAR_SOAK=1 $(PY) -m pytest -q tests/harness/test_harness_recovery.py \
+	  tests/harness/test_harness_corpus.py
+
 verify: env
 	@$(MAKE) --no-print-directory campaign
 

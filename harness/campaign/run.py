@@ -15,6 +15,7 @@ from typing import Any
 
 from harness.campaign.campaign import Campaign, Summary
 from harness.campaign.context import Context
+from harness.campaign.faults import verify_faults
 from harness.campaign.state import RunState
 from harness.catalog import Catalog
 from harness.execute import open_executor
@@ -112,6 +113,7 @@ def run_campaign(
     InputError
         If the workspace, its configuration or its catalogue cannot be used.
     """
+    verify_faults()
     space = Workspace.open(root)
     settings = Settings.load(space.config, overrides)
     software = software_version()
