@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from scipy.sparse import coo_matrix
@@ -36,6 +36,8 @@ __all__ = [
     "plan_templates",
     "reference_frames",
 ]
+
+_Key = TypeVar("_Key")
 
 Unit = tuple[int, int]
 """Visit and detector."""
@@ -345,10 +347,8 @@ def _in_time(frames: Iterable[Frame]) -> list[Frame]:
     return sorted(frames, key=lambda f: (f.mjd, f.unit))
 
 
-def _collect(
-    frames: Iterable[Frame], key: Callable[[Frame], tuple[Any, ...]]
-) -> dict[tuple[Any, ...], list[Frame]]:
-    groups: dict[tuple[Any, ...], list[Frame]] = defaultdict(list)
+def _collect(frames: Iterable[Frame], key: Callable[[Frame], _Key]) -> dict[_Key, list[Frame]]:
+    groups: dict[_Key, list[Frame]] = defaultdict(list)
     for frame in _in_time(frames):
         groups[key(frame)].append(frame)
     return groups

@@ -33,9 +33,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
-from typing import Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from harness.system.threads import THREAD_VARIABLES
+
+if TYPE_CHECKING:
+    import typer
+    from typer.core import TyperGroup
 
 os.environ |= dict.fromkeys(THREAD_VARIABLES, "1")  # before NumPy: sums depend on the threads
 
@@ -48,9 +52,11 @@ VERBS: dict[str, str] = {
     "sim": "Simulate the raw exposures of the workspace's profile.",
     "ingest": "Register exposures that were taken by a real telescope.",
     "run": "Run the pipeline: raw exposures to alerts.",
+    "work": "Perform items of a run that was started elsewhere.",
     "status": "Say what is done, what failed and why.",
     "verify": "Judge the campaign against the test cases.",
     "report": "Write the test report.",
+    "train-reliability": "Train the classifier of sources, or judge it.",
     "study": "Inject synthetic transients and find out what becomes of them.",
     "subtract": "Subtract a template from an image, outside any workspace.",
     "rerun": "Make a product again from its provenance and compare.",
@@ -71,12 +77,12 @@ Exit codes: 0 all well, 1 something failed, 2 usage or malformed file, 3 partial
 4 incomplete, 70 internal error, 130 interrupted, 141 output not read, 143 terminated."""
 
 
-def build_app() -> Any:
+def build_app() -> TyperGroup:
     """Assemble the command from the verbs' modules.
 
     Returns
     -------
-    click.Command
+    typer.core.TyperGroup
         The whole command; each verb's module imports nothing heavy before it runs.
     """
     import typer
@@ -107,14 +113,16 @@ def build_app() -> Any:
             app.add_typer(entry, name=verb, help=summary)
         elif entry is not None:
             app.command(verb, short_help=summary)(entry)
-    return typer.main.get_command(app)
+    return typer.main.get_group(app)
 
 
-def _entry(verb: str) -> Any:
-    module = f"harness.cli.{verb}"
+def _entry(verb: str) -> typer.Typer | Callable[..., None] | None:
+    name = verb.replace("-", "_")
+    module = f"harness.cli.{name}"
     if importlib.util.find_spec(module) is None:
         return None
-    return getattr(importlib.import_module(module), verb)
+    entry: typer.Typer | Callable[..., None] = getattr(importlib.import_module(module), name)
+    return entry
 
 
 def execute(arguments: Sequence[str]) -> int:
@@ -182,8 +190,10 @@ def _unexpected(err: Exception) -> int:
 
 
 def _fail(line: str, code: int) -> int:
+    from harness.system.text import one_line
+
     with suppress(OSError):  # nobody may be there to read it
-        sys.stderr.write(f"nightjar: {' '.join(line.split())}\n")
+        sys.stderr.write(f"nightjar: {one_line(line)}\n")
     return code
 
 

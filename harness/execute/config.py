@@ -18,9 +18,10 @@ class Config(StageConfig):
         product=False,
         ge=0,
     )
-    executor: Literal["local", "serial"] = param(
+    executor: Literal["local", "serial", "dask", "slurm", "claims"] = param(
         "local",
-        "local: worker processes, which crashes of a unit cannot end; serial: in this process",
+        "local: worker processes here; serial: in this process; dask: a Dask cluster; slurm: Dask "
+        "workers as jobs of Slurm; claims: processes that run nightjar work",
         product=False,
     )
     attempts: int = param(
@@ -28,4 +29,16 @@ class Config(StageConfig):
     )
     unit_time_limit: float = param(
         900.0, "seconds after which a unit's worker is ended; 0 for never", product=False, ge=0
+    )
+    dask: str = param(
+        "local:2", "scheduler of the Dask cluster, or local:N for N workers here", product=False
+    )
+    slurm: tuple[str, ...] = param(
+        ("--time=01:00:00", "--mem=3G"), "options of sbatch for each job", product=False
+    )
+    lease: float = param(
+        120.0,
+        "seconds without a sign of life after which a claim of nightjar work is lost",
+        product=False,
+        gt=0,
     )

@@ -33,8 +33,8 @@ class LocalExecutor(Engine):
 
     def __init__(self, jobs: int, attempts: int, limit_s: float = 0.0) -> None:
         super().__init__(attempts)
-        self._in_flight = jobs * _IN_FLIGHT
-        self._workers = [Worker(limit_s) for _ in range(jobs)]
+        self._limit_s, self._in_flight = limit_s, jobs * _IN_FLIGHT
+        self._workers = [Worker() for _ in range(jobs)]
         self._threads = ThreadPoolExecutor(jobs)
         self._idle: SimpleQueue[Worker] = SimpleQueue()
         for worker in self._workers:
@@ -55,6 +55,6 @@ class LocalExecutor(Engine):
     def _perform(self, item: Work[R], attempt: int) -> R | Lost:
         worker = self._idle.get()
         try:
-            return worker.perform(item, attempt)
+            return worker.perform(item, attempt, self._limit_s)
         finally:
             self._idle.put(worker)

@@ -39,22 +39,15 @@ class Lost:
 
 
 class Worker:
-    """A place for one process, which is started when there is work and again after each death.
+    """A place for one process, which is started when there is work and again after each death."""
 
-    Parameters
-    ----------
-    limit_s : float, s
-        How long an item may take; 0 for any time.
-    """
-
-    def __init__(self, limit_s: float = 0.0) -> None:
-        self._limit_s = limit_s
+    def __init__(self) -> None:
         self._lock = Lock()
         self._process: BaseProcess | None = None
         self._here: Connection | None = None
         self._busy = self._expired = self._closed = False
 
-    def perform(self, work: Work[R], attempt: int) -> R | Lost:
+    def perform(self, work: Work[R], attempt: int, limit_s: float = 0.0) -> R | Lost:
         """Perform an item in the process, which is killed at the end of its time.
 
         Parameters
@@ -63,6 +56,8 @@ class Worker:
             What to do.
         attempt : int
             The how manieth attempt it is.
+        limit_s : float, s
+            How long it may take, from when the process has it; 0 for any time.
 
         Returns
         -------
@@ -71,7 +66,7 @@ class Worker:
         """
         try:
             connection = self._started()
-            with self._limited(self._limit_s):
+            with self._limited(limit_s):
                 connection.send((work, attempt))
                 result: R = connection.recv()
         except (EOFError, OSError):
@@ -80,13 +75,17 @@ class Worker:
             self._death()
         return result
 
-    def close(self) -> None:
-        """End the process at once, whatever it is doing; nothing is started any more."""
+    def interrupt(self) -> None:
+        """End the process at once, whatever it is doing: its item is lost."""
         with self._lock:
-            self._closed = True
             if self._process is not None:
-                self._process.kill()
+                self._process.kill()  # a stopped process heeds nothing else
                 self._process.join(timeout=5)
+
+    def close(self) -> None:
+        """End the process at once, and start no other."""
+        self._closed = True
+        self.interrupt()
 
     def _started(self) -> Connection:
         if self._here is not None:
@@ -124,7 +123,7 @@ class Worker:
         with self._lock:
             if self._busy and self._process is not None:
                 self._expired = True
-                self._process.kill()  # a stopped process heeds nothing else
+                self._process.kill()
 
     def _death(self) -> str:
         """Bury the process and say what it died of."""

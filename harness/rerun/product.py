@@ -148,7 +148,7 @@ def settings_of_run(space: Workspace, run: str) -> Settings:
     Settings
         Its configuration.
     """
-    kept = space.logs / "config" / f"{run}.toml"
+    kept = space.run_config(run)
     return Settings.load(kept if kept.is_file() else space.config)
 
 

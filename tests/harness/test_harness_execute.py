@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 from threadpoolctl import threadpool_info
 
-from harness.execute import Config, Executor, LocalExecutor, SerialExecutor, open_executor
+from harness.execute import (
+    ClaimExecutor,
+    Config,
+    Executor,
+    LocalExecutor,
+    SerialExecutor,
+    open_executor,
+)
 from harness.execute.capacity import workers_here
 from harness.system.threads import one_thread
 
@@ -94,7 +101,7 @@ def test_the_signal_that_ended_a_worker_is_named(
 ) -> None:
     work = [Killed(n) for n in range(6)]
     work[1], work[4] = Killed(1, number), Killed(4, number, tmp_path / "once")
-    with open_executor(Config(attempts=2), jobs) as workers:
+    with open_executor(Config(attempts=2), jobs, tmp_path) as workers:
         results = sorted(workers.map(work))
 
     assert [n for n, _, _ in results] == list(range(6))
@@ -102,9 +109,13 @@ def test_the_signal_that_ended_a_worker_is_named(
     assert [how for _, _, how in results] == ["", number.name, "", "", "", ""]
 
 
-def test_engine_is_chosen_by_its_name() -> None:
-    assert isinstance(open_executor(Config(executor="serial")), SerialExecutor)
-    assert isinstance(open_executor(Config(executor="local")), LocalExecutor)
+def test_engine_is_chosen_by_its_name(tmp_path: Path) -> None:
+    for name, kind in {
+        "serial": SerialExecutor,
+        "local": LocalExecutor,
+        "claims": ClaimExecutor,
+    }.items():
+        assert isinstance(open_executor(Config(executor=name), None, tmp_path), kind)
 
 
 _MEMINFO = "MemTotal: 64000000 kB\nMemFree: 1 kB\nMemAvailable: {} kB\n"
