@@ -13,11 +13,14 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from harness.campaign.faults import KINDS, VARIABLE
+from harness.campaign.faults import KINDS, VARIABLE, planted
 from harness.catalog import Catalog
 from harness.cli.main import execute
+from pipeline.atomic import atomic_path
+from pipeline.errors import WriteError
 
 Contents = Callable[[Path], dict[str, str]]
 KILLS = 50 if os.environ.get("NIGHTJAR_SOAK") else 5
@@ -110,6 +113,28 @@ def test_faults_cost_their_unit_and_the_next_run_mends_it(
     assert start(copy, scratch).wait(600) == 0
     assert contents(copy) == before
     assert not list(scratch.iterdir())
+
+
+def test_faults_are_those_of_the_system_and_leave_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "product"
+    monkeypatch.setenv(VARIABLE, "isr:raise:1_01,isr:disk:1_02,isr:memory:1_03,isr:garbage:1_04")
+    with pytest.raises(RuntimeError, match="planted"), planted("isr", "1_01", [path]):
+        pass
+    with (
+        pytest.raises(WriteError, match="ulimit"),
+        planted("isr", "1_02", [path]),
+        atomic_path(path) as partial,
+    ):
+        partial.write_text("whole")
+    with pytest.raises(MemoryError), planted("isr", "1_03", [path]):
+        np.ones(1 << 24)
+    for unit, text in (("1_04", "\0" * 5), ("1_05", "whole")):
+        with planted("isr", unit, [path]), atomic_path(path) as partial:
+            partial.write_text("whole")
+        assert path.read_text() == text
+    assert np.ones(1 << 24).nbytes == 1 << 27
 
 
 def test_unknown_faults_are_one_line(
