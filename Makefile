@@ -62,6 +62,12 @@ boundscheck: env
 	  --ignore=tests/verify --ignore=tests/schema --ignore=tests/harness/test_harness_slurm.py \
 	  --ignore=tests/harness/test_harness_cluster.py --ignore=tests/harness/test_harness_spread.py
 
+# Kills at 50 moments and a thousand damaged files, where `make test` has 5 and a hundred.
+.PHONY: soak
+soak: env
+	@NIGHTJAR_SOAK=1 $(PY) -m pytest -q tests/harness/test_harness_recovery.py \
+	  tests/harness/test_harness_corpus.py
+
 verify: env
 	@$(MAKE) --no-print-directory campaign
 

@@ -16,6 +16,7 @@ from harness.campaign.budget import TimeBudget
 from harness.campaign.campaign import Campaign, Summary
 from harness.campaign.chain import last_link
 from harness.campaign.context import Context
+from harness.campaign.faults import verify_faults
 from harness.campaign.state import RunState
 from harness.catalog import Catalog
 from harness.execute import open_executor
@@ -116,6 +117,7 @@ def run_campaign(
     InputError
         If the workspace, its configuration or its catalogue cannot be used.
     """
+    verify_faults()
     budget = TimeBudget(time_limit_s)
     space = Workspace.open(root)
     settings = Settings.load(space.config, overrides)

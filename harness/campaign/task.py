@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.campaign.context import Context
+from harness.campaign.faults import planted
 from harness.catalog import Catalog
 from harness.execute import TIMEOUT
 from harness.ledger import (
@@ -237,7 +238,7 @@ class WorkItem:
                     outcome.stages += [blocked(t, key.stage, trouble.stage) for t in self.targets]
                 else:
                     log.context["stage"] = key.stage
-                    record, measure = _step(steps, key)
+                    record, measure = _step(self, steps, key)
                     outcome.stages += self._shared(record.replace(attempts=attempt), measure)
         outcome.logs += log.records
         return self._sealed(outcome) if outcome.status == DONE else outcome
@@ -313,12 +314,13 @@ class Phase:
     local: bool = False
 
 
-def _step(steps: Iterator[Notes], key: StageKey) -> tuple[StageRecord, Measure]:
+def _step(item: WorkItem, steps: Iterator[Notes], key: StageKey) -> tuple[StageRecord, Measure]:
     """Perform one stage, measure it, and turn an error into a record with a cause."""
     status, cause, message, notes = DONE, None, None, ""
     with measuring() as measure:
         try:
-            notes = "; ".join(next(steps))
+            with planted(key.stage, item.target.name, item.files):
+                notes = "; ".join(next(steps))
         except Exception as err:
             status, (cause, message) = FAILED, cause_of(err)
             unexpected = cause == "INTERNAL"

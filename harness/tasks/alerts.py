@@ -24,7 +24,7 @@ from harness.workspace import Workspace
 from pipeline import alerts, diaobject, io
 from pipeline.schema import DIA_OBJECT, to_numpy
 
-__all__ = ["TASK"]
+__all__ = ["TASK", "make_item"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +36,24 @@ class _Item(WorkItem):
 
 
 def _phases(context: Context) -> Iterator[Phase]:
-    yield phase_per_unit(TASK, context, _item)
+    yield phase_per_unit(TASK, context, make_item)
 
 
-def _item(context: Context, unit: Unit) -> _Item:
+def make_item(context: Context, unit: Unit) -> _Item:
+    """Make the work item of the alerts of a unit.
+
+    Parameters
+    ----------
+    context : Context
+        The campaign.
+    unit : Unit
+        Visit and detector.
+
+    Returns
+    -------
+    WorkItem
+        What is to be done.
+    """
     space, name = context.space, context.template_of[unit].name
     tables = _tables(context, unit)
     files = [space.difference(*unit), space.visit_image(*unit), space.template(name), space.objects]
