@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from harness.system.hashes import file_hash
-from pipeline.errors import InputError, UnitError
+from pipeline.errors import NightjarError, StorageError
 from pipeline.timescales import mjd_utc_to_tai
 
 __all__ = [
@@ -79,6 +79,8 @@ class StageRecord:
         Largest resident memory of the process during the stage.
     input_hash, config_hash, stage_version : str, str, int
         The resume key.
+    output_hash : str
+        Of each file that the task made, joined by +; empty but at its last stage.
     started_mjd_tai : float, d
         When it began.
     template_id : str, optional
@@ -99,6 +101,7 @@ class StageRecord:
     peak_rss_mib: float = float("nan")
     input_hash: str = ""
     config_hash: str = ""
+    output_hash: str | None = None
     stage_version: int = 0
     started_mjd_tai: float = float("nan")
     template_id: str | None = None
@@ -149,6 +152,18 @@ class Outcome:
         """Remember a file and its hash."""
         self.files[str(path)] = file_hash(path)
 
+    def finish(self, **changes: Any) -> None:
+        """Exchange attributes in the records of the last stage."""
+        last = self.stages[-1].stage
+        self.stages = [r.replace(**changes) if r.stage == last else r for r in self.stages]
+
+    def spoiled(self, err: Exception) -> Outcome:
+        """Return the outcome of work that was done, but its files cannot be read back."""
+        failed = Outcome(self.target, self.stages, logs=self.logs)
+        words = f"what was written cannot be read back: {' '.join(str(err).split())}"
+        failed.finish(status=FAILED, cause=StorageError.cause, message=words, output_hash=None)
+        return failed
+
     @property
     def status(self) -> str:
         """``done`` if every stage is, else the status of the first that is not."""
@@ -197,10 +212,10 @@ def cause_of(err: BaseException) -> tuple[str, str]:
         For the ledger.
     """
     words = " ".join(str(err).split())
-    if isinstance(err, UnitError):
+    if isinstance(err, NightjarError):
         return err.cause, words
-    if isinstance(err, InputError):
-        return "BAD_INPUT", words
+    if isinstance(err, OSError) and err.errno:
+        return StorageError.cause, words
     if isinstance(err, MemoryError):
         return "OUT_OF_MEMORY", words or "out of memory"
     return "INTERNAL", f"{type(err).__name__}: {words}"

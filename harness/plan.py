@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
@@ -34,6 +34,8 @@ __all__ = [
     "plan_templates",
     "reference_frames",
 ]
+
+_Key = TypeVar("_Key")
 
 Unit = tuple[int, int]
 """Visit and detector."""
@@ -360,10 +362,8 @@ def _clip(polygon: FloatArray, window: FloatArray) -> FloatArray:
     return np.array(points).reshape(-1, 2)
 
 
-def _collect(
-    frames: Iterable[Frame], key: Callable[[Frame], tuple[Any, ...]]
-) -> dict[tuple[Any, ...], list[Frame]]:
-    groups: dict[tuple[Any, ...], list[Frame]] = defaultdict(list)
+def _collect(frames: Iterable[Frame], key: Callable[[Frame], _Key]) -> dict[_Key, list[Frame]]:
+    groups: dict[_Key, list[Frame]] = defaultdict(list)
     for frame in sorted(frames, key=lambda f: (f.mjd, f.unit)):
         groups[key(frame)].append(frame)
     return groups

@@ -8,7 +8,6 @@ the two files are compared HDU by HDU.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from harness.ledger import DONE
 from harness.plan import Selection
 from harness.settings import Settings
 from harness.standalone import RECIPE, recreate
+from harness.system.scratch import scratch_folder
 from harness.system.software import software_version
 from harness.workspace import Workspace
 from pipeline import io
@@ -99,11 +99,11 @@ def rerun_product(product: Path, output: Path | None = None) -> RerunResult:
         return _rerun_standalone(product, header, output)
     space = _workspace_of(product)
     settings = _settings_of(space, str(header.get("RUNID", "")))
-    with tempfile.TemporaryDirectory(prefix="nightjar-rerun-") as folder:
+    with scratch_folder() as folder:
         item = _item(space, settings, product, header)
         now = {**item.provenance(), **item.input_cards, "SOFTVER": software_version()}
         result = RerunResult(changed=_changes(now, header))
-        made = _perform(item, product, Path(folder))
+        made = _perform(item, product, folder)
         result.differences = compare_fits(product, made)
         if output is not None:
             shutil.copyfile(made, output)
@@ -115,8 +115,8 @@ def _rerun_standalone(product: Path, header: dict[str, Any], output: Path | None
     made = recreate(io.read_difference(product))
     now = made.exposure.provenance
     result = RerunResult(changed=_changes(now, header))
-    with tempfile.TemporaryDirectory(prefix="nightjar-rerun-") as folder:
-        path = Path(folder) / product.name
+    with scratch_folder() as folder:
+        path = folder / product.name
         io.write_difference(path, made, compress=False)
         result.differences = compare_fits(product, path)
         if output is not None:
@@ -135,7 +135,7 @@ def _workspace_of(product: Path) -> Workspace:
 
 def _settings_of(space: Workspace, run: str) -> Settings:
     """Return the configuration of a run, or the present one where it was not kept."""
-    kept = space.logs / "config" / f"{run}.toml"
+    kept = space.run_config(run)
     return Settings.load(kept if kept.is_file() else space.config)
 
 

@@ -3,17 +3,23 @@
 ``WORKSPACE/`` holds ``nightjar.toml``, the inputs (``raw calib refcat ephemerides truth``), the
 products, the staging tables, ``catalog.duckdb``, the alerts, the logs and the reports.  A file is
 written under a temporary name beside its place and then renamed, so that it is there whole or
-not at all.
+not at all.  One command at a time may change a workspace.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
+from harness.system.scratch import sweep_scratch
 from pipeline.atomic import UNFINISHED, translate_os_errors
 from pipeline.atomic import atomic_path as atomic
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, StorageError
 
 __all__ = ["Workspace", "atomic", "translate_os_errors"]
 
@@ -83,25 +89,54 @@ class Workspace:
             )
         return space
 
-    def require_writable(self) -> None:
-        """Fail now, in one line, rather than in the middle of a campaign.
+    @contextmanager
+    def changing(self, command: str) -> Iterator[None]:
+        """Be the only one that changes the workspace during the block.
+
+        What killed commands left half-written is removed first.  The lock goes with the process,
+        however it ends.
+
+        Parameters
+        ----------
+        command : str
+            Who that is, for those who come meanwhile.
 
         Raises
         ------
+        ConfigError
+            If another command is at it.
         InputError
             If a file cannot be made here.
         """
         with translate_os_errors(self.root):
             for folder in _FOLDERS:
                 (self.root / folder).mkdir(parents=True, exist_ok=True)
-            with atomic(self.logs / "writable") as partial:
-                partial.touch()
-            (self.logs / "writable").unlink()
+            lock = (self.root / ".lock").open("a+", encoding="utf-8")
+        with lock:
+            self._take(lock, f"nightjar {command} (process {os.getpid()})")
+            self.sweep()
+            sweep_scratch()
+            yield
+
+    def _take(self, lock: IO[str], name: str) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            lock.seek(0)
+            holder = lock.read().strip() or "another command"
+            raise ConfigError(
+                f"is in use by {holder}", path=self.root, hint="wait for it to end"
+            ) from err
+        except OSError as err:
+            raise StorageError(f"cannot be locked: {err.strerror}", path=self.root) from err
+        with translate_os_errors(self.root):
+            lock.truncate(0)
+            lock.write(name)
+            lock.flush()
 
     def sweep(self) -> int:
-        """Remove what a killed run left half-written; return the number of files."""
-        folders = ("products", "staging", "alerts", "logs", "raw", "reports")
-        left = [p for f in folders for p in (self.root / f).rglob(UNFINISHED) if p.is_file()]
+        """Remove what a killed command left half-written; return the number of files."""
+        left = [path for path in self.root.rglob(UNFINISHED) if path.is_file()]
         for path in left:
             path.unlink(missing_ok=True)
         return len(left)
@@ -122,9 +157,18 @@ class Workspace:
         return self.root / "catalog.duckdb"
 
     @property
+    def queue(self) -> Path:
+        """Folder of the work that is claimed through files."""
+        return self.root / "queue"
+
+    @property
     def logs(self) -> Path:
         """Folder of the structured logs."""
         return self.root / "logs"
+
+    def run_config(self, run: str) -> Path:
+        """Return where the configuration of a run is kept, overrides included."""
+        return self.logs / "config" / f"{run}.toml"
 
     @property
     def exposures(self) -> Path:

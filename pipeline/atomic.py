@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import FileFormatError
+from pipeline.errors import WriteError
 
 __all__ = ["UNFINISHED", "atomic_path", "translate_os_errors"]
 
@@ -20,6 +21,9 @@ _HINTS = {
     errno.EPERM: "choose a folder you may write to",
     errno.EROFS: "the file system is read-only; choose another folder",
     errno.ENOSPC: "the disk is full; free some space and run again",
+    errno.EDQUOT: "your quota is used up; free some space and run again",
+    errno.EFBIG: "larger than a file may be here (ulimit -f)",
+    errno.EIO: "the disk reports an error",
     errno.ENOTDIR: "a part of this path is a file",
     errno.EEXIST: "there is a file of this name",
     errno.EISDIR: "there is a folder of this name",
@@ -42,10 +46,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Raises
     ------
-    FileFormatError
-        If the file cannot be written.
+    WriteError
+        If the file cannot be written, or stands for something else: a link or a device is not
+        replaced.
     """
     path = Path(path)
+    _refuse_special(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +80,7 @@ def translate_os_errors(path: Path) -> Iterator[None]:
 
     Raises
     ------
-    FileFormatError
+    WriteError
         For missing permission, a read-only or full disk, a file where a folder should be; other
         errors pass.
     """
@@ -86,7 +92,18 @@ def translate_os_errors(path: Path) -> Iterator[None]:
         raise _unwritable(err, err.filename or path) from err
 
 
-def _unwritable(err: OSError, path: str | Path) -> FileFormatError:
+def _refuse_special(path: Path) -> None:
+    """Refuse what renaming would replace although it is more than a file."""
+    try:
+        mode = path.lstat().st_mode
+    except OSError:  # not there; writing will say what else is wrong
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        what = "a symbolic link" if stat.S_ISLNK(mode) else "not a regular file"
+        raise WriteError(f"is {what} and not replaced", path=path, hint="choose another name")
+
+
+def _unwritable(err: OSError, path: str | Path) -> WriteError:
     what = os.strerror(err.errno) if err.errno else str(err)
     hint = _HINTS.get(err.errno or 0, "permissions, free space?")
-    return FileFormatError(f"cannot be written: {what}", path=path, hint=hint)
+    return WriteError(f"cannot be written: {what}", path=path, hint=hint)

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.exposure import FloatArray, Image, Psf
 
-__all__ = ["depth", "effective_area", "grid_stamps", "sky_variance"]
+__all__ = ["depth", "grid_stamps", "sky_variance"]
 
 _THIN = 8
 
@@ -48,22 +48,6 @@ def grid_stamps(psf: Psf, shape: tuple[int, int]) -> FloatArray:
     """
     gx, gy = np.meshgrid(*(np.linspace(0.1, 0.9, 5) * n for n in (shape[1], shape[0])))
     return psf.stamps(gx.ravel(), gy.ravel())
-
-
-def effective_area(stamps: FloatArray) -> float:
-    """Noise-equivalent area of a PSF (King 1983, PASP 95, 163).
-
-    Parameters
-    ----------
-    stamps : ndarray, (n, side, side)
-        From `grid_stamps`.
-
-    Returns
-    -------
-    float, pixel
-        Median of (Σ P)² / Σ P².
-    """
-    return float(np.median(stamps.sum(axis=(1, 2)) ** 2 / (stamps**2).sum(axis=(1, 2))))
 
 
 def depth(

@@ -6,7 +6,9 @@
     ├── InputError            something a person gave us is wrong            (exit code 2)
     │   ├── FileFormatError   not a FITS, truncated, no such HDU
     │   ├── KeywordError      a header keyword is missing or has a bad value
-    │   └── ConfigError       a configuration value or a command line
+    │   ├── ConfigError       a configuration value or a command line
+    │   └── StorageError      the system could not read a file that is there
+    │       └── WriteError    a file could not be written: full disk, permissions
     └── UnitError             one unit of work failed; the campaign goes on
         ├── PixelError        the image has no usable pixels
         ├── PsfError          the point spread function cannot be modelled
@@ -16,9 +18,9 @@
         ├── SubtractionError  kernel fit failed
         └── MeasurementError  detection or measurement failed
 
-An `InputError` says in one line where (file, HDU, keyword), what was expected and what to do.
-A `UnitError` has a `cause`, a short code kept in the ledger, and `numbers`, the measured values
-that led to it.  Raise the most specific class; ``ValueError`` is left for wrong calls of a
+Every error has a `cause`, a short code kept in the ledger.  An `InputError` says in one line where
+(file, HDU, keyword), what was expected and what to do.  A `UnitError` has `numbers`, the measured
+values that led to it.  Raise the most specific class; ``ValueError`` is left for wrong calls of a
 function, which are our own bugs.
 """
 
@@ -37,15 +39,18 @@ __all__ = [
     "PhotometryError",
     "PixelError",
     "PsfError",
+    "StorageError",
     "SubtractionError",
     "TemplateError",
     "UnitError",
+    "WriteError",
 ]
 
 
 class NightjarError(Exception):
     """Root of the tree; `exit_code` is what the command returns for it."""
 
+    cause = "INTERNAL"
     exit_code = 70
 
 
@@ -68,6 +73,7 @@ class InputError(NightjarError, ValueError):
         What to do about it.
     """
 
+    cause = "BAD_INPUT"
     exit_code = 2
 
     def __init__(
@@ -105,6 +111,18 @@ class KeywordError(InputError):
 
 class ConfigError(InputError):
     """A configuration file, a configuration value or a command line is wrong."""
+
+
+class StorageError(InputError):
+    """The system cannot read a file; another time it may."""
+
+    cause = "IO_FAILED"
+
+
+class WriteError(StorageError):
+    """The system cannot write a file; another time it may."""
+
+    cause = "WRITE_FAILED"
 
 
 class UnitError(NightjarError, RuntimeError):

@@ -393,7 +393,7 @@ class Difference:
         Decorrelated difference, its variance (sources included), mask and *own* PSF.
     score : ndarray, (ny, nx)
         Matched filter of the difference with that PSF in units of its noise where nothing has
-        changed: σ_null of the source-free image times `noise_scale`.
+        changed: σ_null (`pipeline.psfphot.flux_noise`) times `noise_scale`.
     null_variance : ndarray, (ny, nx), `unit` squared
         Variance of a pixel of the source-free difference.
     kernel : MatchingKernel
@@ -415,25 +415,3 @@ class Difference:
     metrics: Mapping[str, float] = field(default_factory=dict)
     excluded: np.uint32 = _NOT_IN_SCORE
     noise_scale: Image | None = None
-
-    def flux_noise(self, x: npt.ArrayLike, y: npt.ArrayLike) -> FloatArray:
-        """Noise of the score as a flux: what a point source of score one would have.
-
-        Parameters
-        ----------
-        x, y : array-like, (n,), pixel
-            Positions on the image.
-
-        Returns
-        -------
-        ndarray, (n,), `unit`
-            √(V / Σ P²) times the noise of the constant scene, with the source-free variance V of
-            the nearest pixel; NaN without data.
-        """
-        assert self.exposure.psf is not None
-        columns, rows = (np.rint(np.atleast_1d(np.asarray(a, float))).astype(int) for a in (x, y))
-        area = 1.0 / (self.exposure.psf.stamps(x, y) ** 2).sum((1, 2))
-        noise = np.sqrt(area * self.null_variance[rows, columns])
-        if self.noise_scale is not None:
-            noise = noise * self.noise_scale[rows, columns]
-        return np.asarray(noise, float)

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from pipeline.compiled import compiled
 from pipeline.exposure import FloatArray, Image
+from pipeline.statistics import GAUSS_FWHM
 
 __all__ = ["bridge", "fill_holes"]
 
@@ -65,7 +66,7 @@ def bridge(
     ys: npt.NDArray[np.int64],
     xs: npt.NDArray[np.int64],
     bad: _Flags,
-    fwhm: float = 2.3548 * _SIGMA,
+    fwhm: float = GAUSS_FWHM * _SIGMA,
 ) -> npt.NDArray[np.float32]:
     """Fill gaps of up to three pixels between good ones, in place.
 

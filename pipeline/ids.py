@@ -2,17 +2,17 @@
 
 A `diaSourceId` is ``(visit * 100 + detector) << 25 | counter``, the packing Rubin uses for
 DECam; an object born from a source takes that source's number.  The numbers are therefore
-unique over a survey, stable under re-processing and readable by hand.
+unique over a survey, stable under re-processing and readable by hand.  Of a detector above 99 the
+last two digits stand there, and its hundreds in the upper four of the 25 bits.
 """
 
 from __future__ import annotations
 
 __all__ = ["COUNTER_BITS", "LARGEST_DETECTOR", "pack", "unpack"]
 
-COUNTER_BITS = 25
-_DETECTORS = 100
-LARGEST_DETECTOR = _DETECTORS - 1
-_LARGEST_VISIT = ((1 << (63 - COUNTER_BITS)) - 1) // _DETECTORS - 1
+COUNTER_BITS = 21
+LARGEST_DETECTOR = 999
+_LARGEST_VISIT = ((1 << 38) - 1) // 100 - 1
 
 
 def pack(visit: int, detector: int, counter: int = 0) -> int:
@@ -21,7 +21,7 @@ def pack(visit: int, detector: int, counter: int = 0) -> int:
     Parameters
     ----------
     visit, detector, counter : int
-        Exposure number, CCD number (0-99) and running number within the pair.
+        Exposure number, CCD number (0-999) and running number within the pair.
 
     Returns
     -------
@@ -41,7 +41,8 @@ def pack(visit: int, detector: int, counter: int = 0) -> int:
     for name, (value, largest) in limits.items():
         if not 0 <= value <= largest:
             raise OverflowError(f"{name} {value} does not fit an identifier (0 to {largest})")
-    return (int(visit) * _DETECTORS + int(detector)) << COUNTER_BITS | int(counter)
+    hundreds, last = divmod(int(detector), 100)
+    return ((int(visit) * 100 + last) << 4 | hundreds) << COUNTER_BITS | int(counter)
 
 
 def unpack(identifier: int) -> tuple[int, int, int]:
@@ -57,6 +58,7 @@ def unpack(identifier: int) -> tuple[int, int, int]:
     visit, detector, counter : int
         What it was made of.
     """
-    pair, counter = divmod(int(identifier), 1 << COUNTER_BITS)
-    visit, detector = divmod(pair, _DETECTORS)
-    return visit, detector, counter
+    rest, counter = divmod(int(identifier), 1 << COUNTER_BITS)
+    pair, hundreds = divmod(rest, 16)
+    visit, last = divmod(pair, 100)
+    return visit, 100 * hundreds + last, counter

@@ -25,13 +25,17 @@ from scipy.ndimage import spline_filter1d
 from pipeline.compiled import compiled, pixel
 from pipeline.exposure import FloatArray, GridPsf, Image, Mask, PolynomialPsf, Psf
 from pipeline.masks import NO_FLUX, bits
+from pipeline.statistics import GAUSS_FWHM
 
 __all__ = [
     "ForcedFlux",
     "SplinePsf",
+    "effective_area",
+    "flux_noise",
     "forced_flux",
     "fwhm",
     "hats",
+    "middle_fwhm",
     "psf_box",
     "smooth_variance",
 ]
@@ -166,10 +170,84 @@ def fwhm(stamps: FloatArray) -> FloatArray:
     Returns
     -------
     ndarray, (...), pixel
-        2.355 √(A / 4π) with A = (Σ P)² / Σ P².
+        2.355 √(A / 4π) with the area A of `effective_area`.
     """
-    area = stamps.sum(axis=(-2, -1)) ** 2 / (stamps**2).sum(axis=(-2, -1))
-    return np.asarray(np.sqrt(8.0 * np.log(2.0)) * np.sqrt(area / (4.0 * np.pi)))
+    return np.asarray(GAUSS_FWHM * np.sqrt(effective_area(stamps) / (4.0 * np.pi)))
+
+
+def effective_area(stamps: FloatArray) -> FloatArray:
+    """Noise-equivalent area of point spread functions (King 1983, PASP 95, 163).
+
+    Parameters
+    ----------
+    stamps : ndarray, (..., side, side)
+        Point spread functions.
+
+    Returns
+    -------
+    ndarray, (...), pixel
+        (Σ P)² / Σ P².
+    """
+    return np.asarray(stamps.sum(axis=(-2, -1)) ** 2 / (stamps**2).sum(axis=(-2, -1)))
+
+
+def middle_fwhm(psf: Psf | None, shape: tuple[int, int]) -> float:
+    """Full width at half maximum, see `fwhm`, in the middle of an image.
+
+    Parameters
+    ----------
+    psf : Psf, optional
+        Point spread function of the image.
+    shape : tuple of int, (ny, nx)
+        Size of the image.
+
+    Returns
+    -------
+    float, pixel
+        NaN without a PSF.
+    """
+    if psf is None:
+        return float("nan")
+    return float(fwhm(psf.at((shape[1] - 1) / 2, (shape[0] - 1) / 2)))
+
+
+def flux_noise(psf: Psf, variance: Image, x: npt.ArrayLike, y: npt.ArrayLike) -> FloatArray:
+    """Noise of the PSF flux of a point source, from the variance of the pixels alone.
+
+    Parameters
+    ----------
+    psf : Psf
+        Point spread function P of the image.
+    variance : ndarray, (ny, nx), unit²
+        Variance V; the source-free one, `Difference.null_variance`, gives the σ_null in which a
+        score is expressed.  Pixels without one count as the median of the others.
+    x, y : array-like, (n,), pixel
+        Positions, on the image.
+
+    Returns
+    -------
+    ndarray, (n,), unit
+        1 / √(Σ P² / V); NaN where no pixel has a variance.
+    """
+    x, y = np.atleast_1d(np.asarray(x, float)), np.atleast_1d(np.asarray(y, float))
+    chunks = (slice(start, start + _CHUNK) for start in range(0, len(x), _CHUNK))
+    information = [_information(psf.stamps(x[s], y[s]), variance, x[s], y[s]) for s in chunks]
+    total = np.concatenate([np.zeros(0), *information])
+    return 1.0 / np.sqrt(np.where(total > 0, total, np.nan))
+
+
+def _information(stamps: FloatArray, variance: Image, x: FloatArray, y: FloatArray) -> FloatArray:
+    """Σ P² / V of stamps, with the variance of the border beyond it."""
+    half = stamps.shape[-1] // 2
+    reach = np.arange(-half, half + 1)
+    rows = np.clip(np.rint(y).astype(int)[:, None] + reach, 0, variance.shape[0] - 1)
+    columns = np.clip(np.rint(x).astype(int)[:, None] + reach, 0, variance.shape[1] - 1)
+    values = variance[rows[:, :, None], columns[:, None, :]].astype(float)
+    good = np.isfinite(values) & (values > 0)
+    weight = np.where(good, 1.0 / np.where(good, values, 1.0), np.nan)
+    known = np.nanmedian(np.where(good.any(axis=(1, 2), keepdims=True), weight, 0.0), axis=(1, 2))
+    weight = np.where(good, weight, known[:, None, None])
+    return np.asarray((stamps**2 * weight).sum(axis=(1, 2)))
 
 
 def smooth_variance(variance: Image, mask: Mask, bad: np.uint32 = _NO_FLUX) -> Image:

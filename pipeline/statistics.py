@@ -5,13 +5,24 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["GAUSS_MEDIAN", "MAD_TO_SIGMA", "MEDIAN_ERROR", "iqr_std", "mad_std"]
+__all__ = [
+    "GAUSS_FWHM",
+    "GAUSS_MEDIAN",
+    "MAD_TO_SIGMA",
+    "MEDIAN_ERROR",
+    "iqr_std",
+    "mad_std",
+    "median_error",
+]
 
 MAD_TO_SIGMA = 1.4826
 """Standard deviation over the median absolute deviation of a Gaussian, 1 / Φ⁻¹(3/4)."""
 
 GAUSS_MEDIAN = 0.674490
 """Half of a Gaussian lies within this many standard deviations, Φ⁻¹(3/4)."""
+
+GAUSS_FWHM = float(np.sqrt(8.0 * np.log(2.0)))
+"""Full width at half maximum of a Gaussian over its standard deviation."""
 
 MEDIAN_ERROR = 1.2533
 """Standard error of the median of a Gaussian sample over that of its mean, √(π/2)."""
@@ -40,6 +51,24 @@ def mad_std(values: npt.NDArray[np.floating], about: float | None = None) -> flo
         return float("nan")
     middle = np.median(values) if about is None else about
     return float(MAD_TO_SIGMA * np.median(np.abs(values - middle)))
+
+
+def median_error(values: npt.NDArray[np.floating]) -> float:
+    """Return the standard error of the median of nearly Gaussian values, √(π / 2n) of theirs.
+
+    Parameters
+    ----------
+    values : ndarray
+        Finite values of any shape.
+
+    Returns
+    -------
+    float
+        In units of the values; NaN without any.
+    """
+    if not values.size:
+        return float("nan")
+    return MEDIAN_ERROR * mad_std(values) / float(np.sqrt(values.size))
 
 
 def iqr_std(values: npt.NDArray[np.floating]) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.exposure import FloatArray
+from pipeline.statistics import GAUSS_FWHM
 from sims.streams import stream
 from sims.waves import Waves
 
@@ -27,7 +28,6 @@ PROFILE_STEP = 0.002
 _PROFILE_END = 7.0
 _KOLMOGOROV_FWHM = 0.9758634299  # in units of λ / r0
 _FRIED = 0.5 * 6.8838771822938
-_GAUSS_FWHM = 2.3548200450309493
 _WING = 0.14231  # 2^p Γ(1 + p/2) / (π |Γ(-p/2)|), p = 5/3: the r^(-11/3) wing of exp(-a k^p)
 _SIZE, _SHEAR = 0.030, 0.015
 _LENGTHS = (150.0, 400.0)  # mm
@@ -110,7 +110,7 @@ def profile_table(psf: PsfField) -> FloatArray:
     """
     k = np.arange(0.0, _PROFILE_END, PROFILE_STEP)
     size = psf.atmosphere_fwhm / _KOLMOGOROV_FWHM
-    sigma = INSTRUMENT_FWHM / psf.pixel_scale / _GAUSS_FWHM
+    sigma = INSTRUMENT_FWHM / psf.pixel_scale / GAUSS_FWHM
     table = np.exp(-_FRIED * (k * size / (2 * np.pi)) ** (5 / 3) - 0.5 * (k * sigma) ** 2)
     table[-1] = 0.0
     return np.asarray(table)

@@ -16,7 +16,16 @@ __all__ = ["CACHED", "TODO", "ConfigMemory", "Finding", "Staleness"]
 
 CACHED, TODO = "cached", "todo"
 
-_TRANSIENT = ("INTERNAL", "WORKER_DIED", "OUT_OF_MEMORY", "BLOCKED")  # worth another attempt
+_TRANSIENT = (
+    "INTERNAL",
+    "WORKER_DIED",
+    "TIMEOUT",
+    "OUT_OF_MEMORY",
+    "BLOCKED",
+    "WRITE_FAILED",
+    "IO_FAILED",
+)
+"""Causes that lie outside the data: worth another attempt at the next run."""
 
 
 class Finding(NamedTuple):
@@ -47,7 +56,7 @@ class Staleness:
             finding = self._of_stage(target, key)
             if finding is not None:
                 return finding
-        return self._of_products(item)
+        return self._of_files(item)
 
     def _of_stage(self, target: Target, key: StageKey) -> Finding | None:
         row = self._state.recorded(target, key.stage)
@@ -76,14 +85,19 @@ class Staleness:
             return f"input of {key.stage} changed"
         return ""
 
-    def _of_products(self, item: WorkItem) -> Finding:
-        state = self._state
-        for path in item.products:
-            name = state.space.relative(path)
-            if not path.is_file():
-                return Finding(TODO, f"{name} is missing")
-            if name in state.files and state.files[name] != state.hashes.of(path):
-                return Finding(TODO, f"{name} was changed")
+    def _of_files(self, item: WorkItem) -> Finding:
+        """Compare the files with those that were made; of an older catalogue it is not known."""
+        state, files = self._state, item.files
+        row = state.recorded(item.targets[-1], item.keys[-1].stage)
+        made = ((row and row["outputHash"]) or "").split("+")
+        if len(made) != len(files):
+            made = [""] * len(files)
+        for path, known in zip(files, made, strict=True):
+            found = state.hashes.of(path)
+            if found == "absent":
+                return Finding(TODO, f"{state.space.relative(path)} is missing")
+            if not found.startswith(known):
+                return Finding(TODO, f"{state.space.relative(path)} was changed")
         return Finding(CACHED)
 
     def troubles(self, item: WorkItem) -> list[StageRecord]:

@@ -13,8 +13,6 @@ from harness.workspace import Workspace
 
 __all__ = ["RunState"]
 
-_PRODUCT_TABLES = ("visit_image", "template", "difference_image")
-
 
 class RunState:
     """The table ``unit`` and the hashes of the products.
@@ -32,8 +30,6 @@ class RunState:
 
     Attributes
     ----------
-    files : dict of str to str
-        SHA-256 of every recorded product, by its path in the workspace.
     hashes : Hashes
         Hashes of the files that are there.
     """
@@ -42,11 +38,6 @@ class RunState:
         self.space, self.settings, self.catalog, self.run_id = space, settings, catalog, run_id
         self.hashes = Hashes(space.logs / "hashes.json")
         self._units = {_key(row): row for row in catalog.rows("SELECT * FROM unit")}
-        self.files = {
-            row["file"]: row["sha256"]
-            for table in _PRODUCT_TABLES
-            for row in catalog.rows(f"SELECT file, sha256 FROM {table}")
-        }
 
     def recorded(self, target: Target, stage: str) -> Mapping[str, Any] | None:
         """Return the recorded row of a stage of a target."""

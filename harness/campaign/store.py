@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+
+import pyarrow as pa
 
 from harness.campaign.state import RunState
 from harness.campaign.task import Task, WorkItem
 from harness.ledger import DONE, FAILED, Outcome, Target
 from pipeline import io
+from pipeline.errors import InputError
 from pipeline.schema import TABLES
 
 __all__ = ["accept", "retire", "withdraw"]
 
 
-def accept(state: RunState, item: WorkItem, outcome: Outcome) -> None:
+def accept(state: RunState, item: WorkItem, outcome: Outcome) -> Outcome:
     """Record an outcome in one transaction; a failure takes its old product away.
 
     Parameters
@@ -26,16 +28,27 @@ def accept(state: RunState, item: WorkItem, outcome: Outcome) -> None:
         What was done.
     outcome : Outcome
         How it ended.
+
+    Returns
+    -------
+    Outcome
+        The same, unless its staged rows cannot be read back: then it has failed.
     """
+    staged: dict[str, pa.Table] = {}
+    if outcome.status == DONE:
+        try:
+            staged = {t: io.read_parquet(state.space.staging(t, *item.unit))
+                      for t in item.task.staged}  # fmt: skip
+        except InputError as err:
+            outcome = outcome.spoiled(err)
     with state.catalog.transaction():
         if outcome.status != DONE:
             withdraw(state, item.task, item.target, keep=outcome.files)
         state.put(outcome.stages)
         _replace_rows(state, item, outcome)
         if outcome.status == DONE:
-            _load_tables(state, item, outcome)
-    for path, sha256 in outcome.files.items():
-        state.files[state.space.relative(Path(path))] = sha256
+            _load_tables(state, item, outcome, staged)
+    return outcome
 
 
 def _replace_rows(state: RunState, item: WorkItem, outcome: Outcome) -> None:
@@ -49,11 +62,12 @@ def _replace_rows(state: RunState, item: WorkItem, outcome: Outcome) -> None:
             state.catalog.replace(table, mine, **item.target.where, stage=key.stage)
 
 
-def _load_tables(state: RunState, item: WorkItem, outcome: Outcome) -> None:
+def _load_tables(
+    state: RunState, item: WorkItem, outcome: Outcome, staged: Mapping[str, pa.Table]
+) -> None:
     """Take staged rows into their tables, and the others by the task's own rule."""
     with _outdating(state, item.task, item.target):
-        for table in item.task.staged:
-            rows = io.read_parquet(state.space.staging(table, *item.unit))
+        for table, rows in staged.items():
             state.catalog.replace(table, rows, **item.target.where)
     if item.task.store is not None:
         item.task.store(state.catalog, outcome)
@@ -87,7 +101,6 @@ def withdraw(state: RunState, task: Task, target: Target, keep: Collection[str] 
         if str(path) in keep:  # made although a later stage failed
             continue
         path.unlink(missing_ok=True)
-        state.files.pop(state.space.relative(path), None)
     with _outdating(state, task, target):
         for table in (*task.owned, *task.staged):
             state.catalog.delete(table, **target.where)

@@ -16,6 +16,7 @@ from typing import Any
 
 from harness.campaign.context import Context
 from harness.catalog import Catalog
+from harness.execute import TIMEOUT
 from harness.ledger import (
     DONE,
     FAILED,
@@ -29,7 +30,7 @@ from harness.ledger import (
 )
 from harness.plan import Unit
 from harness.settings import Settings
-from harness.system.hashes import combine
+from harness.system.hashes import combine, join_hashes
 from harness.system.log import collecting
 from harness.workspace import Workspace
 
@@ -108,7 +109,7 @@ class Task:
     run : callable
         Does the work of one item, in a worker: yields notes at the end of each stage.
     products : callable
-        Files that must be there for a target to count as done.
+        Files that are made of a target for others to read.
     staged : tuple of str
         Tables whose staged rows of a target enter the catalogue when it is done.
     owned : tuple of str
@@ -192,8 +193,13 @@ class WorkItem:
 
     @property
     def products(self) -> tuple[Path, ...]:
-        """Files that must be there for the item to count as done."""
+        """Files that are made for others to read."""
         return self.task.products(self.output, self.target)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files that must be there, as they were made, for the item to count as done."""
+        return self.task.files(self.output, self.target)
 
     @property
     def targets(self) -> list[Target]:
@@ -234,12 +240,28 @@ class WorkItem:
                     record, measure = _step(steps, key)
                     outcome.stages += self._shared(record.replace(attempts=attempt), measure)
         outcome.logs += log.records
+        return self._sealed(outcome) if outcome.status == DONE else outcome
+
+    def _sealed(self, outcome: Outcome) -> Outcome:
+        """Record what every file of the task has become."""
+        try:
+            for path in self.files:
+                if str(path) not in outcome.files:
+                    outcome.wrote(path)
+        except OSError as err:
+            return outcome.spoiled(err)
+        outcome.finish(output_hash=join_hashes(outcome.files[str(p)] for p in self.files))
         return outcome
 
     def lost(self, attempts: int, how: str) -> Outcome:
         """Outcome of an item whose workers died."""
-        words = f"the worker process ended without a word: {_DEATHS.get(how, how)}"
-        record = StageRecord(*self.unit, self.keys[0].stage, FAILED, "WORKER_DIED", words, attempts)
+        if how == TIMEOUT:
+            limit = self.settings.execution.unit_time_limit
+            cause, words = TIMEOUT, f"took longer than execution.unit_time_limit = {limit:g} s"
+        else:
+            words = f"the worker process ended without a word: {_DEATHS.get(how, how)}"
+            cause = "WORKER_DIED"
+        record = StageRecord(*self.unit, self.keys[0].stage, FAILED, cause, words, attempts)
         return Outcome(self.target, self._shared(record, Measure()))
 
     def _shared(self, record: StageRecord, measure: Measure) -> list[StageRecord]:

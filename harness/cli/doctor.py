@@ -150,8 +150,8 @@ def _workspace(root: Path) -> list[_Finding]:
         findings.append(_Finding("workspace", True, str(root)))
         Settings.load(space.config)
         findings.append(_Finding("configuration", True, str(space.config)))
-        space.require_writable()
-        findings.append(_Finding("writable", True, str(root)))
+        with space.changing("doctor"):
+            findings.append(_Finding("writable", True, str(root)))
         if space.catalog.exists():
             with Catalog(space.catalog, read_only=True) as catalog:
                 n = catalog.count("unit")

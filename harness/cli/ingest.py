@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -77,10 +78,11 @@ def ingest(
     if refcat is not None and fetch_refcat is not None:
         raise typer.BadParameter("give --refcat or --fetch-refcat, not both")
     space = Workspace.open(workspace)
-    result = ingest_files(
-        space, files, camera=camera, refcat=refcat, objects=objects, fetch=fetch_refcat,
-        dry_run=dry_run, ext=ext, keywords=parse_keywords(keyword or []), mask_bits=mask_bits,
-    )  # fmt: skip
+    with nullcontext() if dry_run else space.changing("ingest"):
+        result = ingest_files(
+            space, files, camera=camera, refcat=refcat, objects=objects, fetch=fetch_refcat,
+            dry_run=dry_run, ext=ext, keywords=parse_keywords(keyword or []), mask_bits=mask_bits,
+        )  # fmt: skip
     for line in result.problems:
         typer.echo(f"nightjar: {line}", err=True)
     if as_json:

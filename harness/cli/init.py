@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from harness.cli.options import Json, WorkspacePath, emit
-
-if TYPE_CHECKING:
-    from pipeline.camera import Camera
 
 __all__ = ["init"]
 
@@ -45,7 +42,6 @@ def init(
         camera = _profile_camera(profile, camera)
     chosen = camera or "decam"
     definition = Camera.load(chosen)
-    _require_identifiers(definition)
     if definition.simulated and not profile and not chosen.endswith(".toml"):
         raise ConfigError(
             f"camera {chosen!r} exists only in simulations", expected="--profile as well"
@@ -60,20 +56,6 @@ def init(
         emit({"workspace": str(workspace), "profile": profile, "camera": chosen, "seed": seed})
     else:
         typer.echo(f"{space.config} written; next: {following}")
-
-
-def _require_identifiers(camera: Camera) -> None:
-    """Refuse a camera whose detector numbers do not fit the identifiers of sources."""
-    from pipeline.errors import ConfigError
-    from pipeline.ids import LARGEST_DETECTOR
-
-    largest = max(camera.detectors, default=0)
-    if largest > LARGEST_DETECTOR:
-        raise ConfigError(
-            f"camera {camera.name!r} has a detector {largest}, which does not fit into diaSourceId",
-            expected=f"detector numbers 0 to {LARGEST_DETECTOR}",
-            hint="divide the camera into definitions of at most 100 detectors each",
-        )
 
 
 def _profile_camera(profile: str, camera: str | None) -> str:

@@ -51,14 +51,13 @@ def sim(
     if dry_run:
         typer.echo(f"would simulate profile {campaign.profile} with seed {campaign.seed}")
         return
-    space.require_writable()
-    space.sweep()
-    _simulate(space, campaign, (jobs, visit, detector), quiet=quiet or as_json)
-    if statistics:
-        from harness.report.simulation import keep_statistics
-        from sims.statistics import page
+    with space.changing("sim"):
+        _simulate(space, campaign, (jobs, visit, detector), quiet=quiet or as_json)
+        if statistics:
+            from harness.report.simulation import keep_statistics
+            from sims.statistics import page
 
-        keep_statistics(space, page(space.root).as_json())
+            keep_statistics(space, page(space.root).as_json())
     if as_json:
         emit({"workspace": str(workspace), "profile": campaign.profile, "seed": campaign.seed})
     else:

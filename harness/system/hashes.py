@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import stat
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from harness.workspace import atomic
+from pipeline.errors import InputError
+from pipeline.io import read_parquet
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Hashes", "combine", "file_hash", "table_hash"]
+__all__ = ["Hashes", "combine", "file_hash", "join_hashes", "table_hash"]
 
 _VOLATILE = ("timeprocessed", "timewithdrawn", "validity")
 _BLOCK = 1 << 22
@@ -55,6 +58,22 @@ def combine(parts: Iterable[str]) -> str:
         Hexadecimal digits
     """
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def join_hashes(hashes: Iterable[str]) -> str | None:
+    """Shorten hashes to 16 digits each and put them side by side.
+
+    Parameters
+    ----------
+    hashes : iterable of str
+        Hashes of files.
+
+    Returns
+    -------
+    str or None
+        Joined by +; None without any.
+    """
+    return "+".join(h[:16] for h in hashes) or None
 
 
 def table_hash(table: pa.Table) -> str:
@@ -113,21 +132,27 @@ class Hashes:
 
     def of(self, path: Path) -> str:
         """Hash of a file, or the words ``absent`` or ``unreadable``."""
+        return self._remembered(path, "", file_hash)
+
+    def of_rows(self, path: Path) -> str:
+        """Hash of the rows of a Parquet file, whenever they were made; or as `of`."""
+        return self._remembered(path, "#rows", lambda p: table_hash(read_parquet(p)))
+
+    def _remembered(self, path: Path, what: str, compute: Callable[[Path], str]) -> str:
         try:
-            return self._of(path)
+            entry = path.stat()
+            if not stat.S_ISREG(entry.st_mode):  # a pipe would be waited for, a device never ends
+                return "unreadable"
+            key, stamp = f"{path.resolve()}{what}", [entry.st_size, entry.st_mtime_ns]
+            known = self._known.get(key)
+            if known is None or known[:2] != stamp:
+                known = [*stamp, compute(path)]
+                self._known[key] = known
+            return str(known[2])
         except (FileNotFoundError, NotADirectoryError):
             return "absent"
-        except OSError:  # whoever needs the file will say what is wrong with it
+        except (OSError, InputError):  # whoever needs the file will say what is wrong with it
             return "unreadable"
-
-    def _of(self, path: Path) -> str:
-        stat = path.stat()
-        key, stamp = str(path.resolve()), [stat.st_size, stat.st_mtime_ns]
-        known = self._known.get(key)
-        if known is None or known[:2] != stamp:
-            known = [*stamp, file_hash(path)]
-            self._known[key] = known
-        return str(known[2])
 
     def save(self) -> None:
         """Keep the memory for the next invocation."""

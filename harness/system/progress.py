@@ -94,8 +94,11 @@ class ProgressDisplay:
 
     def _emit(self, text: str) -> None:
         if self._stream is not None:
-            self._stream.write(text + "\n")
-            self._stream.flush()
+            try:
+                self._stream.write(text + "\n")
+                self._stream.flush()
+            except OSError:  # nobody reads it any more; the work goes on
+                self._stream = None
 
 
 class _Bars(ProgressDisplay):

@@ -125,10 +125,10 @@ def _empty(context: Context) -> None:
 
 def _keys(context: Context, visits: dict[int, list[Unit]]) -> Iterator[tuple[int, StageKey]]:
     """Key of every visit; each contains the one before."""
-    of, space = context.state.hashes.of, context.space
+    of, of_rows, space = context.state.hashes.of, context.state.hashes.of_rows, context.space
     previous = combine([of(space.ephemerides), of(space.objects)])
     for visit, units in visits.items():
-        staged = [of(space.staging("DiaSource", *unit)) for unit in units]
+        staged = [of_rows(space.staging("DiaSource", *unit)) for unit in units]
         previous = combine([previous, *staged])
         (key,) = TASK.keys(context.settings, previous)
         yield visit, key

@@ -12,9 +12,9 @@ import numpy as np
 
 from harness.campaign.task import WorkItem
 from harness.ledger import Outcome
-from pipeline.depth import depth, effective_area, grid_stamps, sky_variance
+from pipeline.depth import depth, grid_stamps, sky_variance
 from pipeline.exposure import NJY_ZERO_POINT, Exposure, Image
-from pipeline.psfphot import fwhm
+from pipeline.psfphot import effective_area, middle_fwhm
 from pipeline.schema import Table
 from pipeline.wcs import pixel_scale
 
@@ -175,9 +175,8 @@ def sky(image: Exposure, source_free: Image, photons: float) -> Row:
             row |= {f"{prefix}ra": float(a), f"{prefix}dec": float(d)}
         row["pixelScale"] = 3600.0 * pixel_scale(image.wcs)
     if image.psf is not None:
-        stamp = image.psf.at((nx - 1) / 2, (ny - 1) / 2)
-        row["psfFwhm"] = float(fwhm(stamp)) * row.get("pixelScale", math.nan)
+        row["psfFwhm"] = middle_fwhm(image.psf, image.shape) * row.get("pixelScale", math.nan)
         if image.unit == "nJy":
-            area = effective_area(grid_stamps(image.psf, image.shape))
+            area = float(np.median(effective_area(grid_stamps(image.psf, image.shape))))
             row["depth5"] = depth(NJY_ZERO_POINT, area, variance, per_electron=photons)
     return row

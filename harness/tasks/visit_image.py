@@ -240,7 +240,8 @@ def _row(
 
 
 def _products(space: Workspace, target: Target) -> tuple[Path, ...]:
-    return (space.visit_image(target.visit, target.detector),)
+    unit = target[:2]
+    return space.visit_image(*unit), space.staging("calibrate", *unit)
 
 
 TASK = Task(

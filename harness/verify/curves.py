@@ -14,8 +14,8 @@ from scipy import optimize, special
 from harness.verify.matching import catalogued_sources, match
 from harness.verify.measurement import Evidence
 from harness.verify.metric import Sample
-from harness.verify.robust import mad_std, median_error
 from harness.verify.sampling import Request, measure_images
+from pipeline.statistics import mad_std, median_error
 
 if TYPE_CHECKING:
     from harness.verify.context import Context

@@ -10,13 +10,14 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.catalog import Catalog
-from harness.settings import Campaign, Execution, Settings
+from harness.execute import Config as Execution
+from harness.settings import Campaign, Settings
+from harness.system.scratch import scratch_folder
 
 __all__ = ["EXPECTED", "compare", "main", "sources"]
 
@@ -155,10 +156,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workspace", type=Path)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory(prefix="nightjar-demo-") as scratch:
+    with scratch_folder() as scratch:
         root = options.workspace
         if root is None or not _is_demo(root):
-            root = Path(scratch) / "demo"
+            root = scratch / "demo"
             _make(root)
         if options.write:
             _store(sources(root))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -98,11 +97,11 @@ RECORDS: dict[str, tuple[Column, ...]] = {
 """Fields of each record of the packet."""
 
 
-def _record(name: str) -> dict[str, Any]:
+def _record(name: str) -> dict[str, object]:
     fields = []
     for column in RECORDS[name]:
         unit = f" [{column.unit}]" if column.unit else ""
-        field: dict[str, Any] = {"name": column.name, "doc": column.description + unit}
+        field: dict[str, object] = {"name": column.name, "doc": column.description + unit}
         if column.nullable:
             field |= {"type": ["null", _AVRO[column.dtype]], "default": None}
         else:
@@ -111,15 +110,15 @@ def _record(name: str) -> dict[str, Any]:
     return {"type": "record", "name": f"{NAMESPACE}.{name}", "fields": fields}
 
 
-def _array(items: object) -> dict[str, Any]:
+def _array(items: object) -> dict[str, object]:
     return {"type": "array", "items": items}
 
 
-def _field(name: str, kind: object, doc: str) -> dict[str, Any]:
+def _field(name: str, kind: object, doc: str) -> dict[str, object]:
     return {"name": name, "type": ["null", kind], "default": None, "doc": doc}
 
 
-def packet_schema() -> dict[str, Any]:
+def packet_schema() -> dict[str, object]:
     """Return the Avro schema of one alert.
 
     The order of the fields is the order in which `pipeline.alerts.packet` writes them.

@@ -7,16 +7,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fastavro
 from fastavro.write import Writer
 
 from pipeline.alerts.avro import packet_schema
 from pipeline.alerts.blocks import MAGIC, check_blocks, check_schema
-from pipeline.alerts.packet import Packet
 from pipeline.atomic import atomic_path
 from pipeline.errors import FileFormatError
+
+if TYPE_CHECKING:
+    from pipeline.alerts.packet import Packet
 
 __all__ = ["read", "write"]
 

@@ -23,6 +23,7 @@ from pipeline.config import StageConfig, param
 from pipeline.exposure import FloatArray, Image, Mask
 from pipeline.fill import fill_holes
 from pipeline.masks import NO_SKY, bits
+from pipeline.statistics import GAUSS_FWHM
 
 __all__ = ["Config", "CosmicRays", "find"]
 
@@ -127,7 +128,7 @@ _BAD, _HIT = 1, 2  # states of a pixel; 0 is clean
 def _star_ratios(fwhm: float, sharpness: float) -> FloatArray:
     """Neighbour-to-peak ratios of a Gaussian at distances 1, √2, 2 and 2√2, with a margin."""
     squared = np.array([1.0, 2.0, 4.0, 8.0])
-    return np.asarray(sharpness * np.exp(-0.5 * squared / (fwhm / 2.3548) ** 2))
+    return np.asarray(sharpness * np.exp(-0.5 * squared / (fwhm / GAUSS_FWHM) ** 2))
 
 
 @compiled

@@ -36,6 +36,7 @@ from pipeline.exposure import NJY_ZERO_POINT, Exposure, FloatArray, Image, Photo
 from pipeline.masks import NO_SKY, bits
 from pipeline.psfphot import smooth_variance
 from pipeline.quantise import quantised
+from pipeline.statistics import GAUSS_FWHM
 from pipeline.wcs import pixel_scale
 
 __all__ = ["Result", "Row", "run"]
@@ -44,7 +45,6 @@ _LOGGER = logging.getLogger(__name__)
 
 Row = dict[str, float | int | str | None]
 
-_FWHM = float(np.sqrt(8.0 * np.log(2.0)))
 _MAG = 2.5 / float(np.log(10.0))
 _FIRST_SIGMA = 1.8
 _SIGMA_RANGE = (0.8, 5.0)
@@ -225,7 +225,7 @@ def _sharpest_star(work: _Work, psf_fwhm_min: float) -> float:
     spread = np.hypot(0.5 * (moments.xx - moments.yy), moments.xy)
     star = moments.ok & (np.abs(moments.size / seen.size - 1.0) < 0.25) & (half > spread)
     narrow = np.sqrt(np.median((half - spread)[star])) if star.any() else seen.size
-    return _SHARPEST * _FWHM * float(narrow)
+    return _SHARPEST * GAUSS_FWHM * float(narrow)
 
 
 def _find_sources(work: _Work) -> _Sources:
@@ -509,7 +509,7 @@ def _summarise(work: _Work, found: _Sources, zero: ZeroPoint | None, scale: floa
     row.update(pixel_summary(exposure, variance))
     row["skyNoise"] = float(np.sqrt(variance)) * scale
     pixel = float(row.get("pixelScale") or np.nan)
-    row["psfFwhm"] = float(row["psfSigma"] or np.nan) * _FWHM * pixel
+    row["psfFwhm"] = float(row["psfSigma"] or np.nan) * GAUSS_FWHM * pixel
     if zero is not None:
         row.update(zeroPoint=zero.zero_point, zeroPointErr=zero.err)
         row.update(zeroPointScatter=zero.scatter, nZeroPointStars=zero.n)

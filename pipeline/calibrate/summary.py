@@ -7,14 +7,14 @@ import numpy.typing as npt
 
 from pipeline.camera import Passbands
 from pipeline.compiled import compiled
-from pipeline.depth import depth, effective_area, grid_stamps
+from pipeline.depth import depth, grid_stamps
 from pipeline.exposure import Exposure, FloatArray, Mask, Psf, VisitInfo
 from pipeline.masks import NO_SKY, bits
+from pipeline.psfphot import effective_area
+from pipeline.statistics import GAUSS_FWHM
 from pipeline.wcs import jacobian
 
 __all__ = ["effective_time", "geometry", "pixel_summary", "psf_shape"]
-
-_FWHM = float(np.sqrt(8.0 * np.log(2.0)))
 
 
 def psf_shape(psf: Psf, shape: tuple[int, int]) -> dict[str, float]:
@@ -38,7 +38,7 @@ def psf_shape(psf: Psf, shape: tuple[int, int]) -> dict[str, float]:
         "psfSigma": float(np.median(np.sqrt(0.5 * (xx + yy)))),
         "psfE1": float(np.median((xx - yy) / (xx + yy))),
         "psfE2": float(np.median(2.0 * xy / (xx + yy))),
-        "psfArea": effective_area(stamps),
+        "psfArea": float(np.median(effective_area(stamps))),
     }
 
 
@@ -89,7 +89,7 @@ def effective_time(
     if band is None or not np.isfinite(magnitude):
         return float("nan")
     rate, sky = band.zero_point, band.dark_sky
-    area = 4.0 * np.pi * (passbands.fiducial_seeing / _FWHM / pixel_scale) ** 2
+    area = 4.0 * np.pi * (passbands.fiducial_seeing / GAUSS_FWHM / pixel_scale) ** 2
     per_pixel = info.exptime * pixel_scale**2 * 10.0 ** (0.4 * (rate - sky))
     fiducial = depth(rate + 2.5 * np.log10(info.exptime), area, per_pixel)
     return float(info.exptime * 10.0 ** (0.8 * (magnitude - fiducial)))

@@ -21,6 +21,7 @@ import numpy as np
 from pipeline.camera.passbands import Band, ColourTerm, Passbands, parse_passbands
 from pipeline.errors import ConfigError
 from pipeline.exposure import FloatArray
+from pipeline.ids import LARGEST_DETECTOR
 
 __all__ = [
     "Amplifier",
@@ -312,9 +313,18 @@ def _load(path: Path) -> Camera:
         spec = tomllib.load(f)
     tables = {kind: _rows(path.parent, given) for kind, given in spec["files"].items()}
     try:
-        return _camera(spec, tables, _passbands(spec, path))
+        camera = _camera(spec, tables, _passbands(spec, path))
     except KeyError as err:
         raise ConfigError("incomplete camera definition", path=path, key=str(err)) from err
+    for number in camera.detectors:
+        if not 0 <= number <= LARGEST_DETECTOR:
+            raise ConfigError(
+                f"detector {number} does not fit the identifiers of sources",
+                path=path,
+                key="detectors",
+                expected=f"detector numbers 0 to {LARGEST_DETECTOR}",
+            )
+    return camera
 
 
 def _passbands(spec: dict[str, Any], path: Path) -> Passbands:

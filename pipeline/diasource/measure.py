@@ -19,6 +19,7 @@ from pipeline.diasource.frame import Frame, propagate, segment
 from pipeline.diasource.planes import Planes
 from pipeline.exposure import Exposure, FloatArray, VisitInfo
 from pipeline.psfphot import ForcedFlux, SplinePsf, forced_flux
+from pipeline.statistics import GAUSS_FWHM
 
 __all__ = [
     "Columns",
@@ -174,7 +175,7 @@ def _peak_error(snr: FloatArray, width: float) -> FloatArray:
 
     That of a whole pixel, and √2 σ / SNR for a Gaussian of width σ (King 1983, PASP 95, 163).
     """
-    sigma = width / float(np.sqrt(8.0 * np.log(2.0)))
+    sigma = width / GAUSS_FWHM
     return np.asarray(np.minimum(np.hypot(12**-0.5, 2**0.5 * sigma / snr), width))
 
 

@@ -12,7 +12,7 @@ from typing import IO
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
 
-from pipeline.errors import FileFormatError
+from pipeline.errors import FileFormatError, StorageError
 from pipeline.io import sizes
 
 __all__ = ["open_fits"]
@@ -44,6 +44,8 @@ def open_fits(
     ------
     FileFormatError
         If the file is missing, not FITS, truncated or damaged.
+    StorageError
+        If the system cannot read it.
     """
     path = Path(path)
     if not path.is_file():
@@ -64,6 +66,8 @@ def open_fits(
         except (
             OSError, TypeError, IndexError, EOFError, MemoryError, fits.VerifyError, UnicodeError
         ) as err:  # fmt: skip
+            if isinstance(err, OSError) and err.errno:  # of the system, not of the format
+                raise _unreadable(path, err) from err
             raise _damaged(path, f"damaged or not FITS: {err}", expected) from err
 
 
@@ -73,7 +77,7 @@ def _refuse_substitutes(path: Path, expected: str) -> None:
         with path.open("rb") as stream:
             start = stream.read(_START)
     except OSError as err:
-        raise FileFormatError(f"cannot be read: {err.strerror}", path=path) from err
+        raise _unreadable(path, err) from err
     if start.startswith(b"version https://git-lfs"):
         raise FileFormatError(
             "is a Git LFS pointer, not the file itself", path=path, expected=expected,
@@ -102,6 +106,10 @@ def _opened(stream: IO[bytes], path: Path, scaled: bool) -> Iterator[fits.HDULis
         raise OSError(f"a header that makes no sense: {err}") from err
     with hdus:
         yield hdus
+
+
+def _unreadable(path: Path, err: OSError) -> StorageError:
+    return StorageError(f"cannot be read: {err.strerror}", path=path, hint="try again later")
 
 
 def _damaged(path: Path, what: str, expected: str) -> FileFormatError:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.atomic import atomic_path
-from pipeline.errors import FileFormatError
+from pipeline.errors import FileFormatError, StorageError
 
 if TYPE_CHECKING:  # Arrow is large, and images do without
     import pyarrow as pa
@@ -47,6 +47,8 @@ def read_parquet(path: str | Path) -> pa.Table:
     ------
     FileFormatError
         If there is no such file or it is not Parquet.
+    StorageError
+        If the system cannot read it.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -56,6 +58,8 @@ def read_parquet(path: str | Path) -> pa.Table:
     try:
         return pq.read_table(path, partitioning=None)
     except (pa.ArrowInvalid, OSError) as err:
+        if getattr(err, "errno", None):  # of the system, not of the format
+            raise StorageError(f"cannot be read: {err}", path=path, hint="try again later") from err
         raise FileFormatError(
             f"damaged or not Parquet: {err}", path=path, expected="a Parquet table"
         ) from err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from pipeline.errors import PixelError, SubtractionError
 from pipeline.exposure import Exposure, FloatArray, Image, Mask, Psf
 from pipeline.fill import bridge
 from pipeline.masks import BRIDGEABLE, NO_SKY, bits
-from pipeline.psfphot import fwhm
+from pipeline.psfphot import middle_fwhm
 
 __all__ = ["WorkingImage", "check_overlap", "coarse_median", "prepare", "prepare_pair"]
 
@@ -62,13 +63,18 @@ class WorkingImage:
         """Return what is known of the image but the image, whose memory others need."""
         return replace(self, image=np.zeros((0, 0), np.float32), bad=np.zeros((0, 0), bool))
 
+    def numbers(self) -> WorkingImage:
+        """Return what is known of the image without any plane."""
+        nothing = np.zeros((0, 0), np.float32)
+        return replace(self.without_pixels(), variance=nothing)
+
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return (int(self.image.shape[0]), int(self.image.shape[1]))
 
 
-def prepare(exposure: Exposure, name: str) -> WorkingImage:
+def prepare(exposure: Exposure, name: str, like: WorkingImage | None = None) -> WorkingImage:
     """Make the working copy of an exposure.
 
     Parameters
@@ -77,6 +83,8 @@ def prepare(exposure: Exposure, name: str) -> WorkingImage:
         Science or template.
     name : str
         Which of the two, for the error message.
+    like : WorkingImage, optional
+        One of nearly the same pixels, whose level, sky, noise and gain are taken over.
 
     Returns
     -------
@@ -99,32 +107,44 @@ def prepare(exposure: Exposure, name: str) -> WorkingImage:
         raise PixelError(
             f"the {name} has no usable pixels", usable=bad.size - unusable, of=bad.size
         )
-    sky, power = coarse_median(image, bad), coarse_median(variance, bad)
-    level = float(np.median(sky))
+    if like is None:
+        sky, power = coarse_median(image, bad), coarse_median(variance, bad)
+        level = float(np.median(sky))
+        sky -= np.float32(level)
+        noise = np.sqrt(power)
+    else:
+        sky, noise, level = like.sky, like.noise, like.level
+        power = noise**2
     _refuse_constant(image, bad, name)
-    sky -= np.float32(level)
     _fill(image, variance, flags, level, sky, power)
     bridged = _bridged(image, exposure.mask, bad, exposure.psf)
-    inverse_gain, noise = _inverse_gain(image, variance, flags, sky, power), np.sqrt(power)
+    inverse_gain = (
+        like.inverse_gain if like is not None else _inverse_gain(image, variance, flags, sky, power)
+    )
     return WorkingImage(
         image, variance, bad, bridged, level, sky, noise, inverse_gain, exposure.noise_correlation
     )
 
 
-def prepare_pair(images: dict[str, Exposure]) -> dict[str, WorkingImage]:
+def prepare_pair(
+    images: dict[str, Exposure], like: Mapping[str, WorkingImage] | None = None
+) -> dict[str, WorkingImage]:
     """Make the working copies of both images, see `prepare`.
 
     Parameters
     ----------
     images : dict of Exposure
         ``science`` and ``template``.
+    like : mapping of WorkingImage, optional
+        See `prepare`.
 
     Returns
     -------
     dict of WorkingImage
         The same keys.
     """
-    return {name: prepare(image, name) for name, image in images.items()}
+    known = like or {}
+    return {name: prepare(image, name, known.get(name)) for name, image in images.items()}
 
 
 def check_overlap(working: dict[str, WorkingImage]) -> None:
@@ -148,9 +168,8 @@ def _bridged(
     """Bridge narrow gaps that have nothing to do with what is beside them."""
     flat = np.flatnonzero(bad)  # far faster than in two dimensions
     flat = flat[mask.reshape(-1)[flat] & _NO_BRIDGE == 0]
-    ny, nx = image.shape
-    y, x = np.divmod(flat, nx)
-    width = () if psf is None else (float(fwhm(psf.at((nx - 1) / 2, (ny - 1) / 2))),)
+    y, x = np.divmod(flat, image.shape[1])
+    width = () if psf is None else (middle_fwhm(psf, image.shape),)
     error = bridge(image, y, x, bad, *width)
     done = error < 1.0
     return flat[done], error[done]

@@ -7,5 +7,5 @@ from pipeline.template.warp import warp
 
 __all__ = ["VERSION", "Config", "Result", "patch", "run", "warp"]
 
-VERSION: int = 3
+VERSION: int = 4
 """Raised when the pixels that come out change."""

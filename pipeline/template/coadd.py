@@ -16,6 +16,8 @@ from pipeline.compiled import compiled
 from pipeline.errors import TemplateError
 from pipeline.exposure import Exposure, FloatArray, Image, Mask, Psf, VisitInfo
 from pipeline.masks import NO_SKY, bits
+from pipeline.psfphot import middle_fwhm
+from pipeline.statistics import GAUSS_FWHM
 from pipeline.template.config import Config
 from pipeline.template.noise import tile_centres
 from pipeline.template.psf import coadd_psf, warped_psf
@@ -167,20 +169,13 @@ class _Stack:
 
     def _blurs(self) -> npt.NDArray[np.float32]:
         """1-D Gaussians that bring every input to the seeing of the softest."""
-        sigma = np.array([_sigma(w.exposure.psf, w.exposure.shape) for w in self.warpers])
+        width = [middle_fwhm(w.exposure.psf, w.exposure.shape) for w in self.warpers]
+        sigma = np.array(width) / GAUSS_FWHM
         extra = np.sqrt(np.maximum(np.nanmax(sigma, initial=0.0) ** 2 - sigma**2, 0.0))
         extra = np.nan_to_num(extra)
         u = np.arange(-_HALO, _HALO + 1)
         g = np.exp(-0.5 * (u / np.maximum(extra, 1e-3)[:, None]) ** 2)
         return np.asarray(g / g.sum(1, keepdims=True), np.float32)
-
-
-def _sigma(psf: Psf | None, shape: tuple[int, int]) -> float:
-    """Gaussian σ, in pixels, with the noise-equivalent area of the PSF; NaN without one."""
-    if psf is None:
-        return float("nan")
-    stamp = psf.at((shape[1] - 1) / 2, (shape[0] - 1) / 2)
-    return float(np.sqrt(1.0 / (4 * np.pi * (stamp**2).sum())))
 
 
 @compiled

@@ -9,8 +9,9 @@ import numpy as np
 from astropy.wcs import WCS
 
 from pipeline.errors import TemplateError
-from pipeline.exposure import Exposure, Psf
+from pipeline.exposure import Exposure
 from pipeline.masks import NOT_BLANK, bits
+from pipeline.psfphot import middle_fwhm
 from pipeline.template.config import Config
 from pipeline.template.mapping import sky_mapping
 
@@ -100,7 +101,7 @@ def _candidate(exposure: Exposure, wcs: WCS, shape: tuple[int, int]) -> Input:
         reason = "no usable pixels"
     elif not _overlaps(exposure, wcs, shape):
         reason = "no overlap with the patch"
-    return Input(exposure, _fwhm(exposure), variance, reason=reason)
+    return Input(exposure, middle_fwhm(exposure.psf, exposure.shape), variance, reason=reason)
 
 
 def _overlaps(exposure: Exposure, wcs: WCS, shape: tuple[int, int]) -> bool:
@@ -109,14 +110,6 @@ def _overlaps(exposure: Exposure, wcs: WCS, shape: tuple[int, int]) -> bool:
     ny, nx = exposure.shape
     inside = (mapping.x > 2) & (mapping.x < nx - 3) & (mapping.y > 2) & (mapping.y < ny - 3)
     return bool(inside.any())
-
-
-def _fwhm(exposure: Exposure) -> float:
-    psf: Psf | None = exposure.psf
-    if psf is None:
-        return float("nan")
-    stamp = psf.at((exposure.shape[1] - 1) / 2, (exposure.shape[0] - 1) / 2)
-    return float(2.3548 / np.sqrt(4 * np.pi * (stamp**2).sum()))
 
 
 def _by_seeing(everyone: list[Input], config: Config) -> list[Input]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.depth import depth, effective_area, grid_stamps, sky_variance
+from pipeline.depth import depth, grid_stamps, sky_variance
 from pipeline.exposure import NJY_ZERO_POINT, GridPsf
-from pipeline.psfphot import smooth_variance
+from pipeline.psfphot import effective_area, fwhm, middle_fwhm, smooth_variance
 
 
 def _gaussian(sigma: float) -> GridPsf:
@@ -40,9 +40,19 @@ def test_photons_of_the_source_cost_depth_and_may_be_left_out() -> None:
 
 
 def test_the_area_of_a_gaussian_is_four_pi_sigma_squared() -> None:
-    area = effective_area(grid_stamps(_gaussian(2.0), (200, 300)))
+    stamps = grid_stamps(_gaussian(2.0), (200, 300))
 
-    assert area == pytest.approx(4 * np.pi * 4.0, rel=1e-6)
+    np.testing.assert_allclose(effective_area(stamps), np.full(25, 4 * np.pi * 4.0), rtol=1e-6)
+    np.testing.assert_allclose(fwhm(3.0 * stamps), np.full(25, 2.354820 * 2.0), rtol=1e-6)
+
+
+def test_the_middle_of_an_image_is_between_its_corner_pixels() -> None:
+    cube = np.concatenate([_gaussian(s).cube for s in (2.0, 3.0)], axis=1)
+    psf = GridPsf(cube, np.array([149.0, 150.0]), np.zeros(1))
+
+    assert middle_fwhm(psf, (200, 299)) == pytest.approx(2.354820 * 2.0, rel=1e-6)
+    assert middle_fwhm(psf, (200, 301)) == pytest.approx(2.354820 * 3.0, rel=1e-6)
+    assert np.isnan(middle_fwhm(None, (200, 300)))
 
 
 def test_the_noise_of_the_sky_is_that_without_the_sources() -> None:

@@ -1,15 +1,38 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.ids import COUNTER_BITS, pack, unpack
 
+VISITS = st.integers(0, (2**38 - 1) // 100 - 1)
+UNITS = st.tuples(VISITS, st.integers(0, 999), st.integers(0, 2**COUNTER_BITS - 1))
 
-@given(st.integers(0, 10**9), st.integers(0, 99), st.integers(0, 2**COUNTER_BITS - 1))
-def test_unpack_inverts_pack(visit: int, detector: int, counter: int) -> None:
-    assert unpack(pack(visit, detector, counter)) == (visit, detector, counter)
+
+@given(UNITS)
+def test_unpack_inverts_pack(unit: tuple[int, int, int]) -> None:
+    assert unpack(pack(*unit)) == unit
+
+
+@given(UNITS)
+def test_identifiers_fit_a_positive_int64(unit: tuple[int, int, int]) -> None:
+    assert 0 <= pack(*unit) <= np.iinfo(np.int64).max
+
+
+@given(VISITS, st.integers(0, 99), st.integers(0, 2**COUNTER_BITS - 1))
+def test_two_digits_of_a_detector_stand_as_they_are(
+    visit: int, detector: int, counter: int
+) -> None:
+    assert pack(visit, detector, counter) == (visit * 100 + detector) * 2**25 + counter
+
+
+def test_identifiers_of_189_detectors_are_unique() -> None:
+    edges = (0, 1, 2**COUNTER_BITS - 1)
+    units = [(v, d, k) for v in (411420, 411421) for d in range(189) for k in edges]
+
+    assert len({pack(*unit) for unit in units}) == len(units)
 
 
 def test_published_identifier() -> None:
@@ -18,10 +41,11 @@ def test_published_identifier() -> None:
 
 
 def test_order_is_visit_detector_counter() -> None:
-    assert pack(1, 99, 2**25 - 1) < pack(2, 0, 0)
+    assert pack(1, 999, 2**COUNTER_BITS - 1) < pack(2, 0, 0)
+    assert pack(1, 8, 2**COUNTER_BITS - 1) < pack(1, 9, 0)
 
 
-@pytest.mark.parametrize("args", [(-1, 0, 0), (0, 100, 0), (0, 0, 2**25), (2**40, 0, 0)])
+@pytest.mark.parametrize("args", [(-1, 0, 0), (0, 1000, 0), (0, 0, 2**21), (2**40, 0, 0)])
 def test_overflow_is_refused(args: tuple[int, int, int]) -> None:
     with pytest.raises(OverflowError, match="does not fit an identifier"):
         pack(*args)

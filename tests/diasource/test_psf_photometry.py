@@ -6,7 +6,14 @@ from scipy.ndimage import uniform_filter
 
 from pipeline.exposure import PolynomialPsf, Psf
 from pipeline.masks import bits
-from pipeline.psfphot import SplinePsf, forced_flux, fwhm, psf_box, smooth_variance
+from pipeline.psfphot import (
+    SplinePsf,
+    flux_noise,
+    forced_flux,
+    fwhm,
+    psf_box,
+    smooth_variance,
+)
 
 SHAPE = (200, 220)
 
@@ -46,6 +53,38 @@ def test_fwhm_of_a_gaussian(lab):
     # the pixel adds 1/12 to the variance
     true = np.sqrt(4.2**2 + 2.3548**2 / 12)
     assert fwhm(lab.Star(4.2).stamp(0, 0)) == pytest.approx(true, rel=2e-3)
+
+
+def test_flux_noise_is_the_scatter_of_optimal_fluxes(lab):
+    psf, rng = lab.Star().psf(), np.random.default_rng(1)
+    side = psf.side
+    variance = rng.uniform(50.0, 200.0, SHAPE).astype(np.float32)
+    y, x = 90, 110
+    stamp = psf.at(float(x), float(y))
+    h = side // 2
+    v = variance[y - h : y + h + 1, x - h : x + h + 1].astype(float)
+    noise = rng.normal(size=(4000, side, side)) * np.sqrt(v)
+    fluxes = (noise * stamp / v).sum((1, 2)) / (stamp**2 / v).sum()
+
+    sigma = flux_noise(psf, variance, float(x), float(y))[0]
+
+    assert sigma == pytest.approx(1.0 / np.sqrt((stamp**2 / v).sum()), rel=1e-12)
+    assert np.std(fluxes / sigma) == pytest.approx(1.0, abs=4 / np.sqrt(2 * 4000))
+
+
+def test_flux_noise_with_unknown_variances(lab):
+    psf = lab.Star().psf()
+    even = np.full(SHAPE, 100.0, np.float32)
+    holes, half = even.copy(), even.copy()
+    holes[88:92, 105:115] = np.nan
+    half[:, :100] = 0.0
+    whole = flux_noise(psf, even, [110.0, 0.0], [90.0, 0.0])  # beyond the edge as on it
+
+    assert whole[0] == pytest.approx(whole[1], rel=0.01)
+    np.testing.assert_allclose(flux_noise(psf, holes, [110.0], [90.0]), whole[:1])
+    np.testing.assert_allclose(flux_noise(psf, half, [100.0], [90.0]), whole[:1])
+    assert np.isnan(flux_noise(psf, np.zeros(SHAPE, np.float32), 110.0, 90.0)[0])
+    assert flux_noise(psf, even, [], []).shape == (0,)
 
 
 def test_models_of_the_psf_agree(lab):

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import signal
+import subprocess
+import sys
+import tempfile
 import threading
 import warnings
 from pathlib import Path
@@ -19,8 +23,18 @@ from harness.system.hashes import Hashes, combine, table_hash
 from harness.system.log import Logbook, collecting
 from harness.system.progress import ProgressDisplay
 from harness.workspace import Workspace, atomic
-from pipeline.errors import ConfigError, FileFormatError, InputError, PsfError
+from pipeline import io
+from pipeline.errors import (
+    ConfigError,
+    FileFormatError,
+    InputError,
+    PsfError,
+    StorageError,
+    WriteError,
+)
 from pipeline.schema import TABLES
+
+MEMORY = Path("/proc/self/mem")
 
 
 @pytest.fixture
@@ -153,6 +167,68 @@ def test_sweep_removes_what_a_killed_run_left(tmp_path: Path) -> None:
     assert [p.name for p in (space.root / "products/visit_image").iterdir()] == ["1_01.fits"]
 
 
+def test_nothing_is_swept_while_another_command_is_at_work(tmp_path: Path) -> None:
+    space = Workspace.create(tmp_path / "w")
+    half = space.root / "products/visit_image/.1_01.fits.77.part"
+    with space.changing("run"):
+        half.touch()
+        with pytest.raises(ConfigError, match="in use by nightjar run"), space.changing("sim"):
+            pass
+        assert half.exists()
+    with space.changing("sim"):
+        assert not half.exists()
+
+
+def test_lock_goes_with_a_killed_process(tmp_path: Path) -> None:
+    space = Workspace.create(tmp_path / "w")
+    program = "import os, sys, pathlib\nfrom harness.workspace import Workspace\n" + (
+        "with Workspace(pathlib.Path(sys.argv[1])).changing('run'): os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(space.root)])
+    assert done.returncode == -9
+    with space.changing("run"):
+        assert f"process {os.getpid()}" in (space.root / ".lock").read_text()
+
+
+def test_temporary_folders_of_killed_processes_go_with_the_next(tmp_path: Path) -> None:
+    program = "import os, tempfile\nfrom harness.system.scratch import adopt_folder\n" + (
+        "adopt_folder()\nprint(tempfile.mkdtemp(), flush=True)\nos.kill(os.getpid(), int({}))"
+    )
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        for number, left in ((signal.SIGKILL, 1), (0, 0)):
+            code = program.format(int(number))
+            environment = {**os.environ, "TMPDIR": short}
+            made = subprocess.run(
+                [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+            ).stdout.strip()
+            assert Path(made).is_relative_to(short)
+            assert Path(made).parent.parent == Path(short)
+            assert len(list(Path(short).iterdir())) == left
+            code = "from harness.system import scratch\nwith scratch.scratch_folder():\n"
+            code += "    print(scratch.sweep_scratch())"
+            swept = subprocess.run(
+                [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+            )
+            assert swept.stdout.strip() == str(left), swept.stderr
+            assert not list(Path(short).iterdir())
+
+
+def test_rows_have_one_hash_whenever_they_were_made(tmp_path: Path) -> None:
+    hashes, paths = Hashes(tmp_path / "hashes.json"), [tmp_path / "a", tmp_path / "b"]
+    for path, time in zip(paths, (1.0, 2.0), strict=True):
+        io.write_parquet(path, pa.table({"x": [1], "timeProcessedMjdTai": [time]}))
+    assert len({hashes.of(p) for p in paths}) == 2
+    assert len({hashes.of_rows(p) for p in paths}) == 1
+    paths[0].write_bytes(b"PAR1")
+    assert hashes.of_rows(paths[0]) == "unreadable"
+    assert hashes.of_rows(tmp_path / "c") == "absent"
+
+
+def test_hashing_does_not_wait_for_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert Hashes(tmp_path / "hashes.json").of(tmp_path / "pipe") == "unreadable"
+
+
 def test_workspace_refuses_what_is_none_and_what_is_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nightjar init"):
         Workspace.open(tmp_path)
@@ -172,6 +248,16 @@ def test_causes_follow_the_error_tree() -> None:
     assert cause_of(FileFormatError("truncated", path="f"))[0] == "BAD_INPUT"
     assert cause_of(KeyError("x")) == ("INTERNAL", "KeyError: 'x'")
     assert cause_of(MemoryError())[0] == "OUT_OF_MEMORY"
+
+
+def test_failures_of_the_disk_are_no_bad_input(tmp_path: Path) -> None:
+    full = WriteError("cannot be written: No space left on device", path="f")
+    assert cause_of(full)[0] == "WRITE_FAILED"
+    assert cause_of(OSError(errno.EIO, "Input/output error"))[0] == "IO_FAILED"
+    # Reading the memory of a process at zero is an error of the device, EIO.
+    with pytest.raises(StorageError, match="mem: cannot be read") as err, io.open_fits(MEMORY):
+        pass
+    assert cause_of(err.value)[0] == "IO_FAILED"
 
 
 def test_outcome_is_as_good_as_its_worst_stage() -> None:

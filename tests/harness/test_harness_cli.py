@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -87,7 +90,7 @@ def test_empty_workspace_says_what_to_do(
     assert "not run yet" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("number", "code"), [(99, 0), (188, 2)])
+@pytest.mark.parametrize(("number", "code"), [(188, 0), (999, 0), (1000, 2)])
 def test_camera_whose_detectors_do_not_fit_an_identifier_is_refused(
     number: int, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,7 +103,7 @@ def test_camera_whose_detectors_do_not_fit_an_identifier_is_refused(
     camera = str(tmp_path / "large.toml")
     assert execute(["init", str(tmp_path / "w"), "--camera", camera]) == code
     assert (tmp_path / "w").exists() == (code == 0)
-    assert ("a detector 188" in capsys.readouterr().err) == (code == 2)
+    assert ("detector 1000 does not fit" in capsys.readouterr().err) == (code == 2)
 
 
 def test_dates_of_a_selection() -> None:
@@ -118,6 +121,61 @@ def test_dates_of_a_selection() -> None:
 def test_doctor_finds_this_machine_fit(capsys: pytest.CaptureFixture[str]) -> None:
     assert execute(["doctor"]) == 0
     assert "numba works" in capsys.readouterr().out
+
+
+RUN = "from harness.cli.main import main; main()"
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> str:
+    assert execute(["init", str(tmp_path / "w")]) == 0
+    return str(tmp_path / "w")
+
+
+def test_output_that_nobody_reads_ends_the_command_quietly(empty: str) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as nobody:
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, "status", empty], stdout=nobody, stderr=subprocess.PIPE
+        )
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_output_on_a_full_device_is_one_line(empty: str, options: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", RUN, "status", empty, *options], stdout=full,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "nightjar: the output cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-", "2>/dev/full"])
+def test_closed_streams_do_no_harm(empty: str, closed: str) -> None:
+    for verb, code in (("status", 0), ("run -q", 2)):
+        command = f"exec '{sys.executable}' -c '{RUN}' {verb} '{empty}' {closed}"
+        assert subprocess.run(["sh", "-c", command], capture_output=True).returncode == code
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.3, 0.6, 1.2])
+def test_interruption_while_importing_is_one_line(empty: str, delay: float) -> None:
+    program = "from harness.cli.main import main; print('on', flush=True); main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, "run", "-n", empty],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        error = process.communicate(timeout=60)[1]
+    assert process.returncode in (130, 2)  # 2 where it was done already: there is nothing to run
+    assert len(error.splitlines()) == 1, error
+    assert "interrupted" in error or process.returncode == 2
 
 
 def test_handlers_of_libraries_run_before_the_command_leaves() -> None:

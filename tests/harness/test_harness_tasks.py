@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from harness.tasks.alerts import noise_limits
 from harness.tasks.versions import as_of, refresh_forced_means
 from harness.workspace import Workspace
 from pipeline import diaobject, io
-from pipeline.errors import PsfError
+from pipeline.errors import PsfError, WriteError
 from pipeline.schema import TABLES, to_numpy
 
 VISITS = (11, 12)
@@ -149,6 +150,65 @@ def test_changed_input_and_missing_product_are_done_again_and_named(space: Works
         (12, "products/difference/12_01.txt is missing"),
     ]
     assert peaks(space) == {11: 4, 12: 3}
+
+
+@pytest.mark.parametrize("what", ["changed", "missing"])
+def test_lost_and_damaged_staged_rows_are_made_again(space: Workspace, what: str) -> None:
+    run(space)
+    staged = space.staging("candidate", 11, 1)
+    staged.unlink() if what == "missing" else staged.write_bytes(b"PAR1 no more")
+    summary = run(space)
+    reason = f"staging/candidate/11_01.parquet {'is' if what == 'missing' else 'was'} {what}"
+    assert [(r[1], r[4]) for r in summary.reasons] == [(11, reason)]
+    assert run(space).counts["toy"] == {"cached": 2}
+    assert peaks(space) == {11: 3, 12: 3}
+
+
+def failing(fault: Callable[[WorkItem], None]) -> Callable[..., Iterator[Notes]]:
+    """Work of the toy to which something happens at the end, on visit 11."""
+
+    def run_and_fail(item: WorkItem, outcome: Outcome) -> Iterator[Notes]:
+        for notes in run_toy(item, outcome):
+            if item.target.visit == 11:
+                fault(item)
+            yield notes
+
+    return run_and_fail
+
+
+def full_disk(_: WorkItem) -> None:
+    raise WriteError("cannot be written: No space left on device", path="f")
+
+
+def lose_rows(item: WorkItem) -> None:
+    item.output.staging("candidate", *item.unit).unlink()
+
+
+def spoil_rows(item: WorkItem) -> None:
+    item.output.staging("candidate", *item.unit).write_bytes(b"PAR1 no more")
+
+
+@pytest.mark.parametrize(
+    ("fault", "cause"),
+    [(full_disk, "WRITE_FAILED"), (lose_rows, "IO_FAILED"), (spoil_rows, "IO_FAILED")],
+)
+def test_what_the_disk_did_is_tried_again_at_the_next_run(
+    space: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Callable[[WorkItem], None],
+    cause: str,
+) -> None:
+    broken = replace(TOY, run=failing(fault))
+    with monkeypatch.context() as context:
+        context.setattr(harness.tasks, "TASKS", (broken,))
+        context.setitem(globals(), "TOY", broken)
+        summary = run(space)
+    assert [(t.visit, t.cause) for t in summary.troubles] == [(11, cause)]
+    assert peaks(space) == {12: 3}
+    summary = run(space)
+    assert [(r[1], r[4]) for r in summary.reasons] == [(11, f"failed before: {cause}")]
+    assert summary.exit_code == 0
+    assert peaks(space) == {11: 3, 12: 3}
 
 
 def test_failure_takes_files_and_rows_away_and_is_not_tried_again(space: Workspace) -> None:

@@ -9,7 +9,7 @@ import pytest
 from astropy.io import fits
 
 from pipeline import io
-from pipeline.errors import FileFormatError
+from pipeline.errors import FileFormatError, WriteError
 from pipeline.exposure import (
     Difference,
     Exposure,
@@ -258,7 +258,7 @@ def test_truncated_product_is_one_clear_line(tmp_path, keep):
 
 def test_unwritable_folder_is_one_clear_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(FileFormatError, match="cannot be written"):
+    with pytest.raises(WriteError, match="cannot be written"):
         io.write_exposure(tmp_path / "file" / "v.fits", _exposure())
 
 

@@ -100,14 +100,6 @@ def test_photon_noise_of_constant_stars_is_all_there_is():
     assert 0.8 < _width(made.score[y, x]) < 1.15
 
 
-def test_flux_noise_is_that_of_the_score(jittered):
-    on, off, x, y = jittered
-    at = np.append(x[:3], 62.0), np.append(y[:3], 62.0)
-    ratio = on.flux_noise(*at) / off.flux_noise(*at)
-    assert on.noise_scale[62, 62] == 1.0
-    np.testing.assert_allclose(ratio, np.append(on.noise_scale[y[:3], x[:3]], 1.0))
-
-
 def test_without_a_scene_nothing_is_counted():
     score = np.random.default_rng(1).normal(size=(200, 200)).astype(np.float32)
     mask = np.zeros(score.shape, np.uint32)

@@ -229,7 +229,7 @@ def test_an_interrupted_judgement_ends(
         process.send_signal(number)
         process.communicate(timeout=120)
 
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
 
 
 def _heed() -> None:

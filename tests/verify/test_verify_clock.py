@@ -17,7 +17,7 @@ CASE = Path(__file__).parents[2] / "testcases" / "ag-00-20.yaml"
 def question() -> str:
     """The query of the check."""
     items = yaml.safe_load(CASE.read_text(encoding="utf-8"))["items"]
-    (check,) = [c for item in items for c in item["checks"] if c["id"] == "clock"]
+    (check,) = [c for item in items for c in item["checks"] if c["id"] == "clock-offset"]
     return str(check["sql"]["rows"])
 
 

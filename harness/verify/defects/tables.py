@@ -74,7 +74,7 @@ def utc_for_tai(copy: Copy) -> None:
     copy.sql("update DiaSource set midpointMjdTai = midpointMjdTai - 35.0 / 86400")
 
 
-@defect("clock-slip", "AG-00-20/epoch/clock")
+@defect("clock-slip", "AG-00-20/epoch/clock-offset")
 def clock_slip(copy: Copy) -> None:
     """Let the clock be slow by TAI - UTC: bodies are farther along their tracks."""
     copy.sql("update SSSource set ephOffsetAlongTrack = ephOffsetAlongTrack + 35 * ephRate / 24")

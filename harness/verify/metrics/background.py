@@ -10,8 +10,8 @@ from astropy.io import fits
 
 from harness.verify.blanksky import blank_pixels, pixel_scale
 from harness.verify.metric import Sample, metric
-from harness.verify.robust import mad_std, median_error
 from harness.verify.view import View
+from pipeline.statistics import mad_std, median_error
 
 __all__: list[str] = []
 

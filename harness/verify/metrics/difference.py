@@ -13,12 +13,12 @@ from scipy import signal
 
 from harness.system.hashes import file_hash
 from harness.verify.metric import Sample, metric
-from harness.verify.robust import mad_std, median_error
 from harness.verify.stamps import isolated, star_fits
 from harness.verify.view import View, remember
 from harness.workspace import Workspace
 from pipeline.exposure import Exposure, FloatArray, MatchingKernel, polynomial_terms
 from pipeline.masks import NOT_AS_MEASURED, bits
+from pipeline.statistics import mad_std, median_error
 
 __all__: list[str] = []
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from harness.verify.metric import Sample, metric
-from harness.verify.robust import mad_std
 from harness.verify.view import View
 from pipeline.masks import NOT_AS_MEASURED, bits
+from pipeline.statistics import mad_std
 
 __all__: list[str] = []
 

@@ -10,9 +10,9 @@ from scipy.ndimage import uniform_filter
 
 from harness.verify.blanksky import blank_pixels
 from harness.verify.metric import Sample, metric
-from harness.verify.robust import mad_std, median_error
 from harness.verify.view import View, remember
 from pipeline.exposure import Exposure
+from pipeline.statistics import mad_std, median_error
 
 __all__: list[str] = []
 

@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.verify.metric import Sample, metric
-from harness.verify.robust import mad_std, median_error
 from harness.verify.stamps import isolated, star_fits
 from harness.verify.view import View, remember
 from pipeline.exposure import Psf
 from pipeline.masks import NOT_AS_MEASURED, bits
+from pipeline.statistics import mad_std, median_error
 
 __all__: list[str] = []
 

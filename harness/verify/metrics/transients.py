@@ -11,6 +11,8 @@ from scipy.special import erf
 from harness.verify.metric import Sample, metric
 from harness.verify.view import View
 from pipeline.masks import bits, flagged
+from pipeline.psfphot import flux_noise, fwhm
+from pipeline.statistics import GAUSS_FWHM
 
 __all__ = ["true_differences"]
 
@@ -44,8 +46,9 @@ def true_differences(view: View) -> list[dict[str, Any]]:
     inputs, by the recorded weights; a source counted only where it is within two pixels of the
     same place.  Where inputs were lost and the source varied between them, nobody knows its flux
     in the template: it counts as masked.  ``trueSnr`` is the difference flux over the noise that
-    the matched filter has there where nothing has changed, see `Difference.flux_noise`, with the
-    loss of a trail to a point filter included.
+    the source-free difference has there, see `pipeline.psfphot.flux_noise`, with the loss of a
+    trail to a point filter included.  Noise that a constant scene leaves is not in it: a source
+    that the score loses for it counts as lost.
 
     Parameters
     ----------
@@ -120,7 +123,8 @@ def _describe(view: View, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if not rows:
         return []
     at = [r["x"] for r in rows], [r["y"] for r in rows]
-    noises, widths = difference.flux_noise(*at), _widths(psf.stamps(*at))
+    noises = flux_noise(psf, difference.null_variance, *at)
+    widths = fwhm(psf.stamps(*at)) / GAUSS_FWHM
     excluded = np.uint32(view.excluded_bits)
     kept = []
     for row, noise, width in zip(rows, noises, widths, strict=True):
@@ -148,11 +152,6 @@ def _describe(view: View, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         }
         kept.append(row)
     return kept
-
-
-def _widths(stamps: np.ndarray) -> np.ndarray:
-    """Width in pixels of the Gaussian with the noise-equivalent area of each PSF."""
-    return np.asarray(np.sqrt(1.0 / (4.0 * np.pi * (stamps**2).sum(axis=(1, 2)))))
 
 
 def _trail_loss(length: float, sigma: float) -> float:
