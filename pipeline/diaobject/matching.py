@@ -152,7 +152,7 @@ def newborn(sources: Sky, detector: _Integers, config: Config) -> _Integers:
     ndarray, (n,)
         Index of the source that names the object; mostly that of the source itself.
     """
-    first = np.arange(len(sources))
+    first = np.arange(len(sources), dtype=np.int64)
     if len(np.unique(detector)) < 2:
         return first
     pairs = cKDTree(unit_vectors(sources.ra, sources.dec)).query_pairs(
