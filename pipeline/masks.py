@@ -24,6 +24,7 @@ __all__ = [
     "NO_PEAK",
     "NO_PSF_STAR",
     "NO_SKY",
+    "SATURATED",
     "UNCLEAN",
     "bits",
     "flagged",
@@ -79,6 +80,9 @@ They come from the detector or from a particle and say nothing about the pixels 
 Saturation, bleeds and trails come with light that the neighbours have too.
 """
 
+SATURATED = ("SAT", "SAT_TEMPLATE", "BLEED")
+"""Planes of a difference beside which the light of a saturated star may be wrong."""
+
 NO_BACKGROUND = NO_SKY | {"INTRP", "CROSSTALK"}
 """Pixels that do not enter a model of the background.
 
@@ -131,10 +135,11 @@ image was calibrated or subtracted.
 UNCLEAN = NOT_AS_MEASURED | {"SUSPECT", "CROSSTALK"}
 """Near these planes a star does not tell what constant stars leave in a difference."""
 
-DOUBTFUL = frozenset({"INTRP", "SUSPECT", "CROSSTALK", "CLIPPED", "INEXACT_PSF", "CR"})
-"""Planes near a source that lower its reliability.
+DOUBTFUL = frozenset({"INTRP", "SUSPECT", "CROSSTALK", "CR"})
+"""Planes of a visit image near a source that lower its reliability.
 
-An input of the trained classifier: a change of this set needs a new training.
+An input of the trained classifier: a change of this set needs a new training.  What a template
+lacks (``INEXACT_PSF``, ``CLIPPED``, ``REJECTED``) is asked for apart: it marks rims and edges.
 """
 
 

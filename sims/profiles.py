@@ -151,7 +151,7 @@ def _in_time(visits: tuple[Visit, ...]) -> tuple[Visit, ...]:
 @lru_cache(maxsize=1)
 def profiles() -> dict[str, Profile]:
     """Return every profile by name."""
-    found = [_tiny(), _mini(), _ci(), _hits(), _sixteen()]
+    found = [_tiny(), _mini(), _ci(), _hits(), _sixteen(), *_varied()]
     return {p.name: p for p in found}
 
 
@@ -179,6 +179,43 @@ def _tiny() -> Profile:
         known_asteroids=2,
         trails=0.3,
         description="two CCDs of 512 x 512 pixels, seven visits: a whole campaign in seconds",
+    )
+
+
+def _varied() -> tuple[Profile, ...]:
+    """Return `tiny` under other skies, to train and try the classifier of sources."""
+    tiny = _tiny()
+    template, *rest = tiny.visits
+    science = [v for v in rest if v.role == "science"]
+    return (
+        replace(
+            tiny,
+            name="tiny-poor",
+            template_seeing=(1.00, 1.20),
+            science_seeing=(1.25, 1.80),
+            description="tiny in seeing a third worse",
+        ),
+        replace(
+            tiny,
+            name="tiny-sharp",
+            template_seeing=(0.55, 0.65),
+            science_seeing=(0.60, 0.85),
+            description="tiny in seeing that the pixels hardly sample",
+        ),
+        replace(
+            tiny,
+            name="tiny-shallow",
+            visits=(template, *science),
+            description="tiny with a single exposure as template",
+        ),
+        replace(
+            tiny,
+            name="tiny-moving",
+            unknown_asteroids=4,
+            near_earth=3.0,
+            trails=1.5,
+            description="tiny with many asteroids, near-earth objects and satellites",
+        ),
     )
 
 

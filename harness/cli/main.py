@@ -56,6 +56,7 @@ VERBS: dict[str, str] = {
     "status": "Say what is done, what failed and why.",
     "verify": "Judge the campaign against the test cases.",
     "report": "Write the test report.",
+    "train-reliability": "Train the classifier of sources, or judge it.",
     "study": "Inject synthetic transients and find out what becomes of them.",
     "subtract": "Subtract a template from an image, outside any workspace.",
     "rerun": "Make a product again from its provenance and compare.",
@@ -116,10 +117,11 @@ def build_app() -> TyperGroup:
 
 
 def _entry(verb: str) -> typer.Typer | Callable[..., None] | None:
-    module = f"harness.cli.{verb}"
+    name = verb.replace("-", "_")
+    module = f"harness.cli.{name}"
     if importlib.util.find_spec(module) is None:
         return None
-    entry: typer.Typer | Callable[..., None] = getattr(importlib.import_module(module), verb)
+    entry: typer.Typer | Callable[..., None] = getattr(importlib.import_module(module), name)
     return entry
 
 

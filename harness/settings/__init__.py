@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -145,7 +146,11 @@ class Settings(StageConfig):
 
     def section_hash(self, section: str) -> str:
         """Hash of the values of a section that affect products."""
-        return config_hash(getattr(self, section))
+        return self._section_hashes[section]
+
+    @cached_property
+    def _section_hashes(self) -> dict[str, str]:
+        return {name: config_hash(getattr(self, name)) for name in type(self).model_fields}
 
 
 def product_values(config: BaseModel) -> dict[str, object]:

@@ -32,6 +32,7 @@ from harness.tasks.template import warped
 from harness.workspace import Workspace
 from pipeline import diasource, io, subtract
 from pipeline.camera import Camera
+from pipeline.diasource.reliability import FEATURES
 from pipeline.errors import ConfigError
 from pipeline.exposure import Difference, Exposure, FloatArray
 from pipeline.masks import bits
@@ -212,7 +213,7 @@ class Painting:
         ny, nx = difference.exposure.shape
         width = float(fwhm(psf.at(nx / 2, ny / 2)))
         radius = self.design.match_radius * width
-        truth = _truth(placement.injections, difference.exposure)
+        truth = Truth.of(placement.injections, difference.exposure.wcs)
         sources = _sources(found.sources)
         spots = _places(found.sources)
         placed = to_numpy(placement.injections, "placed")
@@ -227,7 +228,7 @@ class Painting:
         columns |= _outcomes(placement, sources, index, alerted, self._cut, lost, why)
         detections = _detections(
             self, placement, sources, spots, index, chance, known,
-            {"reliable": reliable, "alerted": alerted},
+            {"reliable": reliable, "alerted": alerted} | _features(found),
         )  # fmt: skip
         columns["idealFraction"] = self._ideal(placement, difference, radius)
         return columns, detections, self._about(difference, found, width, radius)
@@ -272,7 +273,7 @@ class Painting:
         """Tell which sources an alert would be made of once they are associated."""
         finite = [np.isfinite(to_numpy(sources, n)) for n in ("psfFlux", "apFlux")]
         return np.asarray(
-            (to_numpy(sources, "reliability") >= self._cut) & finite[0] & finite[1], bool
+            ~(to_numpy(sources, "reliability") < self._cut) & finite[0] & finite[1], bool
         )
 
     def _write(
@@ -345,10 +346,20 @@ def _paint(
     return painted, brighter.replace(photo_calib=template.photo_calib)
 
 
-def _sources(table: pa.Table) -> pa.Table:
-    """Return the detections: neither below the threshold nor parents of others."""
+def _chosen(table: pa.Table) -> npt.NDArray[np.bool_]:
+    """Choose the detections: neither below the threshold nor parents of others."""
     aside = to_numpy(table, "isSubThreshold") | to_numpy(table, "isDeblendParent")
-    return table.filter(pa.array(~aside))
+    return ~np.asarray(aside, bool)
+
+
+def _sources(table: pa.Table) -> pa.Table:
+    return table.filter(pa.array(_chosen(table)))
+
+
+def _features(found: diasource.Result) -> dict[str, FloatArray]:
+    """Return what the classifier saw of the detections, by name."""
+    rows = found.features[_chosen(found.sources)]
+    return dict(zip(FEATURES, rows.T, strict=True))
 
 
 def _places(table: pa.Table | None) -> FloatArray:
@@ -358,20 +369,6 @@ def _places(table: pa.Table | None) -> FloatArray:
     sources = _sources(table)
     sign = np.where(to_numpy(sources, "isNegative"), -1.0, 1.0)
     return np.column_stack([to_numpy(sources, "x"), to_numpy(sources, "y"), sign]).astype(float)
-
-
-def _truth(injections: pa.Table, image: Exposure) -> Truth:
-    at = np.column_stack([to_numpy(injections, "x"), to_numpy(injections, "y")])
-    trail = np.zeros_like(at)
-    length = np.nan_to_num(to_numpy(injections, "trailLength")) / 3600.0
-    angle = np.radians(np.nan_to_num(to_numpy(injections, "trailAngle")))
-    moving = np.flatnonzero(length)
-    if len(moving) and image.wcs is not None:
-        ra, dec = (to_numpy(injections, n)[moving] for n in ("ra", "dec"))
-        east = length[moving] * np.sin(angle[moving]) / np.cos(np.radians(dec))
-        ahead = image.wcs.all_world2pix(ra + east, dec + length[moving] * np.cos(angle[moving]), 0)
-        trail[moving] = np.column_stack(ahead) - at[moving]
-    return Truth(at, trail, np.where(to_numpy(injections, "flux") < 0, -1.0, 1.0))
 
 
 def _take(truth: Truth, keep: npt.NDArray[np.bool_]) -> Truth:
@@ -465,7 +462,7 @@ def _detections(
     index: npt.NDArray[np.int64],
     chance: npt.NDArray[np.int64],
     known: FloatArray,
-    cuts: Mapping[str, npt.NDArray[np.bool_]],
+    values: Mapping[str, npt.NDArray[np.generic]],
 ) -> pa.Table:
     n = len(spots)
     owner: list[int | None] = [None] * n
@@ -484,7 +481,7 @@ def _detections(
         "injectionId": owner,
         "known": before,
         "chance": np.isin(np.arange(n), chance),
-        **cuts,
+        **values,
     }
     if not n:
         return DETECTION.empty()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from astropy.wcs import WCS
 from scipy.spatial import cKDTree
 
 from pipeline.exposure import FloatArray
@@ -36,6 +37,22 @@ class Truth:
     at: FloatArray
     trail: FloatArray
     sign: FloatArray
+
+    @classmethod
+    def of(cls, table: pa.Table, wcs: WCS | None) -> Truth:
+        """Take ``x``, ``y``, ``ra``, ``dec``, ``flux``, ``trailLength`` and ``trailAngle``."""
+        at = np.column_stack([to_numpy(table, "x"), to_numpy(table, "y")]).astype(float)
+        trail = np.zeros_like(at)
+        length = np.nan_to_num(to_numpy(table, "trailLength")) / 3600.0
+        angle = np.radians(np.nan_to_num(to_numpy(table, "trailAngle")))
+        moving = np.flatnonzero(length)
+        if len(moving) and wcs is not None:
+            ra, dec = (to_numpy(table, n)[moving] for n in ("ra", "dec"))
+            east = length[moving] * np.sin(angle[moving]) / np.cos(np.radians(dec))
+            north = length[moving] * np.cos(angle[moving])
+            trail[moving] = np.column_stack(wcs.all_world2pix(ra + east, dec + north, 0))
+            trail[moving] -= at[moving]
+        return cls(at, trail, np.where(to_numpy(table, "flux") < 0, -1.0, 1.0))
 
     def distance(self, k: int, places: FloatArray) -> FloatArray:
         """Distance of places, (m, 2), from the line of source k, pixel."""

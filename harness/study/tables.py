@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from pipeline.diasource.reliability import FEATURES
 from pipeline.schema.columns import Table, parse
 
 __all__ = ["DETECTION", "PAINTING", "RECOVERY"]
@@ -77,7 +78,11 @@ alerted*         | bool |         | meta.code                   | 0097 | whether
 injectionId      | i64  |         | meta.id                     | 0097 | injection it belongs to; NULL for every other source
 known*           | bool |         | meta.code                   | 0097 | whether the campaign itself has a source here
 chance*          | bool |         | meta.code                   | 0097 | whether the injections, turned by half a turn, match it
-""",
+"""
+        + "".join(
+            f"{name} | f64 | | stat.value | 0097 | feature of the classifier: {what}\n"
+            for name, what in FEATURES.items()
+        ),
         added=True,
     ),
     (),

@@ -19,6 +19,7 @@ from harness.tasks.template import warped
 from harness.workspace import Workspace
 from pipeline import diasource, io, subtract
 from pipeline.camera import Camera
+from pipeline.diasource.reliability import model as classifier
 from pipeline.exposure import Difference
 from pipeline.masks import flagged
 from pipeline.schema import DIFFERENCE_IMAGE
@@ -60,7 +61,8 @@ def _item(context: Context, target: Target, plan: TemplatePlan) -> _Item:
     of, space, settings = context.state.hashes.of, context.space, context.settings
     science, template = of(space.visit_image(*target[:2])), of(space.template(plan.name))
     subtracted = combine([science, template, settings.section_hash("template")])
-    detected = combine([subtracted, settings.section_hash("subtract")])
+    model = classifier().version if settings.diasource.classify else ""
+    detected = combine([subtracted, settings.section_hash("subtract"), model])
     return _Item(
         task=TASK,
         target=target,

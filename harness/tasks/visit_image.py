@@ -93,9 +93,9 @@ def _item(context: Context, frame: Frame, reference: Path | None = None) -> _Ite
 
 def _calibration_hashes(context: Context, frame: Frame) -> list[str]:
     space = context.space
-    own = sorted((space.root / "calib" / "camera").rglob("*.*"))
-    files = [space.bias(frame.detector), space.flat(frame.band, frame.detector), *own]
-    return [context.state.hashes.of(path) for path in files if path.is_file()]
+    own = [space.bias(frame.detector), space.flat(frame.band, frame.detector)]
+    found = [context.state.hashes.of(path) for path in (*own, *context.camera_files)]
+    return [sha256 for sha256 in found if sha256 != "absent"]
 
 
 # -- run -----------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from harness.system.hashes import file_hash
 from harness.verify.paths import TESTCASES
 from harness.workspace import Workspace
 from pipeline.camera import Camera
+from pipeline.diasource.reliability import model as classifier
 from pipeline.errors import InputError
 
 __all__ = ["Context", "Unit"]
@@ -111,8 +112,11 @@ class Context:
                 "there is no catalogue", path=self.space.catalog, hint="run the pipeline first"
             )
         promised = [[getattr(u, n) for u in self.units] for n in ("visit", "detector", "role")]
-        table = pa.table(promised, names=["visit", "detector", "role"])
-        return GuardedCatalog(self.space.catalog, files=self._outside, tables={"promised": table})
+        tables = {
+            "promised": pa.table(promised, names=["visit", "detector", "role"]),
+            "classifier": pa.table([[classifier().version]], names=["version"]),
+        }
+        return GuardedCatalog(self.space.catalog, files=self._outside, tables=tables)
 
     def close(self) -> None:
         """End what is still under way and close the catalogue."""

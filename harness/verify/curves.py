@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +11,9 @@ import numpy as np
 from astropy.stats import binom_conf_interval
 from scipy import optimize, special
 
-from harness.verify.matching import catalogued_sources, match
-from harness.verify.measurement import Evidence
+from harness.reliability.evaluation import calibration_error, operating_point, rejected_at
+from harness.verify.matching import catalogued_sources, match, near
+from harness.verify.measurement import Evidence, NotApplicable
 from harness.verify.metric import Sample
 from harness.verify.sampling import Request, measure_images
 from pipeline.statistics import mad_std, median_error
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
 __all__ = ["QUANTITIES", "Quantity", "Transients", "completeness_figure", "transients", "wilson"]
 
 _POSITION = 0.5  # arcsec, the bound of "the right position"
+_FAINT_FALSE = 1500
+"""False detections that it takes to prove a purity of 95 % at nine of them per true one."""
+_ENOUGH = 300
+"""True and false detections of which the last percent can be told."""
+_CLASS = 20
+"""Detections of a class of which a tenth can be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +42,32 @@ class Transients:
         One per transient and visit: truth, match, ``alerted`` and, where it is not, ``lost``.
     sources : tuple of dict
         Detections above threshold with their SNR and whether they are true sources, in the same
-        range of signal to noise.
+        range of signal to noise; ``unclear`` are those near something true that is not their own.
     everything : tuple of dict
         The same without limits.
+    faded : tuple of dict
+        Like `rows`, what became fainter, with negative flux and ``trueSnr``.
+    cut : float
+        Least reliability of an alert.
     """
 
     rows: tuple[dict[str, Any], ...]
     sources: tuple[dict[str, Any], ...] = ()
     everything: tuple[dict[str, Any], ...] = ()
+    faded: tuple[dict[str, Any], ...] = ()
+    cut: float = 0.0
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def between(self, low: float, high: float) -> Transients:
         """Unmasked ones in a range of true (sources: measured) signal to noise."""
-        rows = (r for r in self.rows if not r["masked"] and low <= r["trueSnr"] < high)
+        rows, faded = (
+            tuple(r for r in side if not r["masked"] and low <= abs(r["trueSnr"]) < high)
+            for side in (self.rows, self.faded)
+        )
         sources = tuple(s for s in self.everything if low <= s["snr"] < high)
-        return Transients(tuple(rows), sources, self.everything)
+        return replace(self, rows=rows, sources=sources, faded=faded)
 
     def matched(self) -> list[dict[str, Any]]:
         """Those with a detection within half an arcsecond that are no trails."""
@@ -84,7 +100,8 @@ def _collected(context: Context) -> Transients:
     if broken:
         raise RuntimeError(broken)
     truth = (r for s in outcomes.values() if isinstance(s, Sample) for r in s.rows)
-    rows = match(truth, catalogued_sources(context))
+    catalogued = catalogued_sources(context)
+    rows = match(truth, catalogued)
     alerts = {
         r["diaSourceId"]: r for r in context.rows("select diaSourceId, emitted, reason from alert")
     }
@@ -92,11 +109,15 @@ def _collected(context: Context) -> Transients:
         alert = alerts.get(row["diaSourceId"])
         row["alerted"] = bool(alert and alert["emitted"] and row["distance"] < _POSITION)
         row["lost"] = _cause(row, alert)
-    detections = tuple(_detections(context, rows))
-    owners = {d["diaSourceId"]: d["diaObjectId"] or d["ssObjectId"] for d in detections}
+    detections = tuple(_detections(context, rows, near(rows, catalogued)))
+    of = {d["diaSourceId"]: d for d in detections}
     for row in rows:
-        row["owner"] = owners.get(row["diaSourceId"])
-    return Transients(tuple(rows), detections, detections)
+        found = of.get(row["diaSourceId"], {})
+        row["owner"] = found.get("diaObjectId") or found.get("ssObjectId")
+        row["blended"] = bool(found.get("blended"))
+    brighter, faded = ([r for r in rows if (r["flux"] < 0) == side] for side in (False, True))
+    cut = context.settings.alerts.reliability_min
+    return Transients(tuple(brighter), detections, detections, tuple(faded), cut)
 
 
 def _cause(row: dict[str, Any], alert: dict[str, Any] | None) -> str:
@@ -111,14 +132,20 @@ def _cause(row: dict[str, Any], alert: dict[str, Any] | None) -> str:
     return str((alert or {}).get("reason") or "no alert")
 
 
-def _detections(context: Context, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _detections(
+    context: Context, rows: list[dict[str, Any]], close: set[int]
+) -> list[dict[str, Any]]:
     real = {r["diaSourceId"] for r in rows if r["diaSourceId"] is not None}
     found = context.rows(
         "select s.diaSourceId, abs(s.snr) as snr, s.isNegative, s.reliability, s.diaObjectId, "
-        "s.ssObjectId, coalesce(a.emitted, false) as emitted "
+        "s.ssObjectId, s.parentDiaSourceId is not null as blended, "
+        "coalesce(a.emitted, false) as emitted "
         "from DiaSource s left join alert a using (diaSourceId) where not s.isSubThreshold"
     )
-    return [{**f, "real": f["diaSourceId"] in real} for f in found]
+    return [
+        {**f, "real": f["diaSourceId"] in real, "unclear": f["diaSourceId"] in close - real}
+        for f in found
+    ]
 
 
 def wilson(successes: int, n: int, z: float = 1.0) -> tuple[float, float]:
@@ -221,6 +248,78 @@ def _purity(sample: Transients) -> Found:
     return _fraction([bool(s["real"]) for s in sample.sources if s["emitted"]])
 
 
+def _sides(
+    sample: Transients, least: int, *, of_each: bool = False
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Reliabilities of the true and of the false detections.
+
+    Raises
+    ------
+    NotApplicable
+        If there are too few for the bound to mean anything.
+    """
+    clear = [s for s in sample.sources if s["reliability"] is not None and not s["unclear"]]
+    real, false = (
+        np.array([s["reliability"] for s in clear if s["real"] == side]) for side in (True, False)
+    )
+    if len(false) < least or (of_each and len(real) < least):
+        raise NotApplicable(
+            f"{len(real)} true and {len(false)} false detections are too few, it takes {least}"
+        )
+    return real, false
+
+
+def _faint_completeness(ratio: float) -> Callable[[Transients], Found]:
+    """Completeness of the cut that leaves 5 % false ones, for a number of them per true one."""
+
+    def measure(sample: Transients) -> Found:
+        real, false = _sides(sample, _FAINT_FALSE)
+        value, _ = operating_point(real, false, ratio)
+        low, high = wilson(round(value * len(real)), len(real))
+        return value, 0.5 * (high - low), len(real) + len(false)
+
+    return measure
+
+
+def _rejected(sample: Transients) -> Found:
+    real, false = _sides(sample, _ENOUGH, of_each=True)
+    value = rejected_at(real, false)
+    low, high = wilson(round(value * len(false)), len(false))
+    return value, 0.5 * (high - low), len(real) + len(false)
+
+
+def _calibration(sample: Transients) -> Found:
+    real, false = _sides(sample, _ENOUGH, of_each=True)
+    p = np.concatenate([real, false])
+    truth = np.arange(len(p)) < len(real)
+    return calibration_error(p, truth), float(0.5 / np.sqrt(len(p))), len(p)
+
+
+def _worst_class(sample: Transients) -> Found:
+    """Least part of a class that is as reliable as an alert has to be."""
+    classes: dict[str, list[bool]] = {}
+    for row in (*sample.rows, *sample.faded):
+        if row["diaSourceId"] is None or not np.isfinite(row["reliability"]):
+            continue
+        kept = bool(row["reliability"] >= sample.cut)
+        for name in _classes(row):
+            classes.setdefault(name, []).append(kept)
+    enough = {name: _fraction(kept) for name, kept in classes.items() if len(kept) >= _CLASS}
+    if not enough:
+        raise NotApplicable(f"no class has {_CLASS} detections")
+    return min(enough.values())
+
+
+def _classes(row: dict[str, Any]) -> list[str]:
+    """Name what a transient counts as: its kind, and how it looks."""
+    looks = {
+        "faded": row["flux"] < 0,
+        "trailed": bool(row["trailLength"]),
+        "blended": row["blended"],
+    }
+    return [row["kind"], *(name for name, applies in looks.items() if applies)]
+
+
 def _recovered(sample: Transients) -> Found:
     """Alerted at the right place with a flux within five standard errors; trails by their model."""
     return _fraction([bool(r["alerted"] and abs(_model_pull(r)) < 5.0) for r in sample.rows])
@@ -231,18 +330,6 @@ def _model_pull(row: dict[str, Any]) -> float:
     if row["trailLength"] and np.isfinite(row["trail_flux"]):
         flux, error = row["trail_flux"], row["trail_err"]
     return float((flux - row["flux"]) / error)
-
-
-def _reliability_contrast(sample: Transients) -> Found:
-    true = [r["reliability"] for r in sample.matched()]
-    false = [
-        s["reliability"]
-        for s in sample.everything
-        if not s["real"] and s["reliability"] is not None
-    ]
-    if not true or not false:
-        return float("nan"), None, 0
-    return float(np.median(true) - np.median(false)), None, len(true) + len(false)
 
 
 def _one_object(sample: Transients) -> Found:
@@ -277,7 +364,11 @@ QUANTITIES: dict[str, Quantity] = {
     "flux_bias": Quantity("%", _flux_bias),
     "snr50": Quantity("", _snr50),
     "purity": Quantity("", _purity),
-    "reliability_contrast": Quantity("", _reliability_contrast),
+    "faint_completeness_9": Quantity("", _faint_completeness(9.0)),
+    "faint_completeness_4": Quantity("", _faint_completeness(4.0)),
+    "artefacts_rejected": Quantity("", _rejected),
+    "calibration_error": Quantity("", _calibration),
+    "worst_class": Quantity("", _worst_class),
     "one_object": Quantity("", _one_object),
 }
 """Every quantity a `curve` check may ask for."""

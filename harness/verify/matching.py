@@ -12,7 +12,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from harness.verify.context import Context
 
-__all__ = ["Sources", "catalogued_sources", "match"]
+__all__ = ["Sources", "catalogued_sources", "match", "near"]
 
 Sources = Mapping[str, npt.NDArray[Any]]
 """Columns of the sources of one unit."""
@@ -86,13 +86,42 @@ def match(
     ]
 
 
+def near(rows: Iterable[Mapping[str, Any]], sources: Mapping[tuple[int, int], Sources]) -> set[int]:
+    """Find the detections that are close to something true, their own or not.
+
+    Parameters
+    ----------
+    rows : iterable of mapping
+        With ``visit``, ``detector``, ``ra``, ``dec`` in deg and ``near`` in arcsec.
+    sources : mapping
+        See `catalogued_sources`.
+
+    Returns
+    -------
+    set of int
+        Their ``diaSourceId``.
+    """
+    found: set[int] = set()
+    for row in rows:
+        here = sources.get((row["visit"], row["detector"]))
+        if here is not None and len(here["ra"]):
+            close = np.hypot(*_offsets(row, here)) < row["near"]
+            found.update(here["diaSourceId"][close].tolist())
+    return found
+
+
+def _offsets(row: Mapping[str, Any], sources: Sources) -> tuple[Any, Any]:
+    """Offsets of detections to the east and to the north, arcsec."""
+    east = (sources["ra"] - row["ra"]) * np.cos(np.radians(row["dec"])) * 3600.0
+    return east, (sources["dec"] - row["dec"]) * 3600.0
+
+
 def _nearest(row: Mapping[str, Any], sources: Sources | None) -> dict[str, Any]:
     nothing = dict.fromkeys(("diaSourceId", "flux_measured", "flux_err"))
     nothing["distance"] = float("inf")
     if sources is None or not len(sources["ra"]):
         return nothing
-    east = (sources["ra"] - row["ra"]) * np.cos(np.radians(row["dec"])) * 3600.0
-    north = (sources["dec"] - row["dec"]) * 3600.0
+    east, north = _offsets(row, sources)
     distance = np.hypot(east, north)
     best = int(np.argmin(np.where(np.isnan(distance), np.inf, distance)))
     if not distance[best] <= row["reach"]:

@@ -61,4 +61,7 @@ class Config(StageConfig):
     sub_near: int = param(100, "Most sub-threshold peaks kept near each list of places.", ge=0)
     sub_radius: float = param(2.0, "How near to a place.", unit="arcsec", gt=0)
     sky_sources: int = param(20, "Empty places measured as sky sources.", ge=0)
+    classify: bool = param(
+        True, "Whether sources get a reliability; false to collect examples for a new training."
+    )
     reliability_cut: float = param(0.5, "Reliability below which the ledger records the cut.", ge=0)

@@ -13,8 +13,8 @@ from pipeline.diasource.planes import Planes
 from pipeline.diasource.reliability import FEATURES
 from pipeline.diasource.rows import Targets
 from pipeline.diasource.select import Peaks
-from pipeline.exposure import FloatArray, Mask
-from pipeline.masks import DOUBTFUL, bits
+from pipeline.exposure import Exposure, FloatArray, Image, Mask
+from pipeline.masks import DOUBTFUL, SATURATED, bits
 from pipeline.psfphot import psf_box
 
 __all__ = ["STAMP_FEATURES", "feature_table", "stamp_features"]
@@ -22,6 +22,8 @@ __all__ = ["STAMP_FEATURES", "feature_table", "stamp_features"]
 _FAR = 40
 _WIDEST = 256.0
 _CROWD = 25.0
+_NEAR = 2.5  # FWHM
+_PSF_PEAK = 0.8  # brightest pixel of a PSF times the square of its FWHM
 
 STAMP_FEATURES = (
     "correlation",
@@ -36,6 +38,9 @@ STAMP_FEATURES = (
     "sharpness",
     "coreGood",
     "worstMasked",
+    "wingMean",
+    "rowMean",
+    "columnMean",
 )
 """Features measured on the pixels of the difference, in the order of `stamp_features`."""
 
@@ -43,9 +48,8 @@ STAMP_FEATURES = (
 _CORRELATION, _CONCENTRATION, _NEIGHBOUR_RATIO, _NEGATIVE_FRACTION, _PEAK_RESIDUAL, _CORE_CHI2 = (
     range(6)
 )
-_RING_RMS, _RING_MEAN, _VARIANCE_RATIO, _SHARPNESS, _CORE_GOOD, _WORST_MASKED = range(
-    6, len(STAMP_FEATURES)
-)
+_RING_RMS, _RING_MEAN, _VARIANCE_RATIO, _SHARPNESS, _CORE_GOOD, _WORST_MASKED = range(6, 12)
+_WING_MEAN, _ROW_MEAN, _COLUMN_MEAN = range(12, len(STAMP_FEATURES))
 
 
 @compiled
@@ -76,12 +80,15 @@ def stamp_features(
         PSF flux to add at the fitted position.
     width : float, pixel
         FWHM of the PSF.
-    out : ndarray, (n, 12)
+    out : ndarray, (n, 15)
         Within 1.5 FWHM: correlation with the PSF; brightest pixel over the model's; brightest
         over the mean of its four neighbours, in units of the model's same ratio; flux of the
         wrong sign over the sum of absolute values; largest |residual|/σ; χ² per pixel.  Between
         2.5 and 4 FWHM: rms and mean of D/σ.  At the centre: V/V_s; Laplacian over flux relative
         to the model's.  Within 1.5 FWHM: usable part of Σ P²; part of the pixels masked as bad.
+        Means of D/σ without the model, times the root of the number of pixels, with the sign of the
+        source: between 1 and 2.5 FWHM; in the rows and in the columns through the centre (three
+        of each), from 1.5 FWHM outwards.
     """
     if not 0.0 < width <= _WIDEST:
         out[:] = np.nan
@@ -100,10 +107,20 @@ def stamp_features(
         sign = 1.0 if flux > 0.0 else -1.0
         pd, dd, pp, wrong, both, worst, chi2, core, bad = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0
         all_pp, ring, ring2, count = 0.0, 0.0, 0.0, 0
+        wing, wings, row, rows, column, columns = 0.0, 0, 0.0, 0, 0.0, 0
         top, tj, ti, mtop, mj, mi = -1e300, r, r, -1e300, r, r
         for j in range(n):
             for i in range(n):
-                distance = np.hypot(i - r - own[s, 1], j - r - own[s, 2])
+                across, along = abs(i - r - own[s, 1]), abs(j - r - own[s, 2])
+                distance = np.hypot(across, along)
+                if w[j, i] > 0.0 and width <= distance:
+                    value = (d[j, i] + (added[s] - flux) * p[j, i]) / np.sqrt(v[j, i])
+                    if distance <= 2.5 * width:
+                        wing, wings = wing + value, wings + 1
+                    if along <= 1.5 and across > 1.5 * width:
+                        row, rows = row + value, rows + 1
+                    if across <= 1.5 and along > 1.5 * width:
+                        column, columns = column + value, columns + 1
                 if distance <= 1.5 * width:
                     all_pp += p[j, i] ** 2
                     if p[j, i] > mtop:
@@ -147,6 +164,10 @@ def stamp_features(
         )
         out[s, _CORE_GOOD] = pp / all_pp
         out[s, _WORST_MASKED] = bad / (bad + core)
+        if min(wings, rows, columns) > 4:
+            out[s, _WING_MEAN] = sign * wing / np.sqrt(wings)
+            out[s, _ROW_MEAN] = sign * row / np.sqrt(rows)
+            out[s, _COLUMN_MEAN] = sign * column / np.sqrt(columns)
 
 
 @compiled
@@ -156,13 +177,22 @@ def _neighbours(d: FloatArray, j: int, i: int) -> float:
     return float(0.25 * (d[j - 1, i] + d[j + 1, i] + d[j, i - 1] + d[j, i + 1]))
 
 
-def feature_table(scene: Scene, targets: Targets, peaks: Peaks, columns: Columns) -> FloatArray:
+def feature_table(
+    scene: Scene,
+    science: Exposure,
+    template: Exposure,
+    targets: Targets,
+    peaks: Peaks,
+    columns: Columns,
+) -> FloatArray:
     """Features of all rows, ``(n, len(FEATURES))``, NaN where one is not defined.
 
     Parameters
     ----------
     scene : Scene
         Difference image with its noise and PSF.
+    science, template : Exposure
+        The images that were subtracted.
     targets : Targets
         n detections.
     peaks : Peaks
@@ -177,6 +207,7 @@ def feature_table(scene: Scene, targets: Targets, peaks: Peaks, columns: Columns
     """
     values = _from_pixels(scene) | _from_columns(scene, targets, columns)
     values |= _from_surroundings(scene, targets, peaks)
+    values |= _from_scene(scene, science, template, targets, columns)
     return np.column_stack([np.asarray(values[name], float) for name in FEATURES])
 
 
@@ -200,12 +231,16 @@ def _from_columns(scene: Scene, targets: Targets, c: Columns) -> Columns:
     science, template = (c[f"{name}Flux"] / c[f"{name}FluxErr"] for name in ("science", "template"))
     star = np.maximum(np.abs(c["scienceFlux"]), np.abs(c["templateFlux"]))
     snr = np.abs(c["psfFlux"]) / c["psfFluxErr"]
+    balance = np.abs(c["dipoleFluxDiff"]) / (2.0 * c["dipoleMeanFlux"])
     return {
         "logSnr": np.log(np.abs(targets.score)),
         "offset": np.hypot(*(scene.points.theta[:, 1:] - targets.at).T) / scene.width,
         "logSize": np.log(np.clip(size, 0.05, 20.0)),
         "ellipticity": np.clip(shear / psf_size, 0.0, 10.0),
         "trailGain": np.arcsinh(np.clip(c["trailGain"], -10.0, None) / snr),
+        "trailSize": np.clip(c["trailLength"] / (scene.frame.scale * scene.width), 0.0, 20.0),
+        "trailChi2": np.clip(c["trailChi2"] / np.maximum(c["trailNdata"], 1), 0.0, 50.0),
+        "dipoleBalance": np.where(c["isDipole"], balance, 1.0),
         "scienceSnr": np.arcsinh(science),
         "templateSnr": np.arcsinh(template),
         "fractionOfStar": np.abs(c["psfFlux"]) / star,
@@ -229,11 +264,51 @@ def _from_surroundings(scene: Scene, targets: Targets, peaks: Peaks) -> Columns:
     return {
         "crowding": crowd,
         "oppositeRatio": np.clip(opposite, 0.0, 5.0),
-        "saturationDistance": _distances(
-            scene.planes.mask, targets.at, bits("SAT", "SAT_TEMPLATE", "BLEED")
-        ),
-        "warned": _warned(scene.planes.mask, targets.at),
+        "saturationDistance": _distances(scene.planes.mask, targets.at, bits(*SATURATED)),
+        "warned": _part(scene.planes.mask, targets.at, *DOUBTFUL),
+        "rim": _part(scene.planes.mask, targets.at, "INEXACT_PSF"),
+        "clipped": _part(scene.planes.mask, targets.at, "CLIPPED", "REJECTED"),
     }
+
+
+def _from_scene(
+    scene: Scene, science: Exposure, template: Exposure, targets: Targets, columns: Columns
+) -> Columns:
+    """Brightest pixel near the source in the image where the source is not.
+
+    That is the template for positive sources and the visit image for negative ones.
+    """
+    radius = int(np.ceil(_NEAR * scene.width))
+    found = np.full((len(targets.at), 2), np.nan)
+    for image, chosen in ((template, targets.score > 0), (science, targets.score <= 0)):
+        at = np.ascontiguousarray(targets.at[chosen])
+        rows = np.empty((len(at), 2))
+        _brightest(np.ascontiguousarray(image.image, np.float32), at, radius, rows)
+        found[chosen] = rows
+    peak, distance = found.T
+    top = _PSF_PEAK / scene.width**2
+    noise, own = columns["psfFluxErr"] * top, np.abs(columns["psfFlux"]) * top
+    return {
+        "sceneSnr": np.arcsinh(peak / noise),
+        "sceneDistance": distance / scene.width,
+        "sceneShare": np.clip(own / np.maximum(peak, noise), 0.0, 20.0),
+    }
+
+
+@compiled
+def _brightest(image: Image, at: FloatArray, radius: int, out: FloatArray) -> None:
+    """Value and distance of the brightest pixel within a radius of each place."""
+    ny, nx = image.shape
+    for k in range(len(at)):
+        out[k] = np.nan
+        ix, iy = pixel(at[k, 0]), pixel(at[k, 1])
+        for y in range(max(0, iy - radius), min(ny, iy + radius + 1)):
+            for x in range(max(0, ix - radius), min(nx, ix + radius + 1)):
+                distance = np.hypot(x - at[k, 0], y - at[k, 1])
+                value = image[y, x]
+                if distance <= radius and (value > out[k, 0] or np.isnan(out[k, 0])):
+                    out[k, 0] = value
+                    out[k, 1] = distance
 
 
 def _distances(mask: Mask, at: FloatArray, planes: np.uint32) -> FloatArray:
@@ -247,12 +322,12 @@ def _distances(mask: Mask, at: FloatArray, planes: np.uint32) -> FloatArray:
     return out
 
 
-def _warned(mask: Mask, at: FloatArray) -> npt.NDArray[np.float64]:
-    """Part of the central 5×5 pixels with a doubtful plane."""
-    doubt = bits(*DOUBTFUL)
+def _part(mask: Mask, at: FloatArray, *planes: str) -> npt.NDArray[np.float64]:
+    """Part of the central 5×5 pixels with one of some planes."""
+    wanted = bits(*planes)
     return np.array(
         [
-            np.mean((mask[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3] & doubt) != 0)
+            np.mean((mask[max(0, y - 2) : y + 3, max(0, x - 2) : x + 3] & wanted) != 0)
             for x, y in np.rint(at).astype(int)
         ],
         float,

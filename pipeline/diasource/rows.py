@@ -17,7 +17,6 @@ from pipeline.diasource.config import Config
 from pipeline.diasource.detect import Footprints, Ints
 from pipeline.diasource.flags import box_pixels, source_flags, square_sides
 from pipeline.diasource.frame import Frame
-from pipeline.diasource.reliability import model
 from pipeline.diasource.select import SELECTION_BITS, Peaks, sample, sky_places
 from pipeline.exposure import Difference, Exposure, FloatArray, Mask
 from pipeline.masks import bits
@@ -314,7 +313,6 @@ def identity_columns(
         "snr": np.abs(targets.score), "isNegative": targets.score < 0,
         "isDeblendParent": targets.is_parent, "isSubThreshold": targets.selection != 0,
         "selectionBits": targets.selection, "selectionWeight": targets.weight,
-        "reliabilityVersion": [model().version] * n,
     }  # fmt: skip
 
 

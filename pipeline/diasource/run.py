@@ -19,7 +19,7 @@ from pipeline.diasource.features import feature_table
 from pipeline.diasource.fits import Fits
 from pipeline.diasource.flags import square_sides
 from pipeline.diasource.frame import Frame
-from pipeline.diasource.lines import find_glints, find_streaks
+from pipeline.diasource.lines import along_streaks, find_glints, find_streaks
 from pipeline.diasource.measure import (
     Columns,
     Scene,
@@ -32,7 +32,7 @@ from pipeline.diasource.measure import (
     trail_columns,
 )
 from pipeline.diasource.planes import Planes
-from pipeline.diasource.reliability import model
+from pipeline.diasource.reliability import FEATURES, model
 from pipeline.diasource.rows import (
     Targets,
     footprint_columns,
@@ -51,8 +51,10 @@ __all__ = ["VERSION", "Result", "run"]
 
 _LOGGER = logging.getLogger(__name__)
 
-VERSION = 7
+VERSION = 8
 """Raised when the same input and configuration give different rows."""
+
+_SHAPE = list(FEATURES).index("correlation")  # undefined where too few pixels are usable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,16 +141,18 @@ def run(
     peaks = Peaks.of(score, x, y)
     judge(peaks, footprints, exposure.mask, config)
     streaks = find_streaks(footprints, score.shape[1])
-    mask = _detected(exposure.mask, score, footprints, streaks)
+    streaks = along_streaks(footprints, streaks, score.shape[1])
     targets = Targets.choose(difference, peaks, footprints, near or {}, config)
     columns, targets, features = _measure(
         difference, science, template, targets, peaks, footprints, config
     )
     passbands = passbands or Camera.load("generic").passbands
     columns |= sky_errors(columns, exposure.info, config, passbands)
+    columns |= _satellites(targets, streaks, columns, score.shape)
+    streaks[targets.footprint[columns["isStreak"]]] = True
+    mask = _detected(exposure.mask, score, footprints, streaks)
     columns |= footprint_columns(mask, targets, footprints, columns)
     columns |= identity_columns(difference, template, targets, peaks, now_mjd_tai)
-    columns |= _satellites(targets, streaks, columns, score.shape)
     low = np.flatnonzero((targets.peak >= 0) & (columns["reliability"] < config.reliability_cut))
     peaks.stop(
         targets.peak[low], "reliability", columns["reliability"][low], config.reliability_cut
@@ -235,10 +239,26 @@ def _measure(
     columns |= trail_columns(scene, moments, targets.selection == 0)
     columns |= {name: values[keep] for name, values in dipoles.items()}
     columns["shape_flag_parent_source"] = targets.is_parent
-    features = feature_table(scene, targets, peaks, columns)
+    features = feature_table(scene, science, template, targets, peaks, columns)
     del columns["trailGain"]
-    columns["reliability"] = model().predict(features)
-    return columns, targets, features
+    return columns | _reliability(features, width, config), targets, features
+
+
+def _reliability(features: FloatArray, width: float, config: Config) -> Columns:
+    """Reliability with its flags; none where the classifier has nothing to go by."""
+    n = len(features)
+    if not config.classify:
+        return {"reliability": np.full(n, np.nan), "reliability_flag": np.ones(n, bool)}
+    blind = ~np.isfinite(features[:, _SHAPE])
+    outside = np.full(n, not model().covers(width))
+    unknown = blind | outside
+    return {
+        "reliability": np.where(unknown, np.nan, model().predict(features)),
+        "reliability_flag": unknown,
+        "reliability_flag_domain": outside,
+        "reliability_flag_noPixels": blind,
+        "reliabilityVersion": [model().version] * n,
+    }
 
 
 def _start(

@@ -77,15 +77,17 @@ def unpacked(stream: IO[bytes], path: Path) -> IO[bytes]:
     Raises
     ------
     FileFormatError
-        If it would unpack to more than `largest`.
+        If it is, or would unpack to, more than `largest`.
     OSError, EOFError
         If it is damaged.
     """
     opener = _PACKED.get(stream.read(2))
     stream.seek(0)
-    if opener is None:
-        return stream
     limit = largest(path)
+    if opener is None:
+        if path.stat().st_size > limit:  # nearly all of it is a hole
+            raise _too_large(path, f"is a file of {_words(path.stat().st_size)}", limit)
+        return stream
     try:
         whole = _all(opener, stream, FREE)
         if whole is None:

@@ -182,6 +182,9 @@ shape_flag_oneStep | bool |       | meta.code                   |      | moments
 extendednessErr  | f32  |         | stat.error                  | 0333 | error of the extendedness, where it is defined
 templateBackground | f32 | nJy.arcsec**-2 | phot.flux.sb;instr.background | 0269 | surface brightness of the template here, sources included
 templateBackgroundErr | f32 | nJy.arcsec**-2 | stat.error;phot.flux.sb | 0269 | its error
+reliability_flag | bool |         | meta.code.error             | 0269 | no reliability, it is NULL
+reliability_flag_domain | bool |  | meta.code.error             | 0269 | because the PSF is sampled unlike those of the classifier's training
+reliability_flag_noPixels | bool | | meta.code.error            | 0269 | because too few pixels are usable
 isSubThreshold   | bool |         | meta.code                   | 0270 | below the detection threshold, kept by a selection rule, never associated or alerted
 selectionBits    | i32  |         | meta.code                   | 0270 | why a sub-threshold row was kept: 1 random, 2 near an object, 4 near an ephemeris, 8 user list, 16 sky source
 selectionWeight  | f32  |         | stat.weight                 | 0270 | peaks the row stands for; 1 for detections

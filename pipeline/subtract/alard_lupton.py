@@ -172,7 +172,8 @@ def _drafted(
         whitened.image, whitened.null_variance, residual.usable, whitened.psf, config.tile
     )
     wide = _sky_of_wide_score(whitened, significance, residual.blank, config)
-    return whitened, significance, Scene(residual.scene, residual.usable), wide
+    scene = Scene(residual.scene, residual.usable, residual.stars)
+    return whitened, significance, scene, wide
 
 
 def _whiten(

@@ -1,6 +1,7 @@
 """Checks read what users read: the catalogue is judged, and so is whether it is as measured."""
 
 import math
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
@@ -10,6 +11,7 @@ from harness.verify import curves
 from harness.verify.kinds.curve import Curve
 from harness.verify.kinds.staged import Staged
 from harness.verify.matching import catalogued_sources, match
+from harness.verify.measurement import NotApplicable
 from harness.verify.metric import Sample
 from harness.verify.tables import unequal_rows
 from pipeline import io
@@ -112,7 +114,7 @@ def test_unequal_rows_does_not_mind_the_order_but_repetition():
 def transient(**values):
     usual = {"visit": 2, "detector": 1, "truthId": 1, "kind": "sn_ia", "x": 1.0, "y": 1.0,
              "ra": 12.0, "dec": 0.0, "flux": 102.0, "trueSnr": 20.0, "masked": False,
-             "trailLength": 0.0, "reach": 1.0}  # fmt: skip
+             "trailLength": 0.0, "reach": 1.0, "near": 2.5}  # fmt: skip
     return {**usual, **values}
 
 
@@ -178,3 +180,67 @@ def test_transients_are_collected_once(context, truth, monkeypatch):
     monkeypatch.setattr(curves, "match", None)
 
     assert curves.transients(context) is first
+
+
+def spread(monkeypatch, change, classes, *, per_class=30, false=400):
+    """Fill the catalogue with true sources of given reliabilities, and false ones of 0.1."""
+    rows, sources, number = [], [], 100
+    for k, (kind, sign, reliability) in enumerate(classes):
+        for n in range(per_class):
+            place = {"ra": 20.0 + n, "dec": 10.0 * k}
+            rows.append(transient(truthId=number, kind=kind, flux=sign * 100.0, trueSnr=sign * 20.0,
+                                  **place))  # fmt: skip
+            sources.append((number, place["ra"], place["dec"], reliability))
+            number += 1
+    sources += [(number + n, 100.0 + n * 0.1, -30.0, 0.1) for n in range(false)]
+    values = ", ".join(map(str, sources))
+    change(
+        "insert into DiaSource by name select d.* replace (v.id as diaSourceId, v.a as ra, "
+        "v.b as dec, v.r::float as reliability, 6.0::float as snr) from "
+        f"(select * from DiaSource where diaSourceId = 4) d, (values {values}) v(id, a, b, r)"
+    )
+
+    def measure(context, requests):
+        return {next(iter(requests)): {(2, 1): Sample(1.0, 1, rows=tuple(rows))}}
+
+    monkeypatch.setattr(curves, "measure_images", measure)
+
+
+CLASSES = [("sn_ia", 1, 0.9), ("agn", 1, 0.95), ("agn", -1, 0.2)] + [("flare", 1, 0.9)] * 9
+
+
+def test_the_worst_class_is_the_one_that_faded(context, monkeypatch, change):
+    spread(monkeypatch, change, CLASSES, false=1)
+
+    sample = replace(curves.transients(context).between(10.0, 1e9), cut=0.5)
+
+    assert curves.QUANTITIES["worst_class"].function(sample)[0] == 0.0
+    assert len(sample.rows) == 11 * 30  # what faded counts for no other quantity
+    assert {r["kind"] for r in sample.faded} == {"agn"}
+
+
+def test_artefacts_are_rejected_at_the_cut_that_keeps_the_true_ones(context, monkeypatch, change):
+    spread(monkeypatch, change, [("sn_ia", 1, 0.9)] * 11)
+
+    sample = curves.transients(context).between(5.0, 7.0)
+    value, _, n = curves.QUANTITIES["artefacts_rejected"].function(sample)
+
+    assert value == 1.0
+    assert n >= 11 * 30 + 400
+    with pytest.raises(NotApplicable, match="too few, it takes 1500"):
+        curves.QUANTITIES["faint_completeness_9"].function(sample)
+
+
+def test_a_detection_near_a_transient_is_neither_true_nor_false(context, monkeypatch, change):
+    spread(monkeypatch, change, [("sn_ia", 1, 0.9)], per_class=1, false=1)
+    change(
+        "insert into DiaSource by name select * replace (900 as diaSourceId, "
+        "ra + 1.8 / 3600 as ra) from DiaSource where diaSourceId = 100"
+    )
+
+    found = {s["diaSourceId"]: s for s in curves.transients(context).everything}
+
+    assert found[100]["real"]
+    assert not found[100]["unclear"]
+    assert found[900]["unclear"]
+    assert not found[101]["unclear"]

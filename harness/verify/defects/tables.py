@@ -113,6 +113,31 @@ def no_fate(copy: Copy) -> None:
     copy.sql("delete from alert where diaSourceId = (select min(diaSourceId) from alert)")
 
 
+@defect("unexplained-reliability", "AG-00-20/reliability/stated")
+def unexplained_reliability(copy: Copy) -> None:
+    """Lose the reliability of a source."""
+    copy.sql(f"update DiaSource set reliability = null where diaSourceId = {_ONE}")
+
+
+@defect("old-classifier", "AG-00-20/reliability/version")
+def old_classifier(copy: Copy) -> None:
+    """Let the reliabilities of a visit come from an older model."""
+    copy.sql(
+        "update DiaSource set reliabilityVersion = '1.0' where visit = "
+        "(select min(visit) from DiaSource)"
+    )
+
+
+@defect("wrong-cut", "AG-00-20/reliability/withheld")
+def wrong_cut(copy: Copy) -> None:
+    """Withhold the most reliable alert for its reliability, and announce the others."""
+    copy.sql(
+        "update alert set emitted = false, reason = 'reliability below the cut' where diaSourceId ="
+        " (select diaSourceId from DiaSource join alert using (diaSourceId) where emitted "
+        "order by reliability desc nulls last limit 1)"
+    )
+
+
 @defect("orphan", "AG-00-25/membership/exactly-one")
 def orphan(copy: Copy) -> None:
     """Take a source away from its object."""

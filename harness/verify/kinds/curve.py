@@ -34,7 +34,11 @@ class Curve(Kind):
         "flux_bias",
         "snr50",
         "purity",
-        "reliability_contrast",
+        "faint_completeness_9",
+        "faint_completeness_4",
+        "artefacts_rejected",
+        "calibration_error",
+        "worst_class",
         "one_object",
     ]
     snr_min: float = 10.0

@@ -5,22 +5,32 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow.parquet as pq
 from scipy.special import erf
 
 from harness.verify.metric import Sample, metric
 from harness.verify.view import View
+from pipeline.exposure import FloatArray
 from pipeline.masks import bits, flagged
-from pipeline.psfphot import flux_noise, fwhm
+from pipeline.psfphot import flux_noise, fwhm, middle_fwhm
+from pipeline.schema import to_numpy
 from pipeline.statistics import GAUSS_FWHM
 
-__all__ = ["true_differences"]
+__all__ = ["NEAR", "constant_sources", "true_differences", "uncertain_places"]
+
+NEAR = 2.5
+"""Within so many FWHM of something that changed no detection is false for certain."""
 
 _FAINTEST = 3.0
 _RADIUS = 1.0
 """Within how many arcsec a detection may be that of a transient; trails reach further."""
 _VARIED = 0.1
 """Variation between a template's inputs, over the flux in the difference, that matters."""
+_OWN_MOTION = 0.024
+"""Motion of a star in arcsec that exceeds the jitter of the air, 8 mas per axis, by three times."""
+_DIPOLE = 1.0
+"""Score of a dipole over that of its star, per FWHM of separation: 0.43 · 2.355 for a Gaussian."""
 
 
 @metric(
@@ -31,15 +41,17 @@ _VARIED = 0.1
     reduce="sum",
 )
 def transients(view: View) -> Sample:
-    """Count true transients above SNR 3, masked ones included.
+    """Count true transients above SNR 3, faded and masked ones included.
 
     What the catalogue made of them is found where the catalogue is: `harness.verify.curves`.
     """
-    rows = true_differences(view)
-    return Sample(float(len(rows)), len(rows), rows=tuple(rows))
+    rows = true_differences(view, faded=True)
+    return Sample(float(len(rows)), len(rows), rows=(*rows, *_unclear(view)))
 
 
-def true_differences(view: View) -> list[dict[str, Any]]:
+def true_differences(
+    view: View, *, faded: bool = False, faintest: float = _FAINTEST
+) -> list[dict[str, Any]]:
     """Every source whose true flux in the visit exceeds that in the template.
 
     The true difference flux is the flux in the visit minus the weighted flux in the template's
@@ -54,6 +66,10 @@ def true_differences(view: View) -> list[dict[str, Any]]:
     ----------
     view : View
         A unit with a difference and truth.
+    faded : bool
+        Whether to list those that became fainter too; their flux and ``trueSnr`` are negative.
+    faintest : float
+        Least absolute ``trueSnr`` of a source that is not masked.
 
     Returns
     -------
@@ -75,11 +91,11 @@ def true_differences(view: View) -> list[dict[str, Any]]:
         )
         stationary = moved * 3600.0 < 2.0 * view.camera.pixel_scale
         flux = float(truth["flux"][i]) - (before[0] if stationary else 0.0)
-        if flux <= 0:
+        if flux == 0 or (flux < 0 and not faded):
             continue
-        unknown = stationary and before[3] > _VARIED * flux and _lost_inputs(view, x, y)
+        unknown = stationary and before[3] > _VARIED * abs(flux) and _lost_inputs(view, x, y)
         rows.append({"index": i, "x": x, "y": y, "flux": flux, "masked": unknown})
-    return _describe(view, rows)
+    return _describe(view, rows, faintest)
 
 
 def _lost_inputs(view: View, x: float, y: float) -> bool:
@@ -115,7 +131,7 @@ def _template_flux(view: View) -> dict[int, tuple[float, float, float, float]]:
     }
 
 
-def _describe(view: View, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _describe(view: View, rows: list[dict[str, Any]], faintest: float) -> list[dict[str, Any]]:
     difference, truth = view.difference, view.truth
     mask = difference.exposure.mask
     psf = difference.exposure.psf
@@ -135,7 +151,7 @@ def _describe(view: View, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         length = 0.0 if np.isnan(length) else length / view.camera.pixel_scale
         snr = row["flux"] * _trail_loss(length, width) / noise if noise > 0 else float("nan")
         masked = row.pop("masked") or bool((mask[box] & excluded).any()) or not np.isfinite(snr)
-        if not masked and snr < _FAINTEST:
+        if not masked and abs(snr) < faintest:
             continue
         trail = length if length > 0.5 * width else 0.0
         row |= {
@@ -145,6 +161,7 @@ def _describe(view: View, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "dec": float(truth["dec"][i]),
             "trueSnr": snr,
             "trailLength": trail,
+            "near": (NEAR * GAUSS_FWHM * width + 0.6 * trail) * view.camera.pixel_scale,
             "reach": max(_RADIUS, 0.6 * trail * view.camera.pixel_scale),
             "masked": masked,
             "visit": view.visit,
@@ -159,3 +176,111 @@ def _trail_loss(length: float, sigma: float) -> float:
     if length <= 0:
         return 1.0
     return float(2.0 * sigma * np.sqrt(np.pi) / length * erf(length / (4.0 * sigma)))
+
+
+def constant_sources(view: View) -> tuple[FloatArray, FloatArray]:
+    """Places and signals to noise of everything that shines in the visit image.
+
+    Parameters
+    ----------
+    view : View
+        A unit with a difference and truth.
+
+    Returns
+    -------
+    places : ndarray, (n, 2), pixel
+        Those on the image.
+    snr : ndarray, (n,)
+        Flux over the noise of the difference.
+    """
+    inside = _inside(view)
+    at = np.column_stack([view.truth["x"], view.truth["y"]])[inside].astype(float)
+    difference = view.difference
+    assert difference.exposure.psf is not None
+    noise = flux_noise(difference.exposure.psf, difference.null_variance, *at.T)
+    return at, np.asarray(view.truth["flux"][inside] / np.where(noise > 0, noise, np.inf))
+
+
+def _width(view: View) -> float:
+    exposure = view.difference.exposure
+    return middle_fwhm(exposure.psf, exposure.shape)
+
+
+def _inside(view: View) -> npt.NDArray[np.bool_]:
+    ny, nx = view.difference.exposure.shape
+    x, y = (np.asarray(view.truth[n], float) for n in ("x", "y"))
+    return np.asarray((x > 0) & (y > 0) & (x < nx - 1) & (y < ny - 1))
+
+
+def uncertain_places(view: View) -> FloatArray:
+    """Places where a detection is due to light that moved, and is no transient.
+
+    Parameters
+    ----------
+    view : View
+        A unit with a difference and truth.
+
+    Returns
+    -------
+    ndarray, (n, 2), pixel
+        Where moving bodies were in the inputs of the template, and stars whose own motion since
+        then makes a dipole that can be detected.
+    """
+    return np.vstack([_moved_away(view), _moving_stars(view)])
+
+
+def _unclear(view: View) -> list[dict[str, Any]]:
+    """Rows of the uncertain places: masked, so that nobody expects them to be found."""
+    at = uncertain_places(view)
+    wcs = view.difference.exposure.wcs
+    if not len(at) or wcs is None:
+        return []
+    ra, dec = wcs.all_pix2world(at[:, 0], at[:, 1], 0)
+    common = {
+        "truthId": -1, "kind": "moved", "flux": np.nan, "trueSnr": np.nan, "trailLength": 0.0,
+        "reach": 0.0, "near": NEAR * _width(view) * view.camera.pixel_scale, "masked": True,
+        "visit": view.visit, "detector": view.number,
+    }  # fmt: skip
+    return [
+        common | {"x": float(p[0]), "y": float(p[1]), "ra": float(a), "dec": float(d)}
+        for p, a, d in zip(at, ra, dec, strict=True)
+    ]
+
+
+def _moved_away(view: View) -> FloatArray:
+    """Where moving bodies were in the inputs of the template, (n, 2) pixel."""
+    folder = view.space.root / "truth"
+    objects = pq.read_table(folder / "objects.parquet", columns=["truthId", "kind"])
+    kinds = np.array(objects["kind"].to_pylist())
+    moving = set(to_numpy(objects, "truthId")[np.isin(kinds, ["asteroid", "neo"])].tolist())
+    then = pq.read_table(
+        folder / "visits.parquet",
+        columns=["truthId", "ra", "dec"],
+        filters=[("visit", "in", [v for v, *_ in view.template_inputs])],
+    )
+    here = np.isin(to_numpy(then, "truthId"), list(moving))
+    wcs = view.difference.exposure.wcs
+    assert wcs is not None
+    sky = to_numpy(then, "ra")[here], to_numpy(then, "dec")[here]
+    return np.column_stack(wcs.all_world2pix(*sky, 0)).reshape(-1, 2)
+
+
+def _moving_stars(view: View) -> FloatArray:
+    """Stars whose own motion since the template makes a dipole that can be detected, (n, 2)."""
+    folder = view.space.root / "truth"
+    names = ["truthId", "pmRa", "pmDec"]
+    stars = pq.read_table(folder / "objects.parquet", columns=names)
+    speed = np.nan_to_num(np.hypot(to_numpy(stars, "pmRa"), to_numpy(stars, "pmDec")))
+    of = dict(zip(to_numpy(stars, "truthId").tolist(), speed.tolist(), strict=True))
+    times = pq.read_table(
+        folder / "visits.parquet", columns=["visit", "midpointMjdTai"],
+        filters=[("visit", "in", [view.visit, *(v for v, *_ in view.template_inputs)])],
+    )  # fmt: skip
+    epoch = to_numpy(times, "midpointMjdTai")
+    now = to_numpy(times, "visit") == view.visit
+    years = abs(float(np.mean(epoch[now]) - np.mean(epoch[~now]))) / 365.25
+    at, snr = constant_sources(view)
+    here = view.truth["truthId"][_inside(view)].tolist()
+    moved = np.array([of.get(i, 0.0) for i in here]) * years / 1000.0
+    dipole = _DIPOLE * snr * moved / view.camera.pixel_scale / _width(view)
+    return at[(moved > _OWN_MOTION) & (dipole > _FAINTEST)]
