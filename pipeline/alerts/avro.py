@@ -71,8 +71,9 @@ limit           | f32 | nJy | phot.flux;stat.max | 0274 | flux of a point source
 
 NOISE_LIMIT = Table(
     "noiseLimit",
-    parse(_LIMITS, added=True),
-    ("visit", "detector"),
+    parse("diaObjectId* | i64 | | meta.id.assoc | 0274 | the object", added=True)
+    + parse(_LIMITS, added=True),
+    ("diaObjectId", "visit", "detector"),
     "A visit to this place without any measurement, and how deep it was.",
 )
 
@@ -91,7 +92,7 @@ RECORDS: dict[str, tuple[Column, ...]] = {
     "diaForcedSourceMore": _only(DIA_FORCED_SOURCE, True),
     "diaObjectMore": _only(DIA_OBJECT, True),
     "nearbyObject": DIA_OBJECT_TO_OBJECT_MATCH.columns,
-    "noiseLimit": NOISE_LIMIT.columns,
+    "noiseLimit": _only(NOISE_LIMIT, True, ["diaObjectId"]),
 }
 """Fields of each record of the packet."""
 

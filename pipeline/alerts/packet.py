@@ -84,8 +84,8 @@ class Surroundings:
     matches : pyarrow.Table, optional
         `DIA_OBJECT_TO_OBJECT_MATCH`.
     limits : pyarrow.Table, optional
-        `pipeline.alerts.NOISE_LIMIT`: all differences of this part of the sky.  A packet lists
-        those within its window that have neither source nor forced source in it.
+        `pipeline.alerts.NOISE_LIMIT`: the differences that show the place of each object.  A
+        packet lists those within its window that have neither source nor forced source in it.
     observation_reason, target_name : str, optional
         From the scheduler.
     database : str
@@ -271,10 +271,10 @@ class _Encoded:
 
     def _limits(self, around: Surroundings, window: tuple[float, float]) -> None:
         limits = _or_empty(around.limits, NOISE_LIMIT)
-        epoch = to_numpy(limits, "midpointMjdTai")
-        inside = np.flatnonzero((epoch >= window[0]) & (epoch < window[1]))
-        limits = limits.take(inside[np.argsort(epoch[inside], kind="stable")])
-        self.limit_keys, self.limit_rows = _pairs(limits), encode(limits, RECORDS["noiseLimit"])
+        before = (window[0], float(np.nextafter(window[1], -np.inf)))
+        self.limit = _Timeline(limits, "diaObjectId", "midpointMjdTai", "visit", before)
+        self.limit_keys = _pairs(self.limit.table)
+        self.limit_rows = encode(self.limit.table, RECORDS["noiseLimit"])
         self.past_keys, self.forced_keys = _pairs(self.past.table), _pairs(self.forced.table)
 
     def limits(self, number: int) -> bytes | None:
@@ -283,7 +283,8 @@ class _Encoded:
             return None
         measured = set(self.past_keys[slice(*self.past.span(number))])
         measured.update(self.forced_keys[slice(*self.forced.span(number))])
-        rows = [self.limit_rows[i] for i, key in enumerate(self.limit_keys) if key not in measured]
+        span = range(*self.limit.span(number))
+        rows = [self.limit_rows[i] for i in span if self.limit_keys[i] not in measured]
         return long(len(rows)) + b"".join(rows) + b"\x00" if rows else None
 
 

@@ -6,13 +6,16 @@ from pipeline.diaobject.bodies import summarise_bodies
 from pipeline.diaobject.config import Config
 from pipeline.diaobject.force import force
 from pipeline.diaobject.neighbours import nearest_objects
-from pipeline.diaobject.run import Result, run
+from pipeline.diaobject.run import HISTORY, PLACES, Result, candidates, run
 from pipeline.diaobject.summary import forced_means, summarise, with_forced
 
 __all__ = [
+    "HISTORY",
+    "PLACES",
     "VERSION",
     "Config",
     "Result",
+    "candidates",
     "force",
     "forced_means",
     "nearest_objects",

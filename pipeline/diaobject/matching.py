@@ -12,7 +12,7 @@ from pipeline.diaobject.config import Config
 from pipeline.exposure import FloatArray
 from pipeline.sphere import ARCSEC, offsets, unit_vectors
 
-__all__ = ["Sky", "match", "nearby", "newborn"]
+__all__ = ["Sky", "match", "nearby", "newborn", "within_reach"]
 
 _CANDIDATES = 8
 _Integers = npt.NDArray[np.int64]
@@ -70,13 +70,37 @@ def nearby(sources: Sky, ra: FloatArray, dec: FloatArray, margin: float) -> npt.
     return np.asarray(unit_vectors(ra, dec) @ centre >= np.cos(min(widest + 1e-9, np.pi)))
 
 
+def within_reach(sources: Sky, targets: Sky, config: Config) -> _Integers:
+    """Ids of the objects that sources may belong to once their motion is known.
+
+    Parameters
+    ----------
+    sources, targets : Sky
+        Sources, and the mean positions of objects.
+    config : Config
+        Objects within twice its largest radius of a source are candidates.
+
+    Returns
+    -------
+    ndarray of int64
+        Ascending.
+    """
+    close = targets.take(nearby(sources, targets.ra, targets.dec, 10.0 * config.radius_max))
+    if not len(close):
+        return close.ids
+    tree, reach = cKDTree(unit_vectors(sources.ra, sources.dec)), 2.0 * config.radius_max * ARCSEC
+    chord, _ = tree.query(unit_vectors(close.ra, close.dec), distance_upper_bound=reach)
+    return np.sort(close.ids[np.isfinite(chord)])
+
+
 def match(
     sources: Sky, targets: Sky, detector: _Integers, config: Config
 ) -> tuple[_Integers, _Integers]:
     """Assign each source to at most one target, and each target one source of each detector.
 
-    Pairs lie within ``radius_sigma`` combined errors, bounded by ``radius_min`` and
-    ``radius_max``; they are taken in the order of their likelihood, then source id, then target
+    Pairs lie within ``radius_sigma`` combined errors in the direction from one to the other, or
+    within ``radius_min``, and within ``radius_max``; they are taken in the order of their
+    likelihood, then source id, then target
     id.  The likelihood knows χ² and the size of the errors: χ² alone would prefer whatever is
     known badly (Budavári & Szalay 2008, ApJ 679, 301).
 
@@ -99,10 +123,13 @@ def match(
     i, j = _close_pairs(sources, targets, config.radius_max)
     d = np.stack(offsets(sources.ra[i], sources.dec[i], targets.ra[j], targets.dec[j]), axis=-1)
     total = sources.covariance[i] + targets.covariance[j] + config.position_floor**2 * np.eye(2)
-    cost = np.einsum("ni,nij,nj->n", d, np.linalg.inv(total), d) + np.log(np.linalg.det(total))
-    sigma = np.sqrt(0.5 * (total[:, 0, 0] + total[:, 1, 1]))
-    radius = np.clip(config.radius_sigma * sigma, config.radius_min, config.radius_max)
-    near = np.hypot(d[:, 0], d[:, 1]) <= radius
+    a, b, c = total[:, 0, 0], total[:, 1, 1], total[:, 0, 1]
+    determinant = a * b - c * c
+    chi2 = (b * d[:, 0] ** 2 + a * d[:, 1] ** 2 - 2.0 * c * d[:, 0] * d[:, 1]) / determinant
+    cost = chi2 + np.log(determinant)
+    distance = np.hypot(d[:, 0], d[:, 1])
+    near = (chi2 <= config.radius_sigma**2) | (distance <= config.radius_min)
+    near &= distance <= config.radius_max
     i, j = i[near], j[near]
     order = np.lexsort((targets.ids[j], sources.ids[i], cost[near]))
     return _greedy(i[order], j[order], detector)
@@ -125,7 +152,7 @@ def newborn(sources: Sky, detector: _Integers, config: Config) -> _Integers:
     ndarray, (n,)
         Index of the source that names the object; mostly that of the source itself.
     """
-    first = np.arange(len(sources))
+    first = np.arange(len(sources), dtype=np.int64)
     if len(np.unique(detector)) < 2:
         return first
     pairs = cKDTree(unit_vectors(sources.ra, sources.dec)).query_pairs(

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pytest
 
 from pipeline import diaobject
+from pipeline.diaobject.astrometry import Positions, predicted_place
+from pipeline.diaobject.groups import Groups
 from pipeline.ids import pack
 from pipeline.schema import DIA_OBJECT, DIA_SOURCE, OBJECT, to_numpy
 from pipeline.sphere import displaced, offsets
@@ -141,6 +143,47 @@ def test_fluxes_of_the_last_year_describe_an_object() -> None:
     assert (row["g_scienceFluxNdata"], row["g_scienceFluxMean"]) == (2, 500.0)
     _, short = replay(visits, config=diaobject.Config(characterization_window=300.0))
     assert short["g_psfFluxNdata"].to_pylist() == [1]
+
+
+def test_fast_stars_keep_their_object_over_a_season_without_visits() -> None:
+    """800 mas/yr; the motion is known well enough to find the star again after five months."""
+    rng = np.random.default_rng(9)
+    ra, dec = field(rng, 150, 150.0, -6.0, 3000.0)
+    angle = rng.uniform(0, 2 * np.pi, 150)
+    days = [*np.linspace(0, 160, 9), 365.0, 380.0]
+    visits = [
+        visit_sources(
+            400000 + v,
+            *scattered(rng, *displaced(ra, dec, *(0.8 * day / 365.25 * f(angle)
+                                                  for f in (np.sin, np.cos)))),
+            day=day,
+        )
+        for v, day in enumerate(days)
+    ]  # fmt: skip
+    _, objects = replay(visits)
+    assert objects.num_rows <= 152  # at most one in a hundred is split
+
+
+def test_predictions_have_honest_errors() -> None:
+    """Motions drawn from the prior: pulls of the predicted places are unity, whatever is known."""
+    rng = np.random.default_rng(10)
+    config = diaobject.Config(visit_floor=0.0)
+    n = 4000
+    for epochs in (1, 2, 6):
+        time = np.sort(rng.uniform(-300, -30, (n, epochs)), axis=1)
+        motion = rng.normal(0, config.motion_prior * 1e-3, (2, n))
+        groups = Groups.of(np.repeat(np.arange(n), epochs))
+        east, north = (
+            m[:, None] * time / 365.25 + rng.normal(0, SIGMA, (n, epochs)) for m in motion
+        )
+        ra, dec = displaced(np.full(n * epochs, 20.0), np.full(n * epochs, 60.0), east.ravel(),
+                            north.ravel())  # fmt: skip
+        covariance = np.broadcast_to(SIGMA**2 * np.eye(2), (n * epochs, 2, 2))
+        positions = Positions(T0 + time.ravel(), ra, dec, covariance)
+        *place, error = predicted_place(groups, positions, T0, config)
+        off = np.stack(offsets(20.0, 60.0, *place), axis=-1)
+        pull = off / np.sqrt(error[:, (0, 1), (0, 1)])
+        assert np.std(pull) == pytest.approx(1.0, abs=0.05 if epochs < 3 else 0.1)
 
 
 def test_rows_may_come_in_any_order_and_again() -> None:

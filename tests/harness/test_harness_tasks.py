@@ -27,6 +27,7 @@ from harness.cli.main import execute
 from harness.ledger import Outcome, StageRecord, Target
 from harness.settings import Settings
 from harness.system.hashes import file_hash
+from harness.tasks.alerts import noise_limits
 from harness.tasks.versions import as_of, refresh_forced_means
 from harness.workspace import Workspace
 from pipeline import diaobject, io
@@ -332,6 +333,33 @@ def test_each_version_averages_the_forced_fluxes_before_the_one_that_follows(
     assert found.cast(TABLES["DiaObject"].arrow_schema).equals(pa.concat_tables(expected))
     assert catalog.count("DiaObject") == 30
     assert marked(catalog) == 0
+
+
+def test_differences_that_show_a_place_say_how_deep_they_are(tmp_path: Path) -> None:
+    """Two overlapping images across 0 h, one turned round, at three epochs."""
+    corners = {1: (359.99, 0.01), 2: (0.005, 0.025)}
+    with Catalog(tmp_path / "limits.duckdb") as catalog:
+        for visit, mjd in ((1, 57000.0), (2, 57010.0), (3, 57020.0)):
+            for detector, (west, east) in corners.items():
+                low, high = (-0.01, 0.01) if visit < 3 else (0.01, -0.01)
+                image = row("visit_image", visit=visit, detector=detector, midpointMjdTai=mjd,
+                            visitImageId=f"{visit}_{detector}", llcra=west, llcdec=low,
+                            lrcra=east, lrcdec=low, urcra=east, urcdec=high, ulcra=west,
+                            ulcdec=high)  # fmt: skip
+                catalog.insert_rows("visit_image", [image])
+                made = row("difference_image", visit=visit, detector=detector, band="g",
+                           differenceImageId=f"{visit}_{detector}",
+                           depth5=31.4 if detector == 1 else None)  # fmt: skip
+                catalog.insert_rows("difference_image", [made])
+        catalog.fetch("UPDATE difference_image SET depth5 = 28.9 WHERE visit = 2")
+        objects = pa.table({"diaObjectId": [5, 6, 7], "ra": [0.007, 0.02, 359.95],
+                            "dec": [0.001, -0.009, 0.0]})  # fmt: skip
+        found = noise_limits(catalog, objects, (57000.0, 57020.0))
+        later = noise_limits(catalog, objects, (57000.5, 57021.0))
+    rows = found.select(["diaObjectId", "visit", "detector"]).to_pylist()
+    assert [tuple(r.values()) for r in rows] == [(5, 1, 1), (5, 2, 1), (5, 2, 2), (6, 2, 2)]
+    assert found["limit"].to_pylist() == pytest.approx([1.0, 10.0, 10.0, 10.0], rel=1e-6)
+    assert later["visit"].to_pylist() == [2, 2, 2, 3]
 
 
 class Killed(BaseException):

@@ -74,6 +74,12 @@ def utc_for_tai(copy: Copy) -> None:
     copy.sql("update DiaSource set midpointMjdTai = midpointMjdTai - 35.0 / 86400")
 
 
+@defect("clock-slip", "AG-00-20/epoch/clock-offset")
+def clock_slip(copy: Copy) -> None:
+    """Let the clock be slow by TAI - UTC: bodies are farther along their tracks."""
+    copy.sql("update SSSource set ephOffsetAlongTrack = ephOffsetAlongTrack + 35 * ephRate / 24")
+
+
 @defect("wrong-sign", "AG-00-20/epoch/sign")
 def wrong_sign(copy: Copy) -> None:
     """Turn the sign of all difference fluxes round."""
