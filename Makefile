@@ -13,6 +13,7 @@ PY := $(VENV)/bin/python
 PIP = $(PY) -m pip install --quiet --disable-pip-version-check
 NIGHTJAR := $(VENV)/bin/nightjar
 WORK := campaigns/$(PROFILE)
+STUDY := testcases/studies/$(PROFILE).toml
 EVIDENCE := campaigns/evidence
 DOCKER ?= $(firstword $(notdir $(shell command -v docker podman)) docker)
 CONTAINED = $(DOCKER) run --rm --network none --read-only --tmpfs /tmp --tmpfs /work:mode=1777 \
@@ -58,7 +59,14 @@ unit: env
 # The same tests once more, with loops that check every index: an IndexError is a bug of ours.
 boundscheck: env
 	@NUMBA_BOUNDSCHECK=1 $(PY) -m pytest -q \
-	  --ignore=tests/verify --ignore=tests/schema
+	  --ignore=tests/verify --ignore=tests/schema --ignore=tests/harness/test_harness_slurm.py \
+	  --ignore=tests/harness/test_harness_cluster.py --ignore=tests/harness/test_harness_spread.py
+
+# Kills at 50 moments and a thousand damaged files, where `make test` has 5 and a hundred.
+.PHONY: soak
+soak: env
+	@NIGHTJAR_SOAK=1 $(PY) -m pytest -q tests/harness/test_harness_recovery.py \
+	  tests/harness/test_harness_corpus.py
 
 verify: env
 	@$(MAKE) --no-print-directory campaign
@@ -68,6 +76,8 @@ campaign:
 	@test -e $(WORK)/nightjar.toml || $(NIGHTJAR) init $(WORK) --profile $(PROFILE) --seed $(SEED)
 	@$(NIGHTJAR) sim $(WORK) -j $(JOBS)
 	@$(NIGHTJAR) run $(WORK) -j $(JOBS)
+	@test ! -e $(STUDY) || $(NIGHTJAR) study $(WORK) --name verification --replace --engine local \
+	  --design $(STUDY) -j $(JOBS)
 	@code=0; $(NIGHTJAR) verify $(WORK) || code=$$?; test $$code -eq 0 -o $$code -eq 3
 
 demo: env

@@ -64,7 +64,8 @@ def bench_association() -> None:
     objects = sky(np.arange(n_objects), ra, dec, 0.05)
     sources = sky(np.arange(n_sources), *found, 0.1)
     config = diaobject.Config()
-    cost, (i, j) = seconds(lambda: match(sources, objects, config))
+    one = np.ones(n_sources, np.int64)
+    cost, (i, j) = seconds(lambda: match(sources, objects, one, config))
     report("match_sources", "diaobject", cost, "s", 0.5, 0.3, "5e5 objects, 3e4 sources")
     wrong = 1.0 - np.mean(seen[i] == j) * len(i) / n_sources
     report("match_errors", "diaobject", wrong, "", 0.002, 0.001, "3e4 sources")

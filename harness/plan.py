@@ -8,17 +8,20 @@ where there are too few visits to set any aside every unit gets a template made 
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
+from harness.footprints import Indices, overlapping_pairs, shared_fractions
 from harness.settings import Campaign
-from pipeline.exposure import FloatArray
-from pipeline.sphere import project, radec, unit_vectors
 
 __all__ = [
     "OPEN",
@@ -30,10 +33,11 @@ __all__ = [
     "Unit",
     "assign_roles",
     "group_by_overlap",
-    "overlap",
     "plan_templates",
     "reference_frames",
 ]
+
+_Key = TypeVar("_Key")
 
 Unit = tuple[int, int]
 """Visit and detector."""
@@ -179,8 +183,10 @@ def plan_templates(
         In the order of the science visits.  A science unit without any input is in none.
     """
     plans = _from_roles([f for f in frames if not f.corners])
-    for group in group_by_overlap([f for f in frames if f.corners], campaign.overlap):
-        plans += _from_overlap(group, campaign, seeing)
+    on_sky = _in_time(f for f in frames if f.corners)
+    near = _neighbours(on_sky, campaign.overlap)
+    for group in group_by_overlap(on_sky, campaign.overlap):
+        plans += _from_overlap(_sharpest(group, seeing), near, campaign, seeing)
     return plans
 
 
@@ -203,16 +209,17 @@ def _from_roles(frames: Sequence[Frame]) -> list[TemplatePlan]:
 
 
 def _from_overlap(
-    group: Sequence[Frame], campaign: Campaign, seeing: Mapping[Unit, float]
+    ranked: Sequence[Frame],
+    near: Mapping[Unit, Sequence[Frame]],
+    campaign: Campaign,
+    seeing: Mapping[Unit, float],
 ) -> list[TemplatePlan]:
-    ranked = _sharpest(group, seeing)
     pool = [f for f in ranked if f.role == TEMPLATE] or ranked
-    science = sorted((f for f in group if f.role == SCIENCE), key=lambda f: (f.mjd, f.unit))
+    rank = {f.unit: place for place, f in enumerate(pool)}
     shared: dict[tuple[Unit, ...], list[Frame]] = defaultdict(list)
-    for frame in science:
-        inputs = [
-            f for f in pool if f.visit != frame.visit and _overlaps(f, frame, campaign.overlap)
-        ]
+    for frame in _in_time(f for f in ranked if f.role == SCIENCE):
+        inputs = [f for f in near[frame.unit] if f.unit in rank and f.visit != frame.visit]
+        inputs.sort(key=lambda f: rank[f.unit])
         usable = [f for f in inputs if np.isfinite(seeing.get(f.unit, np.inf))]
         inputs = usable or inputs[:1]  # never a mean of images on different flux scales
         shared[tuple(f.unit for f in inputs[: campaign.template_inputs_max])].append(frame)
@@ -239,10 +246,6 @@ def _template_visits(ranked: Sequence[Frame], wanted: int) -> frozenset[int]:
     return frozenset(visits[:wanted]) if len(visits) >= 2 * wanted else frozenset()
 
 
-def _overlaps(a: Frame, b: Frame, least: float) -> bool:
-    return overlap(a.corners, b.corners) >= least
-
-
 def group_by_overlap(frames: Sequence[Frame], least: float) -> list[list[Frame]]:
     """Divide frames into fields: same band and connected by overlap on the sky.
 
@@ -258,16 +261,42 @@ def group_by_overlap(frames: Sequence[Frame], least: float) -> list[list[Frame]]
     list of list of Frame
         One list per field.
     """
-    groups: list[list[Frame]] = []
-    for frame in sorted(frames, key=lambda f: (f.mjd, f.unit)):
-        near = [g for g in groups if any(_same_field(frame, other, least) for other in g)]
-        merged = [f for g in near for f in g] + [frame]
-        groups = [g for g in groups if g not in near] + [merged]
-    return groups
+    ordered = _in_time(frames)
+    pairs = _pairs(ordered, least)
+    joined = coo_matrix((np.ones(len(pairs)), pairs.T), shape=(len(ordered),) * 2)
+    groups: dict[int, list[Frame]] = defaultdict(list)
+    for frame, label in zip(ordered, connected_components(joined, directed=False)[1], strict=True):
+        groups[int(label)].append(frame)
+    return list(groups.values())
 
 
-def _same_field(a: Frame, b: Frame, least: float) -> bool:
-    return a.band == b.band and _overlaps(a, b, least)
+def _neighbours(frames: Sequence[Frame], least: float) -> dict[Unit, list[Frame]]:
+    """Frames that share sky with each frame."""
+    near: dict[Unit, list[Frame]] = {f.unit: [] for f in frames}
+    for i, j in _pairs(frames, least).tolist():
+        near[frames[i].unit].append(frames[j])
+        near[frames[j].unit].append(frames[i])
+    return near
+
+
+def _pairs(frames: Sequence[Frame], least: float) -> Indices:
+    """Pairs of frames of one band that share sky."""
+    return _pairs_of(tuple(f.band for f in frames), tuple(f.corners for f in frames), least)
+
+
+@lru_cache(maxsize=4)  # a campaign asks several times for the same frames
+def _pairs_of(
+    bands: tuple[str, ...], corners: tuple[tuple[float, ...], ...], least: float
+) -> Indices:
+    places: dict[str, list[int]] = defaultdict(list)
+    for i, (band, sky) in enumerate(zip(bands, corners, strict=True)):
+        if len(sky) == 8 and all(map(math.isfinite, sky)):
+            places[band].append(i)
+    found = [np.empty((0, 2), np.int64)]
+    for where in places.values():
+        pairs = overlapping_pairs(np.array([corners[i] for i in where]), least)
+        found.append(np.array(where)[pairs])
+    return np.concatenate(found)
 
 
 def reference_frames(
@@ -293,78 +322,34 @@ def reference_frames(
     pairs: dict[Unit, Unit] = {}
     bad = {visit for visit, _ in unfit}
     for group in group_by_overlap(frames, least):
-        visits = sorted({f.visit for f in group}, key=lambda v: _time_of(group, v))
+        visits = list(dict.fromkeys(f.visit for f in group))  # in the order of time
         middle = len(visits) // 2
         outward = sorted(range(len(visits)), key=lambda i: (abs(i - middle), i))
         first = next((visits[i] for i in outward if visits[i] not in bad), visits[middle])
-        anchors = [f for f in group if f.visit == first]
-        for frame in group:
-            if frame.visit == first:
-                continue
-            best = max(anchors, key=lambda f: (overlap(f.corners, frame.corners), -f.detector))
-            pairs[frame.unit] = best.unit
+        anchors = sorted((f for f in group if f.visit == first), key=lambda f: f.detector)
+        rest = [f for f in group if f.visit != first]
+        for frame, best in zip(rest, _most_overlapping(rest, anchors), strict=True):
+            pairs[frame.unit] = anchors[best].unit
     return pairs
 
 
-def _time_of(group: Sequence[Frame], visit: int) -> float:
-    return min(f.mjd for f in group if f.visit == visit)
+def _most_overlapping(frames: Sequence[Frame], anchors: Sequence[Frame]) -> Indices:
+    """Place of the anchor that shares most sky with each frame; the first of equal ones."""
+    if not frames or len(anchors) == 1:
+        return np.zeros(len(frames), np.int64)
+    corners = np.array([f.corners for f in (*anchors, *frames)])
+    n, m = len(anchors), len(frames)
+    grid = np.stack(np.meshgrid(np.arange(n), n + np.arange(m)), axis=-1).reshape(-1, 2)
+    return np.argmax(shared_fractions(corners, grid).reshape(m, n), axis=1)
 
 
-def overlap(a: Sequence[float], b: Sequence[float]) -> float:
-    """Shared area of two frames in units of the smaller one.
-
-    Parameters
-    ----------
-    a, b : sequence of float, (8,), deg
-        RA and Dec of four corners in turn, in either sense.
-
-    Returns
-    -------
-    float
-        0 to 1; measured on the plane tangent at the centre of the first.
-    """
-    if len(a) != 8 or len(b) != 8:
-        return 0.0
-    ra, dec = np.asarray([*a, *b], float).reshape(-1, 2).T
-    centre = radec(unit_vectors(ra[:4], dec[:4]).mean(axis=0))
-    plane = project(ra, dec, centre)
-    if not np.isfinite(plane).all():
-        return 0.0
-    first, second = plane[:4], plane[4:]
-    smaller = min(abs(_area(first)), abs(_area(second)))
-    shared = _clip(first, second if _area(second) > 0 else second[::-1])
-    return abs(_area(shared)) / smaller if smaller > 0 and len(shared) > 2 else 0.0
+def _in_time(frames: Iterable[Frame]) -> list[Frame]:
+    return sorted(frames, key=lambda f: (f.mjd, f.unit))
 
 
-def _area(polygon: FloatArray) -> float:
-    x, y = polygon.T
-    return 0.5 * float(np.sum(x * np.roll(y, -1) - y * np.roll(x, -1)))
-
-
-def _clip(polygon: FloatArray, window: FloatArray) -> FloatArray:
-    """Clip a polygon by a convex, counter-clockwise one (Sutherland & Hodgman 1974)."""
-    points = list(polygon)
-    for start, end in zip(window, np.roll(window, -1, axis=0), strict=True):
-        edge = end - start
-        kept: list[FloatArray] = []
-        for p, q in zip(points, points[1:] + points[:1], strict=True):
-            side_p = edge[0] * (p[1] - start[1]) - edge[1] * (p[0] - start[0])
-            side_q = edge[0] * (q[1] - start[1]) - edge[1] * (q[0] - start[0])
-            if side_p >= 0:
-                kept.append(p)
-            if (side_p >= 0) != (side_q >= 0):
-                kept.append(p + (q - p) * side_p / (side_p - side_q))
-        points = kept
-        if not points:
-            break
-    return np.array(points).reshape(-1, 2)
-
-
-def _collect(
-    frames: Iterable[Frame], key: Callable[[Frame], tuple[Any, ...]]
-) -> dict[tuple[Any, ...], list[Frame]]:
-    groups: dict[tuple[Any, ...], list[Frame]] = defaultdict(list)
-    for frame in sorted(frames, key=lambda f: (f.mjd, f.unit)):
+def _collect(frames: Iterable[Frame], key: Callable[[Frame], _Key]) -> dict[_Key, list[Frame]]:
+    groups: dict[_Key, list[Frame]] = defaultdict(list)
+    for frame in _in_time(frames):
         groups[key(frame)].append(frame)
     return groups
 

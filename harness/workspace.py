@@ -157,9 +157,18 @@ class Workspace:
         return self.root / "catalog.duckdb"
 
     @property
+    def queue(self) -> Path:
+        """Folder of the work that is claimed through files."""
+        return self.root / "queue"
+
+    @property
     def logs(self) -> Path:
         """Folder of the structured logs."""
         return self.root / "logs"
+
+    def run_config(self, run: str) -> Path:
+        """Return where the configuration of a run is kept, overrides included."""
+        return self.logs / "config" / f"{run}.toml"
 
     @property
     def exposures(self) -> Path:

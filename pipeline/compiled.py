@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import numba
@@ -25,18 +25,18 @@ class _Cache(FunctionCache):  # type: ignore[misc]  # numba has no types
     the compiler fills the tables itself when it is called.
     """
 
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
+    def load_overload(self, sig: object, target_context: object) -> object:
         rtsys.initialize(target_context)
         with self._guard_against_spurious_io_errors():
             return self._load_overload(sig, target_context)
 
-    def _index_key(self, sig: Any, codegen: Any) -> Any:
+    def _index_key(self, sig: object, codegen: object) -> tuple[object, ...]:
         """Keep code with checks of bounds (NUMBA_BOUNDSCHECK=1) apart from code without."""
         key = super()._index_key(sig, codegen)
-        return (*key, "boundscheck") if config.BOUNDSCHECK else key
+        return (*key, "boundscheck") if config.BOUNDSCHECK else tuple(key)
 
 
-def _environment(module: str, constants: Any, name: str) -> Any:
+def _environment(module: str, constants: Sequence[object], name: str) -> environment.Environment:
     """Constants of a piece of machine code, without importing the module that it was made from.
 
     Numba imports that module for its global names, which machine code has no use for; that of

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 
 from pipeline.masks import MASK_PLANES
 
-__all__ = ["PlaneNames", "StageConfig", "config_hash", "param"]
+__all__ = ["PlaneNames", "StageConfig", "config_hash", "field_notes", "param"]
 
 
 def _known_planes(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -67,11 +69,27 @@ def param(
     return Field(default, description=help, json_schema_extra=extra, **limits)
 
 
-def _product_values(config: BaseModel) -> dict[str, Any]:
-    values: dict[str, Any] = {}
+def field_notes(field: FieldInfo) -> Mapping[str, object]:
+    """Return what `param` noted of a value beside its type and bounds.
+
+    Parameters
+    ----------
+    field : pydantic.fields.FieldInfo
+        A field of a configuration model.
+
+    Returns
+    -------
+    mapping
+        ``unit`` and ``product``; nothing for fields that were not made with `param`.
+    """
+    extra = field.json_schema_extra
+    return extra if isinstance(extra, dict) else {}
+
+
+def _product_values(config: BaseModel) -> dict[str, object]:
+    values: dict[str, object] = {}
     for name, field in type(config).model_fields.items():
-        extra = field.json_schema_extra
-        if isinstance(extra, dict) and extra.get("product") is False:
+        if field_notes(field).get("product") is False:
             continue
         value = getattr(config, name)
         values[name] = _product_values(value) if isinstance(value, BaseModel) else value

@@ -24,6 +24,7 @@ __all__ = [
     "NO_PEAK",
     "NO_PSF_STAR",
     "NO_SKY",
+    "SATURATED",
     "UNCLEAN",
     "bits",
     "flagged",
@@ -78,6 +79,9 @@ BRIDGEABLE = frozenset({"BAD", "CR", "UNMASKEDNAN", "UNLISTED"})
 They come from the detector or from a particle and say nothing about the pixels beside them.
 Saturation, bleeds and trails come with light that the neighbours have too.
 """
+
+SATURATED = frozenset({"SAT", "SAT_TEMPLATE", "BLEED"})
+"""Planes of a difference beside which the light of a saturated star may be wrong."""
 
 NO_BACKGROUND = NO_SKY | {"INTRP", "CROSSTALK"}
 """Pixels that do not enter a model of the background.

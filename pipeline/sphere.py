@@ -20,6 +20,7 @@ __all__ = [
     "project",
     "radec",
     "separation",
+    "turned",
     "unit_vectors",
 ]
 
@@ -45,7 +46,7 @@ def unit_vectors(ra: npt.ArrayLike, dec: npt.ArrayLike) -> FloatArray:
 
 
 def radec(vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Right ascension (0 to 360) and declination in degrees of vectors of any length.
+    """Right ascension (0 to below 360) and declination in degrees of vectors of any length.
 
     Parameters
     ----------
@@ -58,7 +59,24 @@ def radec(vectors: FloatArray) -> tuple[FloatArray, FloatArray]:
         Positions.
     """
     x, y, z = np.moveaxis(np.asarray(vectors, float), -1, 0)
-    return np.degrees(np.arctan2(y, x)) % 360.0, np.degrees(np.arctan2(z, np.hypot(x, y)))
+    return turned(np.degrees(np.arctan2(y, x))), np.degrees(np.arctan2(z, np.hypot(x, y)))
+
+
+def turned(angle: npt.ArrayLike) -> FloatArray:
+    """Bring angles into one turn.
+
+    Parameters
+    ----------
+    angle : array-like, deg
+        Any angles.
+
+    Returns
+    -------
+    ndarray, deg
+        From 0 to, not including, 360: the remainder of a tiny negative number rounds to 360.
+    """
+    rest = np.asarray(angle, float) % 360.0
+    return np.where(rest < 360.0, rest, 0.0)
 
 
 def basis(ra: npt.ArrayLike, dec: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
@@ -194,4 +212,4 @@ def deproject(plane: FloatArray, centre: tuple[float, float]) -> tuple[FloatArra
     along = np.cos(d0) - north * np.sin(d0)
     ra = centre[0] + np.degrees(np.arctan2(east, along))
     dec = np.degrees(np.arctan2(np.sin(d0) + north * np.cos(d0), np.hypot(east, along)))
-    return np.asarray(ra % 360.0), np.asarray(dec)
+    return turned(ra), np.asarray(dec)

@@ -11,7 +11,6 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 from astropy import log
@@ -52,7 +51,7 @@ _NOTABLE_PX = 1e-3
 _WAT = 68  # characters of a card's string
 
 
-def from_header(header: Mapping[str, Any], x0: float = 0.0, y0: float = 0.0) -> WCS | None:
+def from_header(header: Mapping[str, object], x0: float = 0.0, y0: float = 0.0) -> WCS | None:
     """Read the celestial coordinates of an image.
 
     Parameters
@@ -114,7 +113,7 @@ def read(
         return None, [f"coordinates cannot be understood: {reason}"]
 
 
-def _cards(header: Mapping[str, Any]) -> fits.Header:
+def _cards(header: Mapping[str, object]) -> fits.Header:
     plain = {
         key: value
         for key, value in header.items()

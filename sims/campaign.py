@@ -11,7 +11,6 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -311,14 +310,14 @@ def _write_plan(plan: _Plan) -> bool:
     return True
 
 
-def _known_exposures(plan: _Plan) -> dict[int, dict[str, Any]]:
+def _known_exposures(plan: _Plan) -> dict[int, dict[str, object]]:
     """Rows of the visits whose files were made before and are not touched now."""
     path = _exposures_file(plan)
     rows = read_parquet(path).to_pylist() if path.is_file() else []
     return {row["visit"]: row for row in rows if row["visit"] not in plan.visits}
 
 
-def _write_exposures(plan: _Plan, known: dict[int, dict[str, Any]]) -> None:
+def _write_exposures(plan: _Plan, known: dict[int, dict[str, object]]) -> None:
     made = [v for v in plan.profile.visits if plan.raw(v.number).is_file()]
     rows = [known.get(v.number) or _exposure(plan, v) for v in made]
     write_parquet(_exposures_file(plan), schema.EXPOSURE.from_rows(rows))
@@ -328,7 +327,7 @@ def _exposures_file(plan: _Plan) -> Path:
     return plan.root / "raw" / "exposures.parquet"
 
 
-def _exposure(plan: _Plan, visit: Visit) -> dict[str, Any]:
+def _exposure(plan: _Plan, visit: Visit) -> dict[str, object]:
     path = plan.raw(visit.number)
     with path.open("rb") as f:
         checksum = hashlib.file_digest(f, "sha256").hexdigest()

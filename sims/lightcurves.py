@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pipeline.exposure import FloatArray
 from sims.streams import stream
 
-__all__ = ["BANDS", "KINDS", "N_PARAMETERS", "TRANSIENTS", "VARIABLES", "Sources", "fluxes"]
+__all__ = ["BANDS", "KINDS", "N_PARAMETERS", "TRANSIENTS", "Sources", "fluxes"]
 
 Sources = npt.NDArray[np.void]
 """Rows of `sims.sky.SOURCE`."""
@@ -40,7 +40,6 @@ KINDS = (
 """Labels of the source classes; sources hold the position in this tuple."""
 
 TRANSIENTS = ("sn_ia", "sn_ii", "sn_ibc", "flare")
-VARIABLES = ("agn", "rr_lyrae", "eclipsing", "long_period")
 
 N_PARAMETERS = 5
 

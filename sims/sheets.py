@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,10 @@ from pipeline.exposure import FloatArray
 from pipeline.io import atomic_path, read_raw
 from sims.artefacts import ARTEFACTS, Map, bit
 from sims.profiles import Profile
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["contact_sheet"]
 
@@ -89,7 +93,7 @@ def _trimmed(frame: FloatArray, detector: Detector) -> FloatArray:
     return out
 
 
-def _show(axes: Any, image: npt.NDArray[Any], title: str) -> None:
+def _show(axes: Axes, image: npt.NDArray[np.number], title: str) -> None:
     low, high = np.percentile(image, [40, 99.3])
     low -= 0.15 * (high - low)
     step = max(1, max(image.shape) // 900)
@@ -102,7 +106,7 @@ def _show(axes: Any, image: npt.NDArray[Any], title: str) -> None:
     axes.set_axis_off()
 
 
-def _show_map(figure: Any, axes: Any, artefacts: Map) -> None:
+def _show_map(figure: Figure, axes: Axes, artefacts: Map) -> None:
     from matplotlib.colors import to_rgb
     from matplotlib.patches import Patch
 

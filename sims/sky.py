@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.exposure import NJY_ZERO_POINT, FloatArray
+from pipeline.sphere import turned
 from sims.galaxies import sersic_indices
 from sims.lightcurves import BANDS, KINDS, N_PARAMETERS, Sources
 from sims.streams import stream
@@ -135,7 +136,7 @@ def at_epoch(sources: Sources, mjd: float) -> tuple[FloatArray, FloatArray]:
     years = (mjd - EPOCH) / _YEAR
     dec = sources["dec"] + sources["pmDec"] * years / 3.6e6
     ra = sources["ra"] + sources["pmRa"] * years / 3.6e6 / np.cos(np.radians(sources["dec"]))
-    return np.asarray(ra % 360.0), np.asarray(dec)
+    return turned(ra), np.asarray(dec)
 
 
 def _cells_in_ring(ring: int) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import harness.tasks
+from harness.campaign.budget import TimeBudget
 from harness.campaign.context import Context
 from harness.campaign.staleness import TODO, ConfigMemory, Staleness
 from harness.campaign.store import accept, retire
@@ -41,18 +42,23 @@ class Summary:
         Phase, visit, detector, template and why it is (or would be) done.
     instrumental : int
         Difference images without a zero point: their fluxes are electrons instead of nJy.
+    stopped : bool
+        Whether the time was too short to begin everything.
     """
 
     counts: dict[str, Counter[str]] = field(default_factory=dict)
     troubles: list[StageRecord] = field(default_factory=list)
     reasons: list[tuple[str, int, int, str | None, str]] = field(default_factory=list)
     instrumental: int = 0
+    stopped: bool = False
 
     @property
     def exit_code(self) -> int:
-        """0 when all is done, 70 after a bug of ours, else 1."""
+        """0 when all is done, 70 after a bug of ours, 4 if there is more to do, else 1."""
         if any(t.cause == "INTERNAL" for t in self.troubles):
             return 70
+        if self.stopped:
+            return 4
         return 1 if self.troubles else 0
 
 
@@ -69,6 +75,8 @@ class Campaign:
         Where it is shown and written down.
     retry : bool
         Whether known failures are tried again.
+    budget : TimeBudget, optional
+        The time there is.
     """
 
     def __init__(
@@ -79,11 +87,13 @@ class Campaign:
         logbook: Logbook | None = None,
         *,
         retry: bool = False,
+        budget: TimeBudget | None = None,
     ) -> None:
         self.context, self.state = context, context.state
         self.executor, self.display, self.logbook = executor, display, logbook
         self.summary = Summary()
         self._staleness = Staleness(self.state, retry=retry)
+        self._budget = budget or TimeBudget()
         self._in_flight: dict[Target, WorkItem] = {}
 
     def run(self) -> Summary:
@@ -101,6 +111,8 @@ class Campaign:
                 retire(self.state, task, task.planned(self.context))
             for phase in task.phases(self.context):
                 self._phase(task, phase)
+                if self.summary.stopped:  # what follows would be planned of too little
+                    return self.summary
         instrumental = "SELECT count(*) FROM difference_image WHERE unit <> 'nJy'"
         self.summary.instrumental = int(self.state.catalog.value(instrumental))
         return self.summary
@@ -113,7 +125,7 @@ class Campaign:
             state.put(self.context.skipped)
         ConfigMemory(state.space).keep(state.settings)
         run = self.context.cards["RUNID"]
-        state.settings.save(state.space.logs / "config" / f"{run}.toml")
+        state.settings.save(state.space.run_config(run))
 
     def _phase(self, task: Task, phase: Phase) -> None:
         """Perform what must be, count what need not be, record what cannot be."""
@@ -142,14 +154,27 @@ class Campaign:
                 continue
             finding = self._staleness.of(item)
             if finding.status == TODO:
+                if not self._in_time(item):
+                    return
                 self.summary.reasons.append((phase.label, *item.target, finding.reason))
                 if self.executor is not None:
-                    phase.performed += 1
                     self._in_flight[item.target] = item
                 yield item
             else:
                 self._count(phase.label, finding.status)
                 self.summary.troubles += self._staleness.troubles(item)
+
+    def _in_time(self, item: WorkItem) -> bool:
+        """Whether an item would end within the budget."""
+        names, targets = item.task.stage_names, len(item.targets)
+        if self._budget.allows(self.state.catalog, names, targets):
+            return True
+        self.summary.stopped = True
+        self.display.say(
+            f"stopping: the next item may take {self._budget.needed_s:.0f} s, "
+            f"and {max(0.0, self._budget.left_s):.0f} s are left"
+        )
+        return False
 
     def _block(self, phase: Phase, records: Sequence[StageRecord]) -> None:
         if self.executor is not None:
@@ -159,7 +184,9 @@ class Campaign:
         self._count(phase.label, BLOCKED)
 
     def _accept(self, phase: Phase, outcome: Outcome) -> None:
-        outcome = accept(self.state, self._in_flight.pop(outcome.target), outcome)
+        item = self._in_flight.pop(outcome.target)
+        outcome = accept(self.state, item, outcome)
+        self._budget.learn(item.task.stage_names, outcome, len(item.targets))
         if self.logbook is not None:
             self.logbook.write(outcome.logs)
         troubles = [r for r in outcome.stages if r.status != DONE]

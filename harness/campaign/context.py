@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from harness.campaign.frames import load_frames
@@ -68,6 +69,11 @@ class Context:
         """Return what every work item holds, as keywords."""
         space = {"space": self.space, "output": self.space}
         return {**space, "settings": self.settings, "cards": self.cards}
+
+    @cached_property
+    def camera_files(self) -> tuple[Path, ...]:
+        """Files of the workspace's own definition of the camera."""
+        return tuple(sorted((self.space.root / "calib" / "camera").rglob("*.*")))
 
     def assume_done(self, targets: Collection[Target], stages: Collection[str]) -> None:
         """Take as done what a plan that is not carried out would do."""

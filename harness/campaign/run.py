@@ -11,10 +11,12 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
+from harness.campaign.budget import TimeBudget
 from harness.campaign.campaign import Campaign, Summary
+from harness.campaign.chain import last_link
 from harness.campaign.context import Context
+from harness.campaign.faults import verify_faults
 from harness.campaign.state import RunState
 from harness.catalog import Catalog
 from harness.execute import open_executor
@@ -24,9 +26,10 @@ from harness.plan import Selection
 from harness.settings import Settings
 from harness.system.hashes import combine, file_hash
 from harness.system.log import Logbook
-from harness.system.processes import heeded_termination
+from harness.system.processes import Terminated, heeded_termination
 from harness.system.progress import open_progress
 from harness.system.software import software_version
+from harness.system.threads import one_thread
 from harness.workspace import Workspace, translate_os_errors
 from pipeline.config import config_hash
 from pipeline.errors import ConfigError
@@ -81,6 +84,7 @@ def run_campaign(
     retry: bool = False,
     dry_run: bool = False,
     quiet: bool = False,
+    time_limit_s: float | None = None,
 ) -> Summary:
     """Run the pipeline over a workspace.
 
@@ -100,6 +104,8 @@ def run_campaign(
         Whether only to say what would be done.
     quiet : bool
         Whether to show no progress.
+    time_limit_s : float, optional, s
+        Nothing is begun that would not end within this time; any time by default.
 
     Returns
     -------
@@ -111,6 +117,8 @@ def run_campaign(
     InputError
         If the workspace, its configuration or its catalogue cannot be used.
     """
+    verify_faults()
+    budget = TimeBudget(time_limit_s)
     space = Workspace.open(root)
     settings = Settings.load(space.config, overrides)
     software = software_version()
@@ -118,6 +126,7 @@ def run_campaign(
     cards = {"SOFTVER": software, "RUNID": run_id}
     with ExitStack() as stack:
         stack.enter_context(heeded_termination())
+        stack.enter_context(one_thread())
         stack.enter_context(translate_os_errors(root))
         if not dry_run:
             stack.enter_context(space.changing("run"))
@@ -128,11 +137,10 @@ def run_campaign(
         if dry_run:
             return Campaign(context, None, display).run()
         compile_loops(display.say)
-        execution = settings.execution
-        workers = open_executor(execution.executor, jobs or execution.jobs, execution.attempts)
+        workers = open_executor(settings.execution, jobs, space.queue)
         logbook = stack.enter_context(Logbook(space.logs / f"{_stamp()}-run.jsonl", run=run_id))
         executor = stack.enter_context(workers)
-        campaign = Campaign(context, executor, display, logbook, retry=retry)
+        campaign = Campaign(context, executor, display, logbook, retry=retry, budget=budget)
         return _recorded(campaign, catalog, logbook, settings)
 
 
@@ -140,49 +148,73 @@ def _recorded(
     campaign: Campaign, catalog: Catalog, logbook: Logbook, settings: Settings
 ) -> Summary:
     """Run, and record in the table ``run`` how it ended, whatever happens."""
-    row = _run_row(campaign, settings)
+    row = _run_row(campaign, settings, logbook)
     catalog.record("run", row, runId=row["runId"])
     logbook.note("info", "run started", {"run": row["runId"]})
     status, code = "interrupted", 130
     try:
         summary = campaign.run()
         status, code = ("failed" if summary.troubles else "done"), summary.exit_code
+        if summary.stopped:
+            status = "stopped"
+    except Terminated as err:
+        code = err.exit_code
+        raise
     finally:
+        logbook.note("info", f"run {status}", {"exit_code": code})
         row |= _ending(campaign.summary, status, code)
+        row["fileHashes"] = _hashed(campaign.context.space, row["fileHashes"])
         catalog.record("run", row, runId=row["runId"])
         campaign.state.hashes.save()
-        logbook.note("info", f"run {status}", {"exit_code": code})
     catalog.checkpoint()
     return summary
 
 
-def _run_row(campaign: Campaign, settings: Settings) -> dict[str, Any]:
+def _run_row(campaign: Campaign, settings: Settings, logbook: Logbook) -> dict[str, object]:
     packages = {p: metadata.version(p) for p in _LIBRARIES}
-    software = campaign.context.cards["SOFTVER"]
-    known = campaign.state.catalog.fetch(
-        "SELECT startedMjdTai, specHash FROM run WHERE runId = ?", [campaign.context.cards["RUNID"]]
-    )
-    first, pinned = known[0] if known else (None, None)
-    specification = campaign.context.space.specification
-    if pinned is None and specification.is_file():
-        pinned = file_hash(specification)
+    cards, space = campaign.context.cards, campaign.context.space
+    software, run_id = cards["SOFTVER"], cards["RUNID"]
+    catalog = campaign.state.catalog
+    known = catalog.rows("SELECT * FROM run WHERE runId = ?", [run_id])
+    first = known[0] if known else _first_row(space, catalog)
+    kept = (logbook.path, space.run_config(run_id))
+    files = json.loads(first["fileHashes"] or "{}") | {space.relative(p): None for p in kept}
     return {
-        "runId": campaign.context.cards["RUNID"],
+        **{n: first[n] for n in ("startedMjdTai", "specHash", "previousHash")},
+        "runId": run_id,
         "command": " ".join(["nightjar", *sys.argv[1:]]),
-        "startedMjdTai": first or now_mjd_tai(),
         "status": "running",
         "softwareVersion": software,
         "commitId": software.partition("+g")[2] or None,
         "configHash": config_hash(settings),
-        "specHash": pinned,
         "seed": settings.campaign.seed,
         "host": platform.node(),
         "python": platform.python_version(),
         "packages": json.dumps(packages, sort_keys=True),
+        "fileHashes": json.dumps(files, sort_keys=True),
     }
 
 
-def _ending(summary: Summary, status: str, code: int) -> dict[str, Any]:
+def _first_row(space: Workspace, catalog: Catalog) -> dict[str, object]:
+    """Make what the record of a run keeps for good: later records hold its hash."""
+    pin = space.specification
+    return {
+        "startedMjdTai": now_mjd_tai(),
+        "specHash": file_hash(pin) if pin.is_file() else None,
+        "previousHash": last_link(catalog),
+        "fileHashes": None,
+    }
+
+
+def _hashed(space: Workspace, files: str) -> str:
+    """Fill in the hashes of the files of an invocation that has ended."""
+    known = json.loads(files)
+    present = {n: space.resolve(n) for n, h in known.items() if h is None}
+    known |= {n: file_hash(p) for n, p in present.items() if p.is_file()}
+    return json.dumps(known, sort_keys=True)
+
+
+def _ending(summary: Summary, status: str, code: int) -> dict[str, object]:
     total: dict[str, int] = {}
     for counts in summary.counts.values():
         for name, n in counts.items():

@@ -16,7 +16,15 @@ __all__ = ["CACHED", "TODO", "ConfigMemory", "Finding", "Staleness"]
 
 CACHED, TODO = "cached", "todo"
 
-_TRANSIENT = ("INTERNAL", "WORKER_DIED", "OUT_OF_MEMORY", "WRITE_FAILED", "IO_FAILED")
+_TRANSIENT = (
+    "INTERNAL",
+    "WORKER_DIED",
+    "TIMEOUT",
+    "OUT_OF_MEMORY",
+    "BLOCKED",
+    "WRITE_FAILED",
+    "IO_FAILED",
+)
 """Causes that lie outside the data: worth another attempt at the next run."""
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 
 import pyarrow as pa
 
@@ -65,10 +66,21 @@ def _load_tables(
     state: RunState, item: WorkItem, outcome: Outcome, staged: Mapping[str, pa.Table]
 ) -> None:
     """Take staged rows into their tables, and the others by the task's own rule."""
-    for table, rows in staged.items():
-        state.catalog.replace(table, rows, **item.target.where)
+    with _outdating(state, item.task, item.target):
+        for table, rows in staged.items():
+            state.catalog.replace(table, rows, **item.target.where)
     if item.task.store is not None:
         item.task.store(state.catalog, outcome)
+
+
+@contextmanager
+def _outdating(state: RunState, task: Task, target: Target) -> Iterator[None]:
+    """Mark what derives from the rows that the block takes away, and from those it brings."""
+    if task.outdate is not None:
+        task.outdate(state.catalog, target)
+    yield
+    if task.outdate is not None:
+        task.outdate(state.catalog, target)
 
 
 def withdraw(state: RunState, task: Task, target: Target, keep: Collection[str] = ()) -> None:
@@ -89,8 +101,9 @@ def withdraw(state: RunState, task: Task, target: Target, keep: Collection[str] 
         if str(path) in keep:  # made although a later stage failed
             continue
         path.unlink(missing_ok=True)
-    for table in (*task.owned, *task.staged):
-        state.catalog.delete(table, **target.where)
+    with _outdating(state, task, target):
+        for table in (*task.owned, *task.staged):
+            state.catalog.delete(table, **target.where)
 
 
 def retire(state: RunState, task: Task, planned: Collection[Target]) -> None:

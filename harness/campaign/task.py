@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.campaign.context import Context
+from harness.campaign.faults import planted
 from harness.catalog import Catalog
+from harness.execute import TIMEOUT
 from harness.ledger import (
     DONE,
     FAILED,
@@ -118,6 +120,9 @@ class Task:
         are taken away.
     store : callable, optional
         Writes ``Outcome.tables`` into the catalogue, within the transaction of the outcome.
+    outdate : callable, optional
+        Marks what other tables derive from the rows of a target, within the transaction that
+        changes these rows, before and after it.
     """
 
     name: str
@@ -130,6 +135,7 @@ class Task:
     owned: tuple[str, ...] = ()
     planned: Callable[[Context], Collection[Target]] | None = None
     store: Callable[[Catalog, Outcome], None] | None = None
+    outdate: Callable[[Catalog, Target], None] | None = None
 
     @property
     def stage_names(self) -> tuple[str, ...]:
@@ -232,7 +238,7 @@ class WorkItem:
                     outcome.stages += [blocked(t, key.stage, trouble.stage) for t in self.targets]
                 else:
                     log.context["stage"] = key.stage
-                    record, measure = _step(steps, key)
+                    record, measure = _step(self, steps, key)
                     outcome.stages += self._shared(record.replace(attempts=attempt), measure)
         outcome.logs += log.records
         return self._sealed(outcome) if outcome.status == DONE else outcome
@@ -250,8 +256,13 @@ class WorkItem:
 
     def lost(self, attempts: int, how: str) -> Outcome:
         """Outcome of an item whose workers died."""
-        words = f"the worker process ended without a word: {_DEATHS.get(how, how)}"
-        record = StageRecord(*self.unit, self.keys[0].stage, FAILED, "WORKER_DIED", words, attempts)
+        if how == TIMEOUT:
+            limit = self.settings.execution.unit_time_limit
+            cause, words = TIMEOUT, f"took longer than execution.unit_time_limit = {limit:g} s"
+        else:
+            words = f"the worker process ended without a word: {_DEATHS.get(how, how)}"
+            cause = "WORKER_DIED"
+        record = StageRecord(*self.unit, self.keys[0].stage, FAILED, cause, words, attempts)
         return Outcome(self.target, self._shared(record, Measure()))
 
     def _shared(self, record: StageRecord, measure: Measure) -> list[StageRecord]:
@@ -294,8 +305,6 @@ class Phase:
         Whether a failure is one of the run: it is not where something else will be tried.
     local : bool
         Whether the items must be done in the process that has the catalogue, in their order.
-    performed : int
-        Items performed so far.
     """
 
     label: str
@@ -303,15 +312,15 @@ class Phase:
     items: Iterable[WorkItem | Blocked]
     final: bool = True
     local: bool = False
-    performed: int = 0
 
 
-def _step(steps: Iterator[Notes], key: StageKey) -> tuple[StageRecord, Measure]:
+def _step(item: WorkItem, steps: Iterator[Notes], key: StageKey) -> tuple[StageRecord, Measure]:
     """Perform one stage, measure it, and turn an error into a record with a cause."""
     status, cause, message, notes = DONE, None, None, ""
     with measuring() as measure:
         try:
-            notes = "; ".join(next(steps))
+            with planted(key.stage, item.target.name, item.files):
+                notes = "; ".join(next(steps))
         except Exception as err:
             status, (cause, message) = FAILED, cause_of(err)
             unexpected = cause == "INTERNAL"

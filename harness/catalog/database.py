@@ -178,6 +178,15 @@ class Catalog:
         self.delete_keys(table, rows, key)
         self.insert(table, rows)
 
+    def update(self, table: str, rows: pa.Table, *key: str) -> None:
+        """Set the columns of ``rows`` beside the key in the rows of the table with that key."""
+        if not rows.num_rows:
+            return
+        values = ", ".join(f'"{c}" = b."{c}"' for c in rows.column_names if c not in key)
+        same = " AND ".join(f't."{c}" = b."{c}"' for c in key)
+        with self._batch(rows):
+            self._run(f'UPDATE "{table}" t SET {values} FROM "{_BATCH}" b WHERE {same}')
+
     def insert_rows(self, table: str, rows: Sequence[Mapping[str, object]]) -> None:
         """Append rows given as mappings."""
         self.insert(table, TABLES[table].from_rows(rows))
@@ -203,6 +212,11 @@ class Catalog:
         """
         with _interruptible():
             return self._connection.sql(sql, params=list(parameters) or None).to_arrow_table()
+
+    def query_with(self, rows: pa.Table, sql: str, parameters: Sequence[object] = ()) -> pa.Table:
+        """Run a query that sees an Arrow table under the name ``{batch}``, as `query`."""
+        with self._batch(rows):
+            return self.query(sql.replace("{batch}", f'"{_BATCH}"'), parameters)
 
     def table(
         self, name: str, condition: str = "true", parameters: Sequence[object] = ()

@@ -21,22 +21,41 @@ Files = Annotated[
 
 
 @alerts.command("check")
-def check(files: Files, as_json: Json = False) -> None:
+def check(
+    files: Files,
+    schema: Annotated[
+        Path | None,
+        typer.Option(
+            help="Avro schema (.avsc) of records that come without, as brokers send them."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Judge alert files, ours or any in the LSST style, by named assertions.
 
-    Exit code 0 when all hold, 1 when one fails, 2 when a file cannot be read.
+    Exit code 0 when all hold, 1 when one fails, 2 when a file cannot be read; the others are
+    judged all the same.
     """
     from harness.verify import alerts as assertions
+    from pipeline.errors import InputError
 
-    documents = [assertions.check(path).as_dict() for path in files]
-    if as_json:
-        emit(documents[0] if len(documents) == 1 else documents)
-    else:
+    documents, unreadable = [], 0
+    for path in files:
+        try:
+            documents.append(assertions.check(path, schema=schema).as_dict())
+        except InputError as err:
+            typer.echo(f"nightjar: {err}", err=True)
+            unreadable += 1
+    if as_json and documents:
+        emit(documents[0] if len(files) == 1 else documents)
+    elif not as_json:
         for document in documents:
             typer.echo(f"{document['file']}: {document['alerts']} alerts")
             show_table(document["assertions"])
     if any(a["verdict"] == "fail" for d in documents for a in d["assertions"]):
-        raise typer.Exit(1)
+        raise typer.Exit(2 if unreadable else 1)
+    if unreadable:
+        raise typer.Exit(2)
 
 
 @alerts.command("show")

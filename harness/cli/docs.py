@@ -14,10 +14,13 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import schema
 from pipeline.io import guide
+
+if TYPE_CHECKING:
+    from typer.core import TyperGroup
 
 __all__ = ["faults", "main"]
 
@@ -86,7 +89,7 @@ def _wrong(line: str, targets: set[str]) -> str:
     return f"no option {unknown[0]}" if unknown else ""
 
 
-def _commands() -> Any:
+def _commands() -> TyperGroup:
     from harness.cli.main import build_app
 
     return build_app()

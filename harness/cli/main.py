@@ -12,8 +12,9 @@ code  meaning
 3     partial only
 4     incomplete
 70    internal error: a bug of ours
-130   interrupted
+130   interrupted (Ctrl-C)
 141   whoever read the output went away
+143   asked to end (SIGTERM)
 ====  ===========================================================================
 """
 
@@ -32,10 +33,15 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType
-from typing import Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")  # before NumPy: results must not depend on the threads
+from harness.system.threads import THREAD_VARIABLES
+
+if TYPE_CHECKING:
+    import typer
+    from typer.core import TyperGroup
+
+os.environ |= dict.fromkeys(THREAD_VARIABLES, "1")  # before NumPy: sums depend on the threads
 
 __all__ = ["VERBS", "build_app", "execute", "main"]
 
@@ -46,6 +52,7 @@ VERBS: dict[str, str] = {
     "sim": "Simulate the raw exposures of the workspace's profile.",
     "ingest": "Register exposures that were taken by a real telescope.",
     "run": "Run the pipeline: raw exposures to alerts.",
+    "work": "Perform items of a run that was started elsewhere.",
     "status": "Say what is done, what failed and why.",
     "verify": "Judge the campaign against the test cases.",
     "report": "Write the test report.",
@@ -67,15 +74,15 @@ _HELP = """From raw survey exposures to transient alerts, and the proof that the
 A campaign lives in a WORKSPACE: nightjar init W --profile tiny; nightjar sim W; nightjar run W.
 
 Exit codes: 0 all well, 1 something failed, 2 usage or malformed file, 3 partial only,
-4 incomplete, 70 internal error, 130 interrupted, 141 output not read."""
+4 incomplete, 70 internal error, 130 interrupted, 141 output not read, 143 terminated."""
 
 
-def build_app() -> Any:
+def build_app() -> TyperGroup:
     """Assemble the command from the verbs' modules.
 
     Returns
     -------
-    click.Command
+    typer.core.TyperGroup
         The whole command; each verb's module imports nothing heavy before it runs.
     """
     import typer
@@ -106,15 +113,16 @@ def build_app() -> Any:
             app.add_typer(entry, name=verb, help=summary)
         elif entry is not None:
             app.command(verb, short_help=summary)(entry)
-    return typer.main.get_command(app)
+    return typer.main.get_group(app)
 
 
-def _entry(verb: str) -> Any:
+def _entry(verb: str) -> typer.Typer | Callable[..., None] | None:
     name = verb.replace("-", "_")
     module = f"harness.cli.{name}"
     if importlib.util.find_spec(module) is None:
         return None
-    return getattr(importlib.import_module(module), name)
+    entry: typer.Typer | Callable[..., None] = getattr(importlib.import_module(module), name)
+    return entry
 
 
 def execute(arguments: Sequence[str]) -> int:
@@ -135,8 +143,9 @@ def execute(arguments: Sequence[str]) -> int:
     try:
         code = _perform(arguments)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        return _fail("interrupted; run the same command again to go on", 130)
+    except KeyboardInterrupt as err:
+        code = getattr(err, "exit_code", 130)  # that of `harness.system.processes.Terminated`
+        return _fail("interrupted; run the same command again to go on", code)
     except NightjarError as err:
         return _fail(str(err), err.exit_code)
     except Exception as err:
@@ -181,8 +190,10 @@ def _unexpected(err: Exception) -> int:
 
 
 def _fail(line: str, code: int) -> int:
+    from harness.system.text import one_line
+
     with suppress(OSError):  # nobody may be there to read it
-        sys.stderr.write(f"nightjar: {' '.join(line.split())}\n")
+        sys.stderr.write(f"nightjar: {one_line(line)}\n")
     return code
 
 

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from harness.system.text import one_line
+
 __all__ = [
     "Detectors",
     "DryRun",
@@ -18,6 +20,7 @@ __all__ = [
     "Json",
     "Overrides",
     "Quiet",
+    "TimeLimit",
     "Until",
     "Visits",
     "WorkspacePath",
@@ -34,7 +37,13 @@ DryRun = Annotated[
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option("--jobs", "-j", min=1, help="Worker processes.", show_default="one per processor"),
+    typer.Option(
+        "--jobs",
+        "-j",
+        min=1,
+        help="Worker processes.",
+        show_default="as many as fit",
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 Visits = Annotated[
@@ -42,6 +51,14 @@ Visits = Annotated[
 ]
 Detectors = Annotated[
     list[int] | None, typer.Option("--detector", help="Only this detector; may be repeated.")
+]
+TimeLimit = Annotated[
+    str | None,
+    typer.Option(
+        "--time-limit",
+        metavar="DURATION",
+        help="Begin nothing that would not end within this time, such as 55m or 12:00:00.",
+    ),
 ]
 From = Annotated[
     str | None,
@@ -97,7 +114,7 @@ def _cell(value: object) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.6g}"
-    return " ".join(str(value).split())
+    return one_line(value)
 
 
 def _plain(value: object) -> object:

@@ -1,4 +1,4 @@
-"""``nightjar report``: render a report again, or compare two."""
+"""``nightjar report``: render a report again, judge again from it, or compare two."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.cli.options import Json, emit
 
 __all__ = ["report"]
 
-report = typer.Typer(no_args_is_help=True, help="Render a report again, or compare two.")
+report = typer.Typer(no_args_is_help=True, help="Render or check a report again, or compare two.")
 
 
 @report.command("render")
@@ -25,12 +25,47 @@ def render(
         ),
     ],
 ) -> None:
-    """Make every rendering anew from report.json; the same bytes each time."""
+    """Make every rendering anew from report.json; the same bytes each time.
+
+    A report whose data were changed after the judgement is refused.
+    """
+    from harness.report.bundle import require_untouched
     from harness.report.write import render_all
 
     folder = _folder(source)
+    require_untouched(folder)
     render_all(folder)
     typer.echo(f"report: {folder / 'report.html'}")
+
+
+@report.command("check")
+def check(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="WORKSPACE|BUNDLE",
+            help="The folder of a report, wherever it was taken; or a workspace (its newest).",
+        ),
+    ],
+) -> None:
+    """Judge again from a report's folder alone and name every byte that is not as it was written.
+
+    Files are compared with SHA256SUMS; every verdict is drawn again from the measurements in
+    report.json and the specification in cases/.  Exit code 1 when something differs.
+    """
+    from harness.report.bundle import check_bundle
+    from harness.report.write import load_report
+
+    folder = _folder(source)
+    faults = check_bundle(folder)
+    for fault in faults:
+        typer.echo(fault)
+    if faults:
+        raise typer.Exit(1)
+    report = load_report(folder)
+    count = sum(len(i["checks"]) for c in report["cases"] for i in c["items"])
+    typer.echo(f"{len(report['cases'])} cases, {count} checks: every verdict follows")
+    typer.echo(f"hash chain {report['chain'][-1]['link']}")
 
 
 @report.command("diff")

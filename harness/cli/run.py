@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from harness.cli.options import (
     Json,
     Overrides,
     Quiet,
+    TimeLimit,
     Until,
     Visits,
     WorkspacePath,
@@ -23,6 +25,8 @@ from harness.cli.options import (
 
 if TYPE_CHECKING:
     from harness.campaign.campaign import Summary
+
+from pipeline.errors import ConfigError
 
 __all__ = ["run"]
 
@@ -41,6 +45,19 @@ def run(
     explain: Annotated[
         bool, typer.Option("--explain", help="Say for every unit why it is done (again).")
     ] = False,
+    time_limit: TimeLimit = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(
+            "--dask", metavar="ADDRESS", help="Use this Dask cluster, or local:N for N workers."
+        ),
+    ] = None,
+    slurm: Annotated[
+        bool, typer.Option("--slurm", help="Use -j jobs of Slurm, started through Dask.")
+    ] = False,
+    claims: Annotated[
+        bool, typer.Option("--claims", help="Leave the work to processes of nightjar work.")
+    ] = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -49,8 +66,9 @@ def run(
 
     What is done already with the same inputs, configuration and code is not done again, so an
     interrupted run is simply started again.  A unit that fails is recorded with its cause and the
-    rest goes on; the exit code is then 1.
+    rest goes on; the exit code is then 1.  A run that stops for want of time exits with 4.
     """
+    from harness.campaign.budget import seconds
     from harness.campaign.run import run_campaign, selection
     from harness.verify.pin import pin
     from harness.workspace import Workspace
@@ -62,10 +80,11 @@ def run(
         workspace,
         selection=chosen,
         jobs=jobs,
-        overrides=overrides or (),
+        overrides=[*(overrides or ()), *_engine(dask, slurm=slurm, claims=claims)],
         retry=retry_failed,
         dry_run=dry_run,
         quiet=quiet or as_json,
+        time_limit_s=seconds(time_limit) if time_limit else None,
     )
     if as_json:
         emit(_document(summary))
@@ -75,11 +94,21 @@ def run(
         raise typer.Exit(summary.exit_code)
 
 
+def _engine(dask: str | None, *, slurm: bool, claims: bool) -> list[str]:
+    """Say in the words of the configuration which engine is meant."""
+    chosen = [name for name, on in (("dask", dask), ("slurm", slurm), ("claims", claims)) if on]
+    if len(chosen) > 1:
+        raise ConfigError("exclude one another", key=", ".join(f"--{name}" for name in chosen))
+    address = [f"execution.dask={json.dumps(dask)}"] if dask else []
+    return [*(f'execution.executor="{name}"' for name in chosen), *address]
+
+
 def _document(summary: Summary) -> dict[str, Any]:
     return {
         "exit_code": summary.exit_code,
         "phases": {label: dict(counts) for label, counts in summary.counts.items()},
         "instrumental": summary.instrumental,
+        "stopped": summary.stopped,
         "troubles": [t.row() for t in _finite(summary.troubles)],
         "reasons": [
             {"phase": p, "visit": v, "detector": d, "template": t, "reason": r}
@@ -114,3 +143,5 @@ def _show(summary: Summary, *, dry_run: bool, explain: bool) -> None:
     total = sum(sum(counts.values()) for counts in summary.counts.values())
     troubles = f"; {len(summary.troubles)} stages failed or blocked" if summary.troubles else ""
     typer.echo(f"{verb}: {total} units{troubles}")
+    if summary.stopped:
+        typer.echo("stopped before the time limit; run the same command again to go on")

@@ -18,6 +18,10 @@ def sabotage(
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="DEFECT", help="Plant only this defect.")
     ] = None,
+    fast: Annotated[
+        bool,
+        typer.Option("--quick", help="Ask only the check named for a defect; keeps no matrix."),
+    ] = False,
     jobs: Jobs = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -37,15 +41,18 @@ def sabotage(
     result = run(
         workspace,
         only=only or (),
+        quick=fast,
         jobs=jobs or len(os.sched_getaffinity(0)),
         progress=_show if shown else None,
     )
     if shown:
         sys.stderr.write("\r\x1b[K")
-    if not only:
+    if not only and not fast:
         path = Workspace.open(workspace).root / "reports" / "sabotage.json"
         with atomic(path) as partial:
             partial.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    noticed = [d for d in result["defects"] if d["faint_caught"]]
+    graded = sum(d["faint_caught"] is not None for d in result["defects"])
     escaped = [d for d in result["defects"] if not d["caught"]]
     if as_json:
         emit(result)
@@ -57,6 +64,7 @@ def sabotage(
                     "caught": "yes" if d["caught"] else "NO",
                     "by": d["expected_check"],
                     "and": f"{len(d['caught_by']) - d['caught']} more",
+                    "faint": {None: "-", False: "quiet", True: "NOTICED"}[d["faint_caught"]],
                 }
                 for d in result["defects"]
             ]
@@ -64,7 +72,8 @@ def sabotage(
         for path in result["unharmed"]["caught_by"]:
             typer.echo(f"the unharmed copy does not pass {path}")
         typer.echo(f"{len(result['defects']) - len(escaped)} of {len(result['defects'])} caught")
-    if escaped or result["unharmed"]["caught_by"]:
+        typer.echo(f"{len(noticed)} of {graded} noticed at an amplitude too small to matter")
+    if escaped or noticed or result["unharmed"]["caught_by"]:
         raise typer.Exit(1)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from harness.cli.options import Detectors, Jobs, Json, Overrides, Quiet, Visits, emit, show_table
 
 if TYPE_CHECKING:
-    from harness.study.run import Study
+    from harness.study.store import Study
 
 __all__ = ["study"]
 
@@ -41,6 +41,13 @@ def study(
     name: Annotated[
         str | None, typer.Option(help="Folder below studies/; by default a hash of all inputs.")
     ] = None,
+    engine: Annotated[
+        Literal["frame", "local"],
+        typer.Option(help="frame fits every kernel anew; local keeps that of the plain image."),
+    ] = "frame",
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Make the study of --name anew if it is another one.")
+    ] = False,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Configuration in place of nightjar.toml.")
     ] = None,
@@ -69,7 +76,8 @@ def study(
     """
     from harness.plan import Selection
     from harness.study.design import load_design
-    from harness.study.run import Study, run_study
+    from harness.study.run import run_study
+    from harness.study.store import Study
 
     if targets[0] == "compare":
         _compare(*(Study.open(Path(folder)) for folder in _two(targets[1:])), as_json=as_json)
@@ -85,6 +93,8 @@ def study(
         "selection": Selection(frozenset(visit or ()), frozenset(detector or ())),
         "jobs": jobs,
         "quiet": quiet or as_json,
+        "replace": replace,
+        "engine": engine,
     }
     workspace = _one(targets)
     given = tuple(overrides or ())

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from astropy.stats import mad_std
 from astropy.visualization import AsinhStretch, ImageNormalize, ZScaleInterval
 from matplotlib import image as files
 from matplotlib.axes import Axes
 from matplotlib.colors import AsinhNorm, Colormap, LinearSegmentedColormap, Normalize, to_rgba
 from matplotlib.figure import Figure, FigureBase
+from matplotlib.image import AxesImage
 
 from harness.drawing.style import drawing_style
+from pipeline.statistics import mad_std
 
 __all__ = [
     "DIFFERENCE", "GREY", "Panel", "add_scale", "binned", "difference_panel", "draw_panels",
@@ -101,7 +102,7 @@ def noise_of(image: Pixels) -> float:
         Standard deviation.
     """
     known = image[np.isfinite(image)]
-    return (float(mad_std(known)) if known.size else 0.0) or 1.0
+    return (mad_std(known) if known.size else 0.0) or 1.0
 
 
 def light_norm(image: Pixels, *, noise: float | None = None) -> Normalize:
@@ -229,7 +230,9 @@ def difference_panel(
     return Panel(title, scaled, significance_norm(), DIFFERENCE, masked)
 
 
-def show(axes: Axes, panel: Panel, *, corner: tuple[float, float] = (0, 0), step: int = 1) -> Any:
+def show(
+    axes: Axes, panel: Panel, *, corner: tuple[float, float] = (0, 0), step: int = 1
+) -> AxesImage:
     """Draw a panel.
 
     Parameters
@@ -326,7 +329,14 @@ def _places(
     return (width, height), [*boxes, bar]
 
 
-def add_scale(figure: FigureBase, shown: Any, label: str = "difference / σ", **place: Any) -> None:
+def add_scale(
+    figure: FigureBase,
+    shown: AxesImage,
+    label: str = "difference / σ",
+    *,
+    ax: Axes | None = None,
+    cax: Axes | None = None,
+) -> None:
     """Draw the colour bar of a difference.
 
     Parameters
@@ -337,10 +347,10 @@ def add_scale(figure: FigureBase, shown: Any, label: str = "difference / σ", **
         The difference, from `show`.
     label : str
         What it scales.
-    **place
-        Arguments of `matplotlib.figure.Figure.colorbar`.
+    ax, cax : Axes, optional
+        What to take room from, or what to fill.
     """
-    bar = figure.colorbar(shown, ticks=_TICKS, label=label, **place)
+    bar = figure.colorbar(shown, ticks=_TICKS, label=label, ax=ax, cax=cax)
     bar.ax.minorticks_off()
     bar.ax.set_yticklabels([f"{t:+d}".replace("-", "−") if t else "0" for t in _TICKS])
 

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from harness.drawing.style import COLOURS, LINES, MARKERS, as_svg, drawing_style
@@ -45,7 +46,8 @@ def draw_plot(plot: Description) -> Figure:
     Parameters
     ----------
     plot : mapping
-        ``type`` (``curve``: points with error bars, joined; ``points``; ``bars``: a histogram),
+        ``type`` (``curve``: points with error bars, joined; ``points``; ``bars``: a histogram;
+        ``map``: cells ``[x0, x1, y0, y1, value]`` with the label and range of ``z``),
         ``x`` and ``y`` (``label``, optional ``log``, ``range`` and ``date`` for a Modified Julian
         Date in TAI) and ``series`` of ``name`` and ``points``: ``[x, y]``, ``[x, y, low, high]``
         or for bars ``[x0, x1, n]``.  Optional ``marks``: ``{"x" or "y": value, "label"}``, drawn
@@ -60,6 +62,9 @@ def draw_plot(plot: Description) -> Figure:
         figure = Figure(figsize=_SIZE, layout="constrained")
         axes = figure.add_subplot()
         shift = _EPOCH if plot["x"].get("date") else 0.0
+        if plot["type"] == "map":
+            _draw_map(figure, axes, plot)
+            return figure
         draw = _draw_bars if plot["type"] == "bars" else _draw_points
         for index, series in enumerate(plot["series"]):
             draw(axes, series, index, shift, joined=plot["type"] == "curve")
@@ -103,6 +108,22 @@ def _draw_bars(axes: Axes, series: Description, index: int, shift: float, *, joi
         linewidth=0.5,
         label=str(series.get("name") or ""),
     )
+
+
+def _draw_map(figure: Figure, axes: Axes, plot: Description) -> None:
+    """Draw cells in grey, each with its value written in it."""
+    low, high = plot["z"]["range"]
+    for x0, x1, y0, y1, value in plot["series"][0]["points"]:
+        share = min(max((value - low) / (high - low), 0.0), 1.0)
+        grey = str(0.35 + 0.65 * share)
+        axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, facecolor=grey, edgecolor="white"))
+        middle = ((x0 + x1) / 2, (y0 + y1) / 2)
+        ink = "black" if share > 0.3 else "white"
+        axes.annotate(f"{value:.2f}", middle, ha="center", va="center", fontsize=8, color=ink)
+    axes.autoscale_view()
+    _style_axes(axes, plot)
+    axes.grid(visible=False)
+    axes.set_title(plot["z"]["label"])
 
 
 def _draw_mark(axes: Axes, mark: Mapping[str, Any], shift: float) -> None:

@@ -2,32 +2,68 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 
+from harness.execute.capacity import workers_here
+from harness.execute.claims import ClaimExecutor
+from harness.execute.config import Config
 from harness.execute.executor import Executor, Work
 from harness.execute.local import LocalExecutor
 from harness.execute.serial import SerialExecutor
+from harness.execute.worker import TIMEOUT
+from pipeline.errors import ConfigError
 
-__all__ = ["Executor", "LocalExecutor", "SerialExecutor", "Work", "open_executor"]
+__all__ = [
+    "TIMEOUT",
+    "ClaimExecutor",
+    "Config",
+    "Executor",
+    "LocalExecutor",
+    "SerialExecutor",
+    "Work",
+    "open_executor",
+]
 
 
-def open_executor(kind: str, jobs: int, attempts: int) -> Executor:
+def open_executor(config: Config, jobs: int | None, queue: Path) -> Executor:
     """Choose an executor.
 
     Parameters
     ----------
-    kind : str
-        ``local`` or ``serial``.
-    jobs : int
-        Processes; 0 for one per processor that this process may use.
-    attempts : int
-        Attempts at an item whose worker died.
+    config : Config
+        Section ``execution`` of the configuration.
+    jobs : int, optional
+        Processes, instead of what the configuration says.
+    queue : Path
+        Folder for work that is claimed through files.
 
     Returns
     -------
     Executor
         The engine.
+
+    Raises
+    ------
+    ConfigError
+        If it needs a library that is not installed.
     """
-    if kind == "serial":
+    attempts, limit_s = config.attempts, config.unit_time_limit
+    processes = jobs or config.jobs or workers_here()
+    if config.executor == "serial":
         return SerialExecutor()
-    return LocalExecutor(jobs or len(os.sched_getaffinity(0)), attempts)
+    if config.executor == "local":
+        return LocalExecutor(processes, attempts, limit_s)
+    if config.executor == "claims":
+        return ClaimExecutor(queue, attempts, limit_s, config.lease)
+    try:
+        from harness.execute import cluster
+    except ImportError as err:
+        raise ConfigError(
+            f"needs a library: {err}", key=f"execution.executor={config.executor}",
+            hint="pip install 'nightjar[distributed]'",
+        ) from err  # fmt: skip
+    if config.executor == "slurm":
+        where = cluster.slurm_jobs(processes, config.slurm)
+    else:
+        where = cluster.connect(config.dask)
+    return cluster.ClusterExecutor(attempts, limit_s, where)

@@ -111,7 +111,8 @@ def _section(packet: dict[str, Any]) -> str:
         for name in _STAMPS
         if packet.get(name)
     )
-    return f"<section><h2>{packet['diaSourceId']}</h2>{figures}<table>{cells}</table></section>"
+    title = escape(_words(packet["diaSourceId"]))
+    return f"<section><h2>{title}</h2>{figures}<table>{cells}</table></section>"
 
 
 def _words(value: object) -> str:

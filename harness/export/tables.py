@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from harness.catalog import GuardedCatalog
+from harness.system.text import in_cell
 from harness.workspace import atomic
 from pipeline.errors import ConfigError
 from pipeline.schema import TABLES
 
 if TYPE_CHECKING:
     from astropy.io.votable.tree import VOTableFile
+    from astropy.table import Table
+    from astropy.units import UnitBase
 
 __all__ = ["export_table"]
 
@@ -100,6 +104,10 @@ def _parquet(table: pa.Table, path: Path) -> None:
 def _csv(table: pa.Table, path: Path) -> None:
     import pyarrow.csv
 
+    for index, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            cells = [v if v is None else in_cell(v) for v in table.column(index).to_pylist()]
+            table = table.set_column(index, field, pa.array(cells, field.type))
     pyarrow.csv.write_csv(table, path)
 
 
@@ -122,7 +130,7 @@ def _votable_document(table: pa.Table) -> VOTableFile:
     return document
 
 
-def _astropy(table: pa.Table) -> Any:
+def _astropy(table: pa.Table) -> Table:
     from astropy.table import MaskedColumn, Table
 
     columns = []
@@ -135,18 +143,18 @@ def _astropy(table: pa.Table) -> Any:
     return Table(columns)
 
 
-def _unit(field: pa.Field) -> Any:
+def _unit(field: pa.Field) -> UnitBase | None:
     from astropy.units import Unit
 
     text = (field.metadata or {}).get(b"unit", b"").decode()
     return Unit(text, format="vounit") if text else None
 
 
-def _plain(values: pa.Array) -> Any:
+def _plain(values: pa.Array) -> npt.NDArray[np.generic]:
     if pa.types.is_string(values.type) or pa.types.is_timestamp(values.type):
         return np.array(["" if v is None else str(v) for v in values.to_pylist()], dtype=str)
     filler = False if pa.types.is_boolean(values.type) else 0
-    return values.fill_null(filler).to_numpy(zero_copy_only=False)
+    return np.asarray(values.fill_null(filler).to_numpy(zero_copy_only=False))
 
 
 _WRITERS = {"parquet": _parquet, "votable": _votable, "csv": _csv}

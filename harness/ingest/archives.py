@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ from pipeline.exposure import NJY_ZERO_POINT
 from pipeline.io.catalogues import GAIA_TO_SDSS
 from pipeline.schema import REFCAT
 from pipeline.sphere import separation
+
+if TYPE_CHECKING:
+    from astropy.table import Table
 
 __all__ = ["CATALOGUES", "fetch_refcat"]
 
@@ -120,7 +123,7 @@ def _ask(
         yield _plain(tables[0], catalogue.columns) if len(tables) else {}
 
 
-def _plain(table: Any, names: Sequence[str]) -> _Columns:
+def _plain(table: Table, names: Sequence[str]) -> _Columns:
     """Columns as plain arrays; what is masked is NaN, numbers of stars stay integers."""
     columns = {}
     for name in names:
@@ -158,8 +161,8 @@ def _panstarrs(rows: _Columns) -> _Columns:
 
 
 def _fluxes(
-    band: str, magnitude: npt.NDArray[Any], error: npt.NDArray[Any]
-) -> dict[str, npt.NDArray[Any]]:
+    band: str, magnitude: npt.NDArray[np.floating], error: npt.NDArray[np.floating]
+) -> _Columns:
     flux = 10.0 ** (0.4 * (NJY_ZERO_POINT - magnitude))
     return {f"{band}Flux": flux, f"{band}FluxErr": flux * error / _MAG}
 

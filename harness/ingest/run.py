@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from astropy.wcs import WCS
 
 from harness.campaign.frames import frames_table
 from harness.settings import Settings
@@ -24,6 +25,7 @@ from pipeline import io
 from pipeline.camera import Camera
 from pipeline.errors import ConfigError, FileFormatError, InputError
 from pipeline.exposure import Exposure, VisitInfo
+from pipeline.io.headers import Header
 from pipeline.io.keywords import parse_keywords
 from pipeline.io.planes import split_extension
 from pipeline.schema import EXPOSURE
@@ -207,7 +209,7 @@ def _notes(frames: Sequence[_Candidate]) -> list[str]:
 
 def _catalogues(
     space: Workspace, refcat: Path | None, objects: Path | None
-) -> list[tuple[Path, Any]]:
+) -> list[tuple[Path, pa.Table]]:
     tables = []
     if refcat is not None:
         tables.append((space.refcat, io.read_refcat(refcat)))
@@ -297,7 +299,7 @@ def _raw(path: Path, camera: Camera) -> list[_Candidate]:
     return frames
 
 
-def _header_corners(header: Any, shape: tuple[int, ...]) -> tuple[float, ...]:
+def _header_corners(header: Header, shape: tuple[int, ...]) -> tuple[float, ...]:
     from pipeline import wcs as world
 
     coordinates = world.from_header(header)
@@ -313,7 +315,7 @@ def _corners(exposure: Exposure, path: Path) -> tuple[float, ...]:
     return _sky_corners(exposure.wcs, exposure.shape)
 
 
-def _sky_corners(coordinates: Any, shape: tuple[int, ...]) -> tuple[float, ...]:
+def _sky_corners(coordinates: WCS, shape: tuple[int, ...]) -> tuple[float, ...]:
     ny, nx = shape
     ra, dec = coordinates.all_pix2world([0, nx - 1, nx - 1, 0], [0, 0, ny - 1, ny - 1], 0)
     return tuple(float(v) for pair in zip(ra, dec, strict=True) for v in pair)
@@ -398,7 +400,7 @@ class _Registry:
 
     def _visit_row(
         self, frame: _Candidate, members: Sequence[dict[str, Any]], camera: str
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         info = frame.info
         numbers = sorted(m["detector"] for m in members if m["visit"] == info.visit)
         return {

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from harness.report.text import label, quantity, shape
+from harness.system.text import one_line
 
 __all__ = ["print_summary"]
 
@@ -20,6 +22,11 @@ _STYLES = {
     "fail": "bold red",
     "error": "bold red",
 }
+
+
+def _said(text: str) -> str:
+    """Words of others: neither markup nor control characters."""
+    return escape(one_line(text))
 
 
 def print_summary(report: dict[str, Any], console: Console, *, details: int = 12) -> None:
@@ -41,7 +48,10 @@ def print_summary(report: dict[str, Any], console: Console, *, details: int = 12
         word = case["verdict"]
         style = _STYLES[word]
         table.add_row(
-            case["id"], f"[{style}]{shape(word)} {label(word)}[/]", case["title"], case["comment"]
+            case["id"],
+            f"[{style}]{shape(word)} {label(word)}[/]",
+            _said(case["title"]),
+            _said(case["comment"]),
         )
     console.print(table)
     below = [
@@ -54,8 +64,9 @@ def print_summary(report: dict[str, Any], console: Console, *, details: int = 12
     for path, check in below[:details]:
         word = check["verdict"]
         console.print(
-            f"[{_STYLES[word]}]{shape(word)}[/] {path}: {quantity(check)}, bound {check['bound']}"
-            + (f" ({check['reason']})" if check["reason"] else ""),
+            f"[{_STYLES[word]}]{shape(word)}[/] {_said(path)}: {_said(quantity(check))}, "
+            f"bound {_said(check['bound'])}"
+            + (f" ({_said(check['reason'])})" if check["reason"] else ""),
             highlight=False,
         )
     if len(below) > details:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.report.text import label, number, quantity, shape
+from pipeline.errors import InputError
 
 __all__ = ["render_html"]
 
+_IMAGE = re.compile(r"[a-z]+/[0-9a-f]{20}\.png")
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -67,10 +70,20 @@ def _plot(plot: dict[str, Any]) -> str:
 
 
 def _inline(folder: Path, image: dict[str, str]) -> str:
+    """Set an image of the report inline; a report that names anything else is refused."""
     path = folder / image["path"]
+    if not _IMAGE.fullmatch(image["path"]) or path.is_symlink() or path.parent.is_symlink():
+        raise InputError(
+            f"names the file {image['path']!r}, which is no image of the report",
+            path=folder / "report.json",
+            expected="evidence/HASH.png",
+        )
     if not path.is_file():
         return ""
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != image["sha256"]:
+        raise InputError("is not the image that the report names", path=path)
+    return "data:image/png;base64," + base64.b64encode(data).decode()
 
 
 def _tables(report: dict[str, Any], title: str) -> list[dict[str, Any]]:

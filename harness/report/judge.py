@@ -14,6 +14,7 @@ from harness.report.model import build
 from harness.report.sheets import contact_sheets
 from harness.report.simulation import simulation_page
 from harness.report.write import latest_report, next_folder, write_report
+from harness.system.text import one_line
 from harness.verify.context import Context
 from harness.verify.engine import CaseResult, judge_cases
 from harness.verify.kinds.command import Command
@@ -23,6 +24,7 @@ from harness.verify.model import Check
 from harness.verify.paths import TESTCASES
 from harness.verify.pin import pin
 from harness.verify.replay import replay
+from harness.verify.sabotage import matrix_fault
 from harness.verify.sampling import requests_of, start_measuring
 from harness.workspace import Workspace
 from pipeline.errors import FileFormatError
@@ -135,13 +137,15 @@ def _judged(
         context,
         results,
         previous=latest_report(context.space),
-        sabotage=_sabotage(context.space),
+        sabotage=_sabotage(context.space, spec),
         replay=replay("dmtr-53", context.testcases),
         figures=(*_drawn(results), *figures) if folder is not None else (),
         sheets=sheets,
         simulation=simulation_page(context.space),
     )
-    path = write_report(report, folder, context.testcases) if folder is not None else None
+    path = None
+    if folder is not None:
+        path = write_report(report, folder, context.testcases, context.space.specification)
     return Judgement(report, results, path)
 
 
@@ -159,9 +163,14 @@ def _drawn(results: list[CaseResult]) -> list[Evidence]:
     return [e for e in found if e.kind == "figure"]
 
 
-def _sabotage(space: Workspace) -> dict[str, Any] | None:
-    """Return the detection matrix of the last `nightjar sabotage` of this workspace, if any."""
+def _sabotage(space: Workspace, spec: Spec) -> dict[str, Any] | None:
+    """Return the detection matrix of this state of the workspace, or why it does not count."""
     path = space.root / "reports" / "sabotage.json"
-    with suppress(OSError, ValueError):
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    return None
+    if not path.is_file():
+        return None
+    try:
+        matrix = json.loads(path.read_text(encoding="utf-8"))
+        fault = matrix_fault(matrix, space, spec)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as err:
+        return {"fault": f"cannot be read: {one_line(err)}"}
+    return {"fault": fault} if fault else dict(matrix)

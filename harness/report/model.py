@@ -6,26 +6,30 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from harness.report.chain import chain
 from harness.report.text import quantity
 from harness.system.hashes import file_hash
-from harness.system.software import software_version
+from harness.system.software import software_version, tree_hash
+from harness.verify.bounds import smallest_effect
 from harness.verify.context import Context
-from harness.verify.engine import CaseResult, CheckResult, ItemResult
+from harness.verify.engine import CaseResult, CheckResult, ItemResult, Observation
 from harness.verify.evidence import current_commit
 from harness.verify.loader import Spec
-from harness.verify.measurement import Evidence
-from harness.verify.pin import changes, pinned, tampering
+from harness.verify.measurement import Evidence, Measurement
+from harness.verify.model import Check
+from harness.verify.pin import changes, pinned
+from harness.verify.tampering import tampering
 from harness.verify.verdict import Verdict, exit_code, worst
 
-__all__ = ["SCHEMA", "build"]
+__all__ = ["SCHEMA", "build", "conclusions", "observer_of"]
 
-SCHEMA = "nightjar-report/1"
+SCHEMA = "nightjar-report/2"
 
 _PACKAGES = (
     "numpy",
@@ -83,14 +87,14 @@ def build(
         JSON.
     """
     record = pinned(context.space) or {}
-    code = exit_code(r.judged for r in results)
+    concluded = conclusions(spec, results, sheets or {})
     return {
         "schema": SCHEMA,
         "campaign": name,
-        "exit_code": code,
-        "verdict": worst(r.judged for r in results).word,
         "utc": context.now.isoformat(timespec="seconds"),
-        "spec_hash": spec.hash,
+        "today": context.today.isoformat(),
+        **concluded,
+        "chain": chain(context, concluded),
         "pinned": {k: record.get(k) for k in ("hash", "utc", "late")},
         "changed_criteria": [
             asdict(c) for c in (*tampering(context), *changes(record.get("criteria", {}), spec))
@@ -98,15 +102,9 @@ def build(
         "environment": _environment(context),
         "input": _input(context),
         "people": context.settings.report.model_dump(),
-        "cases": [_case(r, sheets or {}) for r in results],
         "figures": [_evidence(f) for f in figures],
-        "requirements": _requirements(spec, results),
-        "waivers": [w.model_dump(mode="json") for w in spec.waivers],
-        "recommendations": _recommendations(results),
-        "deviations": _deviations(results),
         "resources": _resources(context),
         "units": _units(context),
-        "criteria": spec.criteria,
         "sabotage": dict(sabotage) if sabotage else None,
         "replay": dict(replay) if replay else None,
         "simulation": [_evidence(e) for e in simulation],
@@ -115,6 +113,87 @@ def build(
 
 
 _Sheets = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def conclusions(
+    spec: Spec, results: Sequence[CaseResult], sheets: _Sheets | None = None
+) -> dict[str, Any]:
+    """Describe what follows from specification and measurements, and from nothing else.
+
+    Parameters
+    ----------
+    spec : Spec
+        What is demanded.
+    results : sequence of CaseResult
+        The verdicts.
+    sheets : mapping, optional
+        Contact sheets by the path of their check.
+
+    Returns
+    -------
+    dict
+        A part of the report, JSON.
+    """
+    return {
+        "exit_code": exit_code(r.judged for r in results),
+        "verdict": worst(r.judged for r in results).word,
+        "spec_hash": spec.hash,
+        "cases": [_case(r, sheets or {}) for r in results],
+        "requirements": _requirements(spec, results),
+        "waivers": [w.model_dump(mode="json") for w in spec.waivers],
+        "recommendations": _recommendations(results),
+        "deviations": _deviations(results),
+        "criteria": spec.criteria,
+    }
+
+
+def observer_of(report: Mapping[str, Any]) -> Callable[[str, Check], Observation]:
+    """Return a function that looks measurements up in a report instead of making them.
+
+    Parameters
+    ----------
+    report : mapping
+        A ``report.json``.
+
+    Returns
+    -------
+    callable
+        For `harness.verify.engine.conclude`.
+    """
+    table = {
+        f"{case['id']}/{item['id']}/{check['id']}": check
+        for case in report["cases"]
+        for item in case["items"]
+        for check in item["checks"]
+    }
+    absent = Observation("not_run", text="the report holds no measurement")
+    return lambda path, _: _observation(table[path]) if path in table else absent
+
+
+def _observation(check: Mapping[str, Any]) -> Observation:
+    seen, evidence = check["observed"], tuple(Evidence(**e) for e in check["evidence"])
+    got = None
+    if seen["outcome"] == "measured":
+        stderr = math.nan if seen["stderr_undefined"] else check["stderr"]
+        value = math.nan if check["value"] is None else float(check["value"])
+        got = Measurement(
+            value,
+            check["population"],
+            stderr,
+            check["nulls"],
+            check["nans"],
+            tuple(check["failing"]),
+            evidence,
+            seen["text"],
+        )
+    return Observation(
+        seen["outcome"],
+        got,
+        seen["text"],
+        check["population"],
+        check["n_failing"],
+        check["seconds"],
+    )
 
 
 def _case(result: CaseResult, sheets: _Sheets) -> dict[str, Any]:
@@ -168,8 +247,10 @@ def _item(result: ItemResult, sheets: _Sheets) -> dict[str, Any]:
 
 
 def _check(result: CheckResult, sheets: _Sheets) -> dict[str, Any]:
-    check, got = result.check, result.measurement
+    check, got, seen = result.check, result.measurement, result.observation
     evidence = list(got.evidence) if got else []
+    shown = got.failing if got and result.waiver else got.failing[:_SHOWN] if got else ()
+    undefined = bool(got and got.stderr is not None and not math.isfinite(got.stderr))
     if result.path in sheets:
         evidence.append(Evidence("contact sheet", "images", list(sheets[result.path])))
     return {
@@ -182,6 +263,7 @@ def _check(result: CheckResult, sheets: _Sheets) -> dict[str, Any]:
         "verdict": result.verdict.word,
         "value": _number(got.value) if got else None,
         "stderr": _number(got.stderr) if got and got.stderr is not None else None,
+        "sees": _number(smallest_effect(got.stderr)) if got and got.stderr is not None else None,
         "unit": check.subject.unit,
         "bound": check.limit.text,
         "partial": check.partial or None,
@@ -191,10 +273,11 @@ def _check(result: CheckResult, sheets: _Sheets) -> dict[str, Any]:
         "allow_empty": check.allow_empty or None,
         "waiver": result.waiver,
         "reason": result.reason,
-        "failing": [_subject(s) for s in got.failing[:_SHOWN]] if got else [],
-        "n_failing": len(got.failing) if got else 0,
+        "observed": {"outcome": seen.outcome, "text": seen.text, "stderr_undefined": undefined},
+        "failing": [_subject(s) for s in shown],
+        "n_failing": seen.n_failing,
         "parameters": check.subject.model_dump(mode="json", exclude_defaults=True),
-        "seconds": round(result.seconds, 3),
+        "seconds": round(seen.seconds, 3),
         "evidence": [_evidence(e) for e in evidence],
     }
 
@@ -236,6 +319,7 @@ def _environment(context: Context) -> dict[str, Any]:
         "workspace": context.space.root.name,
         "software": software_version(),
         "commit": current_commit(),
+        "tree": tree_hash(),
         "lock": file_hash(lock) if lock.is_file() else None,
         "container": os.environ.get("NIGHTJAR_IMAGE"),
         "python": platform.python_version(),

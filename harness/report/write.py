@@ -8,13 +8,27 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
 from harness.report.html import render_html
 from harness.report.junit import render_junit
 from harness.report.markdown import render_markdown
+from harness.report.sums import verdict_bytes, write_sums
+from harness.verify.loader import spec_files
 from harness.workspace import Workspace, atomic
 from pipeline.errors import FileFormatError, InputError
 
-__all__ = ["latest_report", "load_report", "next_folder", "render_all", "write_report"]
+__all__ = [
+    "RENDERINGS",
+    "latest_report",
+    "load_report",
+    "next_folder",
+    "render_all",
+    "write_report",
+]
+
+RENDERINGS = ("report.html", "report.md", "junit.xml")
+"""Files that are made from ``report.json`` alone."""
 
 
 def next_folder(reports: Path, name: str) -> Path:
@@ -93,7 +107,7 @@ def load_report(path: Path) -> dict[str, Any]:
         report = json.loads(path.read_text(encoding="utf-8"))
     except OSError as err:
         raise InputError(f"cannot be read: {err.strerror}", path=path) from err
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise InputError(f"is not JSON: {err}", path=path, expected="a report.json") from err
     if not isinstance(report, dict) or not str(report.get("schema", "")).startswith(
         "nightjar-report/"
@@ -102,8 +116,10 @@ def load_report(path: Path) -> dict[str, Any]:
     return report
 
 
-def write_report(report: dict[str, Any], folder: Path, cases: Path) -> Path:
-    """Write a report with all renderings and the case files it was judged by.
+def write_report(
+    report: dict[str, Any], folder: Path, cases: Path, pin: Path | None = None
+) -> Path:
+    """Write a report with all renderings, the case files it was judged by and all hashes.
 
     Parameters
     ----------
@@ -113,6 +129,8 @@ def write_report(report: dict[str, Any], folder: Path, cases: Path) -> Path:
         The report's own folder, below ``reports``.
     cases : path-like
         The specification, copied beside the report.
+    pin : path-like, optional
+        The specification as it was pinned before the run, copied likewise.
 
     Returns
     -------
@@ -124,9 +142,13 @@ def write_report(report: dict[str, Any], folder: Path, cases: Path) -> Path:
         folder / "report.json",
         json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
     )
-    (folder / "cases").mkdir(exist_ok=True)
-    for path in sorted(cases.glob("*.yaml")):
-        shutil.copyfile(path, folder / "cases" / path.name)
+    for path in spec_files(cases):
+        kept = folder / "cases" / path.relative_to(cases)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, kept)
+    if pin is not None and pin.is_file():
+        shutil.copyfile(pin, folder / pin.name)
+    (folder / "verdicts.json").write_bytes(verdict_bytes(report))
     render_all(folder)
     latest = folder.parent / "latest"
     partial = folder.parent / f".latest-{folder.name}"
@@ -143,11 +165,23 @@ def render_all(folder: Path) -> None:
     ----------
     folder : Path
         Folder of the report.
+
+    Raises
+    ------
+    InputError
+        If there is no complete report, or it names a file that is none of its own.
     """
     report = load_report(folder)
-    _write(folder / "report.html", render_html(report, folder))
-    _write(folder / "report.md", render_markdown(report))
-    _write(folder / "junit.xml", render_junit(report))
+    try:
+        texts = render_html(report, folder), render_markdown(report), render_junit(report)
+    except (TemplateError, KeyError, TypeError, ValueError, AttributeError, IndexError) as err:
+        if isinstance(err, InputError):
+            raise
+        cause = " ".join(f"{type(err).__name__}: {err}".split())
+        raise InputError(f"is no complete report ({cause})", path=folder / "report.json") from err
+    for name, text in zip(RENDERINGS, texts, strict=True):
+        _write(folder / name, text)
+    write_sums(folder)
 
 
 def _write(path: Path, text: str) -> None:

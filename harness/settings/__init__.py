@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from harness.execute.config import Config as Execution
+from harness.settings.file import at, read
 from harness.workspace import atomic
 from pipeline.alerts import Config as Alerts
 from pipeline.calibrate import Config as Calibrate
-from pipeline.config import StageConfig, config_hash, param
+from pipeline.config import StageConfig, config_hash, field_notes, param
 from pipeline.diaobject import Config as DiaObject
 from pipeline.diasource import Config as DiaSource
 from pipeline.errors import ConfigError
@@ -29,11 +32,11 @@ from pipeline.template import Config as Template
 
 __all__ = [
     "Campaign",
-    "Execution",
     "Report",
     "Settings",
     "changed_values",
     "product_values",
+    "values_of",
 ]
 
 _LONGEST_NAME = 200
@@ -69,20 +72,6 @@ class Campaign(StageConfig):
     template_inputs_max: int = param(8, "most inputs of one template", ge=1)
     overlap: float = param(
         0.2, "least shared fraction of the smaller frame for two frames to be one field", gt=0, le=1
-    )
-
-
-class Execution(StageConfig):
-    """How the work is spread; nothing here changes a product."""
-
-    jobs: int = param(0, "worker processes; 0 for one per processor", product=False, ge=0)
-    executor: Literal["local", "serial"] = param(
-        "local",
-        "local: a pool of processes, which crashes of a unit cannot end; serial: in this process",
-        product=False,
-    )
-    attempts: int = param(
-        2, "attempts at a unit whose worker died (out of memory, killed)", product=False, ge=1
     )
 
 
@@ -127,13 +116,8 @@ class Settings(StageConfig):
         ConfigError
             For a missing file, broken TOML, an unknown key or a value out of bounds.
         """
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as err:
-            raise ConfigError(f"cannot be read: {err.strerror}", path=path) from err
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
-            raise ConfigError(f"is not valid TOML: {err}", path=path) from err
-        return cls._checked(values, overrides, path)
+        values, text = read(path)
+        return cls._checked(values, overrides, path, text)
 
     @classmethod
     def defaults(cls, overrides: Sequence[str] = ()) -> Settings:
@@ -142,14 +126,16 @@ class Settings(StageConfig):
 
     @classmethod
     def _checked(
-        cls, values: dict[str, Any], overrides: Sequence[str], path: Path | None
+        cls, values: dict[str, Any], overrides: Sequence[str], path: Path | None, text: str = ""
     ) -> Settings:
-        for text in overrides:
-            _override(values, text)
+        for override in overrides:
+            _override(values, override)
         try:
             return cls.model_validate(values)
         except ValidationError as err:
-            raise explain_invalid(cls, err, path) from err
+            where = [str(k) for k in err.errors(include_url=False)[0]["loc"]]
+            place = at(path, text, where) if path is not None else None
+            raise explain_invalid(cls, err, place) from err
 
     def save(self, path: Path) -> None:
         """Write the commented file, atomically."""
@@ -160,10 +146,14 @@ class Settings(StageConfig):
 
     def section_hash(self, section: str) -> str:
         """Hash of the values of a section that affect products."""
-        return config_hash(getattr(self, section))
+        return self._section_hashes[section]
+
+    @cached_property
+    def _section_hashes(self) -> dict[str, str]:
+        return {name: config_hash(getattr(self, name)) for name in type(self).model_fields}
 
 
-def product_values(config: BaseModel) -> dict[str, Any]:
+def product_values(config: BaseModel) -> dict[str, object]:
     """Values of a section that affect products, nested ones with dotted names.
 
     Parameters
@@ -179,11 +169,27 @@ def product_values(config: BaseModel) -> dict[str, Any]:
     return {
         name: value
         for name, field, value in _leaves(config)
-        if _extra(field).get("product") is not False
+        if field_notes(field).get("product") is not False
     }
 
 
-def changed_values(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def values_of(config: BaseModel) -> dict[str, object]:
+    """All values of a section or of all sections, nested ones with dotted names.
+
+    Parameters
+    ----------
+    config : BaseModel
+        The section.
+
+    Returns
+    -------
+    dict
+        Values by name.
+    """
+    return {name: value for name, _, value in _leaves(config)}
+
+
+def changed_values(old: Mapping[str, object], new: Mapping[str, object]) -> list[str]:
     """Say which values differ: ``kernel_size 21→25``.
 
     Parameters
@@ -203,12 +209,7 @@ def changed_values(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     ]
 
 
-def _extra(field: FieldInfo) -> dict[str, Any]:
-    extra = field.json_schema_extra
-    return extra if isinstance(extra, dict) else {}
-
-
-def _leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, FieldInfo, Any]]:
+def _leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, FieldInfo, object]]:
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
         if isinstance(value, BaseModel):
@@ -230,7 +231,9 @@ def _override(values: dict[str, Any], text: str) -> None:
         values[name] = raw.strip()
 
 
-def explain_invalid(model: type[BaseModel], err: ValidationError, path: Path | None) -> ConfigError:
+def explain_invalid(
+    model: type[BaseModel], err: ValidationError, path: Path | str | None
+) -> ConfigError:
     errors = err.errors(include_url=False)
     first = errors[0]
     location = [str(part) for part in first["loc"]]

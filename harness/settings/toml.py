@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import tomlkit
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from tomlkit.items import Item, Table
+
+from pipeline.config import field_notes
 
 __all__ = ["render"]
 
@@ -60,7 +61,7 @@ def _add_section(parent: _Parent, name: str, field: FieldInfo, model: BaseModel)
 
 
 def _add_entry(table: Table, key: str, field: FieldInfo, value: object) -> None:
-    extra = _extra(field)
+    extra = field_notes(field)
     unit = f" [{extra['unit']}]" if extra.get("unit") else ""
     bounds = ", ".join(_bounds(field))
     notes = f"default {_toml(field.default)}" + (f", {bounds}" if bounds else "")
@@ -98,8 +99,3 @@ def _item(value: object) -> Item:
         return array
     item: Item = tomlkit.item(value)
     return item
-
-
-def _extra(field: FieldInfo) -> dict[str, Any]:
-    extra = field.json_schema_extra
-    return extra if isinstance(extra, dict) else {}

@@ -12,14 +12,20 @@ For notebooks::
     figure = study.plot(table, curve=None, label="detected")  # a matplotlib figure
 """
 
+from typing import TYPE_CHECKING
+
 from harness.study.compare import compare
 from harness.study.completeness import CompletenessFit, completeness, fit, interval
-from harness.study.design import StudyDesign, load_design
 from harness.study.ideal import IdealCurve, ideal_curve
-from harness.study.plotting import plot
-from harness.study.run import Study, run_study
 from harness.study.sample import Sample
+from harness.study.store import Study
 from harness.study.summary import SNR_EDGES, efficiency_table, summarise
+from pipeline.lazy import lazy
+
+if TYPE_CHECKING:
+    from harness.study.design import StudyDesign, load_design
+    from harness.study.plotting import plot
+    from harness.study.run import run_study
 
 __all__ = [
     "SNR_EDGES",
@@ -39,3 +45,7 @@ __all__ = [
     "run_study",
     "summarise",
 ]
+
+__getattr__ = lazy(
+    __name__, StudyDesign="design", load_design="design", plot="plotting", run_study="run"
+)

@@ -10,23 +10,25 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from scipy import stats
+from scipy.spatial import cKDTree
 
 from harness.study.completeness import fit
+from harness.study.estimates import BRIGHT
 from harness.study.sample import Sample
 from pipeline.errors import ConfigError
 from pipeline.exposure import FloatArray
 from pipeline.schema import to_numpy
-from pipeline.statistics import mad_std
 
 __all__ = ["Comparison", "compare"]
 
 ALPHA = 0.05
 """Chance that any metric is called where nothing has changed; shared among them (Bonferroni)."""
 
-_BRIGHT = 7.0
 _DRAWS = 200
 _LEAST = 10
 _ROUNDING = 1e-4
+_SAME_PLACE = 2.0
+"""Farthest that the same detection moves, pixel."""
 _SAME = ("x", "y", "flux", "kind")
 
 
@@ -111,9 +113,9 @@ def compare(
     -------
     list of Comparison
         Fractions detected, reliable and alerted by McNemar's exact test; m50 by
-        the influence of every source on both fits; flux bias and the width of the flux pulls by
-        a bootstrap over injections, the same draw on both sides; false detections by the binomial
-        test of their numbers.
+        the influence of every source on both fits; flux bias, the scatter of fluxes and positions
+        over the noise of the first, and the width of the flux pulls by a bootstrap over
+        injections, the same draw on both sides; false detections by those that came and went.
 
     Raises
     ------
@@ -166,13 +168,18 @@ def _measurements(pair: tuple[Sample, Sample], rng: np.random.Generator) -> list
     """Compare the depth, and what is measured of the bright ones found on both sides."""
     depths = [_depth(name, pair) for name in ("detected", "reliable")]
     out = [finding for finding in depths if finding is not None]
-    both = pair[0].flags("detected") & pair[1].flags("detected") & (pair[0].snr >= _BRIGHT)
+    both = pair[0].flags("detected") & pair[1].flags("detected") & (pair[0].snr >= BRIGHT)
     a, b = (sample.where(both) for sample in pair)
     if len(a) >= _LEAST:
         ratios = _ratio(a), _ratio(b)
-        out.append(_bootstrap("flux bias", ratios, np.median, rng, abs))
+        out.append(_bootstrap("flux bias", ratios, _median, rng, abs))
         pulls = _pull(a), _pull(b)
-        out.append(_bootstrap("flux pull width", pulls, mad_std, rng, lambda w: abs(w - 1.0)))
+        out.append(_bootstrap("flux pull width", pulls, _width, rng, lambda w: abs(w - 1.0)))
+        noise = a.numbers("sigmaNull")
+        fluxes = _residual(a) / noise, _residual(b) / noise
+        out.append(_bootstrap("flux scatter", fluxes, _width, rng, float))
+        distances = a.numbers("distance") * a.snr, b.numbers("distance") * b.snr
+        out.append(_bootstrap("position scatter", distances, _median, rng, float))
     return out
 
 
@@ -180,8 +187,12 @@ def _ratio(sample: Sample) -> FloatArray:
     return sample.numbers("psfFlux") / sample.numbers("flux") - 1.0
 
 
+def _residual(sample: Sample) -> FloatArray:
+    return sample.numbers("psfFlux") - sample.numbers("flux")
+
+
 def _pull(sample: Sample) -> FloatArray:
-    return (sample.numbers("psfFlux") - sample.numbers("flux")) / sample.numbers("psfFluxErr")
+    return _residual(sample) / sample.numbers("psfFluxErr")
 
 
 def _depth(name: str, pair: tuple[Sample, Sample]) -> _Finding | None:
@@ -205,27 +216,60 @@ def _p_value(change: float, error: float) -> float:
     return float(2 * stats.norm.sf(abs(change) / error)) if error > 0 else 0.0
 
 
+def _median(values: FloatArray) -> FloatArray:
+    return np.asarray(np.median(values, axis=-1))
+
+
+def _width(values: FloatArray) -> FloatArray:
+    return np.asarray(stats.median_abs_deviation(values, axis=-1, scale="normal"))
+
+
 def _bootstrap(
     name: str,
     values: tuple[FloatArray, FloatArray],
-    statistic: Callable[[FloatArray], Any],
+    statistic: Callable[[FloatArray], FloatArray],
     rng: np.random.Generator,
     cost: Callable[[float], float],
 ) -> _Finding:
     """Find the error of the change by drawing the same sources on both sides."""
     first, second = (float(statistic(v)) for v in values)
-    n, change = len(values[0]), []
-    for _ in range(_DRAWS):
-        index = rng.integers(n, size=n)
-        change.append(float(statistic(values[1][index])) - float(statistic(values[0][index])))
-    error = float(np.std(change))
+    n = len(values[0])
+    index = rng.integers(n, size=(_DRAWS, n))
+    error = float(np.std(statistic(values[1][index]) - statistic(values[0][index])))
     p_value = _p_value(second - first, error)
     return _Finding(name, first, second, error, p_value, n, cost(second) - cost(first))
 
 
 def _false(detections: tuple[pa.Table, pa.Table]) -> _Finding:
-    """Compare the numbers of detections that belong to no injection."""
-    a, b = (int(np.sum(to_numpy(table, "injectionId") < 0)) for table in detections)
-    p_value = float(stats.binomtest(a, a + b).pvalue) if a + b else 1.0
-    error = float(np.sqrt(a + b))
-    return _Finding("false detections", float(a), float(b), error, p_value, a + b, float(b - a))
+    """Test whether as many detections that belong to no injection appeared as disappeared.
+
+    Those of both sides are paired by place and sign, so that what stays does not count as noise.
+    """
+    spots = [_unowned(table) for table in detections]
+    first, second = (sum(map(len, s.values())) for s in spots)
+    kept = sum(_pairs(spots[0][k], spots[1][k]) for k in spots[0].keys() & spots[1].keys())
+    gone, new = first - kept, second - kept
+    p_value = float(stats.binomtest(new, new + gone).pvalue) if new + gone else 1.0
+    return _Finding(
+        "false detections", float(first), float(second), float(np.sqrt(new + gone)), p_value,
+        kept + new + gone, float(new - gone),
+    )  # fmt: skip
+
+
+def _unowned(table: pa.Table) -> dict[tuple[int, ...], FloatArray]:
+    """Places of detections without an injection, by image, realisation and sign."""
+    free = table.filter(pa.array(to_numpy(table, "injectionId") < 0))
+    groups: dict[tuple[int, ...], list[tuple[float, float]]] = {}
+    columns = [to_numpy(free, n).tolist() for n in ("visit", "detector", "realisation", "snr")]
+    places = [to_numpy(free, n).tolist() for n in "xy"]
+    for *where, snr, x, y in zip(*columns, *places, strict=True):
+        groups.setdefault((*where, int(np.sign(snr))), []).append((x, y))
+    return {key: np.array(spots, float) for key, spots in groups.items()}
+
+
+def _pairs(first: FloatArray, second: FloatArray) -> int:
+    """Count mutual nearest neighbours within `_SAME_PLACE`."""
+    distance, there = cKDTree(second).query(first, distance_upper_bound=_SAME_PLACE)
+    _, back = cKDTree(first).query(second)
+    index = np.flatnonzero(np.isfinite(distance))
+    return int(np.sum(back[there[index]] == index))

@@ -13,8 +13,6 @@ from pipeline.exposure import FloatArray
 
 __all__ = ["CompletenessFit", "completeness", "fit", "interval", "ratio_to_ideal"]
 
-Flags = npt.NDArray[np.bool_]
-
 _LEAST = 1e-9
 _GROUPS = 10
 
@@ -147,11 +145,20 @@ class CompletenessFit:
         """Return where the curve reaches a fraction, and the error; NaN above the plateau."""
         if not 0 < fraction < self.plateau:
             return float("nan"), float("nan")
-        q = special.ndtri(fraction / self.plateau)
-        slope = np.exp(-0.5 * q**2) / np.sqrt(2 * np.pi)
-        by = np.array([-self._s * self.width * fraction / self.plateau**2 / slope, 1, self._s * q])
+        q, by = special.ndtri(fraction / self.plateau), self._slope_at(fraction)
         covariance = np.nan_to_num(self.covariance)
         return float(self.m50 + self._s * self.width * q), float(np.sqrt(by @ covariance @ by))
+
+    def _slope_at(self, fraction: float) -> FloatArray:
+        """Return the derivatives of `at` by plateau, m50 and width."""
+        q = special.ndtri(fraction / self.plateau)
+        density = np.exp(-0.5 * q**2) / np.sqrt(2 * np.pi)
+        by_plateau = -self._s * self.width * fraction / self.plateau**2 / density
+        return np.array([by_plateau, 1.0, self._s * q])
+
+    def influence_at(self, fraction: float, x: npt.ArrayLike, found: npt.ArrayLike) -> FloatArray:
+        """Return how far each source of the sample moved `at`, (n,); see `influence`."""
+        return np.asarray(self.influence(x, found) @ self._slope_at(fraction))
 
     def influence(self, x: npt.ArrayLike, found: npt.ArrayLike) -> FloatArray:
         """Return what every source of the sample adds to the parameters, (n, 3).
@@ -190,8 +197,8 @@ def fit(
     ----------
     x : array-like, (n,)
         True SNR or magnitude of each source.
-    found : array-like of bool, (n,)
-        Whether it was found.
+    found : array-like of bool or float, (n,)
+        Whether it was found, or the chance that it is.
     falling : bool
         Whether completeness falls with x, as it does with magnitude.
     start : CompletenessFit, optional
@@ -207,9 +214,10 @@ def fit(
     ValueError
         If all or none were found: nothing says where the curve falls.
     """
-    values, flags = np.asarray(x, float), np.asarray(found, bool)
-    values, flags = values[np.isfinite(values)], flags[np.isfinite(values)]
-    if flags.all() or not flags.any():
+    values, flags = np.asarray(x, float), np.asarray(found, float)
+    known = np.isfinite(values) & np.isfinite(flags)
+    values, flags = values[known], flags[known]
+    if not len(flags) or flags.min() >= 1 or flags.max() <= 0:
         raise ValueError("all or none of the sources were found: there is no curve to fit")
     sign = -1.0 if falling else 1.0
     best = _maximise(values, flags, sign, start)
@@ -253,12 +261,12 @@ def _curve(p: FloatArray, x: FloatArray, sign: float) -> FloatArray:
 
 
 def _maximise(
-    x: FloatArray, found: Flags, sign: float, start: CompletenessFit | None
+    x: FloatArray, found: FloatArray, sign: float, start: CompletenessFit | None
 ) -> FloatArray:
     def cost(q: FloatArray) -> tuple[float, FloatArray]:
         p = _unpack(q)
         value = np.clip(_curve(p, x, sign), _LEAST, 1 - _LEAST)
-        likelihood = np.sum(np.where(found, np.log(value), np.log1p(-value)))
+        likelihood = np.sum(found * np.log(value) + (1 - found) * np.log1p(-value))
         by = _slopes(p, x, sign) @ ((found - value) / (value * (1 - value)))
         return -float(likelihood), -by * np.array([p[0] * (1 - p[0]), 1.0, p[2]])
 
@@ -302,7 +310,7 @@ def _slopes(p: FloatArray, x: FloatArray, sign: float) -> FloatArray:
     return np.array([special.ndtr(u), -p[0] * sign * density / p[2], -p[0] * density * u / p[2]])
 
 
-def _pearson(p: FloatArray, x: FloatArray, found: Flags, sign: float) -> tuple[float, int]:
+def _pearson(p: FloatArray, x: FloatArray, found: FloatArray, sign: float) -> tuple[float, int]:
     """Pearson's χ² over groups in order of x in which both outcomes are expected."""
     order = np.argsort(x, kind="stable")
     value = _curve(p, x, sign)

@@ -1,14 +1,18 @@
-"""The whole-frame engine: paint an image, subtract, detect and measure it, find every source again.
+"""Paint an image, subtract, detect and measure it, find every source again.
 
-The code that subtracts and detects is the campaign's; nothing of the campaign is written.
+The code that subtracts and detects is the campaign's; nothing of the campaign is written.  The
+engine ``frame`` subtracts as the campaign would, with a kernel fitted to the painted image.  The
+engine ``local`` keeps the kernel and the noise of the image without sources: the difference is
+then that of the campaign plus the filtered stamps of the sources, however many there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +22,7 @@ from harness.ledger import cause_of
 from harness.plan import Unit
 from harness.settings import Settings
 from harness.study.design import StudyDesign
+from harness.study.events import Window
 from harness.study.ideal import ideal_curve
 from harness.study.matching import Truth, chance_matches, match, reasons
 from harness.study.placing import Placement, place
@@ -28,17 +33,25 @@ from harness.workspace import Workspace
 from pipeline import diasource, io, subtract
 from pipeline.camera import Camera
 from pipeline.diasource.reliability import FEATURES
+from pipeline.errors import ConfigError
 from pipeline.exposure import Difference, Exposure, FloatArray
 from pipeline.masks import bits
 from pipeline.psfphot import fwhm
 from pipeline.schema import INJECTION_OUTCOME, to_numpy
+from pipeline.subtract.fixed import FixedSubtraction
 from pipeline.wcs import pixel_scale
 from sims import inject
 
-__all__ = ["Painting", "PaintingResult"]
+__all__ = ["Engine", "Painting", "PaintingResult"]
+
+Engine = Literal["frame", "local"]
+Subtraction = Callable[[Exposure, Exposure], Difference]
 
 _KNOWN_RADIUS = 3.0
 """Pixels within which a detection is one that the campaign itself has."""
+
+_fixed: dict[tuple[Path, Unit], FixedSubtraction] = {}
+"""That of the image which this process painted last, for its next realisation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +75,8 @@ class Painting:
         Where the tables go.
     unit : Unit
         Visit and detector.
-    template_name : str
-        Template of its difference.
+    template_name, difference_hash : str
+        Template of its difference, and the SHA-256 of the difference.
     settings : Settings
         Configuration of subtraction, detection and alerts.
     design : StudyDesign
@@ -72,17 +85,24 @@ class Painting:
         Identifier of the study.
     realisation, first_id : int
         Which painting, and the number of its first injection.
+    visits : tuple of (Unit, float)
+        Units of the same template with the MJD (TAI) of their midpoints, in order of time.
+    engine : str
+        ``frame`` or ``local``.
     """
 
     space: Workspace
     folder: Path
     unit: Unit
     template_name: str
+    difference_hash: str
     settings: Settings
     design: StudyDesign
     study: str
     realisation: int
     first_id: int
+    visits: tuple[tuple[Unit, float], ...] = ()
+    engine: Engine = "frame"
 
     @property
     def name(self) -> str:
@@ -119,39 +139,63 @@ class Painting:
         return PaintingResult(self.name, "failed", message)
 
     def _perform(self) -> PaintingResult:
-        placement, images, known = self._painted()
+        placement, images, known, subtraction = self._painted()
         stage = "subtract"
         try:
-            difference = subtract.run(*images, self.settings.subtract)
+            difference = subtraction(*images)
             stage = "diasource"
             passbands = Camera.load(self.space.camera(self.settings.campaign.camera)).passbands
             found = diasource.run(difference, *images, self.settings.diasource, passbands=passbands)
         except Exception as err:
             cause, message = cause_of(err)
             failed = _failed(placement, stage, cause), DETECTION.empty()
-            self._write(placement, images[0].info.band, *failed, PAINTING.empty())
+            self._write(placement, _pair(*images), *failed, PAINTING.empty())
             return PaintingResult(self.name, "failed", f"{self.name}: {stage}: {cause}: {message}")
         judged = self._judge(placement, difference, found, known)
-        self._write(placement, images[0].info.band, *judged)
+        self._write(placement, _pair(*images), *judged)
         return PaintingResult(self.name, "done")
 
-    def _painted(self) -> tuple[Placement, tuple[Exposure, Exposure], FloatArray]:
-        """Return the injections, the painted images, and what is detected without them."""
+    def _painted(
+        self,
+    ) -> tuple[Placement, tuple[Exposure, Exposure], FloatArray, Subtraction]:
+        """Return injections, painted images, what is detected without them, how to subtract."""
         science = io.read_exposure(self.space.visit_image(*self.unit))
         before = io.read_difference(self.space.difference(*self.unit))
         known = _places(optional_table(self.space.staging("DiaSource", *self.unit)))
         placement = place(
             self.design, science, before, optional_table(self.space.objects), known[:, :2],
             study=self.study, realisation=self.realisation, first_id=self.first_id,
-            veto=bits(*self.settings.diasource.veto) | before.excluded,
+            veto=bits(*self.settings.diasource.veto) | before.excluded, window=self._window(),
         )  # fmt: skip
         x, y = (to_numpy(placement.injections, n) for n in ("x", "y"))
         ratio = before.kernel.sum_at(x, y)
         del before  # its memory is needed
         path = self.space.template(self.template_name)
         template = warped(path, science, self.settings.template)
+        subtraction = self._subtraction(science, template)
         images = _paint(science, template, ratio, placement.injections, self._noise_seed)
-        return placement, images, known
+        return placement, images, known, subtraction
+
+    def _window(self) -> Window | None:
+        """Where and when the events of this detector happen, drawn in its first visit."""
+        if not self.design.n_events:
+            return None
+        mask, wcs = io.read_plane(self.space.difference(*self.visits[0][0]), "MASK")
+        if wcs is None:
+            raise ConfigError("events need images with a WCS", key="events", expected="0")
+        ends = self.visits[0][1], self.visits[-1][1]
+        return Window(wcs, (int(mask.shape[0]), int(mask.shape[1])), *ends)
+
+    def _subtraction(self, science: Exposure, template: Exposure) -> Subtraction:
+        """Return how painted images are subtracted."""
+        config = self.settings.subtract
+        if self.engine == "frame":
+            return partial(subtract.run, config=config)
+        key = self.folder, self.unit
+        if key not in _fixed:
+            _fixed.clear()
+            _fixed[key] = FixedSubtraction.of(science, template, config)
+        return _fixed[key].run
 
     @property
     def _noise_seed(self) -> int:
@@ -216,7 +260,7 @@ class Painting:
         row = {
             "visit": self.unit[0], "detector": self.unit[1], "realisation": self.realisation,
             "area": open_pixels * (scale / 3600.0) ** 2, "pixelScale": scale,
-            "fwhm": width, "matchRadius": radius,
+            "fwhm": width, "matchRadius": radius, "differenceSha256": self.difference_hash,
         }  # fmt: skip
         return PAINTING.from_rows([row])
 
@@ -235,7 +279,7 @@ class Painting:
     def _write(
         self,
         placement: Placement,
-        band: str,
+        pair: Mapping[str, Any],
         columns: dict[str, Any],
         detections: pa.Table,
         about: pa.Table,
@@ -254,9 +298,12 @@ class Painting:
                 "sigmaNull": placement.sigma_null,
                 "starDistance": placement.star_distance,
                 "edgeDistance": placement.edge_distance,
+                "nullScore": placement.null_score,
+                "eventId": placement.event,
+                "peakMagnitude": placement.peak_magnitude,
             },
             realisation=self.realisation,
-            band=band,
+            **pair,
         )
         tables = {
             "injection": injections,
@@ -268,6 +315,16 @@ class Painting:
         for name, table in tables.items():
             self.table(name).parent.mkdir(parents=True, exist_ok=True)
             io.write_parquet(self.table(name), table)
+
+
+def _pair(science: Exposure, template: Exposure) -> dict[str, Any]:
+    """Columns of `RECOVERY` that are the same for all sources of an image."""
+    ny, nx = science.shape
+    width, other = (
+        float(fwhm(e.psf.at(nx / 2, ny / 2))) if e.psf is not None else np.nan
+        for e in (science, template)
+    )
+    return {"band": science.info.band, "seeingRatio": width / other}
 
 
 def _paint(

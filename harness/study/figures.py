@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from harness.study.completeness import completeness
 from harness.study.sample import Sample
 from harness.study.summary import SNR_EDGES
+from pipeline.exposure import FloatArray
 
-__all__ = ["figures"]
+__all__ = ["completeness_figure", "figures"]
 
 Description = dict[str, Any]
 
 _THIRDS = ("faint", "middle", "bright")
+_LEAST_IN_CELL = 5
+_LIMIT_POINTS = 40
 
 
 def figures(rows: pa.Table, summary: dict[str, Any]) -> list[Description]:
@@ -36,30 +40,48 @@ def figures(rows: pa.Table, summary: dict[str, Any]) -> list[Description]:
     """
     points = Sample(rows).points()
     out = [
-        _against_snr(points, summary),
+        {**completeness_figure(points), "marks": _mark(summary)},
         _against_magnitude(points),
         _over_hosts(points),
+        _host_map(points),
+        _detector_map(points),
         _over_stars(points),
+        _events(summary),
         _flux_bias(points),
         _false(summary),
     ]
     return [figure for figure in out if any(s["points"] for s in figure["series"])]
 
 
-def _against_snr(points: Sample, summary: dict[str, Any]) -> Description:
+def completeness_figure(points: Sample) -> Description:
+    """Describe completeness against true SNR, and the curve that the noise alone allows.
+
+    Parameters
+    ----------
+    points : Sample
+        Point sources outside masks.
+
+    Returns
+    -------
+    dict
+        As `figures`.
+    """
     series = _stages(points, points.snr, SNR_EDGES)
     ideal = points.numbers("idealFraction")
-    order = np.argsort(points.snr)[:: max(len(points) // 200, 1)]
+    order = np.argsort(points.snr)[:: max(len(points) // _LIMIT_POINTS, 1)]
     shown = [[float(points.snr[k]), float(ideal[k])] for k in order if np.isfinite(ideal[k])]
-    marks = [{"x": summary["snr50"]["value"], "label": "50 %"}]
     return {
         "title": "Completeness against true signal to noise; the noise alone allows the last curve",
         "type": "curve",
         "x": {"label": "true signal to noise", "log": True, "range": [3, 60]},
         "y": {"label": "fraction", "range": [0, 1]},
         "series": [*series, {"name": "noise limit", "points": shown}],
-        "marks": marks if summary["snr50"]["value"] else [],
     }
+
+
+def _mark(summary: dict[str, Any]) -> list[Description]:
+    half = summary["snr50"]["value"]
+    return [{"x": half, "label": "50 %"}] if half else []
 
 
 def _stages(points: Sample, x: Any, edges: Any) -> list[Description]:
@@ -92,14 +114,10 @@ def _against_magnitude(points: Sample) -> Description:
 def _over_hosts(points: Sample) -> Description:
     """Completeness against magnitude on hosts of each third of surface brightness."""
     hosted = points.hosted()
-    brightness = hosted.numbers("hostSurfaceBrightness")
     series = []
     if len(hosted) >= 30:
-        edges = np.quantile(brightness, [0, 1 / 3, 2 / 3, 1])
-        first, last = np.nanpercentile(hosted.magnitude, [1, 99])
-        steps = np.linspace(first, last, 7)
-        for name, (low, high) in zip(_THIRDS, pairwise(edges), strict=True):
-            part = hosted.where((brightness >= low) & (brightness <= high))
+        steps = _magnitude_steps(hosted)
+        for name, (low, high, part) in zip(_THIRDS, points.host_thirds(), strict=True):
             bins = _bins(part.magnitude, part.flags("detected"), steps)
             series.append({"name": f"{name} hosts ({low:.0f} to {high:.0f})", "points": bins})
     return {
@@ -109,6 +127,67 @@ def _over_hosts(points: Sample) -> Description:
         "y": {"label": "fraction", "range": [0, 1]},
         "series": series,
     }
+
+
+def _magnitude_steps(sample: Sample) -> FloatArray:
+    low, high = np.percentile(sample.magnitude, [1, 99]).tolist()
+    return np.linspace(low, high, 7)
+
+
+def _host_map(points: Sample) -> Description:
+    """Map the detected fraction over surface brightness of the host and magnitude."""
+    hosted = points.hosted()
+    brightness, magnitude = hosted.numbers("hostSurfaceBrightness"), hosted.magnitude
+    cells = []
+    if len(hosted) >= 30:
+        columns = _magnitude_steps(hosted)
+        rows = np.log10(np.quantile(brightness, np.linspace(0, 1, 5)))
+        cells = _cells(magnitude, np.log10(brightness), hosted.flags("detected"), columns, rows)
+    return {
+        "title": "Detected fraction over host and source",
+        "type": "map",
+        "x": {"label": "true AB magnitude on the difference"},
+        "y": {"label": "host beneath it (log nJy per square arcsec)"},
+        "z": {"label": "fraction detected", "range": [0, 1]},
+        "series": [{"name": "", "points": cells}],
+    }
+
+
+def _detector_map(points: Sample) -> Description:
+    """Map detected over the noise limit over the detector, all exposures together."""
+    part = points.between(5.0, 50.0)
+    x, y = part.numbers("x"), part.numbers("y")
+    cells = []
+    if len(part) >= 30:
+        columns, rows = (np.linspace(0.0, v.max() + 1.0, 5) for v in (x, y))
+        ideal = part.numbers("idealFraction")
+        cells = _cells(x, y, part.flags("detected"), columns, rows, ideal)
+    return {
+        "title": "Detected over the noise limit in parts of the detector, true SNR 5 to 50",
+        "type": "map",
+        "x": {"label": "column (pixel)"},
+        "y": {"label": "row (pixel)"},
+        "z": {"label": "detected over the noise limit", "range": [0.8, 1.05]},
+        "series": [{"name": "", "points": cells}],
+    }
+
+
+def _cells(
+    x: FloatArray,
+    y: FloatArray,
+    found: npt.NDArray[np.bool_],
+    columns: FloatArray,
+    rows: FloatArray,
+    ideal: FloatArray | None = None,
+) -> list[list[float]]:
+    """Found fraction (over the ideal one) in the cells that hold five sources at least."""
+    out = []
+    for (x0, x1), (y0, y1) in product(pairwise(columns), pairwise(rows)):
+        inside = (x >= x0) & (x < x1) & (y >= y0) & (y <= y1)
+        if inside.sum() >= _LEAST_IN_CELL:
+            share = found[inside].mean() / (1.0 if ideal is None else ideal[inside].mean())
+            out.append([float(v) for v in (x0, x1, y0, y1, share)])
+    return out
 
 
 def _over_stars(points: Sample) -> Description:
@@ -121,6 +200,26 @@ def _over_stars(points: Sample) -> Description:
         "x": {"label": "distance to the nearest saturated star (pixel)", "log": True},
         "y": {"label": "fraction", "range": [0, 1]},
         "series": [{"name": "", "points": bins}],
+    }
+
+
+def _events(summary: dict[str, Any]) -> Description:
+    rows = [r for r in summary["events"] if r["n"]]
+    return {
+        "title": "Events detected in one visit, and in two",
+        "type": "curve",
+        "x": {"label": "AB magnitude at the peak"},
+        "y": {"label": "fraction", "range": [0, 1]},
+        "series": [
+            {
+                "name": f"{name} visit{'s' * (name == 'two')}",
+                "points": [
+                    [(r["low"] + r["high"]) / 2, r[key], r[f"{key}Low"], r[f"{key}High"]]
+                    for r in rows
+                ],
+            }
+            for name, key in (("one", "once"), ("two", "twice"))
+        ],
     }
 
 

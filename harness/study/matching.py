@@ -52,7 +52,7 @@ class Truth:
             north = length[moving] * np.cos(angle[moving])
             trail[moving] = np.column_stack(wcs.all_world2pix(ra + east, dec + north, 0))
             trail[moving] -= at[moving]
-        return cls(at, trail, np.sign(to_numpy(table, "flux")))
+        return cls(at, trail, np.where(to_numpy(table, "flux") < 0, -1.0, 1.0))
 
     def distance(self, k: int, places: FloatArray) -> FloatArray:
         """Distance of places, (m, 2), from the line of source k, pixel."""

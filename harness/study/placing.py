@@ -12,10 +12,12 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from harness.study.design import StudyDesign
+from harness.study.events import Events, Window
 from pipeline.exposure import Difference, Exposure, FloatArray
 from pipeline.masks import MASK_PLANES, bits
 from pipeline.psfphot import flux_noise
 from pipeline.schema import INJECTION, to_numpy
+from pipeline.sphere import turned
 from sims import inject
 from sims.streams import stream
 
@@ -37,14 +39,20 @@ class Placement:
     injections : pyarrow.Table
         Rows of `pipeline.schema.INJECTION`; ``placed`` is false with a reason for those on a
         mask (``mask:PLANE``), too near to something else (``crowded``) or without a host.
-    sigma_null, star_distance, edge_distance : ndarray, (n,)
-        Noise of a flux there (nJy); pixels to the nearest saturated star and edge.
+    sigma_null, star_distance, edge_distance, null_score : ndarray, (n,)
+        Noise of a flux there (nJy); pixels to the nearest saturated star and edge; score of the
+        pixel without the source.
+    event, peak_magnitude : ndarray, (n,)
+        Number of the event of which a source is an epoch, NaN for others; AB magnitude of its peak.
     """
 
     injections: pa.Table
     sigma_null: FloatArray
     star_distance: FloatArray
     edge_distance: FloatArray
+    null_score: FloatArray
+    event: FloatArray
+    peak_magnitude: FloatArray
 
 
 def place(
@@ -58,6 +66,7 @@ def place(
     realisation: int,
     first_id: int,
     veto: np.uint32,
+    window: Window | None = None,
 ) -> Placement:
     """Draw the injections of one image.
 
@@ -79,6 +88,8 @@ def place(
         Which painting, and the number of its first injection.
     veto : numpy.uint32
         Mask planes on which nothing is detected.
+    window : Window, optional
+        Where and when events happen, for designs that have any.
 
     Returns
     -------
@@ -94,16 +105,52 @@ def place(
     at = np.column_stack([to_numpy(drawn, "x"), to_numpy(drawn, "y")])
     hosted = np.isfinite(to_numpy(drawn, "hostOffset"))
     reason = np.array([r or "" for r in drawn["reason"].to_pylist()], dtype=object)
-    fixed = _around_stars(rng, design, at, ~hosted & (reason == ""), stars, science.shape)
-    _spread(rng, design, at, hosted | fixed, reason, known, science.shape)
+    plain = ~hosted & (reason == "") & (np.array(drawn["kind"].to_pylist()) == "point")
+    epochs = _epochs(design, science, window, realisation, at, plain, reason)
+    free = ~hosted & ~np.isfinite(epochs[:, 0]) & (reason == "")
+    fixed = _around_stars(rng, design, at, free, stars, science.shape)
+    _spread(rng, design, at, ~free | fixed, reason, known, science.shape)
     _masked(at, reason, difference, veto)
     assert difference.exposure.psf is not None
     sigma = flux_noise(difference.exposure.psf, difference.null_variance, *at.T)
     reason[(reason == "") & ~np.isfinite(sigma)] = "mask:NO_DATA"
-    table = _table(drawn, science, at, sigma, reason, study, first_id)
+    snr = to_numpy(drawn, "trueSnr")
+    snr = np.sign(snr) * design.concentrated(np.abs(snr))
+    snr = np.where(np.isfinite(epochs[:, 0]), epochs[:, 2] / sigma, snr)
+    table = _table(drawn, science, at, snr, sigma, reason, study, first_id)
     edge = np.min([at.T[0], at.T[1], science.shape[1] - 1 - at.T[0],
                    science.shape[0] - 1 - at.T[1]], axis=0)  # fmt: skip
-    return Placement(table, sigma, _distance(stars, at), edge)
+    rows, columns = (np.clip(np.rint(at[:, k]), 0, science.shape[1 - k] - 1) for k in (1, 0))
+    score = difference.score[rows.astype(int), columns.astype(int)]
+    return Placement(table, sigma, _distance(stars, at), edge, score, epochs[:, 0], epochs[:, 1])
+
+
+def _epochs(
+    design: StudyDesign,
+    science: Exposure,
+    window: Window | None,
+    realisation: int,
+    at: FloatArray,
+    free: npt.NDArray[np.bool_],
+    reason: npt.NDArray[Any],
+) -> FloatArray:
+    """Turn some of the free sources into this visit's epochs of events.
+
+    Returns number, peak magnitude and flux, (n, 3); NaN for the others.
+    """
+    out = np.full((len(at), 3), np.nan)
+    if window is None or not design.n_events or science.wcs is None:
+        return out
+    events = Events.draw(design, window, science.info.detector, realisation)
+    rows = np.flatnonzero(free)[: design.n_events]
+    flux = events.flux(science.info.midpoint_mjd_tai, design.light_curve)
+    x, y = science.wcs.all_world2pix(events.ra, events.dec, 0)
+    out[rows] = np.column_stack([events.number, events.peak, flux])[: len(rows)]
+    at[rows] = np.column_stack([x, y])[: len(rows)]
+    for k in rows:
+        if not _inside(at[k], science.shape, 1.0):
+            reason[k] = "off_image"
+    return out
 
 
 def bright_stars(science: Exposure) -> FloatArray:
@@ -210,14 +257,15 @@ def _table(
     drawn: pa.Table,
     science: Exposure,
     at: FloatArray,
+    snr: FloatArray,
     sigma: FloatArray,
     reason: npt.NDArray[Any],
     study: str,
     first_id: int,
 ) -> pa.Table:
     columns: dict[str, Any] = {name: drawn[name] for name in drawn.column_names}
-    snr = to_numpy(drawn, "trueSnr")
     columns |= {
+        "trueSnr": snr,
         "injectionId": first_id + np.arange(len(at)),
         "x": at[:, 0],
         "y": at[:, 1],
@@ -227,7 +275,7 @@ def _table(
     }
     if science.wcs is not None:
         ra, dec = science.wcs.all_pix2world(at[:, 0], at[:, 1], 0)
-        columns |= {"ra": ra % 360.0, "dec": dec}
+        columns |= {"ra": turned(ra), "dec": dec}
     columns.pop("studyId")
     return INJECTION.to_arrow(columns, studyId=study)
 

@@ -44,6 +44,12 @@ def render_study(
         "<h2>Completeness over the noise limit</h2>", _ratios(summary),
         "<h2>Depth</h2>", _depths(summary),
         *(_figure(figure) for figure in figures),
+        "<h2>Completeness over the noise limit by seeing and detector, true SNR 5 to 50</h2>",
+        _table(("width of the visit's PSF over the template's", "n", "detected"),
+               ((f"{r['low']} to {r['high'] or '…'}", r["n"], _interval(r["ratio"]))
+                for r in summary["seeingRatio"] if r["n"])),
+        _table(("detector", "n", "detected"),
+               ((r["detector"], r["n"], _interval(r["ratio"])) for r in summary["detectors"])),
         "<h2>Where sources were lost</h2>",
         _table(("outcome", "stage", "rule", "n"),
                ((r["outcome"], r["stage"], r["rule"], r["n"]) for r in summary["lost"])),
@@ -81,11 +87,14 @@ def _ratios(summary: dict[str, Any]) -> str:
     names = ("detected", "reliable", "alerted")
     rows = (
         (f"{r['snrLow']:g} to {r['snrHigh']:g}", r["n"],
-         *(f"{_number(r[n]['value'])} ({_number(r[n]['lo'])}, {_number(r[n]['hi'])})"
-           for n in names))
+         *(_interval(r[n]) for n in names))
         for r in summary["ratioToIdeal"]
     )  # fmt: skip
     return _table(("true SNR", "n", *names), rows)
+
+
+def _interval(found: dict[str, Any]) -> str:
+    return f"{_number(found['value'])} ({_number(found['lo'])}, {_number(found['hi'])})"
 
 
 def _depths(summary: dict[str, Any]) -> str:
@@ -101,12 +110,22 @@ def _depth(depth: dict[str, Any]) -> str:
     return f"{_number(depth['value'])} ± {_number(depth['error'])} ({_number(depth['gap'])})"
 
 
+_FLUXES = (
+    ("n", "n"), ("bias", "median bias"), ("biasError", "error"), ("pullWidth", "pull width"),
+    ("pullWidthError", "error"), ("response", "bias of the measurement"),
+    ("responseError", "error"), ("sceneScore", "score without the source"),
+    ("sceneScoreError", "error"),
+)  # fmt: skip
+
+
 def _fluxes(summary: dict[str, Any]) -> str:
-    rows = (
-        (name, f["n"], f["bias"], f["biasError"], f["pullMedian"], f["pullWidth"])
-        for name, f in summary["flux"].items()
+    hosts = zip(
+        ("faint hosts", "middle hosts", "bright hosts"), summary["hostBrightness"], strict=False
     )
-    table = _table(("sources", "n", "median bias", "error", "median pull", "pull width"), rows)
+    rows = (
+        (name, *(f[key] for key, _ in _FLUXES)) for name, f in (*summary["flux"].items(), *hosts)
+    )
+    table = _table(("sources", *(words for _, words in _FLUXES)), rows)
     p = summary["position"]
     return table + (
         f"<p>Positions above a true SNR of 20: {_number(p['rms'])}″ per axis ({p['n']} sources), "

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -16,82 +17,23 @@ from harness.execute.warm import compile_loops
 from harness.plan import Selection, Unit
 from harness.settings import Settings
 from harness.study.design import StudyDesign
-from harness.study.engine import Painting
+from harness.study.engine import Engine, Painting
 from harness.study.export import as_ecsv
 from harness.study.figures import figures
 from harness.study.report import render_study
+from harness.study.store import TABLES, Study
 from harness.study.summary import efficiency_table, summarise
-from harness.study.tables import DETECTION, PAINTING, RECOVERY
 from harness.system.hashes import combine, file_hash
 from harness.system.progress import ProgressDisplay, open_progress
 from harness.workspace import Workspace, atomic, translate_os_errors
 from pipeline import diasource, io, subtract, template
 from pipeline.atomic import UNFINISHED
 from pipeline.errors import ConfigError, UnitError
-from pipeline.schema import INJECTION, INJECTION_OUTCOME
-from pipeline.schema.columns import Table
 
-__all__ = ["TABLES", "Study", "run_study"]
-
-TABLES: dict[str, Table] = {
-    t.name: t for t in (INJECTION, INJECTION_OUTCOME, RECOVERY, DETECTION, PAINTING)
-}
-"""Tables of a study, in Parquet and in its DuckDB file."""
+__all__ = ["run_study"]
 
 _EVERYTHING = Selection()
 _WHERE = ("visit", "detector", "realisation")
-
-
-@dataclass(frozen=True, slots=True)
-class Study:
-    """A study on disk.
-
-    Attributes
-    ----------
-    folder : Path
-        ``WORKSPACE/studies/ID``.
-    """
-
-    folder: Path
-
-    @classmethod
-    def open(cls, folder: Path) -> Study:
-        """Return a finished study.
-
-        Raises
-        ------
-        ConfigError
-            If the folder holds none, or one that was not finished.
-        """
-        if not (folder / "study.json").is_file():
-            raise ConfigError("is no finished study", path=folder, hint="nightjar study WORKSPACE")
-        return cls(folder)
-
-    @property
-    def about(self) -> dict[str, Any]:
-        """Identifier, design, units and versions."""
-        about: dict[str, Any] = json.loads((self.folder / "study.json").read_text("utf-8"))
-        return about
-
-    def table(self, name: str) -> pa.Table:
-        """Return one of `TABLES`."""
-        return io.read_parquet(self.folder / f"{name}.parquet")
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """Numbers of `harness.study.summary.summarise`."""
-        numbers: dict[str, Any] = json.loads((self.folder / "summary.json").read_text("utf-8"))
-        return numbers
-
-    def rows(self) -> pa.Table:
-        """Return injections, outcomes and measurements side by side, in the order of their ids."""
-        injections = self.table("injection")
-        for name in ("injection_outcome", "recovery"):
-            other = self.table(name)
-            for column in other.column_names:
-                if column not in injections.column_names:
-                    injections = injections.append_column(other.schema.field(column), other[column])
-        return injections
 
 
 def run_study(
@@ -104,6 +46,8 @@ def run_study(
     selection: Selection = _EVERYTHING,
     jobs: int | None = None,
     quiet: bool = False,
+    replace: bool = False,
+    engine: Engine = "frame",
 ) -> Study:
     """Inject into every visit image of a workspace and find out what becomes of the sources.
 
@@ -125,6 +69,11 @@ def run_study(
         Worker processes.
     quiet : bool
         Whether to show no progress.
+    replace : bool
+        Whether another study of that name is removed.
+    engine : str
+        ``frame`` fits the kernel to every painted image; ``local`` keeps that of the image without
+        sources.
 
     Returns
     -------
@@ -140,32 +89,83 @@ def run_study(
     """
     space = Workspace.open(root)
     settings = Settings.load(config or space.config, overrides)
-    units = _units(space, selection)
-    _check(space, design, units)
-    key = _key(space, design, settings, units)
-    study = name or key
+    images = _images(space, selection)
+    _check(space, design, next(iter(images)))
+    plan = _Plan(space, design, settings, engine, images, _hashes(space, images))
+    study = name or plan.key
     folder = space.root / "studies" / study
     with translate_os_errors(folder):
-        _begin(folder, key)
+        _begin(folder, plan.key, replace=replace)
         if not (folder / "study.json").is_file():
             with open_progress(quiet=quiet) as display:
-                _perform(_paintings(space, folder, units, settings, design, study), settings,
-                         jobs, display)  # fmt: skip
-            _finish(folder, study, key, design, settings, units)
+                _perform(plan.paintings(folder, study), settings, jobs, space.queue, display)
+            _finish(folder, study, plan)
     return Study.open(folder)
 
 
-def _units(space: Workspace, selection: Selection) -> dict[Unit, str]:
-    """Units with a difference, and the name of its template."""
-    units: dict[Unit, str] = {}
+class _Image(NamedTuple):
+    """A difference to inject into: the name of its template and the MJD (TAI) of its visit."""
+
+    template: str
+    mjd: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is painted, and with what."""
+
+    space: Workspace
+    design: StudyDesign
+    settings: Settings
+    engine: Engine
+    images: dict[Unit, _Image]
+    hashes: dict[Path, str]
+
+    @property
+    def key(self) -> str:
+        """Hash of everything that the result depends on."""
+        versions = [str(m.VERSION) for m in (template, subtract, diasource)]
+        sections = ("template", "subtract", "diasource", "alerts")
+        configs = [self.settings.section_hash(s) for s in sections]
+        design = self.design.model_dump_json()
+        return combine([design, self.engine, *versions, *configs, *self.hashes.values()])[:12]
+
+    def paintings(self, folder: Path, study: str) -> list[Painting]:
+        """Return every painting; those of one image follow each other if it is solved once."""
+        jobs = [(unit, r) for r in range(self.design.realisations) for unit in self.images]
+        paintings = [
+            Painting(
+                space=self.space, folder=folder, unit=unit, settings=self.settings,
+                template_name=self.images[unit].template, design=self.design, study=study,
+                difference_hash=self.hashes[self.space.difference(*unit)],
+                realisation=realisation, first_id=k * self.design.sources,
+                visits=self._visits(unit), engine=self.engine,
+            )
+            for k, (unit, realisation) in enumerate(jobs)
+        ]  # fmt: skip
+        return sorted(paintings, key=lambda p: p.unit) if self.engine == "local" else paintings
+
+    def _visits(self, unit: Unit) -> tuple[tuple[Unit, float], ...]:
+        """Return the images of the same detector and field in order of time."""
+        same = [
+            (other, image.mjd)
+            for other, image in self.images.items()
+            if other[1] == unit[1] and image.template == self.images[unit].template
+        ]
+        return tuple(sorted(same, key=lambda v: v[1]))
+
+
+def _images(space: Workspace, selection: Selection) -> dict[Unit, _Image]:
+    """Find the differences that are meant."""
+    images: dict[Unit, _Image] = {}
     for path in sorted((space.root / "products" / "difference").glob("*.fits*")):
         with io.open_fits(path, expected="a difference image") as hdus:
             header = hdus[0].header
             visit, detector = (int(part) for part in path.name.split(".")[0].split("_"))
-            units[visit, detector] = str(header["TMPLID"])
+            images[visit, detector] = _Image(str(header["TMPLID"]), float(header["MJDMIDT"]))
     chosen = {
-        unit: name
-        for unit, name in units.items()
+        unit: image
+        for unit, image in images.items()
         if (not selection.visits or unit[0] in selection.visits)
         and (not selection.detectors or unit[1] in selection.detectors)
     }
@@ -176,68 +176,61 @@ def _units(space: Workspace, selection: Selection) -> dict[Unit, str]:
     return chosen
 
 
-def _check(space: Workspace, design: StudyDesign, units: dict[Unit, str]) -> None:
+def _check(space: Workspace, design: StudyDesign, first: Unit) -> None:
     """Refuse what cannot be done before anything runs."""
     if design.hosted > 0 and not space.objects.is_file():
         raise ConfigError(
             "no catalogue of hosts", path=space.objects, key="hosted",
             hint="use --hosted 0 or provide it",
         )  # fmt: skip
-    first = next(iter(units))
     image, _ = io.read_plane(space.difference(*first), "MASK")
     design.check((int(image.shape[0]), int(image.shape[1])))
 
 
-def _key(space: Workspace, design: StudyDesign, settings: Settings, units: dict[Unit, str]) -> str:
-    """Hash everything that the result depends on."""
-    files = [p for unit in units for p in (space.visit_image(*unit), space.difference(*unit))]
-    files += [space.template(name) for name in sorted(set(units.values()))]
+def _hashes(space: Workspace, images: dict[Unit, _Image]) -> dict[Path, str]:
+    """SHA-256 of every file that the study rests on."""
+    files = [p for unit in images for p in (space.visit_image(*unit), space.difference(*unit))]
+    files += [space.template(name) for name in sorted({i.template for i in images.values()})]
     files += [p for p in (space.objects,) if p.is_file()]
-    versions = [str(m.VERSION) for m in (template, subtract, diasource)]
-    sections = [settings.section_hash(s) for s in ("template", "subtract", "diasource", "alerts")]
-    return combine([design.model_dump_json(), *versions, *sections, *map(file_hash, files)])[:12]
+    return {path: file_hash(path) for path in files}
 
 
-def _begin(folder: Path, key: str) -> None:
+def _begin(folder: Path, key: str, *, replace: bool = False) -> None:
     """Make the folder, or go on with one that was begun with the same key."""
-    folder.mkdir(parents=True, exist_ok=True)
     mark = folder / "key"
     if mark.is_file() and mark.read_text("utf-8") != key:
-        raise ConfigError(
-            "holds another study: its design, configuration or images differ", path=folder,
-            hint="choose another --name or remove it",
-        )  # fmt: skip
+        if not replace:
+            raise ConfigError(
+                "holds another study: its design, configuration or images differ", path=folder,
+                hint="use --replace to make it anew, or another --name",
+            )  # fmt: skip
+        _empty(folder, mark)
+    folder.mkdir(parents=True, exist_ok=True)
     for path in folder.rglob(UNFINISHED):
         path.unlink(missing_ok=True)
     with atomic(mark) as partial:
         partial.write_text(key, encoding="utf-8")
 
 
-def _paintings(
-    space: Workspace,
-    folder: Path,
-    units: dict[Unit, str],
-    settings: Settings,
-    design: StudyDesign,
-    study: str,
-) -> list[Painting]:
-    jobs = [(unit, r) for r in range(design.realisations) for unit in units]
-    return [
-        Painting(
-            space=space, folder=folder, unit=unit, template_name=units[unit], settings=settings,
-            design=design, study=study, realisation=realisation,
-            first_id=k * design.sources,
-        )
-        for k, (unit, realisation) in enumerate(jobs)
-    ]  # fmt: skip
+def _empty(folder: Path, mark: Path) -> None:
+    """Remove a study, its mark last: one that was removed in part is never gone on with."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path != mark:
+            path.unlink()
+    mark.unlink()
 
 
 def _perform(
-    paintings: list[Painting], settings: Settings, jobs: int | None, display: ProgressDisplay
+    paintings: list[Painting],
+    settings: Settings,
+    jobs: int | None,
+    queue: Path,
+    display: ProgressDisplay,
 ) -> None:
     compile_loops(display.say)
-    execution = settings.execution
-    workers = open_executor(execution.executor, jobs or execution.jobs, execution.attempts)
+    workers = open_executor(settings.execution, jobs, queue)
     display.start("study", len(paintings))
     for painting in paintings:
         if painting.done:
@@ -258,14 +251,7 @@ def _tables(folder: Path, name: str) -> Iterator[pa.Table]:
         yield io.read_parquet(path)
 
 
-def _finish(
-    folder: Path,
-    study: str,
-    key: str,
-    design: StudyDesign,
-    settings: Settings,
-    units: dict[Unit, str],
-) -> None:
+def _finish(folder: Path, study: str, plan: _Plan) -> None:
     """Put the tables together; the description comes last and says that all is there."""
     joined = {}
     for name, declared in TABLES.items():
@@ -277,11 +263,15 @@ def _finish(
         _write_database(partial, joined)
     about = {
         "studyId": study,
-        "key": key,
-        "design": design.model_dump(mode="json"),
-        "threshold": settings.diasource.threshold,
-        "reliabilityCut": settings.diasource.reliability_cut,
-        "units": [{"visit": v, "detector": d, "template": t} for (v, d), t in units.items()],
+        "key": plan.key,
+        "engine": plan.engine,
+        "design": plan.design.model_dump(mode="json"),
+        "threshold": plan.settings.diasource.threshold,
+        "reliabilityCut": plan.settings.diasource.reliability_cut,
+        "units": [
+            {"visit": v, "detector": d, "template": image.template}
+            for (v, d), image in plan.images.items()
+        ],
         "versions": {"subtract": subtract.VERSION, "diasource": diasource.VERSION},
     }
     _write_answers(Study(folder), about)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from pipeline.schema import to_numpy
 __all__ = ["Sample"]
 
 _ZERO_POINT = 31.4  # AB magnitude of 1 nJy
+_LEAST_HOSTED = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,10 +41,18 @@ class Sample:
         """Return the rows for which `keep` is true."""
         return Sample(self.table.filter(pa.array(np.asarray(keep, bool))))
 
+    def placed(self) -> npt.NDArray[np.bool_]:
+        """Return which were painted and do not lie on a mask, (n,)."""
+        outcome = np.array(self.table["outcome"].to_pylist(), str)
+        return ~np.isin(outcome, ("masked", "not_placed"))
+
     def points(self) -> Sample:
-        """Return the point sources that brighten, on pixels where they can be found."""
-        kind, outcome = (np.array(self.table[n].to_pylist(), str) for n in ("kind", "outcome"))
-        return self.where((kind == "point") & ~np.isin(outcome, ("masked", "not_placed")))
+        """Return the point sources that brighten, on pixels where they can be found.
+
+        Epochs at which an event has not begun are none.
+        """
+        kind = np.array(self.table["kind"].to_pylist(), str)
+        return self.where((kind == "point") & self.placed() & (self.numbers("flux") > 0))
 
     def hostless(self) -> Sample:
         """Return those that lie on no galaxy."""
@@ -51,6 +61,21 @@ class Sample:
     def hosted(self) -> Sample:
         """Return those that lie on a galaxy."""
         return self.where(np.isfinite(self.numbers("hostOffset")))
+
+    def host_thirds(self) -> list[tuple[float, float, Sample]]:
+        """Return the hosted ones in thirds of surface brightness, faintest first, with its ends.
+
+        None where there are too few.
+        """
+        hosted = self.hosted()
+        brightness = hosted.numbers("hostSurfaceBrightness")
+        if len(hosted) < _LEAST_HOSTED:
+            return []
+        edges = np.quantile(brightness, [0, 1 / 3, 2 / 3, 1]).tolist()
+        return [
+            (low, high, hosted.where((brightness >= low) & (brightness <= high)))
+            for low, high in pairwise(edges)
+        ]
 
     def between(self, low: float, high: float) -> Sample:
         """Return those of a range of true SNR."""

@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from scipy import special
 
-from harness.study.completeness import CompletenessFit, completeness, fit, ratio_to_ideal
+from harness.study import estimates
+from harness.study.completeness import CompletenessFit, completeness
+from harness.study.estimates import Estimate, try_fit
+from harness.study.events import efficiency_of_events
 from harness.study.sample import Sample
 from pipeline.exposure import FloatArray
 from pipeline.schema import to_numpy
-from pipeline.statistics import mad_std, median_error
 
-__all__ = ["SNR_EDGES", "efficiency_table", "summarise"]
+__all__ = ["SNR_EDGES", "efficiency_table", "pixel_scale", "summarise"]
 
 SNR_EDGES = (3.0, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0, 14.0, 20.0, 50.0)
 """Bins of the completeness curve."""
@@ -24,8 +25,7 @@ SNR_EDGES = (3.0, 4.0, 4.5, 5.0, 5.5, 6.0, 7.0, 8.0, 10.0, 14.0, 20.0, 50.0)
 _HEADLINE = (5.0, 6.0, 7.0, 10.0, 20.0, 50.0)
 _STAGES = ("detected", "reliable", "alerted")
 _THRESHOLDS = (5.0, 5.5, 6.0, 7.0, 10.0)
-_BRIGHT = 7.0
-"""True SNR from which fluxes and positions are judged: below, only lucky ones are found."""
+_SEEING_RATIOS = (0.0, 0.95, 1.1, 1.3, 1.6, float("inf"))
 _DRAWS = 100
 
 Numbers = dict[str, Any]
@@ -62,6 +62,9 @@ def summarise(rows: pa.Table, detections: pa.Table, paintings: pa.Table, study: 
             (("all", points), ("hostless", points.hostless()), ("hosted", points.hosted()))
         },
         "hostBrightness": _by_host(points),
+        "seeingRatio": _by_seeing(points),
+        "detectors": _by_detector(points),
+        "events": efficiency_of_events(everything).to_pylist(),
         "flux": {"hostless": _flux(points.hostless()), "hosted": _flux(points.hosted())},
         "position": _position(points, paintings),
         "falseDetections": _false(detections, paintings),
@@ -110,13 +113,14 @@ def _efficiency(points: Sample, band: str) -> list[Numbers]:
 
 
 def _snr50(points: Sample) -> Numbers:
-    part = points.between(0.0, 20.0)
-    curve = _try_fit(part.snr, part.flags("detected"))
-    ideal = _ideal_at(part.snr, part.numbers("idealFraction"), 0.5)
-    if curve is None:
-        return {"value": None, "lo": None, "hi": None, "ideal": ideal}
-    value, error = curve.at(0.5)
-    return {"value": value, "lo": value - 1.96 * error, "hi": value + 1.96 * error, "ideal": ideal}
+    half = estimates.half_found(points)
+    limit = estimates.ideal_fit(points.between(0.0, 20.0), points.between(0.0, 20.0).snr)
+    ideal = limit.at(0.5)[0] if limit is not None else None
+    return {**_interval(half), "ideal": ideal}
+
+
+def _interval(estimate: Estimate) -> Numbers:
+    return {"value": estimate.value, "lo": estimate.low, "hi": estimate.high}
 
 
 def _losses(rows: pa.Table) -> list[Numbers]:
@@ -137,8 +141,7 @@ def _ratios(points: Sample) -> list[Numbers]:
         part = points.between(low, high)
         row: Numbers = {"snrLow": low, "snrHigh": high, "n": len(part)}
         for name in _STAGES:
-            value, lo, hi = ratio_to_ideal(part.flags(name), part.numbers("idealFraction"))
-            row[name] = {"value": value, "lo": lo, "hi": hi}
+            row[name] = _interval(estimates.found_over_ideal(part, name))
         out.append(row)
     return out
 
@@ -146,26 +149,29 @@ def _ratios(points: Sample) -> list[Numbers]:
 def _curves(points: Sample) -> Numbers:
     """Fits against SNR and magnitude, depths and the gap from the noise limit."""
     out: Numbers = {"n": len(points)}
-    ideal = points.numbers("idealFraction")
+    faint = points.between(0.0, 20.0)
+    limit = estimates.ideal_fit(points, points.magnitude, falling=True)
     for name in _STAGES:
-        flags, faint = points.flags(name), points.snr < 20.0
-        by_snr = _try_fit(points.snr[faint], flags[faint])
-        by_mag = _try_fit(points.magnitude, flags, falling=True)
-        depths = {
-            f"m{share}": _depth(by_mag, points.magnitude, ideal, share / 100)
-            for share in (80, 50, 20)
-        }
-        out[name] = {"snr": _parameters(by_snr), "magnitude": _parameters(by_mag), **depths}
+        curve = try_fit(points.magnitude, points.flags(name), falling=True)
+        depths = {f"m{s}": _depth(points, name, curve, limit, s / 100) for s in (80, 50, 20)}
+        by_snr = try_fit(faint.snr, faint.flags(name))
+        out[name] = {"snr": _parameters(by_snr), "magnitude": _parameters(curve), **depths}
     return out
 
 
 def _depth(
-    curve: CompletenessFit | None, magnitude: FloatArray, ideal: FloatArray, share: float
+    points: Sample,
+    stage: str,
+    curve: CompletenessFit | None,
+    limit: CompletenessFit | None,
+    share: float,
 ) -> Numbers:
-    limit = _ideal_at(magnitude, ideal, share)
-    value, error = curve.at(share) if curve is not None else (float("nan"), float("nan"))
-    gap = None if limit is None else limit - value
-    return {"value": value, "error": error, "ideal": limit, "gap": gap}
+    """Magnitude at which a share is found; the gap from the noise limit is that in true SNR."""
+    value, error = curve.at(share) if curve is not None else (np.nan, np.nan)
+    gap = estimates.depth_gap(points, share, stage)
+    ideal = limit.at(share)[0] if limit is not None else None
+    return {"value": value, "error": error, "ideal": ideal,
+            "gap": gap.value, "gapError": gap.error}  # fmt: skip
 
 
 def _parameters(curve: CompletenessFit | None) -> Numbers | None:
@@ -182,53 +188,85 @@ def _parameters(curve: CompletenessFit | None) -> Numbers | None:
 
 
 def _by_host(points: Sample) -> list[Numbers]:
-    """Completeness in thirds of the host's surface brightness."""
-    hosted = points.hosted()
-    brightness = hosted.numbers("hostSurfaceBrightness")
-    if len(hosted) < 6:
-        return []
-    edges = np.quantile(brightness, [0, 1 / 3, 2 / 3, 1])
+    """Completeness, depth and fluxes in thirds of the host's surface brightness."""
+    return [
+        {
+            "low": low, "high": high, "n": len(part),
+            "ratio": _interval(estimates.found_over_ideal(part.between(5.0, 50.0))),
+            "gap50": _interval(estimates.depth_gap(part)), **_flux(part),
+        }
+        for low, high, part in points.host_thirds()
+    ]  # fmt: skip
+
+
+def _by_seeing(points: Sample) -> list[Numbers]:
+    """Completeness where the visit is sharper than its template, alike, and wider."""
+    ratio = points.numbers("seeingRatio")
     out = []
-    for low, high in pairwise(edges):
-        part = hosted.where((brightness >= low) & (brightness <= high)).between(5.0, 50.0)
-        value, lo, hi = ratio_to_ideal(part.flags("detected"), part.numbers("idealFraction"))
-        ratio = {"value": value, "lo": lo, "hi": hi}
-        out.append({"low": low, "high": high, "n": len(part), "ratio": ratio, **_flux(part)})
+    for low, high in pairwise(_SEEING_RATIOS):
+        part = points.where((ratio >= low) & (ratio < high)).between(5.0, 50.0)
+        found = _interval(estimates.found_over_ideal(part))
+        out.append({"low": low, "high": high, "n": len(part), "ratio": found})
     return out
+
+
+def _by_detector(points: Sample) -> list[Numbers]:
+    part = points.between(5.0, 50.0)
+    detector = part.numbers("detector")
+    groups = [(int(d), part.where(detector == d)) for d in np.unique(detector)]
+    return [
+        {"detector": d, "n": len(g), "ratio": _interval(estimates.found_over_ideal(g))}
+        for d, g in groups
+    ]
 
 
 def _flux(points: Sample) -> Numbers:
     """Bias and pull of the measured flux above the true SNR where selection plays no part."""
-    part = points.where(points.flags("detected") & (points.snr >= _BRIGHT))
-    ratio = part.numbers("psfFlux") / part.numbers("flux") - 1.0
-    pull = (part.numbers("psfFlux") - part.numbers("flux")) / part.numbers("psfFluxErr")
-    pull = pull[np.isfinite(pull)]
+    bias, width = estimates.flux_bias(points), estimates.flux_pull_width(points)
+    response, left = estimates.flux_response(points), estimates.scene_score(points)
     return {
-        "n": len(pull),
-        "bias": _median(ratio),
-        "biasError": median_error(ratio[np.isfinite(ratio)]),
-        "pullMedian": _median(pull),
-        "pullWidth": _width(pull),
-        "pullWidthError": 1.17 * _width(pull) / max(len(pull), 1) ** 0.5,
+        "n": width.n,
+        "bias": bias.value / 100.0,
+        "biasError": bias.error / 100.0,
+        "pullWidth": width.value,
+        "pullWidthError": width.error,
+        "response": response.value / 100.0,
+        "responseError": response.error / 100.0,
+        "sceneScore": left.value,
+        "sceneScoreError": left.error,
     }
 
 
 def _position(points: Sample, paintings: pa.Table) -> Numbers:
     """Residuals of bright ones, in arcsec, and pulls."""
+    scale = pixel_scale(paintings)
+    scatter = estimates.position_scatter(points, scale)
     part = points.where(points.flags("detected") & (points.snr >= 20.0))
-    scale = float(np.median(to_numpy(paintings, "pixelScale"))) if paintings.num_rows else np.nan
-    offsets = np.concatenate([part.numbers("dx"), part.numbers("dy")])
     errors = np.concatenate([part.numbers("dxErr"), part.numbers("dyErr")])
-    wide = points.where(points.flags("detected") & (points.snr >= _BRIGHT))
-    pulls = np.concatenate([wide.numbers(f"d{c}") / wide.numbers(f"d{c}Err") for c in "xy"])
     return {
-        "n": len(part),
-        "rms": scale * _width(offsets),
-        "biasX": scale * _median(part.numbers("dx")),
-        "biasY": scale * _median(part.numbers("dy")),
-        "medianError": scale * _median(errors),
-        "pullWidth": _width(pulls[np.isfinite(pulls)]),
+        "n": scatter.n // 2,
+        "rms": scatter.value,
+        "rmsError": scatter.error,
+        "bias": estimates.position_bias(points, scale).value,
+        "medianError": scale * float(np.nanmedian(errors)) if len(errors) else None,
+        "pullWidth": estimates.position_pull_width(points).value,
     }
+
+
+def pixel_scale(paintings: pa.Table) -> float:
+    """Return the median side of a pixel of the table ``painting``, arcsec; NaN where it is empty.
+
+    Parameters
+    ----------
+    paintings : pyarrow.Table
+        Rows of `harness.study.tables.PAINTING`.
+
+    Returns
+    -------
+    float
+        In arcsec.
+    """
+    return float(np.median(to_numpy(paintings, "pixelScale"))) if paintings.num_rows else np.nan
 
 
 def _false(detections: pa.Table, paintings: pa.Table) -> list[Numbers]:
@@ -260,7 +298,7 @@ def _bootstrap(points: Sample) -> Numbers:
     """Scatter of the SNR at 50 % if other exposures of this kind had been taken."""
     part = points.between(0.0, 20.0)
     units = np.unique(part.unit)
-    first = _try_fit(part.snr, part.flags("detected"))
+    first = try_fit(part.snr, part.flags("detected"))
     if first is None or len(units) < 3:
         return {"exposures": len(units), "draws": 0, "snr50Error": None}
     rng = np.random.default_rng(1)
@@ -268,42 +306,14 @@ def _bootstrap(points: Sample) -> Numbers:
     snr, flags, values = part.snr, part.flags("detected"), []
     for _ in range(_DRAWS):
         index = np.concatenate([rows[int(u)] for u in rng.choice(units, len(units))])
-        again = _try_fit(snr[index], flags[index], start=first)
+        again = try_fit(snr[index], flags[index], start=first)
         values += [again.at(0.5)[0]] if again is not None else []
     return {"exposures": len(units), "draws": len(values), "snr50Error": float(np.nanstd(values))}
-
-
-def _try_fit(x: FloatArray, found: Any, **options: Any) -> CompletenessFit | None:
-    if len(x) < 20:
-        return None
-    try:
-        return fit(x, found, **options)
-    except ValueError:
-        return None
-
-
-def _ideal_at(x: FloatArray, ideal: FloatArray, share: float) -> float | None:
-    """Where the ideal curve reaches a fraction: a cubic in its probit."""
-    near = np.isfinite(ideal) & (ideal > 0.02) & (ideal < 0.98)
-    if near.sum() < 20:
-        return None
-    shape = np.polyfit(special.ndtri(ideal[near]), x[near], 3)
-    return float(np.polyval(shape, special.ndtri(share)))
 
 
 def _mean(values: FloatArray) -> float | None:
     good = values[np.isfinite(values)]
     return float(good.mean()) if len(good) else None
-
-
-def _median(values: FloatArray) -> float:
-    good = values[np.isfinite(values)]
-    return float(np.median(good)) if len(good) else float("nan")
-
-
-def _width(values: FloatArray) -> float:
-    good = values[np.isfinite(values)]
-    return mad_std(good)
 
 
 def _plain(value: Any) -> Any:

@@ -23,6 +23,10 @@ edgeDistance     | f64  | pixel   | pos.distance                | 0097 | distanc
 detected*        | bool |         | meta.code                   | 0097 | whether it became a source above the threshold
 reliable*        | bool |         | meta.code                   | 0097 | whether that source is above the reliability cut of detection
 alerted*         | bool |         | meta.code                   | 0097 | whether that source passes the cuts of an alert
+nullScore        | f64  |         | stat.snr                    | 0097 | score of the campaign's difference here, without the source
+seeingRatio      | f64  |         | instr.obsty.seeing          | 0097 | width of the visit image's PSF over the template's; NULL where it has none
+eventId          | i64  |         | meta.id.assoc               | 0097 | event of which this is an epoch; NULL for sources of one visit
+peakMagnitude    | f64  | mag     | phot.mag                    | 0097 | AB magnitude of the event at its peak
 distance         | f64  | pixel   | pos.distance                | 0097 | from the true to the measured position
 dx               | f64  | pixel   | pos.cartesian.x             | 0097 | measured minus true column
 dy               | f64  | pixel   | pos.cartesian.y             | 0097 | measured minus true row
@@ -50,6 +54,7 @@ area             | f64  | deg**2  | phys.angArea                | 0097 | sky of 
 pixelScale       | f64  | arcsec  | instr.pixel                 | 0097 | side of a pixel
 fwhm             | f64  | pixel   | instr.obsty.seeing          | 0097 | of the difference's PSF in the middle
 matchRadius      | f64  | pixel   | pos.distance                | 0097 | farthest detection that is an injection's own
+differenceSha256* | str |         | meta.checksum               | 0097 | file of the difference without injections
 """,
         added=True,
     ),

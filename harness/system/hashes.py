@@ -14,6 +14,7 @@ import numpy as np
 from harness.workspace import atomic
 from pipeline.errors import InputError
 from pipeline.io import read_parquet
+from pipeline.io.sizes import largest
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -141,8 +142,8 @@ class Hashes:
     def _remembered(self, path: Path, what: str, compute: Callable[[Path], str]) -> str:
         try:
             entry = path.stat()
-            if not stat.S_ISREG(entry.st_mode):  # a pipe would be waited for, a device never ends
-                return "unreadable"
+            if not stat.S_ISREG(entry.st_mode) or entry.st_size > largest(path):
+                return "unreadable"  # a pipe is waited for, a device and a hole never end
             key, stamp = f"{path.resolve()}{what}", [entry.st_size, entry.st_mtime_ns]
             known = self._known.get(key)
             if known is None or known[:2] != stamp:

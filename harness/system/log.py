@@ -100,6 +100,7 @@ class Logbook:
     """
 
     def __init__(self, path: Path, **context: object) -> None:
+        self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: IO[str] = path.open("a", encoding="utf-8")
         self._context = context

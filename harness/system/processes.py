@@ -12,10 +12,21 @@ from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
+from types import FrameType
+from typing import Never
 
 from harness.system.memory import keep_memory
+from harness.system.threads import one_thread
 
-__all__ = ["end_pool", "heeded_termination", "new_pool", "running_pool", "server"]
+__all__ = [
+    "Terminated",
+    "end_pool",
+    "heeded_termination",
+    "initialise_worker",
+    "new_pool",
+    "running_pool",
+    "server",
+]
 
 _PRELOAD = ["harness.tasks", "harness.verify.sampling"]
 
@@ -34,7 +45,7 @@ def new_pool(processes: int) -> ProcessPoolExecutor:
         The server behind it serves every pool of this process: loading the libraries takes
         seconds, and is done once.
     """
-    return ProcessPoolExecutor(processes, mp_context=server(), initializer=_initialise)
+    return ProcessPoolExecutor(processes, mp_context=server(), initializer=initialise_worker)
 
 
 def end_pool(pool: ProcessPoolExecutor) -> None:
@@ -76,17 +87,27 @@ def running_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
     pool.shutdown()
 
 
+class Terminated(KeyboardInterrupt):
+    """A polite request to end (SIGTERM): it does what Ctrl-C does, with an exit code of its own."""
+
+    exit_code = 128 + signal.SIGTERM
+
+
 @contextmanager
 def heeded_termination() -> Iterator[None]:
-    """Let a polite request to end (SIGTERM) do what Ctrl-C does."""
+    """Raise `Terminated` on a polite request to end (SIGTERM)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    former = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    former = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, former)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> Never:
+    raise Terminated
 
 
 def server() -> ForkServerContext:
@@ -100,15 +121,26 @@ def server() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
     # The server is deaf to Ctrl-C, also while it loads the libraries.
-    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
+    with _deaf_to_interrupts():
         forkserver.ensure_running()
-    finally:
-        signal.signal(signal.SIGINT, former)
     return context
 
 
-def _initialise() -> None:
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # which has the signals
+        return
+    former = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+def initialise_worker() -> None:
+    """Prepare a process for work: one thread, deaf to Ctrl-C, gone when its coordinator is."""
+    one_thread().__enter__()  # to its end
     keep_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     coordinator = multiprocessing.parent_process()

@@ -22,9 +22,13 @@ from harness.tasks.template import warped
 from harness.tasks.versions import as_of
 from harness.workspace import Workspace
 from pipeline import alerts, diaobject, io
+from pipeline.exposure import NJY_ZERO_POINT
 from pipeline.schema import DIA_OBJECT, to_numpy
+from pipeline.sphere import project
 
-__all__ = ["TASK"]
+__all__ = ["TASK", "make_item", "noise_limits"]
+
+_CORNERS = ("llc", "lrc", "urc", "ulc")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +40,24 @@ class _Item(WorkItem):
 
 
 def _phases(context: Context) -> Iterator[Phase]:
-    yield phase_per_unit(TASK, context, _item)
+    yield phase_per_unit(TASK, context, make_item)
 
 
-def _item(context: Context, unit: Unit) -> _Item:
+def make_item(context: Context, unit: Unit) -> _Item:
+    """Make the work item of the alerts of a unit.
+
+    Parameters
+    ----------
+    context : Context
+        The campaign.
+    unit : Unit
+        Visit and detector.
+
+    Returns
+    -------
+    WorkItem
+        What is to be done.
+    """
     space, name = context.space, context.template_of[unit].name
     tables = _tables(context, unit)
     files = [space.difference(*unit), space.visit_image(*unit), space.template(name), space.objects]
@@ -65,8 +83,9 @@ def _tables(context: Context, unit: Unit) -> dict[str, pa.Table]:
     sources = catalog.table("DiaSource", "visit = ? AND detector = ? ORDER BY diaSourceId", unit)
     history = catalog.table(
         "DiaSource",
-        f"({its_objects} OR {its_bodies}) AND midpointMjdTai < ? ORDER BY diaSourceId",
-        [*unit, *unit, mjd],
+        f"({its_objects} OR {its_bodies}) AND midpointMjdTai <= ? "
+        "AND NOT (visit = ? AND detector = ?) ORDER BY diaSourceId",
+        [*unit, *unit, mjd, *unit],
     )
     forced = catalog.table(
         "DiaForcedSource",
@@ -74,7 +93,9 @@ def _tables(context: Context, unit: Unit) -> dict[str, pa.Table]:
         [*unit, mjd],
     )
     objects = as_of(catalog, mjd, "*", its_objects, unit).cast(DIA_OBJECT.arrow_schema)
+    window = mjd - context.settings.alerts.history, mjd
     return {
+        "limits": noise_limits(catalog, objects, window),
         "sources": sources,
         "objects": diaobject.with_forced(objects, forced),
         "history": history,
@@ -82,6 +103,45 @@ def _tables(context: Context, unit: Unit) -> dict[str, pa.Table]:
         "ss_sources": _ss_sources(catalog, to_numpy(sources, "diaSourceId")),
         "ss_history": _ss_sources(catalog, to_numpy(history, "diaSourceId")),
     }
+
+
+def noise_limits(catalog: Catalog, objects: pa.Table, window: tuple[float, float]) -> pa.Table:
+    """Depth of the differences that show the place of each object.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        With ``difference_image`` and ``visit_image``.
+    objects : pyarrow.Table
+        Columns ``diaObjectId ra dec``.
+    window : tuple of float, d
+        First epoch, and the one before which they were taken, MJD TAI.
+
+    Returns
+    -------
+    pyarrow.Table
+        `pipeline.alerts.NOISE_LIMIT`: five σ of a point source of no flux, nJy.
+    """
+    images = catalog.query(
+        """SELECT visit, detector, d.band, midpointMjdTai, 10 ** (0.4 * (? - d.depth5)) AS "limit",
+          llcra, llcdec, lrcra, lrcdec, urcra, urcdec, ulcra, ulcdec
+        FROM difference_image d JOIN visit_image v USING (visit, detector)
+        WHERE midpointMjdTai >= ? AND midpointMjdTai < ? AND d.depth5 IS NOT NULL
+        ORDER BY visit, detector""",
+        [NJY_ZERO_POINT, *window],
+    )
+    image, row = np.nonzero(_covered(images, objects))
+    columns = {name: images[name].take(image) for name in alerts.NOISE_LIMIT.names[1:]}
+    return alerts.NOISE_LIMIT.to_arrow({"diaObjectId": objects["diaObjectId"].take(row)} | columns)
+
+
+def _covered(images: pa.Table, objects: pa.Table) -> npt.NDArray[np.bool_]:
+    """Which image shows which object, ``(images, objects)``, by the images' corners."""
+    ra, dec = to_numpy(objects, "ra")[None], to_numpy(objects, "dec")[None]
+    corners = [(to_numpy(images, f"{c}ra"), to_numpy(images, f"{c}dec")) for c in _CORNERS]
+    x, y = np.moveaxis([project(*corner, (ra.T, dec.T)) for corner in corners], -1, 0)
+    side = x * np.roll(y, -1, axis=0) - y * np.roll(x, -1, axis=0)  # of the origin, the object
+    return np.asarray(np.all(side > 0, axis=0) | np.all(side < 0, axis=0)).T
 
 
 def _ss_sources(catalog: Catalog, ids: npt.NDArray[np.int64]) -> pa.Table:
@@ -100,6 +160,7 @@ def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:
         ss_sources=tables.pop("ss_sources"),
         ss_history=tables.pop("ss_history"),
         matches=matches,
+        limits=tables.pop("limits"),
         software=item.cards.get("SOFTVER"),
         run=item.cards.get("RUNID"),
     )

@@ -34,6 +34,7 @@ _TABLES = (
     "DiaObjectHistory",
     "DiaObjectLast",
     "DiaObject_To_Object_Match",
+    "SSObject",
     "SSSource",
 )
 _MARGIN_DEG = 0.01
@@ -159,7 +160,7 @@ def _items(context: Context, visits: dict[int, list[Unit]]) -> Iterator[_Item | 
 def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:
     staged = [io.read_parquet(item.space.staging("DiaSource", *unit)) for unit in item.units]
     sources = pa.concat_tables(staged).cast(DIA_SOURCE.arrow_schema)
-    known, history = _region(item.catalog, sources)
+    known, history = _region(item.catalog, sources, item.settings.diaobject)
     result = diaobject.run(
         sources,
         known,
@@ -175,10 +176,25 @@ def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:
         "DiaObjectLast": result.objects.select(DIA_OBJECT_LAST.names),
         "DiaObjectHistory": result.superseded,
         "DiaObject_To_Object_Match": result.matches,
+        "SSObject": _bodies(item.catalog, result),
         "SSSource": result.ss_sources,
         "metric": METRIC.from_rows(_metrics(item, result)),
     }
     yield ()
+
+
+def _bodies(catalog: Catalog, result: diaobject.Result) -> pa.Table:
+    """Summarise the solar-system bodies of the visit from all their sources so far."""
+    bodies = result.ss_sources.select(["ssObjectId"])
+    earlier = [
+        catalog.query_with(bodies, f"SELECT * FROM {name} SEMI JOIN {{batch}} USING (ssObjectId)")
+        for name in ("DiaSource", "SSSource")
+    ]
+    sources, ss_sources = (
+        pa.concat_tables([new, old.select(new.column_names).cast(new.schema)])
+        for new, old in zip((result.sources, result.ss_sources), earlier, strict=True)
+    )
+    return diaobject.summarise_bodies(sources, ss_sources)
 
 
 def _metrics(item: _Item, result: diaobject.Result) -> Sequence[dict[str, Any]]:
@@ -186,17 +202,24 @@ def _metrics(item: _Item, result: diaobject.Result) -> Sequence[dict[str, Any]]:
     return [{**where, "name": name, "value": value} for name, value in result.metrics.items()]
 
 
-def _region(catalog: Catalog, sources: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Return the current objects round the sources, and all their sources so far."""
+def _region(
+    catalog: Catalog, sources: pa.Table, config: diaobject.Config
+) -> tuple[pa.Table, pa.Table]:
+    """Return the current objects that sources may belong to, and all their sources so far."""
     if not sources.num_rows:
         return DIA_OBJECT.empty(), DIA_SOURCE.empty()
     condition, values = _box(to_numpy(sources, "ra"), to_numpy(sources, "dec"))
-    objects = catalog.table("DiaObject", f"{condition} ORDER BY diaObjectId", values)
-    history = catalog.table(
-        "DiaSource",
-        f"diaObjectId IN (SELECT diaObjectId FROM DiaObject WHERE {condition}) "
-        "ORDER BY diaSourceId",
-        values,
+    places = catalog.query(
+        f"SELECT {', '.join(diaobject.PLACES)} FROM DiaObject WHERE {condition}", values
+    )
+    ids = pa.table({"diaObjectId": diaobject.candidates(sources, places, config)})
+    objects, history = (
+        catalog.query_with(
+            ids,
+            f"SELECT {', '.join(columns)} FROM {table.name} SEMI JOIN {{batch}} USING (diaObjectId)"
+            f" ORDER BY {table.key[0]}",
+        ).cast(pa.schema([table[name].arrow_field for name in columns]))
+        for table, columns in ((DIA_OBJECT, DIA_OBJECT.names), (DIA_SOURCE, diaobject.HISTORY))
     )
     return objects, history
 
@@ -222,6 +245,7 @@ def _store(catalog: Catalog, outcome: Outcome) -> None:
     catalog.delete_keys("DiaObject_To_Object_Match", tables["DiaObject"], "diaObjectId")
     catalog.insert("DiaObject_To_Object_Match", tables["DiaObject_To_Object_Match"])
     catalog.insert("SSSource", tables["SSSource"])
+    catalog.replace_keys("SSObject", tables["SSObject"], "ssObjectId")
     catalog.replace("metric", tables["metric"], visit=visit, stage="diaobject")
 
 

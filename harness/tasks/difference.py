@@ -24,7 +24,7 @@ from pipeline.exposure import Difference
 from pipeline.masks import flagged
 from pipeline.schema import DIFFERENCE_IMAGE
 
-__all__ = ["TASK"]
+__all__ = ["TASK", "make_item"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ def _planned_item(context: Context, frame: Frame) -> _Item | Blocked:
     trouble = _trouble(context, frame, plan)
     if trouble or plan is None:
         return Blocked(target, trouble, TASK.stage_names)
-    return _item(context, target, plan)
+    return make_item(context, target, plan)
 
 
 def _trouble(context: Context, frame: Frame, plan: TemplatePlan | None) -> str:
@@ -57,7 +57,23 @@ def _trouble(context: Context, frame: Frame, plan: TemplatePlan | None) -> str:
     return ""
 
 
-def _item(context: Context, target: Target, plan: TemplatePlan) -> _Item:
+def make_item(context: Context, target: Target, plan: TemplatePlan) -> _Item:
+    """Make the work item of a science unit.
+
+    Parameters
+    ----------
+    context : Context
+        The campaign.
+    target : Target
+        The unit.
+    plan : TemplatePlan
+        Its template.
+
+    Returns
+    -------
+    WorkItem
+        What is to be done.
+    """
     of, space, settings = context.state.hashes.of, context.space, context.settings
     science, template = of(space.visit_image(*target[:2])), of(space.template(plan.name))
     subtracted = combine([science, template, settings.section_hash("template")])

@@ -16,7 +16,7 @@ from harness.ledger import Outcome, Target, now_mjd_tai
 from harness.plan import Unit
 from harness.system.hashes import combine, table_hash
 from harness.tasks.association import phase_per_unit
-from harness.tasks.versions import as_of, forced_means_missing, refresh_forced_means
+from harness.tasks.versions import as_of, forget_forced_means, refresh_forced_means
 from harness.workspace import Workspace
 from pipeline import diaobject, io
 from pipeline.schema import to_numpy
@@ -35,11 +35,9 @@ class _Item(WorkItem):
 
 
 def _phases(context: Context) -> Iterator[Phase]:
-    phase = phase_per_unit(TASK, context, _item)
-    yield phase
-    catalog = context.state.catalog
-    if context.performing and (phase.performed or forced_means_missing(catalog)):
-        refresh_forced_means(catalog)
+    yield phase_per_unit(TASK, context, _item)
+    if context.performing:
+        refresh_forced_means(context.state.catalog)
 
 
 def _item(context: Context, unit: Unit) -> _Item:
@@ -100,4 +98,5 @@ TASK = Task(
     products=_products,
     staged=("DiaForcedSource",),
     planned=Context.science_units,
+    outdate=forget_forced_means,
 )

@@ -21,7 +21,7 @@ from pipeline.exposure import Exposure
 from pipeline.psfphot import smooth_variance
 from pipeline.schema import TEMPLATE
 
-__all__ = ["TASK", "warped"]
+__all__ = ["TASK", "make_item", "warped"]
 
 _Members = Sequence[Mapping[str, Any]]
 
@@ -37,10 +37,24 @@ class _Item(WorkItem):
 
 def _phases(context: Context) -> Iterator[Phase]:
     wanted = [plan for plan in context.templates if context.chosen.intersection(plan.serves)]
-    yield Phase(TASK.label, len(wanted), (_item(context, plan) for plan in wanted))
+    yield Phase(TASK.label, len(wanted), (make_item(context, plan) for plan in wanted))
 
 
-def _item(context: Context, plan: TemplatePlan) -> _Item:
+def make_item(context: Context, plan: TemplatePlan) -> _Item:
+    """Make the work item of a template.
+
+    Parameters
+    ----------
+    context : Context
+        The campaign.
+    plan : TemplatePlan
+        The template.
+
+    Returns
+    -------
+    WorkItem
+        What is to be done.
+    """
     of, space = context.state.hashes.of, context.space
     inputs = {Target(*unit): of(space.visit_image(*unit)) for unit in plan.inputs}
     return _Item(

@@ -6,27 +6,31 @@ forced photometry and alerts see of an object is the version that was current at
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from harness.catalog import Catalog
+from harness.ledger import Target
 from pipeline import diaobject
-from pipeline.schema import DIA_OBJECT, to_numpy
+from pipeline.schema import to_numpy
 
-__all__ = ["as_of", "forced_means_missing", "refresh_forced_means"]
+__all__ = ["as_of", "forget_forced_means", "refresh_forced_means"]
 
-_KEY = "diaObjectId, lastDiaSourceMjdTai"
-_PLACE = f"{_KEY}, firstDiaSourceMjdTai, ra, dec"
-_OBJECTS_AT_A_TIME = 2000
-_RANKED = """WITH versions AS (
-  SELECT * FROM DiaObject WHERE diaObjectId BETWEEN ? AND ? UNION ALL BY NAME
-  SELECT * FROM DiaObjectHistory WHERE diaObjectId BETWEEN ? AND ?),
-ranked AS (SELECT *,
-  row_number() OVER (ORDER BY diaObjectId, lastDiaSourceMjdTai) AS version,
+_KEY = "diaObjectId, nDiaSources"
+_PLACE = f"{_KEY}, firstDiaSourceMjdTai, lastDiaSourceMjdTai, ra, dec"
+_OBJECTS_AT_A_TIME = 5000
+_MARK = "g_fpFluxNdata"
+"""Column that is NULL where the forced fluxes have changed since they were averaged."""
+
+_RANKED = f"""WITH versions AS (
+  SELECT {_KEY}, lastDiaSourceMjdTai FROM DiaObject SEMI JOIN {{batch}} USING (diaObjectId)
+  UNION ALL SELECT {_KEY}, lastDiaSourceMjdTai FROM DiaObjectHistory
+    SEMI JOIN {{batch}} USING (diaObjectId)),
+ranked AS (SELECT {_KEY}, row_number() OVER (ORDER BY {_KEY}) AS version,
   coalesce(lead(lastDiaSourceMjdTai) OVER (
-    PARTITION BY diaObjectId ORDER BY lastDiaSourceMjdTai), 'infinity'::DOUBLE) AS until
+    PARTITION BY diaObjectId ORDER BY nDiaSources), 'infinity'::DOUBLE) AS until
   FROM versions)"""
 _KNOWN = """SELECT version AS diaObjectId, band, psfFlux, psfFluxErr
 FROM ranked JOIN DiaForcedSource forced
@@ -71,75 +75,63 @@ def as_of(
           SELECT * FROM versions
           WHERE diaObjectId IN (SELECT diaObjectId FROM versions WHERE {condition})
           QUALIFY row_number() OVER (PARTITION BY diaObjectId ORDER BY
-            lastDiaSourceMjdTai <= ? DESC, abs(lastDiaSourceMjdTai - ?)) = 1)
+            lastDiaSourceMjdTai <= ? DESC, abs(lastDiaSourceMjdTai - ?),
+            CASE WHEN lastDiaSourceMjdTai <= ? THEN -nDiaSources ELSE nDiaSources END) = 1)
           WHERE firstDiaSourceMjdTai <= ?)
         SELECT {columns} FROM DiaObject SEMI JOIN known USING ({_KEY})
         UNION ALL BY NAME SELECT {columns} FROM DiaObjectHistory SEMI JOIN known USING ({_KEY})
         ORDER BY diaObjectId""",
-        [*values, mjd, mjd, mjd + window],
+        [*values, mjd, mjd, mjd, mjd + window],
     )
 
 
-def forced_means_missing(catalog: Catalog) -> bool:
-    """Whether an object has been associated since the forced fluxes were averaged.
+def forget_forced_means(catalog: Catalog, target: Target) -> None:
+    """Mark the objects with forced fluxes of a unit: their averages have to be made again.
 
     Parameters
     ----------
     catalog : Catalog
-        The catalogue.
-
-    Returns
-    -------
-    bool
-        True when `refresh_forced_means` has something to do.
+        The catalogue, within the transaction that changes these fluxes.
+    target : Target
+        Visit and detector.
     """
-    missing = "SELECT count(*) FROM DiaObject WHERE g_fpFluxNdata IS NULL"
-    return bool(catalog.value(missing))
+    catalog.fetch(
+        f"""UPDATE DiaObject SET {_MARK} = NULL WHERE {_MARK} IS NOT NULL AND diaObjectId IN (
+          SELECT diaObjectId FROM DiaForcedSource WHERE visit = ? AND detector = ?)""",
+        target[:2],
+    )
 
 
 def refresh_forced_means(catalog: Catalog) -> None:
-    """Recompute the columns of forced fluxes in every version of every object.
+    """Recompute the columns of forced fluxes in every version of the objects that are marked.
 
-    The current version knows all forced fluxes, a former one those before the source that
-    superseded it.  A limited number of objects is held at a time.
+    New versions are marked by lacking them.  The current version knows all forced fluxes, a
+    former one those before the source that superseded it.  A limited number of objects is held at
+    a time.
 
     Parameters
     ----------
     catalog : Catalog
         The catalogue, open for writing.
     """
+    marked = f"SELECT diaObjectId FROM DiaObject WHERE {_MARK} IS NULL ORDER BY diaObjectId"
+    objects = catalog.query(marked)
+    if not objects.num_rows:
+        return
     with catalog.transaction():
-        for span in _spans(catalog):
-            versions = catalog.query(f"{_RANKED} SELECT * FROM ranked ORDER BY version", span * 2)
-            known = catalog.query(f"{_RANKED} {_KNOWN}", span * 2)
-            updated = _with_forced(versions, known)
+        for start in range(0, objects.num_rows, _OBJECTS_AT_A_TIME):
+            some = objects.slice(start, _OBJECTS_AT_A_TIME)
+            versions = catalog.query_with(some, f"{_RANKED} SELECT * FROM ranked ORDER BY version")
+            known = catalog.query_with(some, f"{_RANKED} {_KNOWN}")
+            means = _means(versions, known)
             current = np.isinf(to_numpy(versions, "until"))
             for table, rows in (("DiaObject", current), ("DiaObjectHistory", ~current)):
-                catalog.replace_keys(table, updated.filter(pa.array(rows)), "diaObjectId")
+                catalog.update(table, means.filter(pa.array(rows)), "diaObjectId", "nDiaSources")
 
 
-def _with_forced(versions: pa.Table, known: pa.Table) -> pa.Table:
-    """Average by version: its number takes the place of the object's."""
-    objects = versions.select(DIA_OBJECT.names).cast(DIA_OBJECT.arrow_schema)
-    place = DIA_OBJECT.names.index("diaObjectId")
-    numbered = objects.set_column(place, "diaObjectId", versions["version"])
-    averaged = diaobject.with_forced(numbered, known)
-    return averaged.set_column(place, objects.schema.field(place), objects["diaObjectId"])
-
-
-def _spans(catalog: Catalog) -> Iterator[list[int]]:
-    """First and last id of successive groups of objects."""
-    last = -1
-    while last is not None:
-        first, last = (
-            catalog.query(
-                f"""SELECT min(diaObjectId) AS first, max(diaObjectId) AS last FROM (
-              SELECT diaObjectId FROM DiaObject WHERE diaObjectId > ?
-              ORDER BY diaObjectId LIMIT {_OBJECTS_AT_A_TIME})""",
-                [last],
-            )
-            .to_pylist()[0]
-            .values()
-        )
-        if last is not None:
-            yield [first, last]
+def _means(versions: pa.Table, known: pa.Table) -> pa.Table:
+    """Averages by version, whose number takes the place of the object's."""
+    means = diaobject.forced_means(to_numpy(versions, "version"), known)
+    for name in ("diaObjectId", "nDiaSources"):
+        means = means.append_column(name, versions[name])
+    return means

@@ -24,7 +24,7 @@ from pipeline.exposure import Exposure, RawFrame, VisitInfo
 from pipeline.io.keywords import parse_keywords
 from pipeline.schema import VISIT_IMAGE
 
-__all__ = ["TASK"]
+__all__ = ["TASK", "make_item"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ def _phases(context: Context) -> Iterator[Phase]:
     yield from _anchors(context, wanted)
     references = context.references
     first = [frame for frame in wanted if frame.unit not in references]
-    yield Phase(TASK.label, len(first), (_item(context, frame) for frame in first))
+    yield Phase(TASK.label, len(first), (make_item(context, frame) for frame in first))
     rest = [frame for frame in wanted if frame.unit in references]
     if rest:
         yield Phase("aligned image", len(rest), _aligned_items(context, rest, references))
@@ -58,7 +58,7 @@ def _anchors(context: Context, wanted: Sequence[Frame]) -> Iterator[Phase]:
         anchors = {references[f.unit] for f in wanted if f.unit in references} - tried
         if not anchors:
             return
-        items = (_item(context, context.frames[unit]) for unit in sorted(anchors))
+        items = (make_item(context, context.frames[unit]) for unit in sorted(anchors))
         yield Phase("reference", len(anchors), items, final=False)
         tried |= anchors
 
@@ -69,13 +69,29 @@ def _aligned_items(
     for frame in frames:
         reference = references[frame.unit]
         if context.done(Target(*reference), "calibrate"):
-            yield _item(context, frame, context.space.staging("calibrate", *reference))
+            yield make_item(context, frame, context.space.staging("calibrate", *reference))
         else:
             # Of an image that has been tried as a reference itself, the cause of its failure stays.
             yield Blocked(Target(*frame.unit), "its reference failed", ("isr",))
 
 
-def _item(context: Context, frame: Frame, reference: Path | None = None) -> _Item:
+def make_item(context: Context, frame: Frame, reference: Path | None = None) -> _Item:
+    """Make the work item of a frame.
+
+    Parameters
+    ----------
+    context : Context
+        The campaign.
+    frame : Frame
+        The frame.
+    reference : Path, optional
+        Sources of the visit image that it is aligned to.
+
+    Returns
+    -------
+    WorkItem
+        What is to be done.
+    """
     of, space = context.state.hashes.of, context.space
     raw = of(frame.path)
     detrended = combine([raw, str(frame.detector), *_calibration_hashes(context, frame)])
@@ -93,9 +109,9 @@ def _item(context: Context, frame: Frame, reference: Path | None = None) -> _Ite
 
 def _calibration_hashes(context: Context, frame: Frame) -> list[str]:
     space = context.space
-    own = sorted((space.root / "calib" / "camera").rglob("*.*"))
-    files = [space.bias(frame.detector), space.flat(frame.band, frame.detector), *own]
-    return [context.state.hashes.of(path) for path in files if path.is_file()]
+    own = [space.bias(frame.detector), space.flat(frame.band, frame.detector)]
+    found = [context.state.hashes.of(path) for path in (*own, *context.camera_files)]
+    return [sha256 for sha256 in found if sha256 != "absent"]
 
 
 # -- run -----------------------------------------------------------------------------------------

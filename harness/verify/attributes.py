@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from harness.verify.nodes import SpecError, read_yaml
+from harness.verify.documents import read_model
 
 __all__ = ["Attribute", "Matrix", "Need", "load_matrices"]
 
@@ -85,13 +85,4 @@ def load_matrices(folder: Path) -> dict[str, Matrix]:
     SpecError
         With every problem of the file.
     """
-    document = read_yaml(folder / "attributes.yaml")
-    if document.problems:
-        raise SpecError(document.problems)
-    try:
-        content = _File.model_validate(document.value)
-    except ValidationError as err:
-        raise SpecError(
-            document.problem(e["loc"], f"{e['loc'][-1]!r}: {e['msg']}") for e in err.errors()
-        ) from err
-    return {m.id: m for m in content.matrices}
+    return {m.id: m for m in read_model(folder / "attributes.yaml", _File).matrices}

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 
 from harness.verify.verdict import Verdict
 
-__all__ = ["Bound", "judge"]
+__all__ = ["Bound", "judge", "smallest_effect"]
+
+_POWER = 1.6449
+"""Quantile of the normal distribution at 95 %."""
 
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _ONE_SIDED = re.compile(rf"(<=|>=|<|>|=)\s*({_NUMBER})\s*(\S.*)?")
@@ -76,6 +79,14 @@ class Bound:
         half = 0.5 * (self.hi - self.lo)
         return half if math.isfinite(half) and half > 0 else None
 
+    @property
+    def room(self) -> float | None:
+        """Half the width, or from the end of an open bound to zero; what it has to tell apart."""
+        if self.tolerance is not None:
+            return self.tolerance
+        end = self.hi if math.isfinite(self.hi) else self.lo
+        return abs(end) if math.isfinite(self.hi) and end and self.lo != self.hi else None
+
     def weaker_than(self, other: Bound) -> bool:
         """Whether everything inside the other bound is inside this one, and more."""
         return (
@@ -89,6 +100,22 @@ class Bound:
         )
 
 
+def smallest_effect(stderr: float) -> float:
+    """Return how far beyond its bound a true value has to lie to be found out.
+
+    Parameters
+    ----------
+    stderr : float
+        Standard error of the estimate.
+
+    Returns
+    -------
+    float
+        In the same unit, for a power of 95 %: 1.645 standard errors.
+    """
+    return _POWER * stderr
+
+
 def judge(
     value: float,
     bound: Bound,
@@ -99,9 +126,10 @@ def judge(
 ) -> tuple[Verdict, str]:
     """Judge a number, by an interval when it is an estimate.
 
-    An estimate passes when it lies inside the bound and three standard errors fit into the
-    tolerance.  It fails when it lies outside and the sample can tell; otherwise the sample is
-    too small to say anything.
+    An estimate passes when it lies inside the bound, three standard errors fit into the
+    tolerance and an effect as large as the bound would be found out with a power of 95 %.  It
+    fails when it lies outside and the sample can tell; otherwise the sample is too small to say
+    anything.
 
     Parameters
     ----------
@@ -123,21 +151,28 @@ def judge(
     reason : str
         One sentence, empty for a plain pass.
     """
-    if math.isnan(value):
-        return Verdict.FAIL, "the measured value is not a number"
-    room = bound.tolerance if tolerance is None else tolerance
-    if stderr is not None and room is not None and not 3.0 * stderr <= room:
+    if not math.isfinite(value):
+        return Verdict.FAIL, "the measured value is not a finite number"
+    if stderr is not None and (blind := _blindness(bound, stderr, tolerance)):
         if _distance(value, bound) > 3.0 * stderr:
             return Verdict.FAIL, f"{_distance(value, bound) / stderr:.1f} standard errors outside"
-        return (
-            Verdict.NOT_RUN,
-            f"too few: three standard errors ({3 * stderr:.3g}) exceed the tolerance ({room:.3g})",
-        )
+        return Verdict.NOT_RUN, f"too few: {blind}"
     if bound.holds(value):
         return Verdict.PASS, ""
     if partial is not None and partial.holds(value):
         return Verdict.PARTIAL, f"outside {bound.text} but within {partial.text}"
     return Verdict.FAIL, f"outside {bound.text}"
+
+
+def _blindness(bound: Bound, stderr: float, tolerance: float | None) -> str:
+    """Say why an estimate cannot tell its bound, nothing where it can."""
+    room = bound.tolerance if tolerance is None else tolerance
+    if room is not None and not 3.0 * stderr <= room:
+        return f"three standard errors ({3 * stderr:.3g}) exceed the tolerance ({room:.3g})"
+    seen = smallest_effect(stderr)
+    if bound.room is not None and seen > bound.room:
+        return f"a power of 95 % takes an effect of {seen:.3g}, the bound leaves {bound.room:.3g}"
+    return ""
 
 
 def _distance(value: float, bound: Bound) -> float:

@@ -73,6 +73,10 @@ def _injections(context: Context) -> bool:
     return "injection" in context.columns and bool(context.scalar("select count(*) from injection"))
 
 
+def _decam(context: Context) -> bool:
+    return context.camera_name == "decam"
+
+
 def _raw(context: Context) -> bool:
     return any((context.space.root / "raw").glob("*.fits*"))
 
@@ -101,6 +105,7 @@ CONDITIONS: dict[str, Condition] = {
         _simulated,
     ),
     "calibrated": Condition(_calibrated, "no image has a zero point: fluxes stay instrumental"),
+    "decam": Condition(_decam, "the published numbers are of another camera"),
     "injections": Condition(_injections, "no synthetic sources were injected"),
     "half_year": Condition(_span(182.6), "the campaign spans less than half a year"),
     "one_year": Condition(_span(365.0), "the campaign spans less than a year"),

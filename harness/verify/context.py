@@ -15,6 +15,7 @@ import pyarrow as pa
 from harness.campaign.frames import load_frames
 from harness.catalog import GuardedCatalog
 from harness.settings import Settings
+from harness.study.store import TABLES
 from harness.system.hashes import file_hash
 from harness.verify.paths import TESTCASES
 from harness.workspace import Workspace
@@ -99,7 +100,7 @@ class Context:
 
     @cached_property
     def catalog(self) -> GuardedCatalog:
-        """The catalogue, read-only, with the truth and the catalogues beside it as views.
+        """The catalogue, read-only, with the truth, the catalogues and the study beside it.
 
         Raises
         ------
@@ -145,7 +146,13 @@ class Context:
             "truth_visit": root / "truth" / "visits.parquet",
             "refcat": self.space.refcat,
             "object": self.space.objects,
+            **{name: self.study_folder / f"{name}.parquet" for name in TABLES},
         }
+
+    @property
+    def study_folder(self) -> Path:
+        """Where the study lies that is judged; its tables stand before those of the catalogue."""
+        return self.space.root / "studies" / "verification"
 
     def query(self, sql: str, parameters: Sequence[object] = ()) -> pa.Table:
         """Run one SELECT on the catalogue and return all rows."""
@@ -175,6 +182,11 @@ class Context:
         for table, column in rows:
             tables.setdefault(table, []).append(column)
         return tables
+
+    @cached_property
+    def runs(self) -> list[dict[str, Any]]:
+        """Records of the runs, oldest first."""
+        return self.rows("select * from run order by startedMjdTai, runId")
 
     @cached_property
     def units(self) -> tuple[Unit, ...]:

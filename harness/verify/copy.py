@@ -62,6 +62,37 @@ class Copy:
             for statement in statements:
                 connection.execute(statement).fetchall()
 
+    def everywhere(self, table: str, change: str, where: str = "true") -> None:
+        """Change rows of a table in the catalogue and in the staging files it was filled from."""
+        statement = f'update "{table}" set {change} where {where}'
+        self.sql(statement)
+        for unit in self.science:
+            path = self.space.staging(table, unit.visit, unit.detector)
+            if path.is_file():
+                rows = io.read_parquet(path)
+                with connect(Path(":memory:")) as connection:
+                    connection.register("given", rows)
+                    connection.execute(f'create table "{table}" as select * from given')
+                    connection.execute(statement)
+                    changed = connection.sql(f'select * from "{table}"').to_arrow_table()
+                io.write_parquet(path, changed.cast(rows.schema))
+
+    def text(self, path: Path, change: Callable[[str], str]) -> None:
+        """Replace a text file."""
+        content = change(path.read_text(encoding="utf-8"))
+        path.unlink()  # the file may be a link to that of the original
+        path.write_text(content, encoding="utf-8")
+
+    def images(self, change: Callable[[Exposure], Exposure]) -> None:
+        """Replace all visit images."""
+        for index in range(len(self.units)):
+            self.image(change, index)
+
+    def differences(self, change: Callable[[Difference], Difference]) -> None:
+        """Replace all differences."""
+        for index in range(len(self.science)):
+            self.difference(change, index)
+
     def free(self, table: str) -> None:
         """Give a table up to any content: its key and constraints are dropped."""
         self.sql(

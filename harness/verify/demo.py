@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.catalog import Catalog
-from harness.settings import Campaign, Execution, Settings
+from harness.execute import Config as Execution
+from harness.settings import Campaign, Settings
 from harness.system.scratch import scratch_folder
 
 __all__ = ["EXPECTED", "compare", "main", "sources"]

@@ -6,7 +6,9 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import date
+from typing import Literal
 
 from harness.catalog import QueryError
 from harness.verify.bounds import Bound, judge
@@ -19,10 +21,50 @@ from harness.verify.verdict import Verdict, worst
 from harness.verify.waivers import apply_waiver
 from pipeline.errors import ConfigError
 
-__all__ = ["CaseResult", "CheckResult", "ItemResult", "judge_cases", "judge_check"]
+__all__ = [
+    "CaseResult",
+    "CheckResult",
+    "ItemResult",
+    "Observation",
+    "conclude",
+    "judge_cases",
+    "judge_check",
+]
 
 _log = logging.getLogger(__name__)
 _BLOCKING = frozenset({Verdict.NOT_RUN, Verdict.FAIL, Verdict.ERROR})
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What became of the measurement of a check, before anyone judges it.
+
+    Attributes
+    ----------
+    outcome : str
+        Whether it was made, or what kept it from being made.
+    measurement : Measurement, optional
+        The numbers; None unless ``measured``.
+    text : str
+        The note on the numbers, or the reason why there are none.
+    population : int, optional
+        Subjects, also of a measurement that was not made.
+    n_failing : int
+        Subjects outside the bound, of which the measurement may hold the first only.
+    seconds : float
+        Wall time.
+    """
+
+    outcome: Literal["measured", "not_applicable", "not_run", "error"]
+    measurement: Measurement | None = None
+    text: str = ""
+    population: int | None = None
+    n_failing: int = 0
+    seconds: float = 0.0
+
+
+Observer = Callable[[str, Check], Observation]
+"""Measures a check, or looks its measurement up."""
 
 
 @dataclass
@@ -41,26 +83,32 @@ class CheckResult:
     absent : bool
         Whether it reads `NOT_RUN` because evidence from elsewhere is absent; such a verdict
         stays out of the exit status.
-    measurement : Measurement, optional
-        What was measured, None when nothing could be.
+    observation : Observation
+        What it rests on.
     reason : str
         One sentence.
     waiver : dict, optional
         Which waiver applied, and how.
-    seconds : float
-        Wall time of the measurement.
     """
 
     path: str
     check: Check
     verdict: Verdict
+    observation: Observation
     counts: bool = True
     absent: bool = False
-    measurement: Measurement | None = None
-    population: int | None = None
     reason: str = ""
     waiver: dict[str, str] | None = None
-    seconds: float = 0.0
+
+    @property
+    def measurement(self) -> Measurement | None:
+        """What was measured, None when nothing could be."""
+        return self.observation.measurement
+
+    @property
+    def population(self) -> int | None:
+        """Number of subjects, where it is known."""
+        return self.observation.population
 
 
 @dataclass
@@ -127,6 +175,36 @@ def judge_cases(
     list of CaseResult
         In the order of the identifiers.
     """
+
+    def look(path: str, check: Check) -> Observation:
+        if progress is not None:
+            progress(path)
+        return _observe(path, check, context)
+
+    return conclude(spec, look, context.today, only=only)
+
+
+def conclude(
+    spec: Spec, observer: Observer, today: date, *, only: Iterable[str] = ()
+) -> list[CaseResult]:
+    """Draw the verdicts from measurements: bounds, waivers, dependencies and inspections.
+
+    Parameters
+    ----------
+    spec : Spec
+        What is demanded.
+    observer : callable
+        Measures the check of a path, or looks up what was measured.
+    today : date
+        By which waivers expire.
+    only : iterable of str
+        Paths to judge; all when empty.
+
+    Returns
+    -------
+    list of CaseResult
+        In the order of the identifiers.
+    """
     waivers = {w.check: w for w in spec.waivers}
     asked = tuple(only)
     wanted = _with_dependencies(spec, asked)
@@ -141,9 +219,14 @@ def judge_cases(
                 path = f"{case.id}/{item.id}/{check.id}"
                 if wanted and not any(_covers(w, path) for w in wanted):
                     continue
-                if progress is not None:
-                    progress(path)
-                checks.append(judge_check(path, check, context, waivers.get(path), blocked))
+                if blocked:
+                    seen = Observation("not_run", text=f"blocked by {blocked}")
+                else:
+                    seen = observer(path, check)
+                decided = _decide(path, check, seen)
+                decided.absent = decided.absent and not blocked
+                _waive(decided, waivers.get(path), today)
+                checks.append(decided)
             if checks:
                 result.items.append(ItemResult(item, checks))
     settle_inspections(results)
@@ -185,7 +268,7 @@ def _covers(wanted: str, path: str) -> bool:
 
 
 def judge_check(
-    path: str, check: Check, context: Context, waiver: Waiver | None = None, blocked: str = ""
+    path: str, check: Check, context: Context, waiver: Waiver | None = None
 ) -> CheckResult:
     """Run one check.
 
@@ -199,8 +282,6 @@ def judge_check(
         The campaign.
     waiver : Waiver, optional
         An accepted failure of this check.
-    blocked : str
-        The dependency that failed, empty if none.
 
     Returns
     -------
@@ -212,31 +293,31 @@ def judge_check(
     ConfigError
         If the check asks the catalogue for what no check may have, see `harness.catalog.guard`.
     """
-    if blocked:
-        return CheckResult(path, check, Verdict.NOT_RUN, reason=f"blocked by {blocked}")
+    result = _decide(path, check, _observe(path, check, context))
+    if waiver is not None:
+        _waive(result, waiver, context.today)
+    return result
+
+
+def _observe(path: str, check: Check, context: Context) -> Observation:
+    """Measure a check; what keeps it from being measured is an observation too."""
     start = time.perf_counter()
     try:
-        result = _measured(path, check, context)
+        seen = _measured(check, context)
     except NotApplicable as rule:
-        result = CheckResult(path, check, Verdict.NOT_APPLICABLE, reason=str(rule))
+        seen = Observation("not_applicable", text=str(rule))
     except NotRun as err:
-        result = CheckResult(
-            path, check, Verdict.NOT_RUN, reason=str(err), population=err.population
-        )
-        result.absent = check.subject.name in ("command", "inspect", "review")
+        seen = Observation("not_run", text=str(err), population=err.population)
     except QueryError as err:  # the case file asks for what it may not have
         raise ConfigError(f"{path}: {err}") from err
     except Exception as err:  # a check that breaks is an error of the check, not of the campaign
         _log.debug("%s", path, exc_info=True)
-        reason = f"{type(err).__name__}: {' '.join(str(err).split())}"
-        result = CheckResult(path, check, Verdict.ERROR, reason=reason)
-    result.seconds = time.perf_counter() - start
-    result.counts = check.severity != "info"
-    _waive(result, waiver, context)
-    return result
+        text = f"{type(err).__name__}: {' '.join(str(err).split())}"
+        seen = Observation("error", text=text)
+    return replace(seen, seconds=time.perf_counter() - start)
 
 
-def _measured(path: str, check: Check, context: Context) -> CheckResult:
+def _measured(check: Check, context: Context) -> Observation:
     for word in check.when:
         condition = CONDITIONS[word]
         if condition.broken(context):
@@ -244,14 +325,29 @@ def _measured(path: str, check: Check, context: Context) -> CheckResult:
         if not condition.holds(context):
             raise NotApplicable(condition.otherwise)
     got = check.subject.measure(context, check.limit)
-    result = CheckResult(path, check, Verdict.ERROR, measurement=got, population=got.population)
-    if got.population == 0:
-        if check.allow_empty:
-            result.verdict, result.reason = Verdict.NOT_APPLICABLE, check.allow_empty
-        else:
-            result.reason = "the population is empty: nothing was tested"
-        return result
-    result.verdict, result.reason = _judged(check, got)
+    return Observation("measured", got, got.note, got.population, len(got.failing))
+
+
+_UNMEASURED = {
+    "not_applicable": Verdict.NOT_APPLICABLE,
+    "not_run": Verdict.NOT_RUN,
+    "error": Verdict.ERROR,
+}
+
+
+def _decide(path: str, check: Check, seen: Observation) -> CheckResult:
+    """Judge what was observed."""
+    result = CheckResult(path, check, Verdict.ERROR, seen, counts=check.severity != "info")
+    got = seen.measurement
+    if got is None:
+        result.verdict, result.reason = _UNMEASURED[seen.outcome], seen.text
+    elif got.population:
+        result.verdict, result.reason = _judged(check, got)
+    elif check.allow_empty:
+        result.verdict, result.reason = Verdict.NOT_APPLICABLE, check.allow_empty
+    else:
+        result.reason = "the population is empty: nothing was tested"
+    result.absent = check.subject.elsewhere and result.verdict == Verdict.NOT_RUN
     return result
 
 
@@ -265,7 +361,7 @@ def _judged(check: Check, got: Measurement) -> tuple[Verdict, str]:
     return verdict, "; ".join(text for text in (reason, got.note) if text)
 
 
-def _waive(result: CheckResult, waiver: Waiver | None, context: Context) -> None:
+def _waive(result: CheckResult, waiver: Waiver | None, today: date) -> None:
     if waiver is None:
         return
     got = result.measurement
@@ -274,7 +370,7 @@ def _waive(result: CheckResult, waiver: Waiver | None, context: Context) -> None
         result.verdict,
         got.value if got else math.nan,
         got.failing if got else (),
-        context.today,
+        today,
     )
     result.verdict = ruling.verdict
     result.waiver = {"id": waiver.id, "state": ruling.state, "sentence": ruling.sentence}

@@ -1,32 +1,39 @@
 """Records of commands that ran elsewhere or earlier: unit tests, container, installation.
 
 ``python -m harness.verify.evidence KIND [--junit FILE] [--since T] [--folder DIR] -- COMMAND…``
-runs a command, passes its output and exit status on, and writes ``KIND.json``:
+runs a command, passes its output and exit status on, and writes ``KIND.log`` and ``KIND.json``:
 
-``{"kind", "commit", "utc", "command", "result": {"exit_status", "wall_s", …}}``
+``{"kind", "commit", "tree", "utc", "machine", "command", "log", "junit", "result", "sha256"}``
 
-A record counts as evidence for the commit it names and for no other.
+A record counts as evidence for the source tree whose hash it holds and for no other.  It has to
+agree with its log and its JUnit file, and with its own hash: a record typed by hand does not.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import os
+import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from xml.etree import ElementTree
 
+from harness.system.hashes import file_hash
+from harness.system.software import tree_hash
 from harness.workspace import atomic
 
-__all__ = ["current_commit", "junit_counts", "main", "write_record"]
+__all__ = ["current_commit", "fault_of", "junit_counts", "main", "run_recorded", "write_record"]
 
 FOLDER = Path("campaigns/evidence")
+_FIELDS = {"kind", "commit", "tree", "utc", "machine", "command", "log", "junit", "result"}
 
 
 @lru_cache(maxsize=1)
@@ -73,8 +80,74 @@ def junit_counts(path: Path) -> dict[str, int]:
     }
 
 
+def run_recorded(
+    kind: str,
+    command: Sequence[str],
+    folder: Path = FOLDER,
+    *,
+    junit: Path | None = None,
+    since: float | None = None,
+) -> int:
+    """Run a command, pass its output on and write its log and its record.
+
+    Parameters
+    ----------
+    kind : str
+        What it is evidence of; also the name of the files.
+    command : sequence of str
+        What is run.
+    folder : path-like
+        Where records lie.
+    junit : path-like, optional
+        A JUnit file that the command writes; kept beside the record.
+    since : float, s, optional
+        Unix time at which the work began; now by default.
+
+    Returns
+    -------
+    int
+        Exit status of the command.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    start = time.time() if since is None else since
+    log = folder / f"{kind}.log"
+    with log.open("wb") as stream:
+        stream.write(_first_line(" ".join(command)))
+        status = _tee(command, stream)
+        result: dict[str, Any] = {"exit_status": status, "wall_s": round(time.time() - start, 2)}
+        stream.write(_last_line(result))
+    if junit is not None and junit.is_file():
+        result |= junit_counts(junit)
+        kept = folder / f"{kind}.xml"
+        if kept.resolve() != junit.resolve():
+            kept.write_bytes(junit.read_bytes())
+    write_record(kind, result, " ".join(command), folder)
+    return status
+
+
+def _first_line(command: str) -> bytes:
+    return f"$ {command}\n".encode()
+
+
+def _last_line(result: Mapping[str, Any]) -> bytes:
+    return f"\nexit status {result['exit_status']} after {result['wall_s']} s\n".encode()
+
+
+def _tee(command: Sequence[str], stream: IO[bytes]) -> int:
+    """Run a command; what it says goes to the standard output and into a file."""
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
+    ) as process:
+        assert process.stdout is not None
+        while block := process.stdout.read(1 << 16):
+            stream.write(block)
+            sys.stdout.write(block.decode(errors="replace"))
+            sys.stdout.flush()
+    return process.returncode
+
+
 def write_record(kind: str, result: dict[str, Any], command: str, folder: Path = FOLDER) -> Path:
-    """Write one record.
+    """Write the record of a command whose log lies in the folder.
 
     Parameters
     ----------
@@ -85,24 +158,74 @@ def write_record(kind: str, result: dict[str, Any], command: str, folder: Path =
     command : str
         What was run.
     folder : path-like
-        Where records lie.
+        Where records and logs lie.
 
     Returns
     -------
     Path
         The file.
     """
+    log, junit = folder / f"{kind}.log", folder / f"{kind}.xml"
     record = {
         "kind": kind,
         "commit": current_commit(),
+        "tree": tree_hash(),
         "utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {
+            "host": platform.node(),
+            "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
+            "processors": os.cpu_count(),
+            "python": platform.python_version(),
+        },
         "command": command,
+        "log": file_hash(log),
+        "junit": file_hash(junit) if "tests" in result else None,
         "result": result,
     }
     path = folder / f"{kind}.json"
     with atomic(path) as partial:
-        partial.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        sealed = {**record, "sha256": _seal(record)}
+        partial.write_text(json.dumps(sealed, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return path
+
+
+def _seal(record: Mapping[str, Any]) -> str:
+    content = {k: v for k, v in record.items() if k != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def fault_of(record: Mapping[str, Any], folder: Path) -> str:
+    """Say why a record cannot have been written by the command that it names.
+
+    Parameters
+    ----------
+    record : mapping
+        Content of ``KIND.json``.
+    folder : path-like
+        Where its log and its JUnit file lie.
+
+    Returns
+    -------
+    str
+        One phrase, empty for a sound record.
+    """
+    if missing := sorted(_FIELDS - record.keys()):
+        return f"lacks {', '.join(missing)}"
+    if record.get("sha256") != _seal(record):
+        return "does not have the hash that it states"
+    log, result = folder / f"{record['kind']}.log", record["result"]
+    if not log.is_file() or file_hash(log) != record["log"]:
+        return f"is not of the log {log.name} that lies here"
+    text = log.read_bytes()
+    if not text.startswith(_first_line(record["command"])) or not text.endswith(_last_line(result)):
+        return f"states another command, exit status or duration than {log.name}"
+    if "tests" in result:
+        junit = folder / f"{record['kind']}.xml"
+        if not junit.is_file() or file_hash(junit) != record["junit"]:
+            return f"is not of the file {junit.name} that lies here"
+        if not junit_counts(junit).items() <= result.items():
+            return f"states other counts than {junit.name}"
+    return ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -131,14 +254,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = words[split + 1 :]
     if not command:
         parser.error("a command must follow --")
-    options.folder.mkdir(parents=True, exist_ok=True)
-    start = time.time() if options.since is None else options.since
-    status = subprocess.run(command, check=False).returncode
-    result: dict[str, Any] = {"exit_status": status, "wall_s": round(time.time() - start, 2)}
-    if options.junit is not None and options.junit.is_file():
-        result |= junit_counts(options.junit)
-    write_record(options.kind, result, " ".join(command), options.folder)
-    return status
+    return run_recorded(
+        options.kind, command, options.folder, junit=options.junit, since=options.since
+    )
 
 
 if __name__ == "__main__":

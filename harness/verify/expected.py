@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.verify.nodes import SpecError, read_yaml
+from harness.verify.documents import read_model
 from harness.verify.paths import TESTCASES
 
 __all__ = ["Expected", "compare", "main"]
@@ -48,10 +48,7 @@ class Expected(BaseModel):
         SpecError
             If it cannot be read.
         """
-        document = read_yaml(folder / "expected.yaml")
-        if document.problems:
-            raise SpecError(document.problems)
-        return cls.model_validate(document.value)
+        return read_model(folder / "expected.yaml", cls)
 
 
 def compare(report: dict[str, Any], expected: Expected) -> list[str]:

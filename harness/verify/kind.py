@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from harness.verify.measurement import Measurement
+from pipeline.schema import TABLES
 
 if TYPE_CHECKING:
     from harness.verify.bounds import Bound
     from harness.verify.context import Context
 
-__all__ = ["Kind"]
+__all__ = ["Kind", "Pattern", "Product"]
+
+_LONGEST = 200
+_PRODUCTS = ("visit_image", "difference", "alerts")
+
+
+def _compiles(text: str) -> str:
+    if len(text) > _LONGEST:
+        raise ValueError(f"a pattern has at most {_LONGEST} characters")
+    try:
+        re.compile(text)
+    except (re.error, OverflowError, RecursionError) as err:
+        raise ValueError(f"{text!r} is no regular expression: {err}") from err
+    return text
+
+
+def _is_product(name: str) -> str:
+    table = name.removeprefix("staging/")
+    if name not in _PRODUCTS and not (table != name and table in TABLES):
+        raise ValueError(f"no product {name!r}; known: {', '.join(_PRODUCTS)}, staging/TABLE")
+    return name
+
+
+Pattern = Annotated[str, AfterValidator(_compiles)]
+"""A regular expression; one that is none is a mistake of the case file."""
+
+Product = Annotated[str, AfterValidator(_is_product)]
+"""A product of a unit."""
 
 
 class Kind(BaseModel, ABC):
@@ -25,12 +54,16 @@ class Kind(BaseModel, ABC):
         The key in a case file.
     default_bound : str
         The bound of a check that states none; empty when it must.
+    elsewhere : bool
+        Whether its evidence is made by other commands or people: a check that reads `NOT_RUN`
+        for want of it stays out of the exit status.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: ClassVar[str]
     default_bound: ClassVar[str] = ""
+    elsewhere: ClassVar[bool] = False
 
     @property
     @abstractmethod

@@ -9,16 +9,18 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import types
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
+from harness.system.hashes import file_hash
 from harness.verify.attributes import Matrix, load_matrices
 from harness.verify.bounds import Bound
+from harness.verify.documents import checked
+from harness.verify.expected import Expected
 from harness.verify.model import (
     Case,
     Check,
@@ -32,9 +34,7 @@ from harness.verify.model import (
 from harness.verify.nodes import Document, Problem, SpecError, read_yaml
 from harness.verify.paths import TESTCASES
 
-__all__ = ["Spec", "json_schema", "load_spec"]
-
-_M = TypeVar("_M", bound=BaseModel)
+__all__ = ["Spec", "json_schema", "load_spec", "spec_files"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,8 @@ class Spec:
         SHA-256 over every file of the folder that a verdict can depend on.
     criteria : mapping
         Canonical text of every check by its path ``case/item/check``, and of every attribute,
-        requirement and waiver by ``file/identifier``: what must not change between pinning and
-        judging.
+        requirement and waiver by ``file/identifier``, and the SHA-256 of the other files: what must
+        not change between pinning and judging.
     """
 
     cases: tuple[Case, ...]
@@ -94,26 +94,55 @@ def load_spec(folder: Path = TESTCASES) -> Spec:
     if not paths:
         raise SpecError([Problem(str(folder), 1, 1, "no case files ag-*.yaml here")])
     documents = {p: read_yaml(p) for p in paths}
-    cases = [c for p in paths if (c := _model(documents[p], case_model(), problems))]
+    cases = [c for p in paths if (c := checked(documents[p], case_model(), problems))]
     known = read_yaml(folder / "requirements.yaml")
     accepted = read_yaml(folder / "waivers.yaml")
-    requirements = _model(known, RequirementFile, problems)
-    waivers = _model(accepted, WaiverFile, problems)
+    requirements = checked(known, RequirementFile, problems)
+    waivers = checked(accepted, WaiverFile, problems)
     matrices = _matrices(folder, problems)
+    if (folder / "expected.yaml").is_file():
+        checked(read_yaml(folder / "expected.yaml"), Expected, problems)
     if not problems and requirements and waivers:
         problems += _lint(cases, list(documents.values()), requirements, known, waivers, accepted)
         problems += _unknown_matrices(cases, list(documents.values()), matrices)
     if problems or requirements is None or waivers is None:
         raise SpecError(problems)
-    files = [*sorted(folder.rglob("*.yaml")), *sorted(folder.glob("demo/*"))]
+    files = spec_files(folder)
     ordered = tuple(sorted(cases, key=lambda c: c.id))
     return Spec(
         ordered,
         tuple(requirements.requirements),
         tuple(waivers.waivers),
         _hash(folder, files),
-        _criteria(ordered) | _other_criteria(matrices, requirements, waivers),
+        _criteria(ordered)
+        | _other_criteria(matrices, requirements, waivers)
+        | {f"files/{_name(folder, p)}": file_hash(p) for p in files if _is_data(folder, p)},
     )
+
+
+def spec_files(folder: Path = TESTCASES) -> list[Path]:
+    """Return every file of a folder that a verdict can depend on.
+
+    Parameters
+    ----------
+    folder : path-like
+        The folder of the specification.
+
+    Returns
+    -------
+    list of Path
+        In the order in which they are hashed.
+    """
+    return [*sorted(folder.rglob("*.yaml")), *sorted(folder.glob("demo/*"))]
+
+
+def _name(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).as_posix()
+
+
+def _is_data(folder: Path, path: Path) -> bool:
+    """Whether a file is compared as a whole: it holds answers, not criteria."""
+    return "/" in _name(folder, path) or path.name == "expected.yaml"
 
 
 def _matrices(folder: Path, problems: list[Problem]) -> dict[str, Matrix]:
@@ -151,8 +180,7 @@ def json_schema() -> dict[str, Any]:
 def _hash(folder: Path, paths: Sequence[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
-        name = path.relative_to(folder).as_posix()
-        digest.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+        digest.update(_name(folder, path).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
@@ -184,55 +212,6 @@ def _criteria(cases: Sequence[Case]) -> dict[str, str]:
         for item in case.items
         for check in item.checks
     }
-
-
-def _model(document: Document, kind: type[_M], problems: list[Problem]) -> _M | None:
-    problems += document.problems
-    if document.value is None or not isinstance(document.value, dict):
-        if document.value is not None:
-            problems.append(document.problem((), "a mapping is expected"))
-        return None
-    try:
-        return kind.model_validate(document.value)
-    except ValidationError as err:
-        problems += [_explain(document, kind, e) for e in err.errors()]
-        return None
-
-
-def _explain(document: Document, kind: type[BaseModel], error: Any) -> Problem:
-    where = tuple(error["loc"])
-    if error["type"] == "extra_forbidden":
-        names = _names(_parent(kind, where[:-1]))
-        close = difflib.get_close_matches(str(where[-1]), names, 1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
-        return document.problem(where, f"unknown key {where[-1]!r} ({hint})", key=True)
-    if error["type"] == "missing":
-        return document.problem(where[:-1], f"key {where[-1]!r} is missing")
-    message = str(error["msg"]).removeprefix("Value error, ")
-    return document.problem(where, f"{message[0].lower()}{message[1:]}")
-
-
-def _parent(kind: type[BaseModel], where: Sequence[str | int]) -> type[BaseModel]:
-    """Follow a path of aliases through nested models."""
-    for step in where:
-        if isinstance(step, int):
-            continue
-        fields = {f.alias or n: f.annotation for n, f in kind.model_fields.items()}
-        inner = _inner(fields.get(str(step)))
-        if inner is None:
-            return kind
-        kind = inner
-    return kind
-
-
-def _inner(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        return annotation if issubclass(annotation, BaseModel) else None
-    return next((m for a in get_args(annotation) if (m := _inner(a))), None)
-
-
-def _names(kind: type[BaseModel]) -> list[str]:
-    return [f.alias or n for n, f in kind.model_fields.items()]
 
 
 def _lint(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
-__all__ = ["METRICS", "Metric", "Reduction", "Sample", "metric"]
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.masks import MASK_PLANES
+
+__all__ = ["METRICS", "Metric", "Reduction", "Sample", "check_arguments", "metric"]
 
 Reduction = Literal["worst", "mean", "median", "sum", "pooled"]
 
@@ -73,6 +78,35 @@ METRICS: dict[str, Metric] = {}
 """Every metric by its name, filled by `load_metrics`."""
 
 _Function = Callable[..., Sample]
+
+
+def check_arguments(function: _Function, arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments that a metric cannot take.
+
+    Parameters
+    ----------
+    function : callable
+        The metric; its first parameter is the view.
+    arguments : mapping
+        Its other arguments by name.
+
+    Raises
+    ------
+    ValueError
+        For an unknown or missing argument, a value of another type or an unknown mask plane.
+    """
+    try:
+        inspect.signature(function).bind(None, **arguments)
+    except TypeError as err:
+        raise ValueError(f"arguments of the metric: {err}") from err
+    hints = get_type_hints(function)
+    for name, value in arguments.items():
+        try:
+            TypeAdapter(hints[name]).validate_python(value)
+        except ValidationError as err:
+            raise ValueError(f"argument {name!r}: {err.errors()[0]['msg']}") from err
+    if unknown := sorted(set(arguments.get("planes", ())) - set(MASK_PLANES)):
+        raise ValueError(f"unknown mask plane {unknown[0]!r}; known: {', '.join(MASK_PLANES)}")
 
 
 def metric(

@@ -174,7 +174,7 @@ class Check(_Model):
     when: list[str] = []
     bound: str = ""
     partial: str = ""
-    tolerance: float | None = None
+    tolerance: float | None = Field(default=None, gt=0.0, allow_inf_nan=False)
     allow_empty: str = ""
 
     @field_validator("when")

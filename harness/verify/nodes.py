@@ -17,7 +17,9 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.reader import ReaderError
 
+from harness.system.text import control_character, one_line
 from pipeline.errors import InputError
 
 __all__ = ["Document", "Problem", "SpecError", "read_yaml"]
@@ -39,6 +41,7 @@ _SURPRISES = (
     (re.compile(r"[-+]?[0-9]+(:[0-9]{1,2})+(\.[0-9]*)?"), "sexagesimal to some readers; quote it"),
     (re.compile(r"[-+]?[0-9][0-9_]*_[0-9_]*"), "underscores are not part of YAML 1.2 numbers"),
     (re.compile(r"(?i)[-+]?\.(inf|nan)"), "write a finite number"),
+    (re.compile(r"[-+]?[0-9]{19,}"), "a number has at most 18 digits; quote it if it is none"),
 )
 
 
@@ -97,9 +100,13 @@ class Document:
     key_places: dict[tuple[str | int, ...], tuple[int, int]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
+    def refuse(self, place: tuple[int, int], message: str) -> None:
+        """Note what is wrong at a line and column."""
+        self.problems.append(Problem(self.path, *place, one_line(message)))
+
     def problem(self, where: Sequence[str | int], message: str, *, key: bool = False) -> Problem:
         """Return a problem at the nearest place known for a path."""
-        table = self.key_places if key else self.places
+        table, message = self.key_places if key else self.places, one_line(message)
         for end in range(len(where), -1, -1):
             if tuple(where[:end]) in table:
                 return Problem(self.path, *table[tuple(where[:end])], message)
@@ -125,19 +132,33 @@ def read_yaml(path: Path) -> Document:
     yaml.version = (1, 2)
     try:
         root = yaml.compose(path.read_text(encoding="utf-8"))
+        if root is not None:
+            document.value = _value(root, (), document)
     except MarkedYAMLError as err:
         mark = err.problem_mark or err.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        document.problems.append(Problem(str(path), line, column, f"not YAML: {err.problem}"))
-        return document
-    except (YAMLError, OSError, UnicodeDecodeError) as err:
-        document.problems.append(Problem(str(path), 1, 1, f"cannot be read: {err}"))
-        return document
-    if root is None:
-        document.problems.append(Problem(str(path), 1, 1, "the file is empty"))
-    else:
-        document.value = _value(root, (), document)
+        document.refuse((line, column), f"not YAML: {err.problem or err.context}")
+    except UnicodeDecodeError as err:
+        document.refuse(_place_of(err), "not UTF-8: a byte has no meaning here")
+    except ReaderError as err:
+        text = path.read_text(encoding="utf-8")
+        document.refuse(_position(text, err.position), f"not YAML: {err.reason}")
+    except RecursionError:
+        document.refuse((1, 1), "nested too deeply to be read")
+    except (YAMLError, OSError, ValueError) as err:
+        document.refuse((1, 1), f"cannot be read: {err}")
+    if document.value is None and not document.problems:
+        document.refuse((1, 1), "the file is empty")
     return document
+
+
+def _place_of(err: UnicodeDecodeError) -> tuple[int, int]:
+    return _position(err.object[: err.start].decode(errors="replace"), err.start)
+
+
+def _position(text: str, index: int) -> tuple[int, int]:
+    before = text[:index]
+    return before.count("\n") + 1, len(before) - before.rfind("\n")
 
 
 def _place(node: Node) -> tuple[int, int]:
@@ -146,10 +167,13 @@ def _place(node: Node) -> tuple[int, int]:
 
 def _value(node: Node, where: tuple[str | int, ...], document: Document) -> Any:
     document.places[where] = _place(node)
-    if node.anchor is not None:
-        document.problems.append(
-            Problem(document.path, *_place(node), "anchors and aliases are not allowed; repeat it")
+    if node.anchor is not None:  # nothing below it is read: every alias would read it again
+        refusal = Problem(
+            document.path, *_place(node), "anchors and aliases are not allowed; repeat it"
         )
+        if refusal not in document.problems:
+            document.problems.append(refusal)
+        return None
     if isinstance(node, MappingNode):
         return _mapping(node, where, document)
     if isinstance(node, SequenceNode):
@@ -179,6 +203,9 @@ def _mapping(node: MappingNode, where: tuple[str | int, ...], document: Document
 def _scalar(node: ScalarNode, document: Document) -> Any:
     text = str(node.value)
     tag = str(node.tag)
+    if steering := control_character(text):
+        document.refuse(_place(node), f"the control character {steering!r} is not allowed")
+        return text
     if node.style is not None:
         return text
     if tag.removeprefix(_PREFIX) not in _IMPLICIT:

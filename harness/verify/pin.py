@@ -9,37 +9,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from harness.system.hashes import file_hash
+from harness.system.software import tree_hash
 from harness.verify.loader import Spec, load_spec
 from harness.verify.paths import TESTCASES
+from harness.verify.tampering import Change
 from harness.workspace import Workspace, atomic
 
-if TYPE_CHECKING:
-    from harness.verify.context import Context
-
-__all__ = ["Change", "changes", "pin", "pinned", "tampering"]
+__all__ = ["changes", "pin", "pinned"]
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A criterion that is not what it was.
-
-    Attributes
-    ----------
-    path : str
-        ``case/item/check``.
-    before, after : str
-        Its text in JSON, empty where it did not exist.
-    """
-
-    path: str
-    before: str
-    after: str
+_CODE = "harness/verify"
+"""The code that judges, as a criterion: constants of the measurements stand in it."""
 
 
 def pin(space: Workspace, folder: Path = TESTCASES, *, late: bool = False) -> dict[str, Any]:
@@ -67,7 +51,7 @@ def pin(space: Workspace, folder: Path = TESTCASES, *, late: bool = False) -> di
         "hash": spec.hash,
         "utc": datetime.now(UTC).isoformat(timespec="seconds"),
         "late": late,
-        "criteria": spec.criteria,
+        "criteria": spec.criteria | {_CODE: tree_hash(_CODE)},
     }
     with atomic(space.specification) as partial:
         partial.write_text(json.dumps(record, indent=1, sort_keys=True), encoding="utf-8")
@@ -95,27 +79,6 @@ def pinned(space: Workspace) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and isinstance(record.get("criteria"), dict) else None
 
 
-def tampering(context: Context) -> list[Change]:
-    """List the runs that started under another pinned specification than the one that lies here.
-
-    Parameters
-    ----------
-    context : Context
-        The campaign; its catalogue keeps the SHA-256 of the pinned specification of every run.
-
-    Returns
-    -------
-    list of Change
-        One per run; ``after`` is empty where the specification was deleted.
-    """
-    if "specHash" not in context.columns.get("run", ()):
-        return []
-    path = context.space.specification
-    present = file_hash(path) if path.is_file() else ""
-    runs = context.fetch("SELECT runId, specHash FROM run WHERE specHash IS NOT NULL ORDER BY ALL")
-    return [Change(f"{path.name} of run {r}", h, present) for r, h in runs if h != present]
-
-
 def changes(before: Mapping[str, str], spec: Spec) -> list[Change]:
     """List every criterion that was added, removed or altered.
 
@@ -124,14 +87,14 @@ def changes(before: Mapping[str, str], spec: Spec) -> list[Change]:
     before : mapping of str
         Hashes of the criteria by path, when they were recorded.
     spec : Spec
-        The criteria of today.
+        The criteria of today; the code that judges belongs to them.
 
     Returns
     -------
     list of Change
         Empty when none changed.
     """
-    after = spec.criteria
+    after = spec.criteria | ({_CODE: tree_hash(_CODE)} if _CODE in before else {})
     return [
         Change(path, before.get(path, ""), after.get(path, ""))
         for path in sorted(before.keys() | after.keys())

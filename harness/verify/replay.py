@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from harness.verify.nodes import SpecError, read_yaml
+from harness.verify.documents import read_model
 from harness.verify.paths import TESTCASES
 from harness.verify.verdict import Verdict, worst
 
@@ -102,14 +102,7 @@ def load_replay(name: str, folder: Path = TESTCASES) -> Replay:
     SpecError
         With every problem of the file.
     """
-    document = read_yaml(folder / "replay" / f"{name}.yaml")
-    if document.problems:
-        raise SpecError(document.problems)
-    try:
-        return Replay.model_validate(document.value)
-    except ValidationError as err:
-        problems = [document.problem(e["loc"], str(e["msg"])) for e in err.errors()]
-        raise SpecError(problems) from err
+    return read_model(folder / "replay" / f"{name}.yaml", Replay)
 
 
 def _finding(finding: Finding) -> Verdict:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
+import json
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.system.hashes import file_hash
+from harness.system.software import software_version
 from harness.verify.context import Context
 from harness.verify.copy import Copy
 from harness.verify.defect import Defect
@@ -20,11 +24,11 @@ from harness.verify.verdict import Verdict
 from harness.workspace import Workspace
 from pipeline.errors import ConfigError
 
-__all__ = ["sabotage"]
+__all__ = ["matrix_fault", "sabotage", "sealed"]
 
 _UNTOUCHED = ("command", "inspect", "review")
 _GOOD = frozenset({Verdict.PASS, Verdict.DEVIATION, Verdict.NOT_APPLICABLE})
-_SHARED = ("samples", "alerts", "sha256", "damage")
+_SHARED = ("samples", "alerts", "sha256", "damage", "study")
 
 
 def sabotage(
@@ -33,6 +37,7 @@ def sabotage(
     only: Iterable[str] = (),
     jobs: int = 2,
     testcases: Path = TESTCASES,
+    quick: bool = False,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Plant every known defect in a copy of a workspace and judge the copy.
@@ -50,16 +55,22 @@ def sabotage(
         Processes that measure images.
     testcases : path-like
         The specification.
+    quick : bool
+        Whether to ask only the check that is named for a defect; what else would catch it is not
+        known then.
     progress : callable, optional
         Called with the name of each defect before it is planted.
 
     Returns
     -------
     dict
-        ``{"unharmed": {"caught_by"}, "defects": [{"id", "text", "expected_check", "caught",
-        "caught_by"}]}``.  A check catches a defect when it passed on the unharmed copy and does
+        ``{"unharmed": {"caught_by"}, "defects": [{"id", "family", "text", "expected_check",
+        "caught", "caught_by", "faint_caught"}], "survivors", "idle", …}``.
+        A check catches a defect when it passed on the unharmed copy and does
         not pass any more.  ``unharmed.caught_by`` lists the expected checks that do not pass
-        without any defect.
+        without any defect, ``survivors`` the defects that escaped, and ``idle`` the checks that
+        must hold and are not the only one to catch any defect.  ``faint_caught`` says whether the
+        check noticed an amplitude that it must not, None where there is none.
     """
     spec = load_spec(testcases)
     origin = Workspace.open(root)
@@ -67,15 +78,75 @@ def sabotage(
     memory: dict[Any, Any] = {name: {} for name in _SHARED}
     with tempfile.TemporaryDirectory(prefix=".sabotage-", dir=root.resolve().parent) as scratch:
         copies = _Copies(origin, spec, Path(scratch), memory, jobs, testcases)
-        before = copies.judge(None)
+        asked = frozenset(d.check for d in chosen) if quick else None
+        before = copies.judge(None, asked)
         rows = []
         for defect in chosen:
             if progress is not None:
                 progress(defect.id)
-            rows.append(_row(defect, before, copies.judge(defect)))
+            named = frozenset({defect.check})
+            after = copies.judge(defect.plant, named if quick else None)
+            faint = copies.judge(defect.faint, named) if defect.faint else None
+            rows.append(_row(defect, before, after, faint))
     expected = {d.check for d in chosen}
     unharmed = sorted(p for p in expected if before.get(p, Verdict.ERROR) not in _GOOD)
-    return {"unharmed": {"caught_by": unharmed}, "defects": rows}
+    return sealed(
+        {
+            "unharmed": {"caught_by": unharmed},
+            "defects": rows,
+            "survivors": [r["id"] for r in rows if not r["caught"]],
+            "idle": [] if quick else _idle(rows, copies.must),
+            "spec_hash": spec.hash,
+            "catalogue": file_hash(origin.catalog),
+            "software": software_version(),
+        }
+    )
+
+
+def sealed(matrix: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the hash of a detection matrix to it.
+
+    Parameters
+    ----------
+    matrix : mapping
+        JSON values.
+
+    Returns
+    -------
+    dict
+        The same with ``sha256``.
+    """
+    content = {k: v for k, v in matrix.items() if k != "sha256"}
+    text = json.dumps(content, sort_keys=True)
+    return {**content, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def matrix_fault(matrix: Any, space: Workspace, spec: Spec) -> str:
+    """Say why a detection matrix is not that of a campaign.
+
+    Parameters
+    ----------
+    matrix : object
+        Content of ``reports/sabotage.json``.
+    space : Workspace
+        The campaign.
+    spec : Spec
+        The specification of today.
+
+    Returns
+    -------
+    str
+        One phrase, empty for a sound matrix.
+    """
+    if not isinstance(matrix, dict) or matrix != sealed(matrix):
+        return "does not have the hash that it states"
+    if any(d["caught"] != (d["expected_check"] in d["caught_by"]) for d in matrix["defects"]):
+        return "calls a defect caught that its check did not catch"
+    if matrix["catalogue"] != file_hash(space.catalog):
+        return "is of another state of the catalogue"
+    if matrix["spec_hash"] != spec.hash:
+        return "was made with another specification"
+    return ""
 
 
 def _chosen(names: list[str]) -> list[Defect]:
@@ -90,16 +161,27 @@ def _chosen(names: list[str]) -> list[Defect]:
     return [defects[name] for name in names or defects]
 
 
+def _idle(rows: Sequence[Mapping[str, Any]], must: Iterable[str]) -> list[str]:
+    """List the checks without which every defect would be caught all the same."""
+    needed = {r["caught_by"][0] for r in rows if len(r["caught_by"]) == 1}
+    return sorted(set(must) - needed)
+
+
 def _row(
-    defect: Defect, before: Mapping[str, Verdict], after: Mapping[str, Verdict]
+    defect: Defect,
+    before: Mapping[str, Verdict],
+    after: Mapping[str, Verdict],
+    faint: Mapping[str, Verdict] | None,
 ) -> dict[str, Any]:
     caught = [p for p, v in after.items() if v not in _GOOD and before.get(p) in _GOOD]
     return {
         "id": defect.id,
+        "family": defect.family,
         "text": defect.text,
         "expected_check": defect.check,
         "caught": defect.check in caught,
         "caught_by": caught,
+        "faint_caught": None if faint is None else faint[defect.check] not in _GOOD,
     }
 
 
@@ -132,21 +214,28 @@ class _Copies:
         units = context.expected(product)
         return tuple(u for u in units if context.product(product, u).is_file())
 
-    def judge(self, defect: Defect | None) -> dict[str, Verdict]:
-        """Judge a fresh copy with a defect planted in it."""
-        root = self._scratch / (defect.id if defect else "unharmed")
-        copy = Copy.of(self._origin, root, self._units, self._science)
+    @property
+    def must(self) -> list[str]:
+        """Paths of the checks that must hold."""
+        return [path for path, check in self._checks if check.severity == "must"]
+
+    def judge(
+        self, plant: Callable[[Copy], None] | None, asked: frozenset[str] | None
+    ) -> dict[str, Verdict]:
+        """Judge a fresh copy with a defect in it, by the checks asked for or by all."""
+        copy = Copy.of(self._origin, self._scratch / "copy", self._units, self._science)
         try:
-            if defect is not None:
-                defect.plant(copy)
-            return self._verdicts(copy.space)
+            if plant is not None:
+                plant(copy)
+            return self._verdicts(copy.space, asked)
         finally:
             copy.close()
 
-    def _verdicts(self, space: Workspace) -> dict[str, Verdict]:
+    def _verdicts(self, space: Workspace, asked: frozenset[str] | None) -> dict[str, Verdict]:
+        checks = [(p, k) for p, k in self._checks if asked is None or p in asked]
         shared = {name: self._memory[name] for name in _SHARED}
         context = Context(space, self._testcases, jobs=self._jobs, memory=shared)
-        start_measuring(context, requests_of(context, [k for _, k in self._checks]))
-        verdicts = {p: judge_check(p, k, context).verdict for p, k in self._checks}
+        start_measuring(context, requests_of(context, [k for _, k in checks]))
+        verdicts = {p: judge_check(p, k, context).verdict for p, k in checks}
         context.close()
         return verdicts

@@ -243,6 +243,8 @@ def _state(
         ],
         "truth": lambda: [root / "truth" / "visits.parquet"],
         "refcat": lambda: [space.refcat],
+        "sources": lambda: [space.staging("DiaSource", *place)],
+        "forced": lambda: [space.staging("DiaForcedSource", *place)],
         "camera": list,
     }
     stamps = tuple(_stamp(p) for word in metric.reads for p in files[word]())

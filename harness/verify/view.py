@@ -19,6 +19,7 @@ from harness.workspace import Workspace
 from pipeline import io
 from pipeline.camera import Camera, Detector
 from pipeline.exposure import Difference, Exposure, RawFrame
+from pipeline.schema import to_numpy
 
 __all__ = ["Artefacts", "TemplateRecord", "View", "remember"]
 
@@ -146,11 +147,6 @@ class View:
         """The detector as the pipeline knows it."""
         return self.camera.detector(self.number)
 
-    @property
-    def true_detector(self) -> Detector:
-        """The detector as the simulation made it: the bundled definition."""
-        return Camera.load(self.settings.campaign.camera).detector(self.number)
-
     @cached_property
     def visit_image(self) -> Exposure:
         """The visit image."""
@@ -211,6 +207,20 @@ class View:
         objects = pq.read_table(folder / "objects.parquet", columns=names)
         joined = here.join(objects, "truthId") if "kind" not in here.column_names else here
         return {n: joined.column(n).to_numpy(zero_copy_only=False) for n in joined.column_names}
+
+    @cached_property
+    def sources(self) -> _Columns:
+        """The sources of this difference as they were measured."""
+        return self._staged("DiaSource")
+
+    @cached_property
+    def forced(self) -> _Columns:
+        """The forced sources on this difference as they were measured."""
+        return self._staged("DiaForcedSource")
+
+    def _staged(self, table: str) -> _Columns:
+        rows = pq.read_table(self.space.staging(table, self.visit, self.number))
+        return {n: to_numpy(rows, n) for n in rows.column_names}
 
     @cached_property
     def refcat(self) -> _Columns:

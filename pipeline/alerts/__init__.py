@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pipeline.alerts.avro import NOISE_LIMIT, SCHEMA_VERSION, packet_schema
 from pipeline.alerts.config import Config
 from pipeline.alerts.container import read, write
-from pipeline.alerts.packet import Packet, Result, Surroundings, run
+from pipeline.lazy import lazy
+
+if TYPE_CHECKING:
+    from pipeline.alerts.packet import Packet, Result, Surroundings, run
 
 __all__ = [
     "NOISE_LIMIT",
@@ -21,4 +26,7 @@ __all__ = [
     "write",
 ]
 
-VERSION: int = 1
+VERSION: int = 2
+
+# Who reads alerts needs no loops over pixels.
+__getattr__ = lazy(__name__, Packet="packet", Result="packet", Surroundings="packet", run="packet")

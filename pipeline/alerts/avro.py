@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -72,8 +71,9 @@ limit           | f32 | nJy | phot.flux;stat.max | 0274 | flux of a point source
 
 NOISE_LIMIT = Table(
     "noiseLimit",
-    parse(_LIMITS, added=True),
-    ("visit", "detector"),
+    parse("diaObjectId* | i64 | | meta.id.assoc | 0274 | the object", added=True)
+    + parse(_LIMITS, added=True),
+    ("diaObjectId", "visit", "detector"),
     "A visit to this place without any measurement, and how deep it was.",
 )
 
@@ -92,16 +92,16 @@ RECORDS: dict[str, tuple[Column, ...]] = {
     "diaForcedSourceMore": _only(DIA_FORCED_SOURCE, True),
     "diaObjectMore": _only(DIA_OBJECT, True),
     "nearbyObject": DIA_OBJECT_TO_OBJECT_MATCH.columns,
-    "noiseLimit": NOISE_LIMIT.columns,
+    "noiseLimit": _only(NOISE_LIMIT, True, ["diaObjectId"]),
 }
 """Fields of each record of the packet."""
 
 
-def _record(name: str) -> dict[str, Any]:
+def _record(name: str) -> dict[str, object]:
     fields = []
     for column in RECORDS[name]:
         unit = f" [{column.unit}]" if column.unit else ""
-        field: dict[str, Any] = {"name": column.name, "doc": column.description + unit}
+        field: dict[str, object] = {"name": column.name, "doc": column.description + unit}
         if column.nullable:
             field |= {"type": ["null", _AVRO[column.dtype]], "default": None}
         else:
@@ -110,15 +110,15 @@ def _record(name: str) -> dict[str, Any]:
     return {"type": "record", "name": f"{NAMESPACE}.{name}", "fields": fields}
 
 
-def _array(items: object) -> dict[str, Any]:
+def _array(items: object) -> dict[str, object]:
     return {"type": "array", "items": items}
 
 
-def _field(name: str, kind: object, doc: str) -> dict[str, Any]:
+def _field(name: str, kind: object, doc: str) -> dict[str, object]:
     return {"name": name, "type": ["null", kind], "default": None, "doc": doc}
 
 
-def packet_schema() -> dict[str, Any]:
+def packet_schema() -> dict[str, object]:
     """Return the Avro schema of one alert.
 
     The order of the fields is the order in which `pipeline.alerts.packet` writes them.

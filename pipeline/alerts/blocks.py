@@ -16,9 +16,10 @@ from typing import IO, Any
 
 from pipeline.errors import FileFormatError
 
-__all__ = ["check_blocks"]
+__all__ = ["MAGIC", "check_blocks", "check_schema"]
 
-_MAGIC = b"Obj\x01"
+MAGIC = b"Obj\x01"
+"""First bytes of an Avro container."""
 _SYNC = 16
 _FREE = 64 << 20  # bytes that any block may unpack to
 _RATIO = 200
@@ -47,7 +48,7 @@ def check_blocks(path: Path) -> None:
     with path.open("rb") as stream:
         metadata = _metadata(stream, end)
         codec = metadata.get(b"avro.codec", b"null").decode("ascii", "replace")
-        _check_schema(json.loads(metadata.get(b"avro.schema", b"null")), path)
+        check_schema(json.loads(metadata.get(b"avro.schema", b"null")), path)
         marker = _exactly(stream, _SYNC, end)
         for number in _block_numbers(stream, end):
             count, size = _long(stream), _long(stream)
@@ -70,7 +71,7 @@ def _block_numbers(stream: IO[bytes], end: int) -> Iterator[int]:
 
 
 def _metadata(stream: IO[bytes], end: int) -> dict[bytes, bytes]:
-    if stream.read(4) != _MAGIC:
+    if stream.read(4) != MAGIC:
         raise ValueError("cannot read header - is it an avro file?")
     found: dict[bytes, bytes] = {}
     end = min(end, _LARGEST_HEADER)
@@ -125,20 +126,35 @@ def _unpacked_length(data: bytes, codec: str, most: int) -> int | None:
     return length if length <= most else None
 
 
-def _check_schema(schema: _Schema, path: Path, depth: int = 0) -> None:
-    """Refuse items that take no bytes: any number of them fits into an array."""
+def check_schema(schema: _Schema, path: Path, depth: int = 0) -> None:
+    """Refuse items that take no bytes: any number of them fits into an array.
+
+    Parameters
+    ----------
+    schema : object
+        A schema as JSON, or a part of it.
+    path : Path
+        Where it stands.
+    depth : int
+        How deep the part is nested.
+
+    Raises
+    ------
+    FileFormatError
+        For such items, and for a schema that is nested too deeply.
+    """
     if depth > _DEEPEST:
         raise FileFormatError("schema nested too deeply", path=path)
     if isinstance(schema, list):
         for branch in schema:
-            _check_schema(branch, path, depth + 1)
+            check_schema(branch, path, depth + 1)
     if not isinstance(schema, dict):
         return
     items = schema.get("items")
     if items is not None and _empty(items):
         raise FileFormatError("an array of items without content", path=path, key="avro.schema")
     for part in (items, schema.get("values"), schema.get("type"), *_fields(schema)):
-        _check_schema(part, path, depth + 1)
+        check_schema(part, path, depth + 1)
 
 
 def _fields(schema: dict[str, Any]) -> list[_Schema]:

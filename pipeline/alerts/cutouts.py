@@ -230,7 +230,10 @@ def local_wcs(wcs: WCS, x: FloatArray, y: FloatArray) -> tuple[FloatArray, Float
 
 
 def psf_images(psf: SplinePsf, x: FloatArray, y: FloatArray, side: int) -> FloatArray:
-    """PSFs at the sub-pixel positions of sources, unit sum.
+    """PSFs at the sub-pixel positions of sources, normalised as their fluxes are.
+
+    The flux of a source is Σ P D / Σ P² of these pixels.  Their sum is one within twelve pixels,
+    the aperture that fluxes are tied to, and more where a wide PSF goes on beyond.
 
     Parameters
     ----------
@@ -252,4 +255,4 @@ def psf_images(psf: SplinePsf, x: FloatArray, y: FloatArray, side: int) -> Float
     for k in range(len(x)):
         dx, dy = float(x[k] - np.rint(x[k])), float(y[k] - np.rint(y[k]))
         psf_box(coefficients[k], dx, dy, psf.order, images[k], slope_x, slope_y)
-    return np.asarray(images / images.sum(axis=(1, 2), keepdims=True))
+    return images

@@ -22,7 +22,7 @@ from pipeline.alerts.avro import (
 )
 from pipeline.alerts.config import Config
 from pipeline.alerts.cutouts import Cutter
-from pipeline.exposure import Difference, Exposure
+from pipeline.exposure import Difference, Exposure, VisitInfo
 from pipeline.schema import (
     ALERT,
     DIA_OBJECT_TO_OBJECT_MATCH,
@@ -84,8 +84,8 @@ class Surroundings:
     matches : pyarrow.Table, optional
         `DIA_OBJECT_TO_OBJECT_MATCH`.
     limits : pyarrow.Table, optional
-        `pipeline.alerts.NOISE_LIMIT`: all differences of this part of the sky.  A packet lists
-        those within its window that have neither source nor forced source in it.
+        `pipeline.alerts.NOISE_LIMIT`: the differences that show the place of each object.  A
+        packet lists those within its window that have neither source nor forced source in it.
     observation_reason, target_name : str, optional
         From the scheduler.
     database : str
@@ -131,8 +131,9 @@ def run(
     objects : pyarrow.Table
         `DIA_OBJECT`: the current state of their objects.
     history, forced : pyarrow.Table
-        `DIA_SOURCE` and `DIA_FORCED_SOURCE` of these objects and bodies.  Rows from this visit
-        on, or older than `Config.history`, are left out.
+        `DIA_SOURCE` and `DIA_FORCED_SOURCE` of these objects and bodies.  Rows of this detector
+        in this visit, later ones and those older than `Config.history` are left out; those of
+        detectors that overlap with it stay.
     difference : Difference
         The difference image.
     science, template : Exposure
@@ -155,6 +156,7 @@ def run(
     sources = sources.filter(pa.array(above)).sort_by("diaSourceId")
     reasons = _reasons(sources, config)
     chosen = sources.filter(pa.array(reasons == ""))
+    history, forced = _elsewhere(history, info), _elsewhere(forced, info)
     window = (info.midpoint_mjd_tai - config.history, info.midpoint_mjd_tai)
     encoded = _Encoded(chosen, objects, history, forced, surroundings, window)
     stamps = _cutouts(chosen, (difference.exposure, science, template), config)
@@ -166,6 +168,12 @@ def run(
     counts = "".join(f", {n} withheld: {reason}" for reason, n in sorted(withheld.items()))
     _LOGGER.info("%d alerts%s", len(packets), counts)
     return Result(packets, _ledger(sources, reasons, encoded, packets, processed_mjd_tai))
+
+
+def _elsewhere(rows: pa.Table, info: VisitInfo) -> pa.Table:
+    """Rows of other visits and detectors."""
+    visit, detector = to_numpy(rows, "visit"), to_numpy(rows, "detector")
+    return rows.filter(pa.array((visit != info.visit) | (detector != info.detector)))
 
 
 def _reasons(sources: pa.Table, config: Config) -> npt.NDArray[np.str_]:
@@ -193,7 +201,7 @@ class _Timeline:
         self, table: pa.Table, key: str, time: str, order: str, window: tuple[float, float]
     ) -> None:
         ids, epoch = to_numpy(table, key), to_numpy(table, time)
-        use = (ids >= 0) & (epoch >= window[0]) & (epoch < window[1])
+        use = (ids >= 0) & (epoch >= window[0]) & (epoch <= window[1])
         rows = np.flatnonzero(use)
         rows = rows[np.lexsort((to_numpy(table, order)[rows], epoch[rows], ids[rows]))]
         self.table, self.ids = table.take(rows), ids[rows]
@@ -263,10 +271,10 @@ class _Encoded:
 
     def _limits(self, around: Surroundings, window: tuple[float, float]) -> None:
         limits = _or_empty(around.limits, NOISE_LIMIT)
-        epoch = to_numpy(limits, "midpointMjdTai")
-        inside = np.flatnonzero((epoch >= window[0]) & (epoch < window[1]))
-        limits = limits.take(inside[np.argsort(epoch[inside], kind="stable")])
-        self.limit_keys, self.limit_rows = _pairs(limits), encode(limits, RECORDS["noiseLimit"])
+        before = (window[0], float(np.nextafter(window[1], -np.inf)))
+        self.limit = _Timeline(limits, "diaObjectId", "midpointMjdTai", "visit", before)
+        self.limit_keys = _pairs(self.limit.table)
+        self.limit_rows = encode(self.limit.table, RECORDS["noiseLimit"])
         self.past_keys, self.forced_keys = _pairs(self.past.table), _pairs(self.forced.table)
 
     def limits(self, number: int) -> bytes | None:
@@ -275,7 +283,8 @@ class _Encoded:
             return None
         measured = set(self.past_keys[slice(*self.past.span(number))])
         measured.update(self.forced_keys[slice(*self.forced.span(number))])
-        rows = [self.limit_rows[i] for i, key in enumerate(self.limit_keys) if key not in measured]
+        span = range(*self.limit.span(number))
+        rows = [self.limit_rows[i] for i in span if self.limit_keys[i] not in measured]
         return long(len(rows)) + b"".join(rows) + b"\x00" if rows else None
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pipeline.errors import InputError
 from pipeline.exposure import FloatArray
 from pipeline.schema import to_numpy
-from pipeline.sphere import separation
+from pipeline.sphere import separation, turned
 
 __all__ = ["ReferenceStars", "earth_position", "reference_stars"]
 
@@ -140,7 +140,7 @@ def _propagated(
         earth[0] * np.cos(a) * np.sin(d) + earth[1] * np.sin(a) * np.sin(d) - earth[2] * np.cos(d)
     )
     err = np.sqrt(0.5 * (_errors(table, "ra", years) + _errors(table, "dec", years)))
-    return (ra + east * _MAS / np.cos(d)) % 360.0, dec + north * _MAS, err
+    return turned(ra + east * _MAS / np.cos(d)), dec + north * _MAS, err
 
 
 def _errors(table: pa.Table, axis: str, years: FloatArray) -> FloatArray:

@@ -6,14 +6,18 @@ from pipeline.diaobject.bodies import summarise_bodies
 from pipeline.diaobject.config import Config
 from pipeline.diaobject.force import force
 from pipeline.diaobject.neighbours import nearest_objects
-from pipeline.diaobject.run import Result, run
-from pipeline.diaobject.summary import summarise, with_forced
+from pipeline.diaobject.run import HISTORY, PLACES, Result, candidates, run
+from pipeline.diaobject.summary import forced_means, summarise, with_forced
 
 __all__ = [
+    "HISTORY",
+    "PLACES",
     "VERSION",
     "Config",
     "Result",
+    "candidates",
     "force",
+    "forced_means",
     "nearest_objects",
     "run",
     "summarise",
@@ -21,4 +25,4 @@ __all__ = [
     "with_forced",
 ]
 
-VERSION: int = 3
+VERSION: int = 4

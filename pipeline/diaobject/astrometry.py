@@ -11,13 +11,14 @@ from astropy import units
 from astropy.coordinates import get_body_barycentric
 from astropy.time import Time
 
+from pipeline.compiled import compiled
 from pipeline.diaobject.config import Config
 from pipeline.diaobject.groups import Groups
 from pipeline.exposure import FloatArray
 from pipeline.schema import to_numpy
 from pipeline.sphere import basis, displaced, offsets
 
-__all__ = ["Positions", "barycentric", "mean_position", "proper_motion"]
+__all__ = ["Positions", "barycentric", "mean_position", "predicted_place", "proper_motion"]
 
 DAYS_PER_YEAR = 365.25
 _TT_MINUS_TAI_D = 32.184 / 86400.0
@@ -76,6 +77,146 @@ class Positions:
         return Positions(self.time[rows], self.ra[rows], self.dec[rows], self.covariance[rows])
 
 
+@compiled
+def _normal_equations(
+    index: npt.NDArray[np.int64],
+    time: FloatArray,
+    factor: FloatArray,
+    place: FloatArray,
+    covariance: FloatArray,
+    floor: float,
+    normal: FloatArray,
+    right: FloatArray,
+    square: FloatArray,
+    logs: FloatArray,
+) -> None:
+    """Add every source to the normal equations of its group.
+
+    The parameters are place (2), motion (2) and parallax, or the first of them: `normal` is
+    (m, p, p), `right` (m, p).  `square` and `logs` (m,) become Σ dᵀC⁻¹d and Σ ln((2π)² det C);
+    the variance `floor` is added to each C.
+    """
+    n_par = right.shape[1]
+    row = np.zeros((2, n_par))
+    for i in range(len(index)):
+        g = index[i]
+        a, b = covariance[i, 0, 0] + floor, covariance[i, 1, 1] + floor
+        c = covariance[i, 0, 1]
+        determinant = a * b - c * c
+        xx, xy, yy = b / determinant, -c / determinant, a / determinant
+        row[0, 0] = row[1, 1] = 1.0
+        if n_par > 2:
+            row[0, 2] = row[1, 3] = time[i]
+        if n_par > 4:
+            row[0, 4], row[1, 4] = factor[i, 0], factor[i, 1]
+        u = xx * place[i, 0] + xy * place[i, 1]
+        v = xy * place[i, 0] + yy * place[i, 1]
+        square[g] += u * place[i, 0] + v * place[i, 1]
+        logs[g] += np.log(4.0 * np.pi * np.pi * determinant)
+        for k in range(n_par):
+            p, q = row[0, k], row[1, k]
+            right[g, k] += p * u + q * v
+            s, t = p * xx + q * xy, p * xy + q * yy
+            for j in range(n_par):
+                normal[g, k, j] += s * row[0, j] + t * row[1, j]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Fit:
+    """Weighted least squares of m groups with p parameters."""
+
+    values: FloatArray
+    covariance: FloatArray
+    chi2: FloatArray
+    logs: FloatArray
+
+
+def _fitted(
+    groups: Groups,
+    place: FloatArray,
+    covariance: FloatArray,
+    floor: float,
+    n_par: int,
+    years: FloatArray | None = None,
+    factor: FloatArray | None = None,
+    prior: float = 0.0,
+) -> _Fit:
+    """Fit place, motion and parallax; `prior` is the inverse variance of a motion round zero."""
+    n, m = len(groups.index), len(groups)
+    normal, right = np.zeros((m, n_par, n_par)), np.zeros((m, n_par))
+    square, logs = np.zeros(m), np.zeros(m)
+    _normal_equations(
+        groups.index,
+        np.zeros(n) if years is None else years,
+        np.zeros((n, 2)) if factor is None else factor,
+        np.ascontiguousarray(place),
+        np.ascontiguousarray(covariance),
+        float(floor),
+        normal,
+        right,
+        square,
+        logs,
+    )
+    if n_par > 2:
+        normal[:, (2, 3), (2, 3)] += prior
+    inverse = np.linalg.inv(normal)
+    values = np.einsum("mij,mj->mi", inverse, right)
+    chi2 = np.maximum(square - np.einsum("mi,mi->m", values, right), 0.0)
+    return _Fit(values, inverse, chi2, logs)
+
+
+def _from_first(groups: Groups, positions: Positions) -> FloatArray:
+    """Displacements, ``(n, 2)`` in arcsec, from the first source of each group."""
+    first = groups.spread(groups.starts).astype(int)
+    ra0, dec0 = positions.ra[first], positions.dec[first]
+    return np.stack(offsets(ra0, dec0, positions.ra, positions.dec), axis=-1)
+
+
+def predicted_place(
+    groups: Groups, positions: Positions, time: float, config: Config
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Where objects are at an instant, by place and motion of their sources so far.
+
+    Motions are distributed round zero with `Config.motion_prior` before anything is known, so an
+    object of few sources stays where it is and becomes uncertain with time.
+
+    Parameters
+    ----------
+    groups : Groups
+        Sources of one object, in order of time.
+    positions : Positions, (n,)
+        Measured positions.
+    time : float, d
+        The instant, MJD TAI.
+    config : Config
+        Prior and floor.
+
+    Returns
+    -------
+    ra, dec : ndarray, (m,), deg
+        Predictions.
+    covariance : ndarray, (m, 2, 2), arcsec²
+        Of ra cos(dec) and dec, times χ²/dof where that exceeds one.
+    """
+    floor, prior = config.visit_floor * _MAS, config.motion_prior * _MAS
+    fit = _fitted(
+        groups,
+        _from_first(groups, positions),
+        positions.covariance,
+        floor**2,
+        4,
+        years=(positions.time - time) / DAYS_PER_YEAR,
+        prior=prior**-2,
+    )
+    inflated = np.maximum(1.0, fit.chi2 / np.maximum(2.0 * groups.count - 4.0, 1.0))
+    inflated = np.where(groups.count > 2, inflated, 1.0)
+    place = fit.values
+    ra, dec = displaced(
+        positions.ra[groups.starts], positions.dec[groups.starts], place[:, 0], place[:, 1]
+    )
+    return ra, dec, fit.covariance[:, :2, :2] * inflated[:, None, None]
+
+
 def mean_position(groups: Groups, positions: Positions, floor: float) -> dict[str, FloatArray]:
     """Inverse-variance mean position of each group.
 
@@ -97,21 +238,15 @@ def mean_position(groups: Groups, positions: Positions, floor: float) -> dict[st
         ``ra dec raErr decErr ra_dec_Cov radecMjdTai`` as columns of DiaObject, and ``inflated``,
         the factor on the covariance.
     """
-    first = groups.spread(groups.starts).astype(int)
-    ra0, dec0 = positions.ra[first], positions.dec[first]
-    d = np.stack(offsets(ra0, dec0, positions.ra, positions.dec), axis=-1)
-    weight = np.linalg.inv(positions.covariance + (floor * _MAS) ** 2 * np.eye(2))
-    total = groups.sum(weight)
-    covariance = np.linalg.inv(total)
-    mean = np.einsum("mij,mj->mi", covariance, groups.sum(np.einsum("nij,nj->ni", weight, d)))
-    residual = d - groups.spread(mean)
-    chi2 = groups.sum(np.einsum("ni,nij,nj->n", residual, weight, residual))
-    inflated = np.maximum(1.0, chi2 / np.maximum(2.0 * (groups.count - 1), 1.0))
-    covariance = covariance * inflated[:, None, None] / 3600.0**2
-    ra, dec = displaced(
-        positions.ra[groups.starts], positions.dec[groups.starts], mean[:, 0], mean[:, 1]
+    fit = _fitted(
+        groups, _from_first(groups, positions), positions.covariance, (floor * _MAS) ** 2, 2
     )
-    trace = weight[:, 0, 0] + weight[:, 1, 1]
+    inflated = np.maximum(1.0, fit.chi2 / np.maximum(2.0 * (groups.count - 1), 1.0))
+    covariance = fit.covariance * inflated[:, None, None] / 3600.0**2
+    ra, dec = displaced(positions.ra[groups.starts], positions.dec[groups.starts], *fit.values.T)
+    a, b, c = (positions.covariance[:, i, j] for i, j in ((0, 0), (1, 1), (0, 1)))
+    a, b = a + (floor * _MAS) ** 2, b + (floor * _MAS) ** 2
+    trace = (a + b) / (a * b - c * c)
     return {
         "ra": ra,
         "dec": dec,
@@ -205,19 +340,13 @@ def _joint_fit(
     groups: Groups, positions: Positions, epoch: FloatArray, n_par: int, floor: float
 ) -> dict[str, FloatArray]:
     """Solve for (Δα cos δ, Δδ, μα, μδ[, π]) in mas and mas/yr."""
-    first = groups.spread(groups.starts).astype(int)
-    ra0, dec0 = positions.ra[first], positions.dec[first]
-    d = np.stack(offsets(ra0, dec0, positions.ra, positions.dec), axis=-1) / _MAS
-    covariance = positions.covariance / _MAS**2 + floor**2 * np.eye(2)
-    weight = np.linalg.inv(covariance)
-    design = _design(positions.time - groups.spread(epoch), ra0, dec0, positions.time, n_par)
-    normal = groups.sum(np.einsum("nki,nkl,nlj->nij", design, weight, design))
-    right = groups.sum(np.einsum("nki,nkl,nl->ni", design, weight, d))
-    inverse = np.linalg.inv(normal)
-    fit = np.einsum("mij,mj->mi", inverse, right)
-    residual = d - np.einsum("nki,ni->nk", design, groups.spread(fit))
-    chi2 = groups.sum(np.einsum("ni,nij,nj->n", residual, weight, residual))
-    logs = groups.sum(np.log((2.0 * np.pi) ** 2 * np.linalg.det(covariance)))
+    years = (positions.time - groups.spread(epoch)) / DAYS_PER_YEAR
+    factor = _parallax_factors(groups, positions) if n_par == 5 else None
+    found = _fitted(
+        groups, _from_first(groups, positions) / _MAS, positions.covariance / _MAS**2, floor**2,
+        n_par, years=years, factor=factor,
+    )  # fmt: skip
+    fit, inverse = found.values, found.covariance
     columns = {name: fit[:, k] for k, name in enumerate(_NAMES[:n_par]) if k >= 2}
     columns |= {
         f"{name}Err": np.sqrt(inverse[:, k, k]) for k, name in enumerate(_NAMES[:n_par]) if k >= 2
@@ -225,23 +354,15 @@ def _joint_fit(
     for name, (i, j) in _covariance_names(n_par).items():
         columns[name] = inverse[:, i, j] * (_MAS / 3600.0 if i < 2 else 1.0)
     return columns | {
-        "pmParallaxLnL": -0.5 * (chi2 + logs),
-        "pmParallaxChi2": chi2,
+        "pmParallaxLnL": -0.5 * (found.chi2 + found.logs),
+        "pmParallaxChi2": found.chi2,
         "pmParallaxNdata": groups.count.astype(float),
     }
 
 
-def _design(
-    days: FloatArray, ra: FloatArray, dec: FloatArray, time: FloatArray, n_par: int
-) -> FloatArray:
-    """Partial derivatives, ``(n, 2, n_par)``, of (Δα cos δ, Δδ)."""
-    years = days / DAYS_PER_YEAR
-    design = np.zeros((len(days), 2, n_par))
-    design[:, 0, 0] = design[:, 1, 1] = 1.0
-    design[:, 0, 2] = design[:, 1, 3] = years
-    if n_par == 5:
-        # the star moves opposite to the observer, seen from the barycentre
-        observer = barycentric("earth", time)
-        for axis, direction in enumerate(basis(ra, dec)):
-            design[:, axis, 4] = -np.sum(observer * direction, axis=-1)
-    return design
+def _parallax_factors(groups: Groups, positions: Positions) -> FloatArray:
+    """Displacement, ``(n, 2)``, by a parallax of one: opposite to the observer's."""
+    first = groups.spread(groups.starts).astype(int)
+    observer = barycentric("earth", positions.time)
+    axes = basis(positions.ra[first], positions.dec[first])
+    return np.stack([-np.sum(observer * axis, axis=-1) for axis in axes], axis=-1)

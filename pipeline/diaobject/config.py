@@ -11,7 +11,7 @@ class Config(StageConfig):
     """Everything that can be chosen about objects."""
 
     radius_min: float = param(0.5, "association radius, at least", unit="arcsec", gt=0)
-    radius_max: float = param(1.5, "association radius, at most", unit="arcsec", gt=0)
+    radius_max: float = param(2.0, "association radius, at most", unit="arcsec", gt=0)
     radius_sigma: float = param(4.0, "association radius in combined errors", gt=0)
     position_floor: float = param(
         0.05, "systematic error added to every separation", unit="arcsec", ge=0
@@ -23,11 +23,17 @@ class Config(StageConfig):
         unit="mas",
         ge=0,
     )
+    motion_prior: float = param(
+        200.0, "spread of the motions expected before any is known", unit="mas/yr", gt=0
+    )
     position_default: float = param(
         0.2, "error of a position that came without one", unit="arcsec", gt=0
     )
     ephemeris_sigma: float = param(
         0.05, "error of a predicted position along each axis", unit="arcsec", ge=0
+    )
+    ephemeris_clock: float = param(
+        10.0, "error of the clock that matching bodies allows for", unit="s", ge=0
     )
     ephemeris_max_gap: float = param(
         3.0, "largest distance of ephemeris nodes that is interpolated", unit="h", gt=0
@@ -38,6 +44,12 @@ class Config(StageConfig):
     pm_min_epochs: int = param(5, "epochs needed for a proper motion", ge=3)
     pm_min_span: float = param(0.5, "time needed for a proper motion", unit="yr", gt=0)
     parallax_min_span: float = param(1.0, "time needed for a parallax", unit="yr", gt=0)
+    characterization_window: float = param(
+        365.25,
+        "time before an object's latest source whose fluxes describe it (DMS-REQ-0319)",
+        unit="d",
+        gt=0,
+    )
     static_template_snr: float = param(
         3.0,
         "template flux over its error below which a centroid on the difference is taken for"

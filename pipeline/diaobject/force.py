@@ -101,7 +101,7 @@ def force(
         "psfFlux_flag_edge": on_difference.edge,
         "psfFlux_flag_noGoodPixels": on_difference.no_good_pixels,
         "scienceFlux_flag": on_science.flag,
-        "isUpperLimit": np.nan_to_num(flux) < _LIMIT * np.nan_to_num(error),
+        "isUpperLimit": np.abs(flux) < _LIMIT * error,
         "isPrecovery": early[rows] > 0,
         **_pixel_flags(exposure.mask, x, y),
     }

@@ -15,6 +15,55 @@ __all__ = ["log_false_alarm", "periods"]
 
 
 _MOST_STEPS = 1e8
+_LANES = 16  # frequencies that advance together, as wide as vector registers need
+
+
+@compiled
+def _powers(
+    first: int,
+    step: float,
+    t: FloatArray,
+    y: FloatArray,
+    w: FloatArray,
+    yy: float,
+    out: FloatArray,
+) -> None:
+    """Powers at the multiples of a step from the first on; `out` has full lanes.
+
+    -1 where the power is not defined.  Phases advance by rotation instead of by fresh sines; 10⁵
+    rotations lose about 10⁻¹¹.
+    """
+    n = len(t)
+    turn = 2.0 * np.pi * step
+    a, b, sums = np.empty((n, _LANES)), np.empty((n, _LANES)), np.empty((6, _LANES))
+    for i in range(n):
+        for k in range(_LANES):
+            phase = 2.0 * np.pi * step * (first + k) * t[i]
+            a[i, k], b[i, k] = np.cos(phase), np.sin(phase)
+    cosines, sines = np.cos(turn * _LANES * t), np.sin(turn * _LANES * t)
+    cs, ss, cc, cross, yc, ys = sums[0], sums[1], sums[2], sums[3], sums[4], sums[5]
+    for start in range(0, len(out), _LANES):
+        sums[:] = 0.0
+        for i in range(n):
+            wi, wy, c, s, ai, bi = w[i], w[i] * y[i], cosines[i], sines[i], a[i], b[i]
+            for k in range(_LANES):
+                u, v = ai[k], bi[k]
+                wu = wi * u
+                cs[k] += wu
+                ss[k] += wi * v
+                cc[k] += wu * u
+                cross[k] += wu * v
+                yc[k] += wy * u
+                ys[k] += wy * v
+                ai[k] = u * c - v * s
+                bi[k] = u * s + v * c
+        for k in range(_LANES):
+            p, q = cc[k] - cs[k] * cs[k], 1.0 - cc[k] - ss[k] * ss[k]
+            r = cross[k] - cs[k] * ss[k]
+            determinant = p * q - r * r
+            power = q * yc[k] * yc[k] + p * ys[k] * ys[k] - 2.0 * r * yc[k] * ys[k]
+            power /= determinant * yy
+            out[start + k] = power if determinant > 1e-12 else -1.0
 
 
 @compiled
@@ -28,49 +77,23 @@ def _periodograms(
     top: float,
     out: FloatArray,
 ) -> None:
-    """Fill `out` (m, 2) with the frequency and the power of each group's highest peak.
-
-    Phases advance by rotation from one frequency to the next instead of by fresh sines; 10⁵
-    rotations lose about 10⁻¹¹.
-    """
+    """Fill `out` (m, 2) with the frequency and the power of each group's highest peak."""
     for g in range(len(starts)):
         n, s = count[g], starts[g]
-        t, f, w = time[s : s + n] - time[s], flux[s : s + n], weight[s : s + n]
+        t, w = time[s : s + n] - time[s], weight[s : s + n]
         w = w / w.sum()
-        y = f - (w * f).sum()
+        y = flux[s : s + n] - (w * flux[s : s + n]).sum()
         yy = (w * y * y).sum()
         step = 1.0 / (oversampling * (t[n - 1] - t[0]))
-        c, sn = np.cos(2.0 * np.pi * step * t), np.sin(2.0 * np.pi * step * t)
-        count_of_steps = top / step
-        if not 0.0 < count_of_steps < _MOST_STEPS:
+        first = int(oversampling)
+        if not first <= top / step < _MOST_STEPS:
             out[g] = np.nan
             continue
-        first = int(oversampling)
-        a, b = np.cos(2.0 * np.pi * step * first * t), np.sin(2.0 * np.pi * step * first * t)
-        best, frequency = -1.0, np.nan
-        for k in range(first, int(count_of_steps) + 1):
-            cs, ss, cc, cross, yc, ys = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-            for i in range(n):
-                wa, wb = w[i] * a[i], w[i] * b[i]
-                cs += wa
-                ss += wb
-                cc += wa * a[i]
-                cross += wa * b[i]
-                yc += wa * y[i]
-                ys += wb * y[i]
-                rotated = a[i] * c[i] - b[i] * sn[i]
-                b[i] = a[i] * sn[i] + b[i] * c[i]
-                a[i] = rotated
-            sines = 1.0 - cc - ss * ss
-            cc -= cs * cs
-            cross -= cs * ss
-            determinant = cc * sines - cross * cross
-            if determinant > 1e-12:
-                power = (sines * yc * yc + cc * ys * ys - 2.0 * cross * yc * ys) / determinant / yy
-                if power > best:
-                    best, frequency = power, k * step
-        out[g, 0] = frequency
-        out[g, 1] = best
+        number = int(top / step) - first + 1
+        powers = np.empty((number // _LANES + 1) * _LANES)
+        _powers(first, step, t, y, w, yy, powers)
+        best = np.argmax(powers[:number])
+        out[g, 0], out[g, 1] = (first + best) * step, powers[best]
 
 
 def periods(

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.diaobject.astrometry import DAYS_PER_YEAR, Positions
+from pipeline.diaobject.astrometry import DAYS_PER_YEAR, Positions, predicted_place
 from pipeline.diaobject.config import Config
-from pipeline.diaobject.matching import Sky, match, nearby
+from pipeline.diaobject.groups import Groups
+from pipeline.diaobject.matching import Sky, match, nearby, newborn, within_reach
 from pipeline.diaobject.neighbours import nearest_objects
 from pipeline.diaobject.solarsystem import Prediction, predict, solar_system_sources
-from pipeline.diaobject.summary import summarise
+from pipeline.diaobject.summary import FLAG_BITS, summarise
 from pipeline.exposure import FloatArray
 from pipeline.schema import (
     DIA_OBJECT,
@@ -27,7 +29,20 @@ from pipeline.schema import (
 )
 from pipeline.sphere import displaced, unit_vectors
 
-__all__ = ["Result", "run"]
+__all__ = ["HISTORY", "PLACES", "Result", "candidates", "run"]
+
+PLACES = (
+    "diaObjectId", "ra", "raErr", "dec", "decErr", "ra_dec_Cov", "radecMjdTai", "pmRa", "pmDec",
+)  # fmt: skip
+"""Columns of ``DiaObject`` that say where an object is."""
+
+HISTORY = (
+    "diaSourceId", "visit", "detector", "diaObjectId", "midpointMjdTai", "band",
+    "ra", "raErr", "dec", "decErr", "ra_dec_Cov", "scienceRa", "scienceRaErr", "scienceDec",
+    "scienceDecErr", "scienceRa_scienceDec_Cov", "psfFlux", "psfFluxErr", "scienceFlux",
+    "scienceFluxErr", "templateFlux", "templateFluxErr", *chain(*FLAG_BITS.values()),
+)  # fmt: skip
+"""Columns of ``DiaSource`` that objects are computed from."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -88,7 +103,7 @@ def run(
     objects : pyarrow.Table
         `DIA_OBJECT`: current objects, at least those of this part of the sky.
     history : pyarrow.Table
-        `DIA_SOURCE`: earlier sources of these objects.
+        The columns `HISTORY` of ``DiaSource``: earlier sources of these objects.
     ephemeris : pyarrow.Table, optional
         `SS_EPHEMERIS`.
     catalog : pyarrow.Table, optional
@@ -116,13 +131,13 @@ def run(
     free = _associable(sources)
     ss_ids, ss_sources, predicted = _solar_system(sources, free, ephemeris, time, config)
     free &= ss_ids < 0
-    ids, known = _known_objects(sources, free, objects, time, config)
+    ids, known = _known_objects(sources, free, objects, history, time, config)
     born = free & (ids < 0)
-    ids[born] = to_numpy(sources, "diaSourceId")[born]
+    ids[born] = _new_objects(sources.filter(pa.array(born)), config)
     sources = _with_column(_with_column(sources, "diaObjectId", ids), "ssObjectId", ss_ids)
     touched = np.unique(ids[ids >= 0])
     past = history.filter(pa.array(np.isin(to_numpy(history, "diaObjectId"), touched)))
-    everything = pa.concat_tables([past.select(DIA_SOURCE.names), sources])
+    everything = pa.concat_tables([past.select(HISTORY), sources.select(HISTORY)])
     current = summarise(everything, forced, processed_mjd_tai, config)
     matches = DIA_OBJECT_TO_OBJECT_MATCH.empty()
     if catalog is not None:
@@ -132,13 +147,36 @@ def run(
         "nSolarSystemPredicted": predicted,
         "nSolarSystemMatched": ss_sources.num_rows,
         "nMatched": known,
-        "nNewObjects": int(born.sum()),
+        "nNewObjects": len(np.unique(ids[born])),
         "nNotAssociated": int(((ids < 0) & (ss_ids < 0)).sum()),
     }
     _LOGGER.info("%s", ", ".join(f"{name} {number}" for name, number in metrics.items()))
     closed = _superseded(objects, touched, processed_mjd_tai)
-    new = np.sort(ids[born])
+    new = np.unique(ids[born])
     return Result(sources, current, closed, matches, ss_sources, new, metrics)
+
+
+def candidates(sources: pa.Table, objects: pa.Table, config: Config) -> _Integers:
+    """Find the objects that the sources of a visit may belong to.
+
+    Parameters
+    ----------
+    sources : pyarrow.Table
+        `DIA_SOURCE` rows of one visit.
+    objects : pyarrow.Table
+        The columns `PLACES` of ``DiaObject``, any part of the sky.
+    config : Config
+        Radii.
+
+    Returns
+    -------
+    ndarray of int64
+        Ids, ascending.
+    """
+    if not sources.num_rows or not objects.num_rows:
+        return np.zeros(0, np.int64)
+    time = float(to_numpy(sources, "midpointMjdTai")[0])
+    return within_reach(_sky(sources, config), _object_sky(objects, time, config), config)
 
 
 def _nothing(sources: pa.Table) -> Result:
@@ -205,9 +243,9 @@ def _solar_system(
         return ids, SS_SOURCE.empty(), 0
     sky = _sky(sources, config).take(rows)
     bodies = predict(ephemeris, time, config)
-    targets = bodies.sky(config.ephemeris_sigma)
+    targets = bodies.sky(config)
     inside = np.flatnonzero(nearby(sky, targets.ra, targets.dec, config.radius_max))
-    i, j = match(sky, targets.take(inside), config)
+    i, j = match(sky, targets.take(inside), to_numpy(sources, "detector")[rows], config)
     matched, body = rows[i], inside[j]
     ids[matched] = bodies.ids[body]
     table = solar_system_sources(sources.take(matched), bodies, body, time)
@@ -226,6 +264,7 @@ def _known_objects(
     sources: pa.Table,
     free: npt.NDArray[np.bool_],
     objects: pa.Table,
+    history: pa.Table,
     time: float,
     config: Config,
 ) -> tuple[_Integers, int]:
@@ -235,11 +274,32 @@ def _known_objects(
     if not len(rows) or not objects.num_rows:
         return ids, 0
     sky = _sky(sources, config).take(rows)
-    ra, dec = to_numpy(objects, "ra"), to_numpy(objects, "dec")
-    inside = objects.take(np.flatnonzero(nearby(sky, ra, dec, 10.0 * config.radius_max)))
-    i, j = match(sky, _object_sky(inside, time, config), config)
-    ids[rows[i]] = to_numpy(inside, "diaObjectId")[j]
+    chosen = within_reach(sky, _object_sky(objects, time, config), config)
+    past = history.filter(pa.array(np.isin(to_numpy(history, "diaObjectId"), chosen)))
+    places = _predicted_sky(past, time, config)
+    i, j = match(sky, places, to_numpy(sources, "detector")[rows], config)
+    ids[rows[i]] = places.ids[j]
     return ids, len(i)
+
+
+def _new_objects(sources: pa.Table, config: Config) -> _Integers:
+    """Names of the objects that new sources begin: that of the first of each."""
+    first = newborn(_sky(sources, config), to_numpy(sources, "detector"), config)
+    return np.asarray(to_numpy(sources, "diaSourceId")[first], np.int64)
+
+
+def _predicted_sky(past: pa.Table, time: float, config: Config) -> Sky:
+    """Where objects are at an epoch, from all their sources so far."""
+    past = past.sort_by(
+        [
+            ("diaObjectId", "ascending"),
+            ("midpointMjdTai", "ascending"),
+            ("diaSourceId", "ascending"),
+        ]
+    )
+    groups, sky = Groups.of(to_numpy(past, "diaObjectId")), _sky(past, config)
+    positions = Positions(to_numpy(past, "midpointMjdTai"), sky.ra, sky.dec, sky.covariance)
+    return Sky(groups.keys, *predicted_place(groups, positions, time, config))
 
 
 def _object_sky(objects: pa.Table, time: float, config: Config) -> Sky:

@@ -14,7 +14,7 @@ from pipeline.diaobject.groups import Groups
 from pipeline.diaobject.matching import Sky
 from pipeline.exposure import FloatArray
 from pipeline.schema import SS_SOURCE, to_numpy
-from pipeline.sphere import basis, offsets, radec, unit_vectors
+from pipeline.sphere import ARCSEC, basis, offsets, radec, unit_vectors
 
 __all__ = ["Prediction", "predict", "solar_system_sources"]
 
@@ -66,10 +66,13 @@ class Prediction:
     v_mag: FloatArray
     phase_angle: FloatArray
 
-    def sky(self, sigma: float) -> Sky:
-        """Positions with the same error (arcsec) for all."""
-        covariance = np.broadcast_to(sigma**2 * np.eye(2), (len(self.ids), 2, 2))
-        return Sky(self.ids, *radec(self.direction), covariance)
+    def sky(self, config: Config) -> Sky:
+        """Positions with an error of their own and one along the track, that of the clock."""
+        ra, dec = radec(self.direction)
+        rate = np.stack([np.sum(self.motion * axis, axis=1) for axis in basis(ra, dec)], axis=-1)
+        slip = rate / ARCSEC * (config.ephemeris_clock / 86400.0)
+        own = config.ephemeris_sigma**2 * np.eye(2)
+        return Sky(self.ids, ra, dec, own + slip[:, :, None] * slip[:, None, :])
 
 
 def predict(ephemeris: pa.Table, mjd_tai: float, config: Config) -> Prediction:

@@ -16,7 +16,7 @@ from pipeline.diaobject.period import periods
 from pipeline.exposure import FloatArray
 from pipeline.schema import BANDS, DIA_OBJECT, to_numpy
 
-__all__ = ["FLAG_BITS", "summarise", "with_forced"]
+__all__ = ["FLAG_BITS", "forced_means", "summarise", "with_forced"]
 
 FLAG_BITS = {
     1: ("psfFlux_flag", "centroid_flag", "apFlux_flag", "shape_flag", "forced_PsfFlux_flag"),
@@ -91,18 +91,36 @@ def with_forced(objects: pa.Table, forced: pa.Table) -> pa.Table:
     pyarrow.Table
         The objects with ``{b}_fpFluxMean``, ``…MeanErr``, ``…Sigma`` and ``…Ndata``.
     """
-    ids = to_numpy(objects, "diaObjectId")
+    means = forced_means(to_numpy(objects, "diaObjectId"), forced)
+    for field in means.schema:
+        at = objects.schema.get_field_index(field.name)
+        objects = objects.set_column(at, field, means[field.name])
+    return objects
+
+
+def forced_means(ids: npt.NDArray[np.int64], forced: pa.Table) -> pa.Table:
+    """Average forced fluxes.
+
+    Parameters
+    ----------
+    ids : ndarray, (m,)
+        ``diaObjectId``, ascending.
+    forced : pyarrow.Table
+        Columns ``diaObjectId band psfFlux psfFluxErr``; rows of other objects are ignored.
+
+    Returns
+    -------
+    pyarrow.Table, m rows
+        The columns ``{b}_fpFluxMean``, ``…MeanErr``, ``…Sigma`` and ``…Ndata`` of DiaObject.
+    """
     row, order = _rows_of(ids, to_numpy(forced, "diaObjectId"))
     columns = _by_band(
         row, to_numpy(forced, "band")[order], len(ids), _forced_features,
         to_numpy(forced, "psfFlux")[order], to_numpy(forced, "psfFluxErr")[order],
     )  # fmt: skip
-    for name, values in columns.items():
-        column = DIA_OBJECT[name].to_arrow(values, len(ids))
-        objects = objects.set_column(
-            DIA_OBJECT.names.index(name), DIA_OBJECT[name].arrow_field, column
-        )
-    return objects
+    kinds = [DIA_OBJECT[name] for name in columns]
+    arrays = [kind.to_arrow(columns[kind.name], len(ids)) for kind in kinds]
+    return pa.Table.from_arrays(arrays, schema=pa.schema([kind.arrow_field for kind in kinds]))
 
 
 def _sorted(sources: pa.Table) -> pa.Table:
@@ -151,7 +169,11 @@ def _motion(sources: pa.Table, groups: Groups, epoch: FloatArray, config: Config
 
 
 def _photometry(sources: pa.Table, groups: Groups, config: Config) -> _Columns:
-    band, time = to_numpy(sources, "band"), to_numpy(sources, "midpointMjdTai")
+    """Statistics of the fluxes within `Config.characterization_window` of the latest source."""
+    time = to_numpy(sources, "midpointMjdTai")
+    recent = time >= groups.spread(groups.max(time)) - config.characterization_window
+    sources, index, time = sources.filter(pa.array(recent)), groups.index[recent], time[recent]
+    band = to_numpy(sources, "band")
 
     def psf(part: Groups, flux: FloatArray, error: FloatArray, at: FloatArray) -> _Columns:
         found = light_curve_features(part, at, flux, error)
@@ -163,9 +185,9 @@ def _photometry(sources: pa.Table, groups: Groups, config: Config) -> _Columns:
 
     n = len(groups)
     flux, error = to_numpy(sources, "psfFlux"), to_numpy(sources, "psfFluxErr")
-    columns = _by_band(groups.index, band, n, psf, flux, error, time)
+    columns = _by_band(index, band, n, psf, flux, error, time)
     flux, error = to_numpy(sources, "scienceFlux"), to_numpy(sources, "scienceFluxErr")
-    return columns | _by_band(groups.index, band, n, science, flux, error)
+    return columns | _by_band(index, band, n, science, flux, error)
 
 
 def _forced_features(groups: Groups, flux: FloatArray, error: FloatArray) -> _Columns:

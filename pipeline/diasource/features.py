@@ -14,7 +14,7 @@ from pipeline.diasource.reliability import FEATURES
 from pipeline.diasource.rows import Targets
 from pipeline.diasource.select import Peaks
 from pipeline.exposure import Exposure, FloatArray, Image, Mask
-from pipeline.masks import DOUBTFUL, bits
+from pipeline.masks import DOUBTFUL, SATURATED, bits
 from pipeline.psfphot import psf_box
 
 __all__ = ["STAMP_FEATURES", "feature_table", "stamp_features"]
@@ -250,12 +250,14 @@ def _from_columns(scene: Scene, targets: Targets, c: Columns) -> Columns:
 
 def _from_surroundings(scene: Scene, targets: Targets, peaks: Peaks) -> Columns:
     """Other peaks nearby, the distance to saturation, and doubtful pixels."""
+    seen = np.abs(peaks.score) > scene.config.ledger
     tree = cKDTree(np.column_stack([peaks.x, peaks.y])) if len(peaks.x) else None
     n = len(targets.at)
     opposite, crowd = np.zeros(n), np.zeros(n)
     for k in range(n if tree is not None else 0):
         assert tree is not None
         near = np.array(tree.query_ball_point(targets.at[k], _CROWD), np.int64)
+        near = near[seen[near]]
         distance = np.hypot(*(np.column_stack([peaks.x, peaks.y])[near] - targets.at[k]).T)
         crowd[k] = np.count_nonzero(distance > 0.5)
         close = near[(distance < 3.0 * scene.width) & (peaks.score[near] * targets.score[k] < 0)]
@@ -264,9 +266,7 @@ def _from_surroundings(scene: Scene, targets: Targets, peaks: Peaks) -> Columns:
     return {
         "crowding": crowd,
         "oppositeRatio": np.clip(opposite, 0.0, 5.0),
-        "saturationDistance": _distances(
-            scene.planes.mask, targets.at, bits("SAT", "SAT_TEMPLATE", "BLEED")
-        ),
+        "saturationDistance": _distances(scene.planes.mask, targets.at, bits(*SATURATED)),
         "warned": _part(scene.planes.mask, targets.at, *DOUBTFUL),
         "rim": _part(scene.planes.mask, targets.at, "INEXACT_PSF"),
         "clipped": _part(scene.planes.mask, targets.at, "CLIPPED", "REJECTED"),

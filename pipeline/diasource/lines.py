@@ -10,7 +10,7 @@ from scipy.special import gammainc
 from pipeline.diasource.detect import Footprints
 from pipeline.exposure import FloatArray
 
-__all__ = ["find_glints", "find_streaks"]
+__all__ = ["along_streaks", "find_glints", "find_streaks"]
 
 _MIN_LENGTH = 60.0
 _MAX_RATIO = 0.15
@@ -19,6 +19,9 @@ _LINE_WIDTH = 1.5
 _CHANCE = 1e-3
 _LARGEST = 200
 _APART = 20.0
+_NEAR_STREAK = 3.0
+_FARTHER = 2.0
+"""How near to its line, in pixels, and how far beyond its ends, in lengths, a streak goes on."""
 
 
 def find_streaks(footprints: Footprints, width: int) -> npt.NDArray[np.bool_]:
@@ -45,6 +48,56 @@ def find_streaks(footprints: Footprints, width: int) -> npt.NDArray[np.bool_]:
         along_column = np.ptp(x) < 0.1 * np.ptp(y)
         out[k] = long_enough and minor < _MAX_RATIO**2 * major and not along_column
     return out
+
+
+def along_streaks(
+    footprints: Footprints, streaks: npt.NDArray[np.bool_], width: int
+) -> npt.NDArray[np.bool_]:
+    """Find the footprints in which streaks go on: masks, noise and stars cut trails to pieces.
+
+    A line is fitted to the pixels of a streak; footprints whose centroid lies within three pixels
+    of it and no farther from its ends than twice its length belong to it, and then tell the line.
+
+    Parameters
+    ----------
+    footprints : Footprints
+        Pixels above the threshold.
+    streaks : ndarray, (n_footprints,), bool
+        From `find_streaks`.
+    width : int, pixel
+        Columns of the image.
+
+    Returns
+    -------
+    ndarray, (n_footprints,), bool
+        The streaks and their pieces.
+    """
+    out = streaks.copy()
+    if not streaks.any():
+        return out
+    label = np.repeat(np.arange(len(streaks)), np.diff(footprints.start))
+    at = np.column_stack(np.divmod(footprints.pixels, width)[::-1]).astype(float)
+    count = np.diff(footprints.start)
+    centres = np.column_stack([np.bincount(label, c) / count for c in at.T])
+    for k in np.flatnonzero(streaks):
+        member = np.arange(len(streaks)) == k
+        grown = member | _on_line(at[member[label]], centres)
+        while (grown != member).any():
+            member, grown = grown, grown | _on_line(at[grown[label]], centres)
+        out |= grown
+    return out
+
+
+def _on_line(points: FloatArray, centres: FloatArray) -> npt.NDArray[np.bool_]:
+    """Whether places lie on the line through points, or not far beyond its ends."""
+    middle = points.mean(axis=0)
+    along = np.linalg.eigh(np.cov(points.T))[1][:, 1]
+    place = (points - middle) @ along
+    reach = _FARTHER * np.ptp(place)
+    offset = centres - middle
+    there = offset @ along
+    near = np.abs(offset @ np.array([-along[1], along[0]])) < _NEAR_STREAK
+    return np.asarray(near & (there > place.min() - reach) & (there < place.max() + reach))
 
 
 def find_glints(at: FloatArray, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:

@@ -35,6 +35,12 @@ GOOD, FAILED, NO_PIXELS, RAN_AWAY = range(4)  # values of STATE
 
 
 @compiled
+def _inverse(mxx: float, mxy: float, myy: float) -> tuple[float, float, float]:
+    det = mxx * myy - mxy * mxy
+    return myy / det, -mxy / det, mxx / det
+
+
+@compiled
 def _equations(
     d: FloatArray, v: FloatArray, theta: FloatArray, g: FloatArray, jac: FloatArray, c: FloatArray
 ) -> None:
@@ -42,8 +48,7 @@ def _equations(
     n = d.shape[0]
     r = n // 2
     mxx, mxy, myy = theta[2], theta[3], theta[4]
-    det = mxx * myy - mxy * mxy
-    qxx, qxy, qyy = myy / det, -mxy / det, mxx / det
+    qxx, qxy, qyy = _inverse(mxx, mxy, myy)
     g[:] = 0.0
     jac[:] = 0.0
     c[:] = 0.0
@@ -118,8 +123,7 @@ def _approach(d: FloatArray, theta: FloatArray) -> None:
     n = d.shape[0]
     r = n // 2
     mxx, mxy, myy = theta[2], theta[3], theta[4]
-    det = mxx * myy - mxy * mxy
-    qxx, qxy, qyy = myy / det, -mxy / det, mxx / det
+    qxx, qxy, qyy = _inverse(mxx, mxy, myy)
     s, sx, sy, cxx, cxy, cyy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for j in range(n):
         for i in range(n):

@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from scipy.spatial import cKDTree
 
 from pipeline.camera import Camera, Passbands
 from pipeline.diasource.config import Config
-from pipeline.diasource.detect import Footprints, find_peaks, flood
+from pipeline.diasource.detect import Footprints, Ints, find_peaks, flood
 from pipeline.diasource.dipoles import find_partners, fit_pairs, weaker_lobes
 from pipeline.diasource.features import feature_table
 from pipeline.diasource.fits import Fits
 from pipeline.diasource.flags import square_sides
 from pipeline.diasource.frame import Frame
-from pipeline.diasource.lines import find_glints, find_streaks
+from pipeline.diasource.lines import along_streaks, find_glints, find_streaks
 from pipeline.diasource.measure import (
     Columns,
     Scene,
@@ -51,7 +52,10 @@ __all__ = ["VERSION", "Result", "run"]
 
 _LOGGER = logging.getLogger(__name__)
 
-VERSION = 8
+_SAME = 2.0
+"""Distance, in pixels, up to which peaks of two scores are the same."""
+
+VERSION = 9
 """Raised when the same input and configuration give different rows."""
 
 _SHAPE = list(FEATURES).index("correlation")  # undefined where too few pixels are usable
@@ -136,21 +140,23 @@ def run(
     if not np.isfinite(difference.score).any():
         raise MeasurementError("score image without a usable pixel", visit=exposure.info.visit)
     score = np.ascontiguousarray(difference.score, np.float32)
-    x, y = find_peaks(score, config.ledger)
+    x, y = _peaks(difference, score, config)
     footprints = flood(score, x, y, config.threshold)
     peaks = Peaks.of(score, x, y)
     judge(peaks, footprints, exposure.mask, config)
     streaks = find_streaks(footprints, score.shape[1])
-    mask = _detected(exposure.mask, score, footprints, streaks)
+    streaks = along_streaks(footprints, streaks, score.shape[1])
     targets = Targets.choose(difference, peaks, footprints, near or {}, config)
     columns, targets, features = _measure(
         difference, science, template, targets, peaks, footprints, config
     )
     passbands = passbands or Camera.load("generic").passbands
     columns |= sky_errors(columns, exposure.info, config, passbands)
+    columns |= _satellites(targets, streaks, columns, score.shape)
+    streaks[targets.footprint[columns["isStreak"]]] = True
+    mask = _detected(exposure.mask, score, footprints, streaks)
     columns |= footprint_columns(mask, targets, footprints, columns)
     columns |= identity_columns(difference, template, targets, peaks, now_mjd_tai)
-    columns |= _satellites(targets, streaks, columns, score.shape)
     low = np.flatnonzero((targets.peak >= 0) & (columns["reliability"] < config.reliability_cut))
     peaks.stop(
         targets.peak[low], "reliability", columns["reliability"][low], config.reliability_cut
@@ -170,6 +176,17 @@ def run(
         metrics=metrics,
         features=features,
     )
+
+
+def _peaks(difference: Difference, score: Image, config: Config) -> tuple[Ints, Ints]:
+    """Peaks of the ledger; at the end those above the threshold but for what stars leave."""
+    x, y = find_peaks(score, config.ledger)
+    if difference.noise_scale is None:
+        return x, y
+    u, v = find_peaks(score * difference.noise_scale, config.threshold)
+    distance, _ = cKDTree(np.column_stack([x, y])).query(np.column_stack([u, v]))
+    hidden = np.asarray(distance) > _SAME
+    return np.append(x, u[hidden]), np.append(y, v[hidden])
 
 
 def _excluded(difference: Difference, config: Config) -> np.uint32:

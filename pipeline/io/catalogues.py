@@ -6,7 +6,7 @@ import gzip
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +15,14 @@ import pyarrow.csv
 
 from pipeline.errors import FileFormatError
 from pipeline.io.files import open_fits
-from pipeline.io.headers import image_header
+from pipeline.io.headers import Header, image_header
 from pipeline.io.tables import read_parquet
 
 __all__ = ["GAIA_TO_SDSS", "NAMES", "READERS", "Columns", "degrees", "magnitudes", "numbers"]
 
 Columns = dict[str, npt.NDArray[Any]]
+_T = TypeVar("_T", bound=np.generic)
+_Contents = tuple[Columns, Header, Mapping[str, str]]
 
 GAIA_TO_SDSS: Mapping[str, tuple[tuple[float, ...], float, tuple[float, float]]] = {
     "g": ((0.2199, -0.6365, -0.1548, 0.0064), 0.0745, (0.3, 3.0)),
@@ -52,11 +54,11 @@ _SEXAGESIMAL = re.compile(r"([+-]?)(\d{1,3})[:hd ]\s*(\d{1,2})[:m' ]\s*(\d{1,2}(
 _FAINTEST, _BRIGHTEST = 50.0, -30.0
 
 
-def _parquet(path: Path) -> tuple[Columns, Mapping[str, Any], Mapping[str, str]]:
+def _parquet(path: Path) -> _Contents:
     return _arrays(read_parquet(path)), {}, {}
 
 
-def _csv(path: Path) -> tuple[Columns, Mapping[str, Any], Mapping[str, str]]:
+def _csv(path: Path) -> _Contents:
     content = path.read_bytes()
     if content[:2] == b"\x1f\x8b":
         content = gzip.decompress(content)
@@ -78,7 +80,7 @@ def _csv(path: Path) -> tuple[Columns, Mapping[str, Any], Mapping[str, str]]:
     return {name.strip(): _stripped(v) for name, v in _arrays(table).items()}, {}, {}
 
 
-def _stripped(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _stripped(values: npt.NDArray[np.generic]) -> npt.NDArray[Any]:
     """Text without blanks, as numbers if it is numbers."""
     if values.dtype != object:
         return values
@@ -90,7 +92,7 @@ def _stripped(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return np.array(kept, object)
 
 
-def _fits(path: Path) -> tuple[Columns, Mapping[str, Any], Mapping[str, str]]:
+def _fits(path: Path) -> _Contents:
     with open_fits(path, expected="a table") as hdus:
         tables = [hdu for hdu in hdus if getattr(hdu, "columns", None) is not None]
         if not tables:
@@ -100,15 +102,15 @@ def _fits(path: Path) -> tuple[Columns, Mapping[str, Any], Mapping[str, str]]:
         return {name: _native(data[name]) for name in tables[0].columns.names}, header, units
 
 
-def _votable(path: Path) -> tuple[Columns, Mapping[str, Any], Mapping[str, str]]:
+def _votable(path: Path) -> _Contents:
     return _astropy(path, "votable")
 
 
-def _ecsv(path: Path) -> tuple[Columns, Mapping[str, Any], Mapping[str, str]]:
+def _ecsv(path: Path) -> _Contents:
     return _astropy(path, "ascii.ecsv")
 
 
-def _astropy(path: Path, kind: str) -> tuple[Columns, Mapping[str, Any], Mapping[str, str]]:
+def _astropy(path: Path, kind: str) -> _Contents:
     """Read with astropy what has units of its own."""
     from astropy.table import Table
 
@@ -121,7 +123,7 @@ def _astropy(path: Path, kind: str) -> tuple[Columns, Mapping[str, Any], Mapping
     return {name: _filled(table[name]) for name in table.colnames}, {}, units
 
 
-def _filled(column: Any) -> npt.NDArray[Any]:
+def _filled(column: object) -> npt.NDArray[Any]:
     """Column with not-a-number or None where it is masked."""
     mask = np.asarray(getattr(column, "mask", False))
     values = np.array(getattr(column, "data", column))
@@ -132,6 +134,11 @@ def _filled(column: Any) -> npt.NDArray[Any]:
     out = values.astype(object)
     out[mask] = None
     return np.asarray(out)
+
+
+def _gzipped(path: Path) -> tuple[Columns, Mapping[str, Any], Mapping[str, str]]:
+    """Read what the name says without its last suffix; every reader sees through gzip."""
+    return READERS.get(Path(path.stem).suffix.lower(), _fits)(path)
 
 
 READERS = {
@@ -146,7 +153,7 @@ READERS = {
     ".fits": _fits,
     ".fit": _fits,
     ".fz": _fits,
-    ".gz": _fits,
+    ".gz": _gzipped,
 }
 """Readers by the end of the file's name: columns, header, units."""
 
@@ -158,12 +165,12 @@ def _arrays(table: pa.Table) -> Columns:
     }
 
 
-def _native(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _native(array: npt.NDArray[_T]) -> npt.NDArray[_T]:
     """Array in the byte order of this machine."""
     return np.asarray(array).astype(array.dtype.newbyteorder("="))
 
 
-def numbers(values: npt.NDArray[Any], name: str, path: Path) -> npt.NDArray[np.float64]:
+def numbers(values: npt.NDArray[np.generic], name: str, path: Path) -> npt.NDArray[np.float64]:
     """Return a column as numbers, not-a-number where there is none.
 
     Parameters
@@ -196,7 +203,9 @@ def numbers(values: npt.NDArray[Any], name: str, path: Path) -> npt.NDArray[np.f
         raise FileFormatError(f"{err}", path=path, key=name, expected="numbers") from err
 
 
-def degrees(values: npt.NDArray[Any], name: str, unit: str, path: Path) -> npt.NDArray[np.float64]:
+def degrees(
+    values: npt.NDArray[np.generic], name: str, unit: str, path: Path
+) -> npt.NDArray[np.float64]:
     """Return angles in degrees.
 
     Parameters
@@ -238,7 +247,7 @@ def degrees(values: npt.NDArray[Any], name: str, unit: str, path: Path) -> npt.N
     return numbers(values, name, path) * factors[word]
 
 
-def magnitudes(values: npt.NDArray[Any], name: str, path: Path) -> npt.NDArray[np.float64]:
+def magnitudes(values: npt.NDArray[np.generic], name: str, path: Path) -> npt.NDArray[np.float64]:
     """Return magnitudes; 99, -99 and what else is beyond -30 to 50 is unknown.
 
     Parameters

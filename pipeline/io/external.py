@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy.io import fits
 
 from pipeline import wcs as world
 from pipeline.camera import Camera
@@ -20,7 +21,7 @@ from pipeline.errors import FileFormatError, KeywordError
 from pipeline.exposure import Exposure, Image, Mask, PhotoCalib, VisitInfo
 from pipeline.io.files import open_fits
 from pipeline.io.filters import band_of, filter_name
-from pipeline.io.headers import plain_header
+from pipeline.io.headers import CardValue, Header, plain_header
 from pipeline.io.keywords import item_of
 from pipeline.io.nodata import no_data
 from pipeline.io.noise import contradicting_gain, given_variance, measured_gain, sky_noise
@@ -106,7 +107,7 @@ def read_instcal(path: str | Path, detector: int | None = None) -> Exposure:
 
 
 def _instcal_mask(
-    path: Path, header: Mapping[str, Any], image: Image, detector: int, fills: list[str]
+    path: Path, header: Header, image: Image, detector: int, fills: list[str]
 ) -> Mask:
     quality = _beside(path, "ood")
     if quality is None:
@@ -121,7 +122,7 @@ def _instcal_mask(
 
 def _instcal_variance(
     path: Path,
-    header: Mapping[str, Any],
+    header: Header,
     image: Image,
     mask: Mask,
     gain: float,
@@ -144,7 +145,7 @@ def _instcal_variance(
     return np.where(known, scaled, expected).astype(np.float32)
 
 
-def _header_zero_point(header: Mapping[str, Any], gain: float) -> PhotoCalib | None:
+def _header_zero_point(header: Header, gain: float) -> PhotoCalib | None:
     value = header.get("MAGZERO")
     if not isinstance(value, (int, float)) or not np.isfinite(value):
         return None
@@ -275,7 +276,7 @@ def _numbers(
     raw: Raw,
     holes: np.ndarray,
     cards: Mapping[str, str],
-    given: Mapping[str, Any],
+    given: Mapping[str, float],
     fills: list[str],
 ) -> dict[str, float]:
     """Gain, read noise and saturation level, with what had to be found otherwise."""
@@ -411,7 +412,7 @@ def _recorded(fills: list[str]) -> dict[str, str]:
     return {f"FILL{i + 1}": note for i, note in enumerate(fills)}
 
 
-def _one_image(path: Path, detector: int | None) -> tuple[dict[str, Any], np.ndarray]:
+def _one_image(path: Path, detector: int | None) -> tuple[dict[str, CardValue], np.ndarray]:
     """Header (primary keywords below those of the HDU) and pixels of one image."""
     with open_fits(path) as hdus:
         images = [h for h in hdus if _is_image(h)]
@@ -428,12 +429,12 @@ def _one_image(path: Path, detector: int | None) -> tuple[dict[str, Any], np.nda
         return {**plain_header(hdus[0].header), **plain_header(hdu.header)}, _pixels(hdu)
 
 
-def _pixels(hdu: Any) -> np.ndarray:
+def _pixels(hdu: fits.ImageHDU) -> np.ndarray:
     data = np.asarray(hdu.data)
     return data.astype(data.dtype.newbyteorder("="))
 
 
-def _is_image(hdu: Any, key: str | None = None) -> bool:
+def _is_image(hdu: fits.ImageHDU, key: str | None = None) -> bool:
     """Whether an HDU is an image with pixels, and has a keyword."""
     return bool(
         hdu.is_image and hdu.header.get("NAXIS", 0) == 2 and (key is None or key in hdu.header)
@@ -455,12 +456,12 @@ def _fitting(path: Path, image: Image, detector: int) -> np.ndarray:
     return plane
 
 
-def _required(header: Mapping[str, Any], key: str, path: Path) -> Any:
+def _required(header: Header, key: str, path: Path) -> CardValue:
     if key not in header:
         raise KeywordError("missing keyword", path=path, key=key)
     return header[key]
 
 
-def _mean(header: Mapping[str, Any], *keys: str, fallback: str, path: Path) -> float:
+def _mean(header: Header, *keys: str, fallback: str, path: Path) -> float:
     values = [float(header[k]) for k in keys if k in header]
     return float(np.mean(values)) if values else float(_required(header, fallback, path))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+
+from pipeline.io.headers import Header
 
 __all__ = ["ALIASES", "FILTER_KEYS", "OPEN", "UNKNOWN", "band_of", "filter_name"]
 
@@ -53,7 +54,7 @@ _BARE = re.compile(r"(?:sdss|sloan|ztf|ps1|lsst|hsc|decam)['+]*([ugrizy])['+p]*"
 _AFTER = re.compile(r"([ugrizy])['p]?(?:sdss|sloan|ztf|ps1|lsst|hsc|decam)", re.IGNORECASE)
 
 
-def filter_name(header: Mapping[str, Any], first: str = "") -> tuple[str, str] | None:
+def filter_name(header: Header, first: str = "") -> tuple[str, str] | None:
     """Return the card and the name of the filter.
 
     Parameters

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +140,10 @@ def _with_structure(start: fits.Header, more: fits.Header) -> fits.Header:
 
 
 def compressed_hdu(
-    name: str, pixels: npt.NDArray[Any], header: fits.Header | None = None, step: float = 0.0
+    name: str,
+    pixels: npt.NDArray[Any],
+    header: fits.Header | None = None,
+    step: float = 0.0,
 ) -> bytes:
     """Return a compressed image HDU.
 
@@ -304,7 +307,7 @@ def _encode_checksum(value: int) -> str:
     return letters[-1] + letters[:-1]
 
 
-def read_pixels(hdu: Any) -> npt.NDArray[Any]:
+def read_pixels(hdu: fits.ImageHDU) -> npt.NDArray[Any]:
     """Read the pixels of an image HDU.
 
     Parameters
@@ -337,7 +340,7 @@ def read_pixels(hdu: Any) -> npt.NDArray[Any]:
     return _scaled(data.astype(data.dtype.newbyteorder("="), copy=False), hdu.header)
 
 
-def verify_data_sum(hdu: Any, path: str | Path) -> None:
+def verify_data_sum(hdu: fits.ImageHDU, path: str | Path) -> None:
     """Compare the bytes of an HDU with its DATASUM, if it has one.
 
     Parameters
@@ -366,7 +369,7 @@ def verify_data_sum(hdu: Any, path: str | Path) -> None:
         )  # fmt: skip
 
 
-def _scaled(stored: npt.NDArray[Any], header: Mapping[str, Any]) -> npt.NDArray[Any]:
+def _scaled(stored: npt.NDArray[Any], header: fits.Header) -> npt.NDArray[Any]:
     scale, zero = header.get("BSCALE", 1), header.get("BZERO", 0)
     if stored.dtype.kind == "f" or (scale == 1 and zero == 0 and "BLANK" not in header):
         return stored

@@ -5,11 +5,24 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from astropy.io import fits
 
-__all__ = ["image_header", "number", "plain_header", "readable", "unreadable_cards"]
+__all__ = [
+    "CardValue",
+    "Header",
+    "image_header",
+    "number",
+    "plain_header",
+    "readable",
+    "unreadable_cards",
+]
+
+CardValue = str | bool | int | float
+"""What a card of a header can hold."""
+
+Header = Mapping[str, CardValue]
+"""Keywords of an image; `astropy.io.fits.Header` is one."""
 
 _STRUCTURE = re.compile(
     r"Z?(SIMPLE|XTENSION|TENSION|BITPIX|NAXIS\d*|EXTEND|PCOUNT|GCOUNT|CHECKSUM|DATASUM)"
@@ -64,7 +77,7 @@ def _problem(card: fits.Card) -> str | None:
     return None
 
 
-def plain_header(header: fits.Header) -> dict[str, Any]:
+def plain_header(header: fits.Header) -> dict[str, CardValue]:
     """Keywords of a header as a dictionary, without structure, commentary and what is unreadable.
 
     Parameters
@@ -77,7 +90,7 @@ def plain_header(header: fits.Header) -> dict[str, Any]:
     dict
         The first of several cards of one name wins.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, CardValue] = {}
     for card in readable(header).cards:
         if _STRUCTURE.fullmatch(card.keyword) or isinstance(card.value, fits.card.Undefined):
             continue
@@ -85,7 +98,7 @@ def plain_header(header: fits.Header) -> dict[str, Any]:
     return found
 
 
-def image_header(primary: fits.Header, own: fits.Header) -> dict[str, Any]:
+def image_header(primary: fits.Header, own: fits.Header) -> dict[str, CardValue]:
     """Keywords of an image, those of the primary HDU underneath.
 
     Parameters
@@ -101,7 +114,7 @@ def image_header(primary: fits.Header, own: fits.Header) -> dict[str, Any]:
     return {**plain_header(primary), **plain_header(own)}
 
 
-def number(header: Mapping[str, Any], keys: Iterable[str]) -> tuple[str, float] | None:
+def number(header: Header, keys: Iterable[str]) -> tuple[str, float] | None:
     """First of several keywords that is a finite number, or text of one.
 
     Parameters

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from pipeline.errors import ConfigError
-from pipeline.io.headers import number
+from pipeline.io.headers import Header, number
 
 __all__ = ["ITEMS", "SYNONYMS", "item_of", "parse_keywords"]
 
@@ -28,9 +27,7 @@ ITEMS = (*SYNONYMS, "exptime", "start", "band", "field")
 """What ``--keyword NAME=CARD`` may name."""
 
 
-def item_of(
-    header: Mapping[str, Any], item: str, keywords: Mapping[str, str]
-) -> tuple[str, float] | None:
+def item_of(header: Header, item: str, keywords: Mapping[str, str]) -> tuple[str, float] | None:
     """Card and value of an item.
 
     Parameters

@@ -20,7 +20,14 @@ from pipeline import wcs as world
 from pipeline.errors import FileFormatError, InputError
 from pipeline.exposure import Image
 from pipeline.io.files import open_fits
-from pipeline.io.headers import image_header, plain_header, readable, unreadable_cards
+from pipeline.io.headers import (
+    CardValue,
+    Header,
+    image_header,
+    plain_header,
+    readable,
+    unreadable_cards,
+)
 
 __all__ = [
     "EXTENSIONS",
@@ -112,8 +119,8 @@ class Raw:
     image: Image
     variance: Image | None
     mask: npt.NDArray[np.integer] | None
-    header: Mapping[str, Any]
-    mask_header: Mapping[str, Any] = field(default_factory=dict)
+    header: Header
+    mask_header: Header = field(default_factory=dict)
     files: tuple[Path, ...] = ()
     weight: Image | None = None
     wcs: WCS | None = None
@@ -141,7 +148,7 @@ def split_extension(path: Path) -> tuple[Path, str | None]:
     return Path(found["file"]), found["ext"]
 
 
-def read_planes(planes: Planes, like: Mapping[str, Any] | None = None) -> Raw:
+def read_planes(planes: Planes, like: Header | None = None) -> Raw:
     """Read an image and, where they exist, its noise and its mask.
 
     Extensions are recognised by the names of `EXTENSIONS`; a file without such names holds its
@@ -200,7 +207,7 @@ def _files(planes: Planes) -> tuple[Path, ...]:
     return tuple(p for p in files if p is not None)
 
 
-def science_images(hdus: Sequence[Any]) -> list[int]:
+def science_images(hdus: Sequence[fits.ImageHDU]) -> list[int]:
     """Return the places of the HDUs that hold images of the sky.
 
     Parameters
@@ -241,9 +248,7 @@ def place_of(hdus: fits.HDUList, path: Path, ext: str) -> int:
     return _first(hdus, path, ext)
 
 
-def _chosen(
-    hdus: fits.HDUList, planes: Planes, like: Mapping[str, Any] | None
-) -> tuple[int, list[str]]:
+def _chosen(hdus: fits.HDUList, planes: Planes, like: Header | None) -> tuple[int, list[str]]:
     """Place of the image, and what there is to say about it."""
     if planes.ext is not None:
         return _first(hdus, planes.path, planes.ext), []
@@ -268,7 +273,7 @@ def _chosen(
     return first, [f"{len(rivals)} images: {label} used; choose with --ext or FILE[EXTENSION]"]
 
 
-def _same(header: fits.Header, like: Mapping[str, Any], key: str) -> bool:
+def _same(header: fits.Header, like: Header, key: str) -> bool:
     value = plain_header(header).get(key)
     return value is not None and str(value).strip() == str(like.get(key)).strip()
 
@@ -293,14 +298,14 @@ def _companions(hdus: fits.HDUList, index: int) -> dict[str, int]:
     return places
 
 
-def _name(hdu: Any) -> str:
+def _name(hdu: fits.ImageHDU) -> str:
     try:
         return str(hdu.name).strip().upper()
     except fits.VerifyError:  # a card like any other
         return ""
 
 
-def _version(hdu: Any) -> int:
+def _version(hdu: fits.ImageHDU) -> int:
     try:
         return int(hdu.ver)
     except (fits.VerifyError, TypeError, ValueError):
@@ -321,7 +326,7 @@ def _first(hdus: fits.HDUList, path: Path, ext: str | None) -> int:
     raise FileFormatError("no image there", path=path, hdu=ext, expected=f"one of: {present}")
 
 
-def _is_image(hdu: Any) -> bool:
+def _is_image(hdu: fits.ImageHDU) -> bool:
     """Tell an image of two axes, others of length one aside."""
     kinds = (fits.PrimaryHDU, fits.ImageHDU, fits.CompImageHDU)
     if not isinstance(hdu, kinds):
@@ -338,7 +343,7 @@ def _celestial(primary: fits.Header, own: fits.Header) -> fits.Header:
     return readable(primary)
 
 
-def _pixels(hdu: Any) -> npt.NDArray[Any]:
+def _pixels(hdu: fits.ImageHDU) -> npt.NDArray[Any]:
     """Pixels of a plane, without axes of length one."""
     try:
         data = hdu.data
@@ -352,7 +357,7 @@ def _pixels(hdu: Any) -> npt.NDArray[Any]:
     return flat
 
 
-def _float(hdu: Any) -> Image:
+def _float(hdu: fits.ImageHDU) -> Image:
     data = _pixels(hdu)
     if data.dtype == np.dtype(">f4") and data.flags.writeable and data.flags.c_contiguous:
         # Nobody else will read this HDU: its bytes are turned round where they are.
@@ -372,7 +377,7 @@ def _place(hdus: fits.HDUList, path: Path, ext: str | None) -> int:
     return _first(hdus, path, None if single else ext)
 
 
-def _integer(hdu: Any) -> tuple[npt.NDArray[np.integer], dict[str, Any]]:
+def _integer(hdu: fits.ImageHDU) -> tuple[npt.NDArray[np.integer], dict[str, CardValue]]:
     data = _pixels(hdu)
     if data.dtype.kind == "f":
         data = np.nan_to_num(data, nan=1.0, posinf=1.0, neginf=1.0).astype(np.int64)

@@ -19,7 +19,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +54,7 @@ __all__ = [
     "write_exposure",
 ]
 
+_Info = TypeVar("_Info", VisitInfo, PhotoCalib)
 _SCORE_STEP = 2.0**-6
 
 # Cards of VisitInfo and PhotoCalib: attribute, keyword, comment.
@@ -382,7 +383,7 @@ def _open(path: str | Path) -> Iterator[fits.HDUList]:
         yield hdus
 
 
-def _hdu(hdus: fits.HDUList, name: str, path: str | Path) -> Any:
+def _hdu(hdus: fits.HDUList, name: str, path: str | Path) -> fits.ImageHDU:
     if name not in hdus:
         raise FileFormatError("no such HDU", path=path, hdu=name, expected="a product of Nightjar")
     return hdus[name]
@@ -435,15 +436,15 @@ def _own_bits(stored: Mask, header: fits.Header) -> Mask:
     return mask
 
 
-def _from_cards(kind: Any, table: tuple[tuple[str, str, str], ...], header: fits.Header) -> Any:
+def _from_cards(
+    kind: type[_Info], table: tuple[tuple[str, str, str], ...], header: fits.Header
+) -> _Info:
     """Build a dataclass from its cards; what FITS could not express has its default, NaN or inf."""
-    values = {name: header[key] for name, key, _ in table if key in header}
-    required = {
-        f.name: float("nan")
-        for f in dataclasses.fields(kind)
-        if f.default is dataclasses.MISSING and f.name not in values
-    }
-    return kind(**values, **required)
+    values: dict[str, Any] = {name: header[key] for name, key, _ in table if key in header}
+    for field in dataclasses.fields(kind):
+        if field.default is dataclasses.MISSING:
+            values.setdefault(field.name, float("nan"))
+    return kind(**values)
 
 
 def _array(hdus: fits.HDUList, name: str) -> Any:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import ConfigError, InputError
 from pipeline.exposure import Mask
+from pipeline.io.headers import Header
 from pipeline.io.planes import Raw
 from pipeline.masks import MASK_PLANES, bits, flagged
 
@@ -53,7 +53,7 @@ _MOST_MASKED = 0.9
 _WHERE = (("TELESCOP", "INSTRUME", "OBSERVAT", "ORIGIN"), ("ztf", "jwst", "hst", "lco", "noirlab"))
 
 
-def preset_of(header: Mapping[str, Any], mask_header: Mapping[str, Any]) -> str | None:
+def preset_of(header: Header, mask_header: Header) -> str | None:
     """Name of the convention that the headers tell.
 
     Parameters
@@ -228,7 +228,7 @@ def _refuse_inverted(mask: Mask, hole: npt.NDArray[np.bool_], raw: Raw) -> None:
         )
 
 
-def _declared(header: Mapping[str, Any]) -> dict[str, int]:
+def _declared(header: Header) -> dict[str, int]:
     """Our planes that a header declares, with their bit numbers."""
     cards = {str(key)[3:]: value for key, value in header.items() if str(key).startswith("MP_")}
     return {name: int(bit) for name, bit in cards.items() if name in MASK_PLANES}

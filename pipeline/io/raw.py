@@ -17,7 +17,7 @@ from pipeline.errors import FileFormatError, KeywordError
 from pipeline.exposure import RawFrame, VisitInfo
 from pipeline.io.files import open_fits
 from pipeline.io.hdus import read_pixels, verify_data_sum
-from pipeline.io.headers import plain_header
+from pipeline.io.headers import CardValue, Header, plain_header
 from pipeline.timescales import midpoint_mjd_tai
 
 __all__ = [
@@ -52,7 +52,7 @@ class RawContents:
 
     detectors: tuple[int, ...]
     skipped: Mapping[int, str]
-    header: Mapping[str, Any]
+    header: Header
 
 
 def survey_raw(path: str | Path, camera: Camera) -> RawContents:
@@ -157,7 +157,7 @@ def read_raw(path: str | Path, camera: Camera, detector: int) -> RawFrame:
 
 
 def parse_visit_info(
-    header: Mapping[str, Any],
+    header: Header,
     camera: Camera,
     *,
     path: str | Path | None = None,
@@ -190,7 +190,7 @@ def parse_visit_info(
     KeywordError
         If an item without a default is missing, or one has an unusable value.
     """
-    reader = _Reader(header, camera.keywords, {"path": path, "hdu": hdu}, given)
+    reader = _Reader(header, camera.keywords, given, path, hdu)
     exptime = reader.number("exptime")
     items = {
         "visit": int(reader.number("visit")),
@@ -227,14 +227,16 @@ class _Reader:
 
     def __init__(
         self,
-        header: Mapping[str, Any],
+        header: Header,
         keywords: Mapping[str, str],
-        where: dict[str, Any],
-        given: Mapping[str, Any],
+        given: Header,
+        path: str | Path | None,
+        hdu: str | int | None,
     ) -> None:
-        self.header, self.keywords, self.where, self.given = header, keywords, where, given
+        self.header, self.keywords, self.given = header, keywords, given
+        self.path, self.hdu = path, hdu
 
-    def value(self, item: str) -> Any:
+    def value(self, item: str) -> CardValue | None:
         """Return the value of an item, or None."""
         if item in self.given:
             return self.given[item]
@@ -242,7 +244,7 @@ class _Reader:
 
     def fail(self, item: str, message: str, expected: str) -> KeywordError:
         key = self.keywords.get(item) or item
-        return KeywordError(message, key=key, expected=expected, **self.where)
+        return KeywordError(message, path=self.path, hdu=self.hdu, key=key, expected=expected)
 
     def number(self, item: str, default: float | None = None) -> float:
         """Return a finite number; without a default it must be there."""
@@ -250,7 +252,7 @@ class _Reader:
         if value is None and default is not None:
             return default
         try:
-            number = float(value)
+            number = math.nan if value is None else float(value)
         except (TypeError, ValueError):
             number = math.nan
         if not math.isfinite(number) and default is not None:

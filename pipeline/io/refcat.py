@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +33,9 @@ from pipeline.io.catalogues import (
     magnitudes,
     numbers,
 )
+from pipeline.io.headers import Header
 from pipeline.schema import OBJECT, REFCAT
+from pipeline.sphere import turned
 
 __all__ = ["read_objects", "read_refcat"]
 
@@ -97,7 +98,7 @@ def read_objects(path: str | Path) -> pa.Table:
     return _read(Path(path), _objects)
 
 
-_Made = Callable[[Columns, Mapping[str, Any], Path], pa.Table]
+_Made = Callable[[Columns, Header, Path], pa.Table]
 
 
 def _read(path: Path, made: _Made) -> pa.Table:
@@ -119,7 +120,7 @@ def _read(path: Path, made: _Made) -> pa.Table:
     return made(_renamed(columns, units, path), header, path)
 
 
-def _reference_stars(columns: Columns, header: Mapping[str, Any], path: Path) -> pa.Table:
+def _reference_stars(columns: Columns, header: Header, path: Path) -> pa.Table:
     shard = "coord_ra" in columns
     found = (
         _from_shard(columns, header) if shard else _from_table(columns, REFCAT.names, NAMES, path)
@@ -130,7 +131,7 @@ def _reference_stars(columns: Columns, header: Mapping[str, Any], path: Path) ->
     return REFCAT.to_arrow(_placed(found, path))
 
 
-def _objects(columns: Columns, header: Mapping[str, Any], path: Path) -> pa.Table:
+def _objects(columns: Columns, header: Header, path: Path) -> pa.Table:
     found = _from_table(columns, OBJECT.names, {**NAMES, **_RUBIN_OBJECT}, path)
     _require_place(found, path, _OBJECT_NAMES)
     for name in _EXTENDEDNESS:
@@ -225,11 +226,11 @@ def _add_gaia(found: Columns, columns: Columns, path: Path) -> None:
         found[f"{band}FluxErr"] = flux * scatter * (0.4 * np.log(10))
 
 
-def _from_shard(columns: Columns, header: Mapping[str, Any]) -> Columns:
+def _from_shard(columns: Columns, header: Header) -> Columns:
     """Columns by our names from a Rubin shard; angles are radians there."""
     found = {
         "objectId": columns["id"].astype(np.int64),
-        "ra": np.degrees(columns["coord_ra"]) % 360.0,
+        "ra": turned(np.degrees(columns["coord_ra"])),
         "dec": np.degrees(columns["coord_dec"]),
     }
     for name, other in _SHARD.items():
@@ -262,12 +263,12 @@ def _placed(found: Columns, path: Path) -> Columns:
         raise FileFormatError(
             f"row {row} has ra {ra[row]:g}, dec {dec[row]:g}", path=path, expected="degrees"
         )
-    columns = {**found, "ra": ra % 360.0, "dec": dec}
+    columns = {**found, "ra": turned(ra), "dec": dec}
     columns["objectId"] = _identifiers(columns.get("objectId"), len(ra))
     return columns
 
 
-def _identifiers(values: npt.NDArray[Any] | None, n: int) -> npt.NDArray[np.int64]:
+def _identifiers(values: npt.NDArray[np.generic] | None, n: int) -> npt.NDArray[np.int64]:
     """Whole numbers, one per row; the numbers of the rows where some have none."""
     rows = np.arange(n, dtype=np.int64)
     if values is None:

@@ -11,10 +11,10 @@ import bz2
 import gzip
 import lzma
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, BinaryIO, cast
 
 import numpy as np
 from astropy.io import fits
@@ -77,15 +77,17 @@ def unpacked(stream: IO[bytes], path: Path) -> IO[bytes]:
     Raises
     ------
     FileFormatError
-        If it would unpack to more than `largest`.
+        If it is, or would unpack to, more than `largest`.
     OSError, EOFError
         If it is damaged.
     """
     opener = _PACKED.get(stream.read(2))
     stream.seek(0)
-    if opener is None:
-        return stream
     limit = largest(path)
+    if opener is None:
+        if path.stat().st_size > limit:  # nearly all of it is a hole
+            raise _too_large(path, f"is a file of {_words(path.stat().st_size)}", limit)
+        return stream
     try:
         whole = _all(opener, stream, FREE)
         if whole is None:
@@ -147,7 +149,7 @@ def check_sizes(hdus: fits.HDUList, path: Path, length: int) -> None:
         raise OSError("the last HDU is truncated")
 
 
-def _declared(header: Mapping[str, Any]) -> Iterator[int]:
+def _declared(header: fits.Header) -> Iterator[int]:
     """Bytes of the data of an HDU, of the image it is the compressed form of, and of a tile."""
     yield _product(header, "NAXIS") * abs(int(header.get("BITPIX", 8))) // 8
     if header.get("ZIMAGE"):
@@ -158,7 +160,7 @@ def _declared(header: Mapping[str, Any]) -> Iterator[int]:
         yield int(np.prod([float(header.get(f"ZTILE{k}", first if k == 1 else 1)) for k in axes]))
 
 
-def _product(header: Mapping[str, Any], key: str) -> int:
+def _product(header: fits.Header, key: str) -> int:
     axes = int(header.get(key, 0))
     if not 0 <= axes < 1000 or not axes:
         return 0
@@ -168,7 +170,7 @@ def _product(header: Mapping[str, Any], key: str) -> int:
     return size
 
 
-def _check_tiles(table: Any, path: Path, number: int) -> None:
+def _check_tiles(table: fits.BinTableHDU, path: Path, number: int) -> None:
     """Refuse tiles that unpack to far more than a tile has, or that name another size."""
     header = table.header
     most = 8 * max(_tile_pixels(header), 1)
@@ -184,11 +186,11 @@ def _check_tiles(table: Any, path: Path, number: int) -> None:
                 raise FileFormatError(f"compressed tile: {err}", path=path, hdu=number) from err
 
 
-def _deflated(header: Mapping[str, Any]) -> bool:
+def _deflated(header: fits.Header) -> bool:
     return header.get("ZCMPTYPE") in ("GZIP_1", "GZIP_2")
 
 
-def _tile_pixels(header: Mapping[str, Any]) -> int:
+def _tile_pixels(header: fits.Header) -> int:
     size = 1
     for k in range(1, int(header.get("ZNAXIS", 0)) + 1):
         axis = int(header[f"ZNAXIS{k}"])
@@ -196,7 +198,7 @@ def _tile_pixels(header: Mapping[str, Any]) -> int:
     return size
 
 
-def _tiles(table: Any) -> Iterator[tuple[str, int, int]]:
+def _tiles(table: fits.BinTableHDU) -> Iterator[tuple[str, int, int]]:
     """Column, place in the data and length of every tile that may not tell its own size."""
     header, layout = table.header, table.columns.dtype
     rows, width = int(header["NAXIS2"]), int(header["NAXIS1"])
@@ -216,7 +218,7 @@ def _tiles(table: Any) -> Iterator[tuple[str, int, int]]:
                 yield column.name, heap + place, length
 
 
-def _bytes(table: Any, place: int, length: int) -> bytes:
+def _bytes(table: fits.BinTableHDU, place: int, length: int) -> bytes:
     return bytes(table._get_raw_data(length, "u1", table._data_offset + place))
 
 

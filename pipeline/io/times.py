@@ -11,11 +11,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 from astropy.time import Time
 
-from pipeline.io.headers import number
+from pipeline.io.headers import Header, number
 from pipeline.timescales import ut_day_to_tai
 
 __all__ = [
@@ -127,7 +126,7 @@ class Moment:
 
 
 def read_midpoint(
-    header: Mapping[str, Any], *, start: str = "", exptime: str = "", given: float | None = None
+    header: Header, *, start: str = "", exptime: str = "", given: float | None = None
 ) -> Moment:
     """Read the middle of an exposure.
 
@@ -161,7 +160,7 @@ def read_midpoint(
     return _middle(found, length, notes)
 
 
-def _length(header: Mapping[str, Any], first: str, notes: list[str]) -> float | None:
+def _length(header: Header, first: str, notes: list[str]) -> float | None:
     found = number(header, (first, *EXPOSURE_TIMES))
     if found is None:
         return None
@@ -172,7 +171,7 @@ def _length(header: Mapping[str, Any], first: str, notes: list[str]) -> float | 
     return value
 
 
-def _wanted(header: Mapping[str, Any], start: str) -> Iterator[Instant]:
+def _wanted(header: Header, start: str) -> Iterator[Instant]:
     known = {instant.key: instant for instant in INSTANTS}
     if start and start not in known and start in header:
         value = header[start]
@@ -205,9 +204,7 @@ def _middle(
     return Moment(None, length, notes=tuple(notes))
 
 
-def _instant(
-    header: Mapping[str, Any], instant: Instant, timesys: str, notes: list[str]
-) -> float | None:
+def _instant(header: Header, instant: Instant, timesys: str, notes: list[str]) -> float | None:
     """MJD TAI of one card; None, and a note, if it does not tell the whole."""
     try:
         day, seconds, zone = (
@@ -219,7 +216,7 @@ def _instant(
         return None
 
 
-def _of_number(header: Mapping[str, Any], instant: Instant) -> tuple[int, float, str]:
+def _of_number(header: Header, instant: Instant) -> tuple[int, float, str]:
     found = number(header, (instant.key,))
     if found is None:
         raise ValueError(f"not a number: {header[instant.key]!r}")
@@ -235,7 +232,7 @@ def _of_number(header: Mapping[str, Any], instant: Instant) -> tuple[int, float,
     return day, (mjd - day) * _DAY_S, ""
 
 
-def _of_text(header: Mapping[str, Any], instant: Instant) -> tuple[int, float, str]:
+def _of_text(header: Header, instant: Instant) -> tuple[int, float, str]:
     text = str(header[instant.key]).strip()
     day, clock = _date(text)
     if clock is None:
@@ -244,7 +241,7 @@ def _of_text(header: Mapping[str, Any], instant: Instant) -> tuple[int, float, s
     return day, seconds, zone
 
 
-def _time_of_day(header: Mapping[str, Any], instant: Instant) -> str:
+def _time_of_day(header: Header, instant: Instant) -> str:
     """Time of day from another card, for a date that has none."""
     keys: Iterable[str] = TIMES_OF_DAY if instant.at == 0.0 else ()
     own = instant.key.replace("DATE", "TIME")

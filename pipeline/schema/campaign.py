@@ -33,6 +33,8 @@ jobs             | i32  |         | meta.number                 |      | process
 host             | str  |         | meta.id                     | 0386 | machine
 python           | str  |         | meta.version                | 0386 | version of Python
 packages         | str  |         | meta.version                | 0386 | versions of the libraries as JSON
+previousHash     | str  |         | meta.checksum               | 0386 | of the record of the run before, empty for the first
+fileHashes       | str  |         | meta.checksum               | 0386 | SHA-256 of the log and the configuration of each invocation, as JSON by file; null while it runs
 nUnits           | i32  |         | meta.number                 | 0294 | units planned
 nDone            | i32  |         | meta.number                 | 0294 | units that ended well
 nFailed          | i32  |         | meta.number                 | 0294 | units that failed

@@ -20,7 +20,7 @@ ra_dec_Cov       | f32  | deg**2  | stat.covariance             | 0333 | covaria
 {b}_psfFluxMean  | f32  | nJy     | phot.flux;stat.mean         | 0272 | inverse-variance mean of psfFlux in {b}
 {b}_psfFluxMeanErr | f32 | nJy    | stat.error;phot.flux        | 0272 | its error from the sources' errors
 {b}_psfFluxSigma | f32  | nJy     | stat.stdev;phot.flux        | 0272 | standard deviation of psfFlux in {b} (n - 1)
-{b}_psfFluxNdata* | i32 |         | meta.number                 | 0272 | sources in {b} with a psfFlux
+{b}_psfFluxNdata* | i32 |         | meta.number                 | 0272 | sources in {b} with a psfFlux, in the year before lastDiaSourceMjdTai; all psfFlux, scienceFlux and period columns are of that year
 {b}_fpFluxMean   | f32  | nJy     | phot.flux;stat.mean         | 0272 | inverse-variance mean of the forced fluxes in {b}
 {b}_fpFluxMeanErr | f32 | nJy     | stat.error;phot.flux        | 0272 | its error
 {b}_scienceFluxMean | f32 | nJy   | phot.flux;stat.mean         | 0272 | inverse-variance mean of scienceFlux in {b}
@@ -69,7 +69,7 @@ pmParallaxNdata  | i32  |         | meta.number                 | 0331 | epochs 
 {b}_fpFluxSigma  | f32  | nJy     | stat.stdev;phot.flux        | 0272 | standard deviation of the forced fluxes in {b} (n - 1)
 {b}_fpFluxNdata  | i32  |         | meta.number                 | 0272 | forced fluxes in {b}
 {b}_scienceFluxSigma | f32 | nJy  | stat.stdev;phot.flux        | 0272 | standard deviation of scienceFlux in {b} (n - 1)
-{b}_scienceFluxNdata | i32 |      | meta.number                 | 0272 | sources in {b} with a scienceFlux
+{b}_scienceFluxNdata | i32 |      | meta.number                 | 0272 | sources in {b} with a scienceFlux, in that year
 {b}_period       | f32  | d       | time.period                 | 0272 | best period in {b} from a floating-mean Lomb-Scargle periodogram
 {b}_periodPower  | f32  |         | stat.param                  | 0272 | its power, 0 to 1
 {b}_periodLogFap | f32  |         | stat.probability            | 0272 | log10 of the chance that noise has a higher peak

@@ -234,7 +234,7 @@ pixelFlags_streak | bool |        | meta.code.qual              | 0317 | satelli
 pixelFlags_injected | bool |      | meta.code.qual              | 0317 | synthetic source within the PSF's core
 pixelFlags_injected_template | bool | | meta.code.qual          | 0317 | synthetic source of the template within the PSF's core
 pixelFlags_saturated_template | bool | | meta.code.qual         | 0317 | saturated pixel of the template within the PSF's core
-isUpperLimit     | bool |         | meta.code                   | 0317 | the flux is below three times its error
+isUpperLimit     | bool |         | meta.code                   | 0317 | the flux, of either sign, is below three times its error
 isPrecovery      | bool |         | meta.code                   | 0287 | measured on an exposure before the object's first source
 """
 

@@ -15,5 +15,5 @@ __all__ = [
     "wants_template_psf",
 ]
 
-VERSION: int = 7
+VERSION: int = 8
 """Raised when the pixels that come out change."""

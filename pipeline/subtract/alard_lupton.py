@@ -11,7 +11,8 @@ that ψ whitens is that of one `NoiseModel`, refined until the difference shows 
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,16 +23,23 @@ from pipeline.subtract.config import Config
 from pipeline.subtract.correlation import measured_correlation
 from pipeline.subtract.decorrelate import design
 from pipeline.subtract.excess import looks_wide, measure_excess, score_width, sky_dominated
+from pipeline.subtract.fit import Fit
 from pipeline.subtract.matching import Match, match_kernel
 from pipeline.subtract.metrics import mean_lag1, measure
 from pipeline.subtract.noise import NoiseModel
-from pipeline.subtract.prepare import WorkingImage, prepare_pair
-from pipeline.subtract.residual import Residual, absolute, subtract_matched
+from pipeline.subtract.preconvolve import filtered
+from pipeline.subtract.prepare import WorkingImage, prepare, prepare_pair
+from pipeline.subtract.residual import (
+    Residual,
+    absolute,
+    convolved_and_target,
+    subtract_matched,
+)
 from pipeline.subtract.scene import Scene
 from pipeline.subtract.score import score
 from pipeline.subtract.whitened import Whitened
 
-__all__ = ["subtract"]
+__all__ = ["Solution", "solve", "subtract", "subtract_again"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,6 +49,25 @@ _CORRELATED = 0.003
 _MOST_MEASUREMENTS = 2
 """How often autocovariances are measured: a kernel fitted with the right noise shows them better.
 With one excess for each set of them, the noise model is refined five times at most."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Solution:
+    """What was found about a pair: with it, a difference is linear in the images.
+
+    Attributes
+    ----------
+    fit : Fit
+        The matching kernel.
+    working : mapping of str to WorkingImage
+        Levels, skies and noise of ``science`` and ``template``; without their pixels.
+    noise : NoiseModel
+        What the difference is whitened with.
+    """
+
+    fit: Fit
+    working: Mapping[str, WorkingImage]
+    noise: NoiseModel
 
 
 def subtract(science: Exposure, template: Exposure, config: Config) -> Difference:
@@ -58,28 +85,95 @@ def subtract(science: Exposure, template: Exposure, config: Config) -> Differenc
     Difference
         With white noise, in the flux unit of the science image.
     """
+    return solve(science, template, config)[0]
+
+
+def solve(science: Exposure, template: Exposure, config: Config) -> tuple[Difference, Solution]:
+    """Subtract, and return what `subtract_again` needs; see `subtract`.
+
+    Parameters
+    ----------
+    science, template : Exposure
+        The two images.
+    config : Config
+        See `Config`.
+
+    Returns
+    -------
+    difference : Difference
+        With white noise, in the flux unit of the science image.
+    solution : Solution
+        Kernel and noise of this pair.
+    """
     images = {"science": science, "template": template}
     noise = NoiseModel.declared(images)
     match, working = match_kernel(noise.assigned(images), config)
     while True:  # until `_estimate_noise` finds nothing new
-        residual = subtract_matched(match.images, working, match.fit.kernel, config)
-        working = {name: w.without_pixels() for name, w in working.items()}
-        whitened = _whiten(residual, match, working, noise, config)
-        significance = score(
-            whitened.image, whitened.null_variance, residual.usable, whitened.psf, config.tile
-        )
-        wide = _sky_of_wide_score(whitened, significance, residual.blank, config)
-        scene = Scene(residual.scene, residual.usable)
-        del residual  # its memory is needed
+        whitened, significance, scene, wide = _drafted(match, working, noise, config)
         refined = _estimate_noise(noise, whitened, significance, wide, match, config)
         if refined is noise:
-            return _measured(whitened, significance, scene, wide, match, working, noise, config)
+            solution = Solution(match.fit, {n: w.numbers() for n, w in working.items()}, noise)
+            return _measured(
+                whitened, significance, scene, wide, match, working, noise, config
+            ), solution
         del whitened, significance, scene, wide
         if refined.correlations is noise.correlations:
             working = prepare_pair(match.images)
         else:
             match, working = match_kernel(refined.assigned(images), config)
         noise = refined
+
+
+def subtract_again(
+    science: Exposure, template: Exposure, solution: Solution, config: Config
+) -> Difference:
+    """Subtract images that differ from those of `solve` by sources, with its kernel and noise.
+
+    Parameters
+    ----------
+    science, template : Exposure
+        The two images.
+    solution : Solution
+        Of the same images without the sources.
+    config : Config
+        That of the solution.
+
+    Returns
+    -------
+    Difference
+        As that of `solve`, but for the sources.
+    """
+    images = solution.noise.assigned({"science": science, "template": template})
+    kernel = solution.fit.kernel
+    if kernel.before is not None:
+        _, target = convolved_and_target(kernel)
+        images[target] = filtered(
+            images[target], prepare(images[target], target), target, kernel.before,
+            config.dilation_share, config.tile,
+        )  # fmt: skip
+    match = Match(images, solution.fit)
+    working = prepare_pair(images, solution.working)
+    drafted = _drafted(match, working, solution.noise, config)
+    return _measured(*drafted, match, working, solution.noise, config)
+
+
+def _drafted(
+    match: Match, working: dict[str, WorkingImage], noise: NoiseModel, config: Config
+) -> tuple[Whitened, Image, Scene, npt.NDArray[np.bool_] | None]:
+    """Subtract and whiten: difference, score, scene, and where the score tells its own noise.
+
+    The working images lose their pixels, whose memory others need.
+    """
+    residual = subtract_matched(match.images, working, match.fit.kernel, config)
+    for name in working:
+        working[name] = working[name].without_pixels()
+    whitened = _whiten(residual, match, working, noise, config)
+    significance = score(
+        whitened.image, whitened.null_variance, residual.usable, whitened.psf, config.tile
+    )
+    wide = _sky_of_wide_score(whitened, significance, residual.blank, config)
+    scene = Scene(residual.scene, residual.usable, residual.stars)
+    return whitened, significance, scene, wide
 
 
 def _whiten(

@@ -55,9 +55,8 @@ class Config(StageConfig):
     tile: int = param(256, "Core of the tiles that are convolved at a time", unit="pixel", ge=64)
     decorrelate: bool = param(True, "Whiten the noise of the difference")
     scene_noise: bool = param(
-        False,
-        "Count what constant sources leave, dipoles and shares of them, as noise of the score: six "
-        "times fewer false detections at stars, but variables near saturated stars are lost",
+        True,
+        "Count what constant stars leave, dipoles, shares of them and rings, as noise of the score",
     )
     dilation_share: float = param(
         0.02, "A pixel is masked when masked pixels carry this share of the kernel", gt=0, lt=1

@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from pipeline.compiled import compiled
 from pipeline.exposure import FloatArray, Mask, MatchingKernel
-from pipeline.masks import BRIDGEABLE, bits, flagged
+from pipeline.masks import BRIDGEABLE, SATURATED, bits, flagged, ordered
 from pipeline.subtract.convolve import convolve
 
-__all__ = ["RULES", "Halo", "Rule", "halos", "propagate", "spread"]
+__all__ = ["RULES", "Halo", "Rule", "beside", "halos", "propagate", "spread"]
 
 _Indices = npt.NDArray[np.int64]
 _Bridges = tuple[_Indices, npt.NDArray[np.float32]]
@@ -89,6 +89,9 @@ RULES: dict[str, tuple[Rule, ...]] = {
     ),
 }
 """One row per plane and image; planes without a row, such as DETECTED, do not propagate."""
+
+_BESIDE = 2
+"""How far, in pixels, the light of a saturated core may be wrong."""
 
 _MANY = 300_000
 
@@ -182,6 +185,29 @@ def halos(mask: Mask, kernel: MatchingKernel, share: float, tile: int) -> list[H
             reach = _reach(here, weight, tile)
             zone = (reach > share * rule.doubt) & (reach <= share) & ~here
             found.append(Halo(rule.spread, *np.divmod(np.flatnonzero(zone), mask.shape[1])))
+    return found
+
+
+def beside(mask: Mask, tile: int) -> list[Halo]:
+    """Pixels beside saturated ones, which are masked only if what is left in them does not fit.
+
+    Parameters
+    ----------
+    mask : ndarray, (ny, nx), uint32
+        Mask of the difference.
+    tile : int, pixel
+        As in `propagate`.
+
+    Returns
+    -------
+    list of Halo
+        One per plane.
+    """
+    found, box = [], np.ones((2 * _BESIDE + 1, 2 * _BESIDE + 1))
+    for plane in ordered(SATURATED):
+        if (here := flagged(mask, bits(plane))).any():
+            zone = (_reach(here, box, tile) > 0) & ~here
+            found.append(Halo(plane, *np.divmod(np.flatnonzero(zone), mask.shape[1])))
     return found
 
 

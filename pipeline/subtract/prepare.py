@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,13 +63,18 @@ class WorkingImage:
         """Return what is known of the image but the image, whose memory others need."""
         return replace(self, image=np.zeros((0, 0), np.float32), bad=np.zeros((0, 0), bool))
 
+    def numbers(self) -> WorkingImage:
+        """Return what is known of the image without any plane."""
+        nothing = np.zeros((0, 0), np.float32)
+        return replace(self.without_pixels(), variance=nothing)
+
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns."""
         return (int(self.image.shape[0]), int(self.image.shape[1]))
 
 
-def prepare(exposure: Exposure, name: str) -> WorkingImage:
+def prepare(exposure: Exposure, name: str, like: WorkingImage | None = None) -> WorkingImage:
     """Make the working copy of an exposure.
 
     Parameters
@@ -77,6 +83,8 @@ def prepare(exposure: Exposure, name: str) -> WorkingImage:
         Science or template.
     name : str
         Which of the two, for the error message.
+    like : WorkingImage, optional
+        One of nearly the same pixels, whose level, sky, noise and gain are taken over.
 
     Returns
     -------
@@ -99,32 +107,44 @@ def prepare(exposure: Exposure, name: str) -> WorkingImage:
         raise PixelError(
             f"the {name} has no usable pixels", usable=bad.size - unusable, of=bad.size
         )
-    sky, power = coarse_median(image, bad), coarse_median(variance, bad)
-    level = float(np.median(sky))
+    if like is None:
+        sky, power = coarse_median(image, bad), coarse_median(variance, bad)
+        level = float(np.median(sky))
+        sky -= np.float32(level)
+        noise = np.sqrt(power)
+    else:
+        sky, noise, level = like.sky, like.noise, like.level
+        power = noise**2
     _refuse_constant(image, bad, name)
-    sky -= np.float32(level)
     _fill(image, variance, flags, level, sky, power)
     bridged = _bridged(image, exposure.mask, bad, exposure.psf)
-    inverse_gain, noise = _inverse_gain(image, variance, flags, sky, power), np.sqrt(power)
+    inverse_gain = (
+        like.inverse_gain if like is not None else _inverse_gain(image, variance, flags, sky, power)
+    )
     return WorkingImage(
         image, variance, bad, bridged, level, sky, noise, inverse_gain, exposure.noise_correlation
     )
 
 
-def prepare_pair(images: dict[str, Exposure]) -> dict[str, WorkingImage]:
+def prepare_pair(
+    images: dict[str, Exposure], like: Mapping[str, WorkingImage] | None = None
+) -> dict[str, WorkingImage]:
     """Make the working copies of both images, see `prepare`.
 
     Parameters
     ----------
     images : dict of Exposure
         ``science`` and ``template``.
+    like : mapping of WorkingImage, optional
+        See `prepare`.
 
     Returns
     -------
     dict of WorkingImage
         The same keys.
     """
-    return {name: prepare(image, name) for name, image in images.items()}
+    known = like or {}
+    return {name: prepare(image, name, known.get(name)) for name, image in images.items()}
 
 
 def check_overlap(working: dict[str, WorkingImage]) -> None:

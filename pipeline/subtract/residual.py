@@ -12,7 +12,7 @@ from pipeline.masks import NO_SKY, NOT_IN_SCORE, bits, flagged
 from pipeline.subtract.config import Config
 from pipeline.subtract.convolve import convolve
 from pipeline.subtract.decorrelate import Filters, apply
-from pipeline.subtract.masks import Halo, halos, propagate
+from pipeline.subtract.masks import Halo, beside, halos, propagate
 from pipeline.subtract.pixels import below, finish, residual, standing_out
 from pipeline.subtract.prepare import WorkingImage
 from pipeline.subtract.saturated import restore
@@ -45,6 +45,8 @@ class Residual:
         Variance of the science image without what only it contains.
     scene : ndarray, (ny, nx)
         Light of the template above the sky, matched to the science image and in its unit.
+    stars : ndarray, (n, 2), pixel
+        Centres of the stars whose wings may show, the brightest first.
     mask : ndarray, (ny, nx), uint32
         Mask of the difference.
     usable, blank : ndarray of uint8, (ny, nx)
@@ -55,6 +57,7 @@ class Residual:
     raw: Image
     model: Image
     scene: Image
+    stars: FloatArray
     mask: Mask
     usable: npt.NDArray[np.uint8]
     blank: npt.NDArray[np.uint8]
@@ -145,12 +148,12 @@ def subtract_matched(
     saturated = images["science"].has("SAT") | images["template"].has("SAT")
     stars = bright_stars(working["science"], working["template"], saturated)
     remove_wings(matched, usable, *stars, kernel.basis.shape[-1] // 2)
-    for halo in doubtful:
+    for halo in [*doubtful, *beside(mask, config.tile)]:
         raw = _mask_unfit(
             halo, matched, raw, usable, mask, working[target], working[source], kernel
         )
     blank = blank_pixels(working["template"], usable)
-    return Residual(matched, raw, model, scene, mask, usable, blank)
+    return Residual(matched, raw, model, scene, np.column_stack(stars), mask, usable, blank)
 
 
 def _propagated(

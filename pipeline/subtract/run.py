@@ -13,7 +13,7 @@ from pipeline.exposure import Difference, Exposure
 from pipeline.subtract.config import ALGORITHMS, Config
 from pipeline.subtract.matching import RESIDUAL_SHARE
 
-__all__ = ["Subtractor", "run", "subtractor", "wants_template_psf"]
+__all__ = ["Subtractor", "fine_tiles", "run", "subtractor", "wants_template_psf"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def run(science: Exposure, template: Exposure, config: Config | None = None) -> 
     sum is one if both images are in nJy, otherwise that of the one or two sources there are.  The
     metrics then say ``nStamps`` 0.
     """
-    config = _fine_tiles(config or Config(), science.shape)
+    config = fine_tiles(config or Config(), science.shape)
     if science.shape != template.shape:
         raise SubtractionError(
             "science and template are not on the same pixels",
@@ -126,7 +126,20 @@ def wants_template_psf(difference: Difference) -> bool:
     return difference.metrics["starLeft"] >= RESIDUAL_SHARE
 
 
-def _fine_tiles(config: Config, shape: tuple[int, int]) -> Config:
-    """Four tiles per axis at least: seeing and noise vary over small images too."""
+def fine_tiles(config: Config, shape: tuple[int, int]) -> Config:
+    """Make tiles small enough for four per axis: seeing and noise vary over small images too.
+
+    Parameters
+    ----------
+    config : Config
+        What was chosen.
+    shape : tuple of int, (ny, nx)
+        Size of the image.
+
+    Returns
+    -------
+    Config
+        With `tile` at most a quarter of the shorter side, and 64 pixels at least.
+    """
     tile = min(config.tile, max(_LEAST_TILE, min(shape) // 4))
     return config.model_copy(update={"tile": tile})

@@ -6,12 +6,14 @@ star leaves the noise of its photons, which the source-free variance contains, a
 * a dipole δ · ∇T, with T the score of the star itself: the images are not registered exactly, for
   turbulence, differential chromatic refraction and the WCS move stars by δ (Zackay, Ofek & Gal-Yam
   2016, ApJ 830, 27, eq. 25 to 33);
-* a share s T of its flux, from errors of the PSF and of the matching kernel.
+* a share s T of its flux, from errors of the PSF and of the matching kernel;
+* rings r of its wings, where kernel and PSF end.
 
-The covariance C of δ and the shares are measured from the constant stars of the image, by order
-statistics, and bounded.  They add to the variance of the score,
+The covariance C of δ and the shares are measured from the constant stars of the image, the rings
+round every bright star, all by order statistics and bounded.  They add to the variance of the
+score,
 
-    S_corr = S / √(1 + ∇Tᵀ C ∇T + (s T)²),
+    S_corr = S / √(1 + ∇Tᵀ C ∇T + (s T)² + r²),
 
 and where the template shows nothing the score stays what it is, to the bit.  T comes from the
 template alone: the light of a transient never adds to its own noise.
@@ -20,63 +22,109 @@ template alone: the light of a transient never adds to its own noise.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.compiled import compiled
+from pipeline.compiled import compiled, pixel
 from pipeline.exposure import FloatArray, GridPsf, Image, Mask, Psf
 from pipeline.masks import UNCLEAN, bits
 from pipeline.statistics import mad_std
-from pipeline.subtract.convolve import tiles
-from pipeline.subtract.pixels import weigh
+from pipeline.subtract.score import score
 from pipeline.subtract.stamps import resized
 from pipeline.subtract.whitened import Whitened
 
 __all__ = [
     "FAINTEST",
+    "Filter",
     "Scene",
     "SceneNoise",
-    "SceneScore",
+    "count_rings",
     "count_scene",
     "measure_scene",
-    "scene_score",
 ]
 
-FAINTEST = 5.0
-"""Score of a scene below which the template shows nothing but its noise."""
+FAINTEST = 10.0
+"""Score of a scene below which it leaves too little to count."""
 
 _STARS = (100.0, 5000.0)
 """Scores of the stars that tell how well the images match."""
 
 _FEWEST = 10
 _BISECTIONS = 40
-_REACH = 8
-_LEAST = 0.2
-"""Half width of the filter of the scene, and share of its weight that good pixels must carry."""
-
 _HALF = 3
 _MOST_STARS = 4000
-_MOST_SHIFT = 0.5
-"""Largest registration error that is believed, standard deviation along any axis, pixel."""
+_MOST_SHIFT = 0.15
+"""Largest registration error that is believed, standard deviation along any axis, pixel: 30 to
+40 mas on pixels of 0.2 to 0.26 arcsec, as turbulence and refraction leave at high airmass."""
 
-_MOST_SHARE = 0.015
-_MOST_INEXACT = 0.05
-_MOST_HALO = 0.5
-"""Largest shares of the flux of a star that may be left: with the PSF that the template declares,
-where some of its inputs are missing, and in the halo of a saturated core."""
+_MOST_SHARE = 0.01
+_MOST_INEXACT = 0.03
+"""Largest shares of the flux of a star that may be left, in general and with the PSF that the
+template declares where some of its inputs are missing: photometry is no worse than that."""
 
-_NEAR = (4, 10)
-"""How far, in pixels, missing inputs and saturated cores make themselves felt: the first by the
-PSF, the second by PSF and kernel."""
+_MOST_RING = 0.3
+"""Largest share of the light of a star's wings that may be left in a ring: what varies by half and
+outshines the wings three times is seen."""
 
+_NEAR = 4
+"""How far, in pixels, missing inputs make themselves felt."""
+
+_REACH = 5
+"""Half width, in pixels, of the filter of what shifts leave."""
+
+_RING, _RINGS = 3.0, 16
+"""Width of the rings, in pixels, and their number."""
+
+_BEAM = 30.0
+"""Pixels that share one independent value of the score."""
+
+_MOST_RINGED = 500
 _TAIL = 0.9
 _SIGMAS_AT_TAIL = 1.6448536  # Φ⁻¹(0.95): 90 % of Gaussian deviates are nearer
-_HALO_TAIL = 0.98  # every core fails in its own way
-_SIGMAS_AT_HALO_TAIL = 2.3263479  # Φ⁻¹(0.99)
+_RING_TAIL = 0.8  # a variable covers less than a fifth of a ring
+_SIGMAS_AT_RING_TAIL = 1.2815516  # Φ⁻¹(0.9)
 _UNCLEAN = bits(*UNCLEAN)
 _INEXACT = bits("INEXACT_PSF", "CLIPPED", "REJECTED")
-_SATURATED = bits("SAT", "SAT_TEMPLATE", "BLEED")
+
+
+class Filter(NamedTuple):
+    """What is needed to filter the scene.
+
+    Attributes
+    ----------
+    light, variance : ndarray, (ny, nx)
+        Light of the scene and the source-free variance of the difference.
+    usable : ndarray of uint8, (ny, nx)
+        Pixels that count.
+    stamp : ndarray, (side, side)
+        Middle of the PSF of the difference, which has unit sum.
+    ratio : float
+        Score of a star over that of its image with the PSF of the scene.
+    """
+
+    light: Image
+    variance: Image
+    usable: npt.NDArray[np.uint8]
+    stamp: npt.NDArray[np.float32]
+    ratio: float
+
+    @classmethod
+    def of(
+        cls, light: Image, variance: Image, usable: npt.NDArray[np.uint8], psfs: tuple[Psf, GridPsf]
+    ) -> Filter:
+        """Take the PSFs of scene and difference in the middle of the image.
+
+        The scene is not whitened, which widens its stars a little; by `ratio` their peaks become
+        right.
+        """
+        x, y = (light.shape[1] - 1) / 2, (light.shape[0] - 1) / 2
+        stamp = psfs[1].stamps(x, y)[0] / psfs[1].stamps(x, y).sum()
+        ours = resized(np.asarray(psfs[0].stamps(x, y), float), len(stamp))[0]
+        ratio = float((stamp**2).sum() * ours.sum() / (stamp * ours).sum())
+        middle = resized(stamp[None], 2 * _REACH + 1)[0].astype(np.float32)
+        return cls(light, variance, usable, middle, ratio)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +135,16 @@ class SceneNoise:
     ----------
     covariance : tuple of float, pixel²
         C of the registration: xx, yy, xy.
-    share, inexact, halo : float
-        Shares of the flux that are left: of stars, of stars where inputs of the template are
-        missing, and near saturated cores.
+    share, inexact : float
+        Shares of the flux that are left: of stars, and of stars where inputs of the template are
+        missing.
     stars : int
-        Stars that tell the first two.
+        Stars that tell them.
     """
 
     covariance: tuple[float, float, float] = (0.0, 0.0, 0.0)
     share: float = 0.0
     inexact: float = 0.0
-    halo: float = 0.0
     stars: int = 0
 
     @property
@@ -110,7 +157,6 @@ class SceneNoise:
             "astrometricNoiseY": float(np.sqrt(yy)),
             "residualFraction": self.share,
             "residualFractionInexact": self.inexact,
-            "residualFractionHalo": self.halo,
             "sceneStars": float(self.stars),
         }
 
@@ -125,10 +171,13 @@ class Scene:
         Light of the matched template above its sky, in the unit of the difference.
     usable : ndarray of uint8, (ny, nx)
         Pixels that count.
+    stars : ndarray, (n, 2), pixel
+        Centres x and y of the stars whose wings may show, the brightest first.
     """
 
     light: Image
     usable: npt.NDArray[np.uint8]
+    stars: FloatArray
 
     def count(
         self, significance: Image, difference: Whitened, psf: Psf, tile: int
@@ -154,92 +203,26 @@ class Scene:
             Of `SceneNoise`.
         """
         psfs = (psf, difference.psf)
-        scene = scene_score(self.light, difference.null_variance, self.usable, psfs, tile)
-        noise = measure_scene(significance, scene, difference.mask)
-        return count_scene(significance, scene, difference.mask, noise), noise.metrics
+        response = Filter.of(self.light, difference.null_variance, self.usable, psfs)
+        scene = score(self.light, difference.null_variance, self.usable, difference.psf, tile)
+        scene *= np.float32(response.ratio)
+        noise = measure_scene(significance, scene, response, difference.mask)
+        scale = count_scene(significance, scene, response, difference.mask, noise)
+        count_rings(significance, scale, scene, self.usable, self.stars)
+        return scale, noise.metrics
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SceneScore:
-    """Score of a static scene where it stands out.
-
-    Attributes
-    ----------
-    entry : ndarray, (ny, nx), int32
-        Which entry of `values` belongs to a pixel, 0 for none.
-    values : ndarray, (n, 3)
-        T, the score that the scene would have if the template were empty, and what a shift of the
-        scene by a pixel along x and y leaves in the score.  The first entry is zero.
-    """
-
-    entry: npt.NDArray[np.int32]
-    values: npt.NDArray[np.float32]
-
-
-def scene_score(
-    scene: Image,
-    null_variance: Image,
-    usable: npt.NDArray[np.uint8],
-    psfs: tuple[Psf, GridPsf],
-    tile: int,
-) -> SceneScore:
-    """Score that the static scene would have if the template were empty.
-
-    Parameters
-    ----------
-    scene : ndarray, (ny, nx)
-        Light of the matched template above its sky, in the unit of the difference.
-    null_variance, usable
-        As in `score`.
-    psfs : tuple of Psf, GridPsf
-        Of the science image, which is that of the scene, and of the difference.
-    tile : int, pixel
-        As in `score`.
-
-    Returns
-    -------
-    SceneScore
-        Where a pixel of the scene stands out of the noise.  The scene is not whitened, which
-        widens its stars a little; their peaks are right.
-    """
-    shape = (int(scene.shape[0]), int(scene.shape[1]))
-    x, y = (shape[1] - 1) / 2, (shape[0] - 1) / 2
-    filters = _cut(psfs[1].cube.reshape(-1, psfs[1].side, psfs[1].side))
-    middle = _cut(psfs[1].stamps(x, y))[0]
-    ours = resized(np.asarray(_cut(psfs[0].stamps(x, y)), float), len(middle))[0]
-    peak = float((middle**2).sum() / (middle * ours).sum())
-    size = [
-        max(t.stop - t.start for t in axis) + 2 * _REACH
-        for axis in zip(*tiles(shape, tile), strict=True)
-    ]
-    planes = np.empty((2, *size), np.float32)
-    entry, count = _candidates(scene, null_variance)
-    values = np.zeros((count + 1, 3), np.float32)
-    for k, (rows, columns) in enumerate(tiles(shape, tile)):
-        scale = weigh(scene, null_variance, usable, rows.start, columns.start, _REACH, planes)
-        if scale > 0.0:
-            ends = (rows.start, rows.stop, columns.start, columns.stop)
-            factor = np.float32(peak * np.sqrt(scale))
-            _filter(scene, entry, planes, filters[k], ends, factor, values)
-    return SceneScore(entry, values)
-
-
-def _cut(stamps: FloatArray) -> npt.NDArray[np.float32]:
-    """Middles of PSFs, with unit sum."""
-    trim = max(0, stamps.shape[-1] // 2 - _REACH)
-    cube = stamps[:, trim : stamps.shape[1] - trim, trim : stamps.shape[2] - trim]
-    return np.asarray(cube / cube.sum((1, 2))[:, None, None], np.float32)
-
-
-def measure_scene(significance: Image, scene: SceneScore, mask: Mask) -> SceneNoise:
+def measure_scene(significance: Image, scene: Image, response: Filter, mask: Mask) -> SceneNoise:
     """Measure what constant stars leave.
 
     Parameters
     ----------
     significance : ndarray, (ny, nx)
         Score of the difference.
-    scene : SceneScore
-        Score of the scene.
+    scene : ndarray, (ny, nx)
+        T, the score that the scene would have if the template were empty.
+    response : Filter
+        Filter of the scene.
     mask : ndarray, (ny, nx), uint32
         Mask of the difference.
 
@@ -249,37 +232,20 @@ def measure_scene(significance: Image, scene: SceneScore, mask: Mask) -> SceneNo
         Zero where too few stars tell.
     """
     table = _stars(
-        significance,
-        scene.entry,
-        scene.values,
-        mask,
-        *_STARS,
-        _UNCLEAN,
-        _INEXACT,
-        _HALF,
-        _MOST_STARS,
+        significance, scene, response, mask, _STARS, (_UNCLEAN, _INEXACT), _HALF, _MOST_STARS
     )
     inexact = table[:, 5] > 0
     clean = table[~inexact]
     if len(clean) < _FEWEST:
         return SceneNoise()
-    floor, lost = (
+    share, lost = (
         float(np.sqrt(_excess(stars[:, 1], stars[:, 0] ** -2.0)))
         for stars in (clean, table[inexact])
     )
-    halo = _halo_shares(
-        significance, scene.entry, scene.values, mask, 4.0 * FAINTEST, _SATURATED, _NEAR[1]
-    )
-    ring = (
-        float(np.sqrt(np.quantile(halo, _HALO_TAIL))) / _SIGMAS_AT_HALO_TAIL
-        if len(halo) > 100
-        else 0.0
-    )
     return SceneNoise(
         _covariance(clean[:, 2], clean[:, 3], clean[:, 4]),
-        share=min(floor, _MOST_SHARE),
-        inexact=min(max(lost, floor), _MOST_INEXACT),
-        halo=min(max(ring, lost, floor), _MOST_HALO),
+        share=min(share, _MOST_SHARE),
+        inexact=min(max(lost, share), _MOST_INEXACT),
         stars=len(table),
     )
 
@@ -316,13 +282,13 @@ def _covariance(dx: FloatArray, dy: FloatArray, noise: FloatArray) -> tuple[floa
 
 
 def count_scene(
-    significance: Image, scene: SceneScore, mask: Mask, noise: SceneNoise
+    significance: Image, scene: Image, response: Filter, mask: Mask, noise: SceneNoise
 ) -> npt.NDArray[np.float32]:
-    """Divide a score by its noise with the scene's, in place.
+    """Divide a score by its noise with what stars leave, in place.
 
     Parameters
     ----------
-    significance, scene, mask
+    significance, scene, response, mask
         As in `measure_scene`.
     noise : SceneNoise
         What constant stars leave.
@@ -332,85 +298,128 @@ def count_scene(
     ndarray, (ny, nx)
         What the score was divided by: one where the template shows nothing.
     """
-    shares = (noise.share, noise.inexact, noise.halo)
+    shares = (noise.share, noise.inexact)
     return _count(
-        significance, scene.entry, scene.values, mask, FAINTEST, noise.covariance, shares,
-        (_INEXACT, _SATURATED), _NEAR,
-    )  # fmt: skip
+        significance, scene, response, mask, FAINTEST, noise.covariance, shares, _INEXACT, _NEAR
+    )
 
 
-@compiled
-def _candidates(scene: Image, variance: Image) -> tuple[npt.NDArray[np.int32], int]:
-    """Give numbers to the pixels in which the scene exceeds the noise."""
-    ny, nx = scene.shape
-    entry, n = np.zeros((ny, nx), np.int32), 0
-    for y in range(ny):
-        for x in range(nx):
-            light = scene[y, x]
-            if light > 0.0 and light * light > variance[y, x]:
-                n += 1
-                entry[y, x] = n
-    return entry, n
-
-
-@compiled
-def _filter(
+def count_rings(
+    significance: Image,
+    scale: npt.NDArray[np.float32],
     scene: Image,
-    entry: npt.NDArray[np.int32],
-    planes: Image,
-    stamp: npt.NDArray[np.float32],
-    ends: tuple[int, int, int, int],
-    scale: np.float32,
-    values: npt.NDArray[np.float32],
+    usable: npt.NDArray[np.uint8],
+    stars: FloatArray,
 ) -> None:
-    """Filter the numbered pixels of one tile, and the slopes of the scene beside them."""
-    (ny, nx), side = scene.shape, len(stamp)
-    half = side // 2
-    rim = _REACH - half
-    least = np.float32(_LEAST * (stamp * stamp).sum())
-    for y in range(ends[0], ends[1]):
-        for x in range(ends[2], ends[3]):
-            if entry[y, x] == 0:
-                continue
-            total, norm = np.float32(0.0), np.float32(0.0)
-            along_x, along_y = np.float32(0.0), np.float32(0.0)
-            v, u = y - ends[0], x - ends[2]
-            whole = half < x < nx - half - 1
-            for j in range(side):
-                flux = planes[0, v + rim + j, u + rim : u + rim + side]
-                weight = planes[1, v + rim + j, u + rim : u + rim + side]
-                row = min(max(y - half + j, 1), ny - 2)
-                left = x - half if whole else half + 1
-                here = scene[row, left - 1 : left + side + 1]
-                above, below = (
-                    scene[row + 1, left : left + side],
-                    scene[row - 1, left : left + side],
-                )
-                for i in range(side):
-                    p = stamp[j, i]
-                    w = p * weight[i]
-                    total += p * flux[i]
-                    norm += p * w
-                    along_x += w * (here[i + 2] - here[i])
-                    along_y += w * (above[i] - below[i])
-            if norm > least * planes[1, v + _REACH, u + _REACH] and norm > 0.0:
-                factor = scale / np.sqrt(norm)
-                values[entry[y, x], 0] = factor * total
-                if whole:
-                    values[entry[y, x], 1] = np.float32(0.5) * factor * along_x
-                    values[entry[y, x], 2] = np.float32(0.5) * factor * along_y
+    """Divide a score by its noise with what is left of the wings of bright stars, in place.
+
+    Parameters
+    ----------
+    significance : ndarray, (ny, nx)
+        Score of the difference, divided by `scale`.
+    scale : ndarray, (ny, nx)
+        What it was divided by; multiplied by what it is divided by here.
+    scene : ndarray, (ny, nx)
+        As in `measure_scene`.
+    usable : ndarray of uint8, (ny, nx)
+        Pixels that count.
+    stars : ndarray, (n, 2), pixel
+        Centres x and y, the brightest first.
+    """
+    ring = np.zeros(significance.shape, np.float32)
+    for x, y in stars[:_MOST_RINGED]:
+        _ring_noise(significance, scale, scene, usable, x, y, ring)
+    _divide(significance, scale, ring)
+
+
+@compiled
+def _ring_noise(
+    significance: Image,
+    scale: npt.NDArray[np.float32],
+    scene: Image,
+    usable: npt.NDArray[np.uint8],
+    x: float,
+    y: float,
+    out: npt.NDArray[np.float32],
+) -> None:
+    """Noise of the score in the rings round a star; where rings of stars meet, the larger one."""
+    (ny, nx), reach = scene.shape, _RING * _RINGS
+    y0, y1 = max(0, pixel(y - reach)), min(ny, pixel(y + reach) + 2)
+    x0, x1 = max(0, pixel(x - reach)), min(nx, pixel(x + reach) + 2)
+    size = max(0, y1 - y0) * max(0, x1 - x0)
+    ring, count = np.full(size, -1), np.zeros(_RINGS, np.int64)
+    values = np.empty((_RINGS, 3, int(8.0 * _RING * reach)))
+    for k in range(size):
+        j, i = y0 + k // (x1 - x0), x0 + k % (x1 - x0)
+        n = int(np.sqrt((i - x) ** 2 + (j - y) ** 2) / _RING)
+        if n >= _RINGS:
+            continue
+        ring[k] = n
+        if usable[j, i]:
+            values[n, :, count[n]] = abs(significance[j, i]), scale[j, i], scene[j, i]
+            count[n] += 1
+    level = np.zeros(_RINGS)
+    for n in range(1, _RINGS):  # the star itself may vary
+        if count[n] > 0:
+            level[n] = _ring_level(values[n, :, : count[n]])
+    for k in range(size):
+        j, i = y0 + k // (x1 - x0), x0 + k % (x1 - x0)
+        if ring[k] >= 0:
+            out[j, i] = max(out[j, i], level[ring[k]])
+
+
+@compiled
+def _ring_level(values: FloatArray) -> float:
+    """Noise that explains the scores of a ring (3, n: |score|, scale, light), within the bound."""
+    core, tail = np.median(values[0]) * 1.4826, np.quantile(values[0], _RING_TAIL)
+    width = max(core, tail / _SIGMAS_AT_RING_TAIL)
+    if width < 1.0 + 2.0 / np.sqrt(values.shape[1] / _BEAM):
+        return 0.0
+    noise = np.sqrt(width * width - 1.0) * np.median(values[1])
+    return float(max(0.0, min(noise, _MOST_RING * np.median(values[2]))))
+
+
+@compiled
+def _divide(significance: Image, scale: npt.NDArray[np.float32], ring: Image) -> None:
+    """Add the noise of rings to that of the score."""
+    one = np.float32(1.0)
+    for y in range(ring.shape[0]):
+        for x in range(ring.shape[1]):
+            if ring[y, x] > 0.0:
+                factor = np.sqrt(one + (ring[y, x] / scale[y, x]) ** 2)
+                significance[y, x] /= factor
+                scale[y, x] *= factor
+
+
+@compiled
+def _shifted(response: Filter, y: int, x: int) -> tuple[float, float]:
+    """Score that shifts of the scene by a pixel along x and y leave in a pixel."""
+    light, variance, usable, stamp, ratio = response
+    along_x, along_y, norm = 0.0, 0.0, 0.0
+    rows = range(max(1, y - _REACH), min(light.shape[0] - 1, y + _REACH + 1))
+    columns = range(max(1, x - _REACH), min(light.shape[1] - 1, x + _REACH + 1))
+    for j in rows:
+        for i in columns:
+            if usable[j, i]:
+                p = stamp[j - y + _REACH, i - x + _REACH]
+                w = p / variance[j, i]
+                along_x += w * (light[j, i + 1] - light[j, i - 1])
+                along_y += w * (light[j + 1, i] - light[j - 1, i])
+                norm += p * w
+    if norm <= 0.0:
+        return 0.0, 0.0
+    factor = 0.5 * ratio / np.sqrt(norm)
+    return factor * along_x, factor * along_y
 
 
 @compiled
 def _stars(
     significance: Image,
-    entry: npt.NDArray[np.int32],
-    values: npt.NDArray[np.float32],
+    scene: Image,
+    response: Filter,
     mask: Mask,
-    faintest: float,
-    brightest: float,
-    unclean: np.uint32,
-    inexact: np.uint32,
+    peaks: tuple[float, float],
+    planes: tuple[np.uint32, np.uint32],
     half: int,
     most: int,
 ) -> FloatArray:
@@ -422,47 +431,42 @@ def _stars(
         Peak T, share a, shifts along x and y in pixels, the variance of the shifts by noise, and
         whether inputs are missing.
     """
-    ny, nx = entry.shape
+    ny, nx = scene.shape
     out = np.empty((most, 6))
     n, rim = 0, half + 2
     for y in range(rim, ny - rim):
         for x in range(rim, nx - rim):
-            peak = values[entry[y, x], 0]
-            if not (faintest < peak < brightest) or n == most:
+            peak = scene[y, x]
+            if not (peaks[0] < peak < peaks[1]) or n == most:
                 continue
             flags, highest = np.uint32(0), True
             for j in range(y - half, y + half + 1):
                 for i in range(x - half, x + half + 1):
                     flags |= mask[j, i]
-                    highest &= values[entry[j, i], 0] <= peak
-            if not highest or flags & unclean:
+                    highest &= scene[j, i] <= peak
+            if not highest or flags & planes[0]:
                 continue
-            around = values[entry[y, x - 1], 0] + values[entry[y, x + 1], 0]
-            around += values[entry[y - 1, x], 0] + values[entry[y + 1, x], 0]
+            around = scene[y, x - 1] + scene[y, x + 1] + scene[y - 1, x] + scene[y + 1, x]
             curvature = 2.0 * peak - 0.5 * around
             if curvature <= 0.0:
                 continue
-            fit = _fit(significance, entry, values, x, y, half)
+            fit = _fit(significance, scene, response, x, y, half)
             out[n, 0], out[n, 1:4], out[n, 4] = peak, fit, 1.0 / (peak * curvature)
-            out[n, 5] = 1.0 if flags & inexact else 0.0
+            out[n, 5] = 1.0 if flags & planes[1] else 0.0
             n += 1
     return out[:n]
 
 
 @compiled
 def _fit(
-    significance: Image,
-    entry: npt.NDArray[np.int32],
-    values: npt.NDArray[np.float32],
-    x: int,
-    y: int,
-    half: int,
+    significance: Image, scene: Image, response: Filter, x: int, y: int, half: int
 ) -> FloatArray:
     """Least squares of a score by the scene's and what shifts of it leave, in a box."""
-    matrix, vector = np.zeros((3, 3)), np.zeros(3)
+    matrix, vector, term = np.zeros((3, 3)), np.zeros(3), np.empty(3)
     for j in range(y - half, y + half + 1):
         for i in range(x - half, x + half + 1):
-            term = values[entry[j, i]]
+            term[0] = scene[j, i]
+            term[1:] = _shifted(response, j, i)
             for a in range(3):
                 vector[a] += term[a] * significance[j, i]
                 for b in range(3):
@@ -500,54 +504,28 @@ def _near(mask: Mask, blocks: Mask, x: int, y: int, wanted: np.uint32, reach: in
 
 
 @compiled
-def _halo_shares(
-    significance: Image,
-    entry: npt.NDArray[np.int32],
-    values: npt.NDArray[np.float32],
-    mask: Mask,
-    faintest: float,
-    saturated: np.uint32,
-    reach: int,
-) -> FloatArray:
-    """Squared shares of the scene left near saturated cores, beyond noise, thinned to a third."""
-    ny, nx = entry.shape
-    out = np.empty(ny * nx // 300 + 1)
-    blocks, n = _blocks(mask), 0
-    for y in range(0, ny, 3):
-        for x in range(nx):
-            t = values[entry[y, x], 0]
-            if t > faintest and n < len(out) and _near(mask, blocks, x, y, saturated, reach):
-                out[n] = max(significance[y, x] ** 2 - 1.0, 0.0) / (t * t)
-                n += 1
-    return out[:n]
-
-
-@compiled
 def _count(
     significance: Image,
-    entry: npt.NDArray[np.int32],
-    values: npt.NDArray[np.float32],
+    scene: Image,
+    response: Filter,
     mask: Mask,
     faintest: float,
     covariance: tuple[float, float, float],
-    shares: tuple[float, float, float],
-    planes: tuple[np.uint32, np.uint32],
-    reach: tuple[int, int],
+    shares: tuple[float, float],
+    inexact: np.uint32,
+    reach: int,
 ) -> npt.NDArray[np.float32]:
     """Noise of a score with that of the scene; divides the score by it."""
-    ny, nx = entry.shape
+    ny, nx = scene.shape
     xx, yy, xy = covariance
     out, blocks = np.ones((ny, nx), np.float32), _blocks(mask)
     for y in range(ny):
         for x in range(nx):
-            t, dx, dy = values[entry[y, x]]
+            t = np.float64(scene[y, x])
             if not t > faintest:
                 continue
-            share = shares[0]
-            if _near(mask, blocks, x, y, planes[0], reach[0]):
-                share = shares[1]
-            if _near(mask, blocks, x, y, planes[1], reach[1]):
-                share = shares[2]
+            dx, dy = _shifted(response, y, x)
+            share = shares[1] if _near(mask, blocks, x, y, inexact, reach) else shares[0]
             shifted = xx * dx * dx + yy * dy * dy + 2.0 * xy * dx * dy
             out[y, x] = np.sqrt(1.0 + shifted + (share * t) ** 2)
             significance[y, x] /= out[y, x]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from pipeline.subtract.prepare import WorkingImage
 
 __all__ = ["Stamps", "find", "from_psfs", "peaks", "resized"]
 
+_T = TypeVar("_T", bound=np.generic)
 _MOST_PEAKS = 20000
 _GRID, _FLUX = 5, 1e4
 """Stars per axis and their flux, in units of the noise, when they come from PSF models."""
@@ -351,11 +352,11 @@ def _grown(bad: npt.NDArray[np.bool_], by: int = 3) -> npt.NDArray[np.bool_]:
 
 
 def _stack(
-    plane: npt.NDArray[Any],
+    plane: npt.NDArray[_T],
     x: npt.NDArray[np.int64],
     y: npt.NDArray[np.int64],
     half: int,
-) -> npt.NDArray[Any]:
+) -> npt.NDArray[_T]:
     size = 2 * half + 1
     windows = np.lib.stride_tricks.sliding_window_view(plane, (size, size))
     return np.asarray(windows[y - half, x - half])

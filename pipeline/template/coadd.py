@@ -28,7 +28,13 @@ __all__ = ["Result", "run"]
 
 _LOGGER = logging.getLogger(__name__)
 
-_HALO = 4
+_BLUR, _NEAR, _GROWTH = 4, 2, 3
+"""Half width of the blur, how near light lies to count, and how far outliers grow, in pixels."""
+
+_HALO = _BLUR + _NEAR + _GROWTH
+
+_MEDIAN_NOISE = np.pi / 2
+"""Variance of a median over that of a mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +179,7 @@ class _Stack:
         sigma = np.array(width) / GAUSS_FWHM
         extra = np.sqrt(np.maximum(np.nanmax(sigma, initial=0.0) ** 2 - sigma**2, 0.0))
         extra = np.nan_to_num(extra)
-        u = np.arange(-_HALO, _HALO + 1)
+        u = np.arange(-_BLUR, _BLUR + 1)
         g = np.exp(-0.5 * (u / np.maximum(extra, 1e-3)[:, None]) ** 2)
         return np.asarray(g / g.sum(1, keepdims=True), np.float32)
 
@@ -246,41 +252,84 @@ def _reject(
     limits: tuple[float, float, float],
     clipped: npt.NDArray[np.int64],
 ) -> None:
+    """Mark outliers and the pixels round them; count those in the rows `first` to `last`."""
     n, rows, columns = images.shape
     suspect, clip, mismatch = limits
-    half = blur.shape[1] // 2
+    margin = blur.shape[1] // 2 + _NEAR
     doubtful = np.zeros((n, rows, columns), np.uint8)
-    touched = np.zeros((n, rows), np.bool_)
     value, spread = np.empty(n), np.empty(n)
     far, mean, norm = np.empty(columns, np.uint8), np.empty(columns), np.empty(columns)
-    for y in range(max(first, half), min(last, rows - half)):
+    for y in range(max(first - _GROWTH, margin), min(last + _GROWTH, rows - margin)):
         _suspect(images, variances, use, y, weights, suspect * suspect, mean, norm, far)
-        for x in range(half, columns - half):
-            if not far[x]:
+        for x in range(margin, columns - margin):
+            if not far[x] or _smooth(images, variances, use, blur, y, x, value, spread) < 3:
                 continue
-            m = 0
+            middle, level = _median(value), -1.0
+            noise = _MEDIAN_NOISE * np.nansum(spread) / np.sum(~np.isnan(spread)) ** 2
             for k in range(n):
-                if use[k, y, x]:
-                    value[m], spread[m] = _smooth(images, variances, use, blur, k, y, x)
-                    m += 1
-            if m < 3:
-                continue
-            middle = np.median(value[:m])
-            m = 0
-            for k in range(n):
-                if use[k, y, x]:
-                    d = abs(value[m] - middle) - mismatch * abs(middle)
-                    if d > 0.0 and d * d > clip * clip * spread[m]:
+                bound = clip * np.sqrt(spread[k] + noise)
+                d = abs(value[k] - middle)
+                if d > bound + mismatch * abs(middle):
+                    if level < 0.0:
+                        level = _level(images, variances, use, blur, y, x)
+                    if d > bound + mismatch * level:
                         doubtful[k, y, x] = 1
-                        touched[k, y] = True
-                    m += 1
     for k in range(n):
-        for y in range(first, last):
-            if touched[k, y]:
-                for x in range(columns):
-                    if doubtful[k, y, x]:
-                        use[k, y, x] = 2  # still there, but not to be averaged
-                        clipped[k] += 1
+        for y in range(max(first - _GROWTH, 0), min(last + _GROWTH, rows)):
+            for x in range(margin, columns - margin):
+                if doubtful[k, y, x]:
+                    _clip(use, k, y, x, first, last, clipped)
+
+
+@compiled
+def _clip(
+    use: npt.NDArray[np.uint8],
+    k: int,
+    y: int,
+    x: int,
+    first: int,
+    last: int,
+    clipped: npt.NDArray[np.int64],
+) -> None:
+    """Take an outlier and its surroundings out of one input, the latter while two others stay."""
+    n, _, columns = use.shape
+    for j in range(max(y - _GROWTH, first), min(y + _GROWTH + 1, last)):
+        for i in range(max(x - _GROWTH, 0), min(x + _GROWTH + 1, columns)):
+            if use[k, j, i] != 1:
+                continue
+            others = 0
+            for m in range(n):
+                others += m != k and use[m, j, i] == 1
+            if others > 1 or (j == y and i == x):
+                use[k, j, i] = 2  # still there, but not to be averaged
+                clipped[k] += 1
+
+
+@compiled
+def _median(value: FloatArray) -> float:
+    """Median of the inputs that are there."""
+    there = np.sort(value[~np.isnan(value)])
+    m = len(there)
+    return float(0.5 * (there[(m - 1) // 2] + there[m // 2]))
+
+
+@compiled
+def _level(
+    images: npt.NDArray[np.float32],
+    variances: npt.NDArray[np.float32],
+    use: npt.NDArray[np.uint8],
+    blur: npt.NDArray[np.float32],
+    y: int,
+    x: int,
+) -> float:
+    """Largest median nearby: the light whose shape, place and brightness inputs differ in."""
+    value, spread = np.empty(len(images)), np.empty(len(images))
+    level = 0.0
+    for j in range(y - _NEAR, y + _NEAR + 1):
+        for i in range(x - _NEAR, x + _NEAR + 1):
+            if _smooth(images, variances, use, blur, j, i, value, spread):
+                level = max(level, abs(_median(value)))
+    return level
 
 
 @compiled
@@ -319,20 +368,28 @@ def _smooth(
     variances: npt.NDArray[np.float32],
     use: npt.NDArray[np.uint8],
     blur: npt.NDArray[np.float32],
-    k: int,
     y: int,
     x: int,
-) -> tuple[float, float]:
-    half = blur.shape[1] // 2
-    total, spread, norm = 0.0, 0.0, 0.0
-    for j in range(-half, half + 1):
-        for i in range(-half, half + 1):
-            w = blur[k, j + half] * blur[k, i + half]
-            if w > 0.0 and use[k, y + j, x + i]:
-                total += w * images[k, y + j, x + i]
-                spread += w * w * variances[k, y + j, x + i]
-                norm += w
-    return total / norm, spread / (norm * norm)
+    value: FloatArray,
+    spread: FloatArray,
+) -> int:
+    """Bring a pixel of every input to one seeing, NaN where it is not usable; count the others."""
+    half, count = blur.shape[1] // 2, 0
+    for k in range(len(images)):
+        value[k], spread[k] = np.nan, np.nan
+        if not use[k, y, x]:
+            continue
+        total, noise, norm = 0.0, 0.0, 0.0
+        for j in range(-half, half + 1):
+            for i in range(-half, half + 1):
+                w = blur[k, j + half] * blur[k, i + half]
+                if w > 0.0 and use[k, y + j, x + i]:
+                    total += w * images[k, y + j, x + i]
+                    noise += w * w * variances[k, y + j, x + i]
+                    norm += w
+        value[k], spread[k] = total / norm, noise / (norm * norm)
+        count += 1
+    return count
 
 
 _FLAGS = (

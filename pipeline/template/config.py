@@ -27,7 +27,9 @@ class Config(StageConfig):
     suspect_sigma: float = param(3.0, "Deviation from the mean that calls for a second look", gt=0)
     clip_sigma: float = param(5.0, "Deviation of a PSF-matched input that rejects it", gt=0)
     clip_mismatch: float = param(
-        0.1, "Share of the signal by which PSF-matched inputs may differ anyway", ge=0
+        0.5,
+        "Share of the light within 2 pixels by which PSF-matched inputs may differ: stars vary",
+        ge=0,
     )
     band_rows: int = param(
         256, "Rows coadded at a time; bounds the memory", unit="pixel", product=False, ge=16

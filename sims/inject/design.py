@@ -12,6 +12,7 @@ import pyarrow as pa
 from pipeline import schema
 from pipeline.exposure import Exposure, FloatArray
 from pipeline.schema import to_numpy
+from pipeline.sphere import turned
 from pipeline.wcs import pixel_scale
 from sims.streams import stream
 
@@ -198,7 +199,7 @@ def _sky_position(exposure: Exposure, x: FloatArray, y: FloatArray) -> dict[str,
     if exposure.wcs is None:
         return {}
     ra, dec = exposure.wcs.all_pix2world(x, y, 0)
-    return {"ra": ra % 360.0, "dec": dec}
+    return {"ra": turned(ra), "dec": dec}
 
 
 def _hosts(

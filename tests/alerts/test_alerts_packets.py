@@ -16,10 +16,12 @@ from astropy.wcs import WCS
 
 from pipeline import alerts, diaobject
 from pipeline.alerts.avro import encode
+from pipeline.alerts.cutouts import psf_images
 from pipeline.errors import FileFormatError
 from pipeline.exposure import Difference, Exposure, GridPsf, MatchingKernel, VisitInfo
 from pipeline.ids import pack
 from pipeline.masks import bits
+from pipeline.psfphot import SplinePsf, forced_flux
 from pipeline.schema import (
     DIA_FORCED_SOURCE,
     DIA_OBJECT,
@@ -201,6 +203,25 @@ def test_cutouts_show_the_source_where_it_is(tmp_path: Path) -> None:
         assert np.abs(corner - np.transpose(true)).max() * 3600 < 1e-3
 
 
+def test_psf_image_measures_the_flux_that_the_source_has(tmp_path: Path) -> None:
+    """A model with wings beyond the stamp, whose sum is that of no aperture."""
+    u = np.arange(41) - 20
+    stamp = (1 + (u[:, None] ** 2 + u**2) / 3.0**2) ** -2.2
+    psf = GridPsf((1.012 * stamp / stamp.sum())[None, None], np.zeros(1), np.zeros(1))
+    scene, at = Scene([60.2], [40.4]), (np.array([60.2]), np.array([40.4]))
+    image = np.zeros(SHAPE, np.float32)
+    image[40 - 20 : 40 + 21, 60 - 20 : 60 + 21] = 5e4 * psf_images(SplinePsf.of(psf), *at, 41)[0]
+    made = scene.difference.exposure.replace(image=image, psf=psf)
+    scene.difference = difference(made)
+    measured = forced_flux(image, made.variance, None, made.mask, psf, *at).flux[0]
+    (packet,) = decoded(scene.alerts(), tmp_path)
+    hdus = fits.open(BytesIO(packet["cutoutDifference"]))
+    p, d = hdus["PSFIMAGE"].data.astype(float), hdus[0].data[10:41, 10:41].astype(float)
+    assert p.shape == d.shape
+    assert (p * d).sum() / (p * p).sum() == pytest.approx(measured, rel=3e-4)
+    assert measured == pytest.approx(5e4, rel=3e-3)
+
+
 def test_psf_image_has_unit_sum_and_the_sources_phase(tmp_path: Path) -> None:
     scene = Scene([60.2], [40.4])
     (packet,) = decoded(scene.alerts(), tmp_path)
@@ -304,15 +325,17 @@ def test_solar_system_alerts_carry_the_body(tmp_path: Path) -> None:
 
 def test_visits_without_measurement_are_listed_with_their_depth(tmp_path: Path) -> None:
     scene = Scene([60.0], [50.0])
+    (number,) = scene.result.objects["diaObjectId"].to_pylist()
     limits = alerts.NOISE_LIMIT.to_arrow(
-        {"visit": [VISIT - 8, VISIT - 3, VISIT - 4, VISIT - 7, VISIT],
-         "midpointMjdTai": T0 + np.array([-3.0, -1.0, -2.0, -500.0, 0.0]),
-         "limit": [1.0, 2.0, 3.0, 4.0, 5.0]},
+        {"visit": [VISIT - 8, VISIT - 3, VISIT - 4, VISIT - 7, VISIT, VISIT - 5],
+         "midpointMjdTai": T0 + np.array([-3.0, -1.0, -2.0, -500.0, 0.0, -1.5]),
+         "limit": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0], "diaObjectId": [number] * 5 + [number + 1]},
         detector=DETECTOR, band="g",
     )  # fmt: skip
     result = scene.alerts(surroundings=alerts.Surroundings(limits=limits))
     (packet,) = decoded(result, tmp_path)
-    # one visit has a source, one is too old, one is the present; the others in order of time
+    # one visit has a source, one is too old, one is the present, one shows
+    # another object; the others in order of time
     found = [(row["visit"], row["limit"]) for row in packet["nightjar"]["noiseLimits"]]
     assert found == [(VISIT - 4, 3.0), (VISIT - 3, 2.0)]
 

@@ -1,5 +1,8 @@
 """Names that are loaded late are the same as if they had been there from the start."""
 
+import subprocess
+import sys
+
 import pytest
 
 from pipeline import io
@@ -10,6 +13,13 @@ from pipeline.lazy import lazy
 def test_names_come_from_their_modules():
     assert io.read_refcat is read_refcat
     assert callable(io.read_raw)
+
+
+@pytest.mark.parametrize("module", ["harness.verify.alerts.check", "harness.export.alerts"])
+def test_reading_alerts_loads_no_loops_over_pixels(module):
+    program = f"import sys, {module}; print('numba' in sys.modules, 'scipy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("False False\n", 0)
 
 
 def test_other_names_are_refused():

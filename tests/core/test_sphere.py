@@ -5,7 +5,7 @@ import pytest
 from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
 
-from pipeline.sphere import basis, deproject, project, radec, separation, unit_vectors
+from pipeline.sphere import basis, deproject, project, radec, separation, turned, unit_vectors
 from pipeline.wcs import jacobian, pixel_scale
 
 CENTRES = [(0.0, 0.0), (359.999, -6.0), (150.1, 89.99), (12.0, -90.0)]
@@ -23,6 +23,16 @@ def test_separation_is_that_of_astropy(centre, reach) -> None:
     expected = SkyCoord(*centre, unit="deg").separation(SkyCoord(ra, dec, unit="deg")).deg
 
     assert separation(*centre, ra, dec) == pytest.approx(expected, rel=1e-9, abs=1e-13)
+
+
+@pytest.mark.parametrize("tiny", [-1e-15, -1e-17, -1e-300, -0.0, 0.0])
+def test_right_ascension_stays_below_a_full_turn(tiny: float) -> None:
+    """The remainder of a tiny negative number by 360 is 360."""
+    ra, _ = radec(np.array([[1.0, tiny, 0.0]]))
+    assert 0.0 <= ra[0] < 360.0
+    assert turned(-1e-14) == 0.0
+    assert turned([360.0, 725.0, -10.0]).tolist() == [0.0, 5.0, 350.0]
+    assert deproject(np.array([[-1e-15, 0.0]]), (0.0, 0.0))[0][0] < 360.0
 
 
 def test_separation_of_opposite_points() -> None:

@@ -9,6 +9,8 @@ import pyarrow as pa
 import pytest
 
 from pipeline import diaobject
+from pipeline.diaobject.astrometry import Positions, predicted_place
+from pipeline.diaobject.groups import Groups
 from pipeline.ids import pack
 from pipeline.schema import DIA_OBJECT, DIA_SOURCE, OBJECT, to_numpy
 from pipeline.sphere import displaced, offsets
@@ -103,6 +105,85 @@ def test_one_source_per_object_and_visit() -> None:
     ids = to_numpy(sources, "diaObjectId")
     assert ids[1] == ids[0]  # the nearer of the two
     assert ids[2] == to_numpy(sources, "diaSourceId")[2]
+
+
+def test_detectors_that_overlap_see_one_object() -> None:
+    """Sources of the same visit on two detectors; on one detector they are two objects."""
+    rng = np.random.default_rng(4)
+    ra, dec = field(rng, 200, 150.0, -6.0)
+    chips = [
+        [visit_sources(v, *scattered(rng, ra, dec), day=v, detector=d) for d in (1, 2, 3)]
+        for v in (1, 2)
+    ]
+    visits = [pa.concat_tables(parts) for parts in chips]
+    sources, objects = replay(visits)
+    assert objects.num_rows == 200
+    assert set(objects["nDiaSources"].to_pylist()) == {6}
+    ids = to_numpy(sources, "diaObjectId").reshape(6, 200)
+    assert np.array_equal(ids[0], to_numpy(sources, "diaSourceId")[:200])
+    assert (ids == ids[0]).all()
+    shuffled = [v.take(rng.permutation(v.num_rows)) for v in visits]
+    assert replay(shuffled)[1].equals(objects)
+    same = visit_sources(1, np.tile(ra, 2), np.tile(dec, 2))
+    assert replay([same])[1].num_rows == 400
+
+
+def test_fluxes_of_the_last_year_describe_an_object() -> None:
+    flux = [100.0, 200.0, 300.0]
+    visits = [
+        visit_sources(v, [10.0], [0.0], day=day, psfFlux=[flux[v]], scienceFlux=[2 * flux[v]],
+                      scienceFluxErr=[5.0])
+        for v, day in enumerate((0.0, 400.0, 764.0))
+    ]  # fmt: skip
+    _, objects = replay(visits)
+    (row,) = objects.to_pylist()
+    assert row["nDiaSources"] == 3
+    assert (row["firstDiaSourceMjdTai"], row["lastDiaSourceMjdTai"]) == (T0, T0 + 764.0)
+    assert (row["g_psfFluxNdata"], row["g_psfFluxMean"], row["g_psfFluxMin"]) == (2, 250.0, 200.0)
+    assert (row["g_scienceFluxNdata"], row["g_scienceFluxMean"]) == (2, 500.0)
+    _, short = replay(visits, config=diaobject.Config(characterization_window=300.0))
+    assert short["g_psfFluxNdata"].to_pylist() == [1]
+
+
+def test_fast_stars_keep_their_object_over_a_season_without_visits() -> None:
+    """800 mas/yr; the motion is known well enough to find the star again after five months."""
+    rng = np.random.default_rng(9)
+    ra, dec = field(rng, 150, 150.0, -6.0, 3000.0)
+    angle = rng.uniform(0, 2 * np.pi, 150)
+    days = [*np.linspace(0, 160, 9), 365.0, 380.0]
+    visits = [
+        visit_sources(
+            400000 + v,
+            *scattered(rng, *displaced(ra, dec, *(0.8 * day / 365.25 * f(angle)
+                                                  for f in (np.sin, np.cos)))),
+            day=day,
+        )
+        for v, day in enumerate(days)
+    ]  # fmt: skip
+    _, objects = replay(visits)
+    assert objects.num_rows <= 152  # at most one in a hundred is split
+
+
+def test_predictions_have_honest_errors() -> None:
+    """Motions drawn from the prior: pulls of the predicted places are unity, whatever is known."""
+    rng = np.random.default_rng(10)
+    config = diaobject.Config(visit_floor=0.0)
+    n = 4000
+    for epochs in (1, 2, 6):
+        time = np.sort(rng.uniform(-300, -30, (n, epochs)), axis=1)
+        motion = rng.normal(0, config.motion_prior * 1e-3, (2, n))
+        groups = Groups.of(np.repeat(np.arange(n), epochs))
+        east, north = (
+            m[:, None] * time / 365.25 + rng.normal(0, SIGMA, (n, epochs)) for m in motion
+        )
+        ra, dec = displaced(np.full(n * epochs, 20.0), np.full(n * epochs, 60.0), east.ravel(),
+                            north.ravel())  # fmt: skip
+        covariance = np.broadcast_to(SIGMA**2 * np.eye(2), (n * epochs, 2, 2))
+        positions = Positions(T0 + time.ravel(), ra, dec, covariance)
+        *place, error = predicted_place(groups, positions, T0, config)
+        off = np.stack(offsets(20.0, 60.0, *place), axis=-1)
+        pull = off / np.sqrt(error[:, (0, 1), (0, 1)])
+        assert np.std(pull) == pytest.approx(1.0, abs=0.05 if epochs < 3 else 0.1)
 
 
 def test_rows_may_come_in_any_order_and_again() -> None:

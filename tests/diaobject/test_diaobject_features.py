@@ -119,6 +119,27 @@ def test_power_and_period_are_those_of_astropy() -> None:
         assert found["periodLogFap"][k] == pytest.approx(np.log10(fap), abs=5e-5)
 
 
+@pytest.mark.parametrize("oversampling", [3.0, 5.0])
+def test_highest_of_all_frequencies_is_found_in_noise_and_signal(oversampling: float) -> None:
+    """Sixty light curves of ten to forty points, against a direct periodogram."""
+    rng = np.random.default_rng(8)
+    sizes = rng.integers(10, 40, 60)
+    groups = Groups.of(np.repeat(np.arange(60), sizes))
+    time = np.concatenate([np.sort(rng.uniform(0, 100, n)) for n in sizes])
+    signal = np.repeat(rng.integers(0, 2, 60) * 2.0, sizes)
+    flux = rng.normal(0, 1, len(time)) + signal * np.sin(2 * np.pi * time / 0.37)
+    error = rng.uniform(0.5, 2.0, len(time))
+    config = Config(period_oversampling=oversampling)
+    found = periods(groups, time, flux, error, config)
+    for k in range(60):
+        s = slice(groups.starts[k], groups.starts[k] + groups.count[k])
+        step = 1 / (oversampling * (time[s][-1] - time[s][0]))
+        grid = step * np.arange(int(oversampling), int(10.0 / step) + 1)
+        power = LombScargle(time[s], flux[s], error[s]).power(grid, method="cython")
+        assert found["period"][k] == pytest.approx(1 / grid[np.argmax(power)], rel=1e-9)
+        assert found["periodPower"][k] == pytest.approx(power.max(), abs=1e-8)
+
+
 def test_false_alarms_of_noise_come_as_often_as_stated() -> None:
     """Baluev's bound is an upper limit that is nearly reached."""
     rng = np.random.default_rng(4)

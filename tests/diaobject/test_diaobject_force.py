@@ -76,7 +76,11 @@ def test_pulls_flags_and_rows() -> None:
         assert np.std(pull) == pytest.approx(1.0, abs=0.2)
         assert abs(np.mean(pull)) < 0.35
     limits = to_numpy(forced, "isUpperLimit")
-    assert np.array_equal(limits, to_numpy(forced, "psfFlux") < 3 * to_numpy(forced, "psfFluxErr"))
+    significance = np.abs(to_numpy(forced, "psfFlux")) / to_numpy(forced, "psfFluxErr")
+    assert np.array_equal(limits, significance < 3)
+    faded = (flux < -1000) & (significance > 5)  # a measurement
+    assert faded.sum() > 5
+    assert not limits[faded].any()
     near = np.hypot(x - 60, y - 100) < 2
     assert np.array_equal(to_numpy(forced, "pixelFlags_cr"), near)
     assert not to_numpy(forced, "isPrecovery").any()

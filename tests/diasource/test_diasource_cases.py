@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from pipeline import diasource
-from pipeline.diasource.lines import find_glints
+from pipeline.diasource.detect import find_peaks, flood
+from pipeline.diasource.lines import along_streaks, find_glints, find_streaks
 from pipeline.masks import NOT_IN_SCORE, bits
 
 
@@ -218,3 +219,27 @@ def test_glints_on_a_line_are_found_and_a_crowd_is_not():
 def test_glints_along_a_column_are_a_bad_column():
     at = np.column_stack([np.full(9, 700.0), np.linspace(100, 1900, 9)])
     assert not find_glints(at, (2000, 2000)).any()
+
+
+def test_the_pieces_of_a_trail_are_streaks_and_what_lies_beside_it_is_none():
+    rng = np.random.default_rng(5)
+    y, x = np.mgrid[:900, :700]
+    across = (y - 100 - 1.1 * x) / np.hypot(1.0, 1.1)
+    score = (9.0 * np.exp(-0.5 * (across / 2.0) ** 2)).astype(np.float32)
+    score[(x // 40) % 3 > 0] = 0.0  # two thirds of it are too faint
+    score[:, 200:300] = np.where(np.abs(across) < 6, 9.0, 0)[:, 200:300]
+    stars = rng.uniform(30, 670, (60, 2)).astype(int)
+    for i, j in stars:
+        score[j - 2 : j + 3, i - 2 : i + 3] = 20.0
+    score += rng.normal(0, 0.01, score.shape).astype(np.float32)
+    footprints = flood(score, *find_peaks(score, 3.0), 5.0)
+    streaks = find_streaks(footprints, 700)
+
+    pieces = along_streaks(footprints, streaks, 700)
+
+    centre = [np.mean(np.divmod(footprints.of(k), 700), axis=1) for k in range(len(streaks))]
+    distance = np.array([abs(across[round(v), round(u)]) for v, u in centre])
+    assert 1 <= streaks.sum() < pieces.sum()
+    assert np.all(pieces[distance < 2.5])
+    assert not np.any(pieces[distance > 4.0])
+    np.testing.assert_array_equal(along_streaks(footprints, streaks & False, 700), streaks & False)

@@ -202,3 +202,23 @@ def test_a_fit_that_changed_its_sign_is_not_believed(lab, field, monkeypatch):
     for name, unit in (("xErr", 1.0), ("raErr", lab.SCALE / 3600)):  # the place is that of the peak
         error = t[name].to_numpy() / unit
         assert np.all((error >= 12**-0.5 - 1e-3) & (error < 2.0))
+
+
+def test_a_peak_that_the_noise_of_stars_hides_is_in_the_ledger(lab):
+    rng = np.random.default_rng(3)
+    star = lab.Star()
+    image, variance = lab.blank((160, 160), rng)
+    lab.add(image, variance, star, np.array([[80.0, 70.0]]), [20 * star.sigma_flux()], rng)
+    scene = lab.scene(image, variance, star, rng)
+    scale = np.ones(image.shape, np.float32)
+    scale[55:86, 65:96] = 10.0
+    score = scene.difference.score / scale
+    hidden = replace(scene.difference, score=score, noise_scale=scale)
+
+    ledger = diasource.run(hidden, scene.science, scene.template).candidates
+
+    rows = [r for r in ledger.to_pylist() if abs(r["x"] - 80) < 2 and abs(r["y"] - 70) < 2]
+    x, y = int(rows[0]["x"]), int(rows[0]["y"])
+    assert [(r["rule"], r["accepted"]) for r in rows] == [("threshold", False)]
+    assert rows[0]["value"] == pytest.approx(abs(score[y, x]))
+    assert 1.0 < rows[0]["value"] < 3.0

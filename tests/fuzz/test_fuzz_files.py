@@ -6,15 +6,20 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
+import fastavro
 import numpy as np
 import pytest
 from astropy.io import fits
+from fastavro.utils import generate_one
 from numpy.testing import assert_array_equal
 
 from pipeline import alerts, io
@@ -279,3 +284,121 @@ def test_garbage_behind_the_header_is_refused(tmp_path: Path) -> None:
         path.write_bytes(container(rng.integers(0, 256, size).astype(np.uint8).tobytes()))
         with pytest.raises(FileFormatError):
             list(alerts.read(path))
+
+
+# -- alerts of any origin
+
+FILES = int(os.environ.get("NIGHTJAR_FUZZ_FILES", "60"))
+STRANGE: tuple[Any, ...] = (
+    None, "", "word", -1, 0, 2**62, float("nan"), float("inf"), -1e300, True, b"", b"SIMPLE",
+    [], {}, [None], ["a", 1.0], {"midpointMjdTai": "now"},
+)  # fmt: skip
+
+
+def cutout(side: int = 51) -> bytes:
+    stream = BytesIO()
+    plane = np.random.default_rng(1).normal(size=(side, side)).astype(np.float32)
+    header = fits.Header({"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "CD1_1": 1e-4, "CD2_2": 1e-4})
+    planes = [fits.PrimaryHDU(plane, header), fits.ImageHDU(plane**2, name="UNCERT"),
+              fits.ImageHDU(np.zeros((side, side), np.int32), name="MASK"),
+              fits.ImageHDU(plane, name="PSFIMAGE")]  # fmt: skip
+    fits.HDUList(planes).writeto(stream)
+    return stream.getvalue()
+
+
+def flipped(rng: np.random.Generator, data: bytes, most: int = 40) -> bytes:
+    """Change some bytes, and now and then lose or repeat a piece."""
+    changed = bytearray(data)
+    for at in rng.integers(0, len(changed), rng.integers(1, most)):
+        changed[at] = rng.integers(0, 256)
+    first, last = sorted(rng.integers(0, len(changed), 2))
+    if (kind := rng.integers(0, 6)) == 0:
+        del changed[first:last]
+    elif kind == 1:
+        changed[first:first] = changed[first : min(last, first + 200)]
+    return bytes(changed)
+
+
+def packet(rng: np.random.Generator) -> dict[str, Any]:
+    """One alert of random values; some of its fields hold what they should not."""
+    found: dict[str, Any] = generate_one(packet_schema())
+    for name in ("cutoutDifference", "cutoutScience", "cutoutTemplate"):
+        found[name] = flipped(rng, cutout()) if rng.random() < 0.5 else cutout()
+    places = [found, found["diaSource"], found.get("diaObject"), found.get("ssSource")]
+    places += [*(found.get("prvDiaSources") or [])[:3]]
+    for place in filter(None, places):
+        for name in rng.choice(list(place), rng.integers(0, 6)):
+            place[name] = STRANGE[rng.integers(0, len(STRANGE))]
+    return found
+
+
+def anything(depth: int = 3) -> list[Any]:
+    """A schema that takes all of these, so many levels deep."""
+    scalars = ["null", "boolean", "long", "double", "string", "bytes"]
+    if not depth:
+        return scalars
+    below = anything(depth - 1)
+    return [*scalars, {"type": "array", "items": below}, {"type": "map", "values": below}]
+
+
+def damaged(seed: int) -> bytes:
+    """A file with valid bytes and strange values, or a valid one with strange bytes."""
+    rng = np.random.default_rng(seed)
+    stream = BytesIO()
+    if seed % 2:
+        strange = packet(rng)
+        fields = [{"name": name, "type": anything()} for name in strange]
+        schema = {"type": "record", "name": "alert", "fields": fields}
+        fastavro.writer(stream, schema, [strange])
+        return stream.getvalue()
+    valid: dict[str, Any] = generate_one(packet_schema())
+    valid |= dict.fromkeys(("cutoutDifference", "cutoutScience"), cutout())
+    fastavro.writer(stream, packet_schema(), [valid], codec=("null", "deflate")[seed // 2 % 2])
+    return flipped(rng, stream.getvalue())
+
+
+def test_damaged_alert_files_end_in_a_verdict_or_one_line(tmp_path: Path) -> None:
+    commands = []
+    for seed in range(FILES):
+        path = tmp_path / f"{seed}.avro"
+        path.write_bytes(damaged(seed))
+        commands.append(["alerts", "check", "--json", str(path)])
+    found, peak = run_all(commands)
+    for seed, (code, said) in enumerate(found):
+        assert code in (0, 1, 2), (seed, code, said[-300:])
+        assert "Traceback" not in said, (seed, said[-300:])
+        if code == 2:
+            assert said.count("\n") == 1, (seed, said)
+            assert f"{seed}.avro" in said
+    assert {code for code, _ in found} >= {1, 2}
+    assert peak < LIMIT_MB
+
+
+ZTF = record(objectId="string", candid="long", candidate={**record(jd="double"), "name": "cand"})
+
+
+def test_files_of_others_get_one_line_that_says_what_they_are(tmp_path: Path) -> None:
+    ztf, other, framed_ = (tmp_path / f"{name}.avro" for name in ("ztf", "other", "framed"))
+    with ztf.open("wb") as stream:
+        fastavro.writer(stream, ZTF, [{"objectId": "Z", "candid": 1, "candidate": {"jd": 2.0}}])
+    with other.open("wb") as stream:
+        fastavro.writer(stream, TEXT, [{"diaSourceId": 1, "words": "no alert"}])
+    bare = BytesIO()
+    fastavro.schemaless_writer(bare, packet_schema(), generate_one(packet_schema()))
+    framed_.write_bytes(b"\0" + (917).to_bytes(4, "big") + bare.getvalue())
+    schema = tmp_path / "schema.avsc"
+    schema.write_text(json.dumps(packet_schema()))
+    found, _ = run_all(
+        [
+            *(["alerts", "check", str(path)] for path in (ztf, other, framed_)),
+            ["alerts", "check", str(framed_), "--schema", str(schema)],
+            ["alerts", "check", str(ztf), "--schema", str(other), str(framed_)],
+        ]
+    )
+    assert [code for code, _ in found] == [2, 2, 2, 1, 2]
+    assert "layout of ZTF" in found[0][1]
+    assert "diaSourceId, words" in found[1][1]
+    assert "of schema 917" in found[2][1]
+    assert "--schema" in found[2][1]
+    assert "1 alerts" in found[3][1]
+    assert found[4][1].count("\n") == 2  # the second file is looked at although the first failed

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from harness.catalog import Catalog
 from harness.cli.main import execute
+from harness.system.hashes import file_hash, table_hash
+
+TABLES = ("DiaSource", "DiaObject", "DiaObjectHistory", "DiaForcedSource", "SSSource", "SSObject",
+          "DiaObject_To_Object_Match", "alert", "candidate", "template_input", "metric",
+          )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +37,24 @@ def interruptible() -> Iterator[None]:
     former = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, former)
+
+
+@pytest.fixture
+def contents() -> Callable[[Path], dict[str, str]]:
+    """Hashes of all rows and products; what is volatile (times, run ids) left out."""
+    return _contents
+
+
+def _contents(root: Path) -> dict[str, str]:
+    found = {}
+    with Catalog(root / "catalog.duckdb", read_only=True) as catalog:
+        for name in TABLES:
+            drop = {"runId", "timeProcessedMjdTai"}
+            table = catalog.query(f'SELECT * FROM "{name}" ORDER BY ALL')
+            kept = [c for c in table.column_names if c not in drop and not c.startswith("validity")]
+            columns = ", ".join(f'"{c}"' for c in kept)
+            rows = catalog.query(f'SELECT {columns} FROM "{name}" ORDER BY ALL')
+            found[name] = f"{rows.num_rows} {table_hash(rows)}"
+    for path in sorted((root / "products").rglob("*.fits")):
+        found[str(path.relative_to(root))] = file_hash(path)
+    return found

@@ -227,6 +227,9 @@ def test_rows_have_one_hash_whenever_they_were_made(tmp_path: Path) -> None:
 def test_hashing_does_not_wait_for_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     assert Hashes(tmp_path / "hashes.json").of(tmp_path / "pipe") == "unreadable"
+    (tmp_path / "hole").touch()
+    os.truncate(tmp_path / "hole", 1 << 40)
+    assert Hashes(tmp_path / "hashes.json").of(tmp_path / "hole") == "unreadable"
 
 
 def test_workspace_refuses_what_is_none_and_what_is_one(tmp_path: Path) -> None:

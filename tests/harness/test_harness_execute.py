@@ -9,8 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from threadpoolctl import threadpool_info
 
-from harness.execute import Executor, LocalExecutor, SerialExecutor, open_executor
+from harness.execute import (
+    ClaimExecutor,
+    Config,
+    Executor,
+    LocalExecutor,
+    SerialExecutor,
+    open_executor,
+)
+from harness.execute.capacity import workers_here
+from harness.system.threads import one_thread
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,7 @@ def test_every_item_has_its_result(executor: Executor) -> None:
     assert results == {n**2 for n in range(40)}
 
 
-@pytest.mark.parametrize(("executor", "most"), [(SerialExecutor(), 1), (LocalExecutor(2, 1), 6)])
+@pytest.mark.parametrize(("executor", "most"), [(SerialExecutor(), 1), (LocalExecutor(2, 1), 4)])
 def test_few_items_exist_at_a_time(executor: Executor, most: int) -> None:
     made = received = 0
 
@@ -91,7 +101,7 @@ def test_the_signal_that_ended_a_worker_is_named(
 ) -> None:
     work = [Killed(n) for n in range(6)]
     work[1], work[4] = Killed(1, number), Killed(4, number, tmp_path / "once")
-    with open_executor("local", jobs, 2) as workers:
+    with open_executor(Config(attempts=2), jobs, tmp_path) as workers:
         results = sorted(workers.map(work))
 
     assert [n for n, _, _ in results] == list(range(6))
@@ -99,6 +109,73 @@ def test_the_signal_that_ended_a_worker_is_named(
     assert [how for _, _, how in results] == ["", number.name, "", "", "", ""]
 
 
-def test_engine_is_chosen_by_its_name() -> None:
-    assert isinstance(open_executor("serial", 0, 1), SerialExecutor)
-    assert isinstance(open_executor("local", 0, 1), LocalExecutor)
+def test_engine_is_chosen_by_its_name(tmp_path: Path) -> None:
+    for name, kind in {
+        "serial": SerialExecutor,
+        "local": LocalExecutor,
+        "claims": ClaimExecutor,
+    }.items():
+        assert isinstance(open_executor(Config(executor=name), None, tmp_path), kind)
+
+
+_MEMINFO = "MemTotal: 64000000 kB\nMemFree: 1 kB\nMemAvailable: {} kB\n"
+
+
+@pytest.mark.parametrize(
+    ("free_mib", "limits", "expected"),
+    [
+        (100_000, {}, 64),
+        (4_000, {}, 3),
+        (100, {}, 1),
+        (100_000, {"job": (4_000, 100)}, 3),
+        (100_000, {"job/step": (None, 100), "job": (2_500, 50)}, 2),
+        (100_000, {"job/step": (90_000, 0), "": (2_500, 50)}, 2),
+    ],
+)
+def test_workers_fit_into_memory_and_its_limits(
+    free_mib: int,
+    limits: dict[str, tuple[int | None, int]],
+    expected: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/meminfo").write_text(_MEMINFO.format(free_mib * 1024))
+    (tmp_path / "proc/self/cgroup").write_text("0::/job/step\n")
+    for name, (most, used) in limits.items():
+        folder = tmp_path / "sys/fs/cgroup" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "memory.max").write_text("max\n" if most is None else f"{most * 2**20}\n")
+        (folder / "memory.current").write_text(f"{used * 2**20}\n")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+
+    assert workers_here(tmp_path) == expected
+
+
+@dataclass(frozen=True)
+class Threads:
+    """Work that says how many threads its libraries use."""
+
+    def perform(self, attempt: int = 1) -> tuple[set[int], str]:
+        return {p["num_threads"] for p in threadpool_info()}, os.environ["OMP_NUM_THREADS"]
+
+    def lost(self, attempts: int, how: str) -> tuple[set[int], str]:
+        raise AssertionError(how)
+
+
+def test_workers_use_one_thread_whatever_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(name, "4")
+    with LocalExecutor(1, 1) as workers:
+        assert list(workers.map([Threads()])) == [({1}, "1")]
+
+
+def test_the_environment_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    with one_thread():
+        assert os.environ["OMP_NUM_THREADS"] == os.environ["MKL_NUM_THREADS"] == "1"
+    assert os.environ["OMP_NUM_THREADS"] == "4"
+    assert "MKL_NUM_THREADS" not in os.environ

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from harness.plan import (
     OPEN,
     SCIENCE,
@@ -12,7 +10,6 @@ from harness.plan import (
     Selection,
     assign_roles,
     group_by_overlap,
-    overlap,
     plan_templates,
     reference_frames,
 )
@@ -34,29 +31,6 @@ def frame(
     return Frame(
         visit, detector, role=role, kind="generic", path=Path(f"{visit}"), corners=corners, **values
     )  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("shift", "expected"), [(0.0, 1.0), (0.05, 0.5), (0.09, 0.1), (0.1, 0.0), (5.0, 0.0)]
-)
-def test_overlap_of_shifted_squares_is_known(shift: float, expected: float) -> None:
-    assert overlap(square(10.0, 0.0), square(10.0 + shift, 0.0)) == pytest.approx(
-        expected, abs=1e-4
-    )
-
-
-def test_overlap_does_not_depend_on_sense_or_order_and_crosses_the_meridian() -> None:
-    a, b = square(0.01, 0.0), square(-0.02, 0.01)
-    turned = (*b[6:8], *b[4:6], *b[2:4], *b[0:2])
-    assert overlap(a, b) == pytest.approx(0.63, abs=1e-3)
-    assert overlap(a, turned) == pytest.approx(overlap(a, b))
-    assert overlap(b, a) == pytest.approx(overlap(a, b), abs=1e-6)
-    east = tuple(v % 360.0 if i % 2 == 0 else v for i, v in enumerate(b))
-    assert overlap(a, east) == pytest.approx(0.63, abs=1e-3)
-
-
-def test_small_frame_inside_a_large_one_overlaps_wholly() -> None:
-    assert overlap(square(10.0, 20.0, 0.5), square(10.05, 20.05, 0.1)) == pytest.approx(1.0)
 
 
 def test_fields_are_found_on_the_sky_whatever_the_detector() -> None:

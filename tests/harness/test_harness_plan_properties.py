@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.footprints import shared_fractions
 from harness.plan import (
     OPEN,
     SCIENCE,
@@ -16,7 +18,6 @@ from harness.plan import (
     TemplatePlan,
     assign_roles,
     group_by_overlap,
-    overlap,
     plan_templates,
     reference_frames,
 )
@@ -83,7 +84,8 @@ def test_templates_are_of_other_frames_of_the_same_sky_and_band(
             assert unit not in plan.inputs
             assert {by_unit[u].band for u in (unit, *plan.inputs)} == {plan.band}
             for other in plan.inputs:
-                assert overlap(by_unit[unit].corners, by_unit[other].corners) >= campaign.overlap
+                both = np.array([by_unit[unit].corners, by_unit[other].corners])
+                assert shared_fractions(both, np.array([[0, 1]]))[0] >= campaign.overlap
 
 
 @given(FRAMES, CAMPAIGNS, st.randoms(use_true_random=False))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -17,12 +19,16 @@ from harness.campaign.campaign import Summary
 from harness.campaign.context import Context
 from harness.campaign.frames import frames_table
 from harness.campaign.run import run_campaign
+from harness.campaign.state import RunState
+from harness.campaign.store import accept
 from harness.campaign.task import Notes, Phase, Stage, Task, WorkItem
 from harness.catalog import Catalog
 from harness.cli.main import execute
-from harness.ledger import Outcome, Target
+from harness.ledger import Outcome, StageRecord, Target
+from harness.settings import Settings
 from harness.system.hashes import file_hash
-from harness.tasks.versions import as_of, forced_means_missing, refresh_forced_means
+from harness.tasks.alerts import noise_limits
+from harness.tasks.versions import as_of, refresh_forced_means
 from harness.workspace import Workspace
 from pipeline import diaobject, io
 from pipeline.errors import PsfError, WriteError
@@ -298,6 +304,11 @@ def test_version_at_a_time_is_the_latest_known_or_else_the_first(
     assert some["diaObjectId"].to_pylist() == [n for n, _ in expected if 10 <= n <= 20]
 
 
+def marked(catalog: Catalog) -> int:
+    """Objects whose forced fluxes have to be averaged."""
+    return int(catalog.value("SELECT count(*) FROM DiaObject WHERE g_fpFluxNdata IS NULL"))
+
+
 @pytest.mark.parametrize("at_a_time", [1, 7, 1000])
 def test_each_version_averages_the_forced_fluxes_before_the_one_that_follows(
     objects: tuple[Catalog, list[dict[str, Any]]],
@@ -306,7 +317,7 @@ def test_each_version_averages_the_forced_fluxes_before_the_one_that_follows(
 ) -> None:
     catalog, versions = objects
     monkeypatch.setattr("harness.tasks.versions._OBJECTS_AT_A_TIME", at_a_time)
-    assert forced_means_missing(catalog)
+    assert marked(catalog) == 30
     forced = catalog.table("DiaForcedSource", "true ORDER BY diaForcedSourceId")
     time = to_numpy(forced, "midpointMjdTai")
     expected = []
@@ -321,7 +332,100 @@ def test_each_version_averages_the_forced_fluxes_before_the_one_that_follows(
     found = catalog.query(f"SELECT * FROM ({both}) ORDER BY diaObjectId, lastDiaSourceMjdTai")
     assert found.cast(TABLES["DiaObject"].arrow_schema).equals(pa.concat_tables(expected))
     assert catalog.count("DiaObject") == 30
-    assert not forced_means_missing(catalog)
+    assert marked(catalog) == 0
+
+
+def test_differences_that_show_a_place_say_how_deep_they_are(tmp_path: Path) -> None:
+    """Two overlapping images across 0 h, one turned round, at three epochs."""
+    corners = {1: (359.99, 0.01), 2: (0.005, 0.025)}
+    with Catalog(tmp_path / "limits.duckdb") as catalog:
+        for visit, mjd in ((1, 57000.0), (2, 57010.0), (3, 57020.0)):
+            for detector, (west, east) in corners.items():
+                low, high = (-0.01, 0.01) if visit < 3 else (0.01, -0.01)
+                image = row("visit_image", visit=visit, detector=detector, midpointMjdTai=mjd,
+                            visitImageId=f"{visit}_{detector}", llcra=west, llcdec=low,
+                            lrcra=east, lrcdec=low, urcra=east, urcdec=high, ulcra=west,
+                            ulcdec=high)  # fmt: skip
+                catalog.insert_rows("visit_image", [image])
+                made = row("difference_image", visit=visit, detector=detector, band="g",
+                           differenceImageId=f"{visit}_{detector}",
+                           depth5=31.4 if detector == 1 else None)  # fmt: skip
+                catalog.insert_rows("difference_image", [made])
+        catalog.fetch("UPDATE difference_image SET depth5 = 28.9 WHERE visit = 2")
+        objects = pa.table({"diaObjectId": [5, 6, 7], "ra": [0.007, 0.02, 359.95],
+                            "dec": [0.001, -0.009, 0.0]})  # fmt: skip
+        found = noise_limits(catalog, objects, (57000.0, 57020.0))
+        later = noise_limits(catalog, objects, (57000.5, 57021.0))
+    rows = found.select(["diaObjectId", "visit", "detector"]).to_pylist()
+    assert [tuple(r.values()) for r in rows] == [(5, 1, 1), (5, 2, 1), (5, 2, 2), (6, 2, 2)]
+    assert found["limit"].to_pylist() == pytest.approx([1.0, 10.0, 10.0, 10.0], rel=1e-6)
+    assert later["visit"].to_pylist() == [2, 2, 2, 3]
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class Mortal:
+    """A connection that dies before a given statement, and from then on."""
+
+    def __init__(self, connection: Any, statements: int) -> None:
+        self.connection, self.left = connection, statements
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("execute", "sql"):
+            self.left -= 1
+            if self.left < 0:
+                raise Killed
+        return getattr(self.connection, name)
+
+
+def remeasured(space: Workspace, catalog: Catalog) -> None:
+    """What a run does after the difference of visit 4 has been made again with other objects."""
+    state = RunState(space, Settings(), catalog, "run")
+    target = Target(4, 1)
+    item = WorkItem(
+        task=harness.tasks.forced.TASK, target=target, keys=(), space=space, output=space,
+        settings=state.settings, cards={},
+    )  # fmt: skip
+    if state.status(target, "forced") != "done":
+        accept(state, item, Outcome(target, [StageRecord(4, 1, "forced", "done")]))
+    refresh_forced_means(catalog)
+
+
+def test_forced_means_survive_a_kill_at_any_statement(
+    objects: tuple[Catalog, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    catalog, _ = objects
+    refresh_forced_means(catalog)
+    names = ("DiaObject", "DiaObjectHistory", "DiaForcedSource", "unit")
+    before = {name: catalog.table(name) for name in names}
+    space, alive = Workspace.create(tmp_path / "space"), catalog._connection
+    rows = [
+        row("DiaForcedSource", diaForcedSourceId=100 * n + 50, diaObjectId=n, visit=4, detector=1,
+            band="g", midpointMjdTai=57004.5, psfFlux=7.0, psfFluxErr=0.1)
+        for n in range(1, 31, 2)
+    ]  # fmt: skip
+    staged = TABLES["DiaForcedSource"].from_rows(rows)
+    io.write_parquet(space.staging("DiaForcedSource", 4, 1), staged)
+    expected: list[pa.Table] = []
+    for statements in [1000, *range(100)]:
+        catalog._connection = mortal = Mortal(alive, statements)
+        with contextlib.suppress(Killed):
+            remeasured(space, catalog)
+        catalog._connection = alive
+        with contextlib.suppress(duckdb.TransactionException):
+            alive.rollback()  # as opening the file does
+        remeasured(space, catalog)
+        assert marked(catalog) == 0
+        found = [catalog.table(name, "true ORDER BY ALL") for name in names[:3]]
+        expected = expected or found
+        assert found == expected, f"killed before statement {statements}"
+        if statements < 1000 and mortal.left >= 0:
+            break
+        for name in names:
+            catalog.replace(name, before[name])
+    assert 15 < statements < 99
 
 
 @pytest.mark.slow

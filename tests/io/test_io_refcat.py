@@ -1,5 +1,7 @@
 """Reference catalogues of every kind end as the same table."""
 
+import gzip
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
@@ -35,6 +37,16 @@ def test_the_least_is_enough(tmp_path, kind):
     assert flux[2] is None
     assert table["pmRa"].null_count == 3
     assert table["objectId"].to_pylist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", ["fits", "csv", "ecsv", "vot"])
+def test_compressed_table_is_what_its_name_says(tmp_path, kind):
+    plain = tmp_path / f"r.{kind}"
+    columns = Table({"ra": RA, "dec": DEC, "gMag": [18.0, 20.0, 19.0]})
+    columns.write(plain, format={"ecsv": "ascii.ecsv", "vot": "votable"}.get(kind, kind))
+    packed = tmp_path / f"r.{kind}.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    assert io.read_refcat(packed).equals(io.read_refcat(plain))
 
 
 def test_gaia_names(tmp_path):

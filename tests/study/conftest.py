@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from astropy.wcs import WCS
 
-from harness.settings import Campaign, Execution, Settings
+from harness.execute import Config as Execution
+from harness.settings import Campaign, Settings
 from harness.workspace import Workspace
 from pipeline import diasource, io, schema, subtract
 from pipeline.exposure import Exposure, GridPsf, PhotoCalib, VisitInfo

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness.cli.main import execute
@@ -41,6 +42,19 @@ def test_options_win_over_the_file(tmp_path: Path) -> None:
     path.write_text("sources = 10\nsnr = [4.0, 8.0]")
     design = load_design(path, {"sources": 20, "snr": None})
     assert (design.sources, design.snr) == (20, (4.0, 8.0))
+
+
+def test_sources_concentrate_at_the_threshold() -> None:
+    design = StudyDesign(snr=(3.0, 50.0), near_threshold=0.5, threshold_snr=(4.0, 8.0))
+    even = 3.0 * (50.0 / 3.0) ** ((np.arange(20_000) + 0.5) / 20_000)
+    moved = design.concentrated(even)
+    share = np.log(8.0 / 4.0) / np.log(50.0 / 3.0)
+    assert np.mean((moved >= 4.0) & (moved < 8.0)) == pytest.approx(0.5 + 0.5 * share, abs=1e-3)
+    assert (np.diff(moved) > 0).all()
+    assert (moved.min(), moved.max()) == pytest.approx((3.0, 50.0), rel=1e-3)
+    np.testing.assert_array_equal(StudyDesign().concentrated(even), even)
+    with pytest.raises(ValueError, match="within snr"):
+        StudyDesign(snr=(5.0, 50.0), near_threshold=0.1)
 
 
 def test_a_design_must_fit_the_image() -> None:

@@ -14,7 +14,8 @@ from harness.catalog import connect
 from harness.cli.main import execute
 from harness.study.design import StudyDesign
 from harness.study.engine import Painting, PaintingResult
-from harness.study.run import Study, run_study
+from harness.study.run import run_study
+from harness.study.store import Study
 from harness.workspace import Workspace
 from pipeline import io
 from pipeline.psfphot import flux_noise
@@ -141,10 +142,30 @@ def test_a_killed_study_goes_on(
     assert again.rows().equals(study.rows())
 
 
+def test_the_local_engine_agrees(space: Workspace, study: Study) -> None:
+    local = run_study(space.root, DESIGN, engine="local", quiet=True)
+    assert local.folder != study.folder
+    a, b = study.rows(), local.rows()
+    for name in ("x", "y", "flux", "trueSnr", "kind", "placed"):
+        assert a[name].equals(b[name])
+    outcome = [np.array(rows["outcome"].to_pylist()) for rows in (a, b)]
+    assert np.mean(outcome[0] == outcome[1]) > 0.98
+    both = to_numpy(a, "detected") & to_numpy(b, "detected")
+    flux = [to_numpy(rows, "psfFlux")[both] for rows in (a, b)]
+    noise = to_numpy(a, "sigmaNull")[both]
+    change = flux[1] / flux[0] - 1  # the field is small: forty sources move a kernel of sixty stars
+    assert abs(np.median(change)) < 0.003
+    assert np.percentile(np.abs(flux[1] - flux[0]) / noise, 95) < 0.5
+
+
 def test_a_name_belongs_to_one_study(space: Workspace, study: Study) -> None:
     run_study(space.root, DESIGN.model_copy(update={"realisations": 1}), name="mine", quiet=True)
-    code = execute(["study", str(space.root), "--sources", "10", "--name", "mine", "-q"])
-    assert code == 2
+    command = ["study", str(space.root), "--sources", "10", "--name", "mine", "-q"]
+    assert execute(command) == 2
+    assert execute([*command, "--replace"]) == 0
+    replaced = Study.open(space.root / "studies" / "mine")
+    assert replaced.rows().num_rows == 20
+    assert len(list((replaced.folder / "units" / "recovery").iterdir())) == 2
 
 
 def test_command(space: Workspace, study: Study, capsys: pytest.CaptureFixture[str]) -> None:

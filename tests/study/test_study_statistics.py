@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from scipy import special
 
+from harness.study import estimates
 from harness.study.completeness import completeness, fit, interval, ratio_to_ideal
 from harness.study.ideal import ideal_curve
+from harness.study.sample import Sample
 
 
 def gaussian(sigma: float, side: int = 33) -> np.ndarray:
@@ -134,3 +137,49 @@ def test_curves_can_be_drawn() -> None:
     assert axes.get_xlabel() == "true signal to noise"
     labels = axes.get_legend_handles_labels()[1]
     assert labels == ["detected", "fit"]
+
+
+def sample(seed: int, n: int, *, threshold: float = 4.85) -> Sample:
+    """Sources that are found where true SNR and noise exceed a threshold."""
+    rng = np.random.default_rng(seed)
+    snr = 3.0 * (50.0 / 3.0) ** rng.random(n)
+    table = {
+        "trueSnr": snr,
+        "idealFraction": special.ndtr(snr - 4.85),
+        "detected": snr + rng.normal(size=n) >= threshold,
+    }
+    return Sample(pa.table(table))
+
+
+def test_the_gap_from_the_noise_limit_has_an_honest_error() -> None:
+    for share in (0.5, 0.8):
+        found = [estimates.depth_gap(sample(k, 2000), share) for k in range(60)]
+        pulls = np.array([f.value / f.error for f in found])
+        assert abs(pulls.mean()) < 4 / np.sqrt(60)
+        assert pulls.std() == pytest.approx(1.0, abs=4 / np.sqrt(120))
+
+
+def test_a_gap_is_seen() -> None:
+    gap = estimates.depth_gap(sample(1, 20_000, threshold=5.35))
+    assert gap.value == pytest.approx(2.5 * np.log10(5.35 / 4.85), abs=4 * gap.error)
+    assert gap.error < 0.01
+    half = estimates.half_found(sample(1, 20_000, threshold=5.35))
+    assert half.value == pytest.approx(5.35, abs=4 * half.error)
+
+
+def test_ratios_to_the_ideal_cover() -> None:
+    parts = [sample(k, 600).between(5.0, 6.0) for k in range(1000)]
+    found = [estimates.found_over_ideal(part) for part in parts]
+    covered = [f.low <= 1.0 <= f.high for f in found]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.02)
+
+
+def test_nothing_can_be_told_of_nothing() -> None:
+    empty = sample(1, 0)
+    for estimate in (
+        estimates.depth_gap(empty),
+        estimates.half_found(empty),
+        estimates.found_over_ideal(empty),
+    ):
+        assert estimate.n == 0
+        assert np.isnan(estimate.value)

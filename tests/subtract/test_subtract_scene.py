@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from pipeline import subtract
-from pipeline.subtract.scene import SceneNoise, SceneScore, count_scene, measure_scene
+from pipeline.subtract.scene import Filter, SceneNoise, count_rings, count_scene, measure_scene
 from tests.subtract.conftest import draw, exposure
 
-WITH_SCENE = subtract.Config(scene_noise=True)
+WITHOUT_SCENE = subtract.Config(scene_noise=False)
 
 _SHAPE = (900, 900)
 _SKY, _DEEP = 10.0, 4.0
@@ -40,11 +40,11 @@ def _width(values):
     return (high - low) / 2.0
 
 
-def _scored(scene):
-    y, x = np.gradient(scene)
-    values = np.stack([scene, x, y], axis=-1).reshape(-1, 3)
-    entry = np.arange(1, scene.size + 1, dtype=np.int32).reshape(scene.shape)
-    return SceneScore(entry, np.vstack([np.zeros(3), values]).astype(np.float32))
+def _response(scene):
+    """Filter that is one pixel wide: what it leaves of a scene is its gradient."""
+    stamp = np.zeros((11, 11), np.float32)
+    stamp[5, 5] = 1.0
+    return Filter(scene, np.ones_like(scene), np.ones(scene.shape, np.uint8), stamp, 1.0)
 
 
 def _around(x, y):
@@ -57,8 +57,8 @@ def _around(x, y):
 @pytest.fixture(scope="module")
 def jittered():
     (science, template), x, y = _field(3, 0.1, extra=0.2, hosts=6)
-    on = subtract.run(science, template, WITH_SCENE)
-    off = subtract.run(science, template, subtract.Config())
+    on = subtract.run(science, template)
+    off = subtract.run(science, template, WITHOUT_SCENE)
     return on, off, x, y
 
 
@@ -94,7 +94,7 @@ def test_the_score_is_the_same_to_the_bit_where_the_template_is_empty(jittered):
 
 def test_photon_noise_of_constant_stars_is_all_there_is():
     (science, template), x, y = _field(5, 0.0)
-    made = subtract.run(science, template, WITH_SCENE)
+    made = subtract.run(science, template)
     assert made.metrics["astrometricNoise"] < 0.02
     assert made.metrics["residualFraction"] < 0.005
     assert 0.8 < _width(made.score[y, x]) < 1.15
@@ -103,10 +103,12 @@ def test_photon_noise_of_constant_stars_is_all_there_is():
 def test_without_a_scene_nothing_is_counted():
     score = np.random.default_rng(1).normal(size=(200, 200)).astype(np.float32)
     mask = np.zeros(score.shape, np.uint32)
-    before, scene = score.copy(), _scored(np.zeros_like(score))
-    noise = measure_scene(score, scene, mask)
+    before, scene = score.copy(), np.zeros_like(score)
+    response = _response(scene)
+    noise = measure_scene(score, scene, response, mask)
     assert noise == SceneNoise()
-    scale = count_scene(score, scene, mask, SceneNoise((0.1, 0.1, 0.0), 0.01, 0.05, 0.3))
+    scale = count_scene(score, scene, response, mask, SceneNoise((0.1, 0.1, 0.0), 0.01, 0.05))
+    count_rings(score, scale, scene, np.ones(score.shape, np.uint8), np.array([[100.0, 100.0]]))
     assert np.all(scale == 1.0)
     np.testing.assert_array_equal(score, before)
 
@@ -118,7 +120,46 @@ def test_shares_and_shifts_are_bounded():
     signs = np.sign(np.random.default_rng(2).normal(size=len(x)))
     score += draw(score.shape, x, y, 0.3 * signs * 500 * 2 * np.pi * 9.0, 3.0).astype(np.float32)
     score += 3.0 * np.gradient(scene, axis=1)
-    noise = measure_scene(score, _scored(scene), np.zeros(score.shape, np.uint32))
+    noise = measure_scene(score, scene, _response(scene), np.zeros(score.shape, np.uint32))
     assert noise.stars == len(x)
-    assert noise.share == 0.015
-    assert noise.covariance[0] == pytest.approx(0.25, rel=1e-6)
+    assert noise.share == 0.01
+    assert noise.covariance[0] == pytest.approx(0.15**2, rel=1e-6)
+
+
+def _ringed(left):
+    """White score with a halo of which `left` is left, and a variable 12 pixels away."""
+    rng = np.random.default_rng(4)
+    shape = (201, 201)
+    r = np.hypot(*np.meshgrid(np.arange(201) - 100.0, np.arange(201) - 100.0))
+    light = (1500.0 / np.maximum(r, 3.0) ** 2).astype(np.float32)
+    score = rng.normal(size=shape) + left * light * np.sign(np.sin(0.3 * np.arange(201)))
+    score[100, 112] += 40.0
+    score += 200.0 * np.exp(-0.5 * (r / 2.5) ** 2)
+    score, scale = score.astype(np.float32), np.ones(shape, np.float32)
+    before = score.copy()
+    count_rings(score, scale, light, np.ones(shape, np.uint8), np.array([[100.0, 100.0]]))
+    return before, score, scale, r
+
+
+def test_rings_have_a_score_of_width_one_and_variables_in_them_survive():
+    before, score, scale, r = _ringed(0.25)
+    ring = (r > 9) & (r < 18)
+    assert _width(before[ring]) > 1.5
+    assert 0.8 < _width(score[ring]) < 1.1
+    assert score[100, 112] > 10.0
+    assert np.all(score[r < 2] > 100.0)  # the star itself has changed
+    assert np.all(scale[r > 49] == 1.0)
+    np.testing.assert_allclose(score * scale, before, rtol=1e-5, atol=1e-5)
+
+
+def test_rings_without_residuals_are_left_alone():
+    _, _, scale, r = _ringed(0.0)
+    assert np.all(scale[r > 12] == 1.0)
+
+
+def test_no_more_of_a_ring_is_noise_than_three_tenths_of_its_light():
+    _, _, scale, r = _ringed(2.0)
+    edges = np.floor(r / 3.0)
+    for n in range(2, 10):
+        light = np.median(1500.0 / r[edges == n] ** 2)
+        np.testing.assert_allclose(scale[edges == n] ** 2, 1.0 + (0.3 * light) ** 2, rtol=1e-4)

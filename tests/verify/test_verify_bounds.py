@@ -1,10 +1,11 @@
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.verify.bounds import Bound, judge
+from harness.verify.bounds import Bound, judge, smallest_effect
 from harness.verify.verdict import Verdict
 
 
@@ -65,10 +66,31 @@ def test_one_sided_estimates_use_the_stated_tolerance():
     assert verdict(0.9, ">= 0.8", stderr=0.1) == Verdict.PASS
 
 
+def test_a_check_that_cannot_see_its_own_bound_says_so():
+    wide = {"tolerance": 10.0}
+
+    assert verdict(0.0, "-5 .. 5 %", stderr=3.0, **wide) == Verdict.PASS
+    assert verdict(0.0, "-5 .. 5 %", stderr=3.2, **wide) == Verdict.NOT_RUN
+    assert verdict(20.0, "-5 .. 5 %", stderr=3.2, **wide) == Verdict.FAIL
+    assert verdict(10.0, "< 50 mas", stderr=30.0) == Verdict.PASS
+    assert verdict(10.0, "< 50 mas", stderr=31.0) == Verdict.NOT_RUN
+    assert verdict(0.0, "= 0 rows", stderr=1.0) == Verdict.PASS
+
+
+def test_the_stated_effect_is_found_out_in_nineteen_of_twenty():
+    rng = np.random.default_rng(4)
+    bound, stderr = Bound.parse("-5 .. 5 %"), 1.0
+    values = rng.normal(5.0 + smallest_effect(stderr), stderr, 20_000)
+
+    found = np.mean([not bound.holds(v) for v in values])
+
+    assert found == pytest.approx(0.95, abs=0.01)
+
+
 def test_not_a_number_fails():
     assert judge(math.nan, Bound.parse("<= 1")) == (
         Verdict.FAIL,
-        "the measured value is not a number",
+        "the measured value is not a finite number",
     )
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.system.software import tree_hash
 from harness.verify import evidence as records
 from harness.verify.engine import judge_cases, judge_check
+from harness.verify.kinds import command
 from harness.verify.loader import load_spec
 from harness.verify.model import case_model
 from harness.verify.verdict import Verdict
@@ -235,23 +237,96 @@ def test_samples_are_kept_until_a_file_changes(context, space, exposure):
     assert isinstance(before, float)
 
 
-def test_recorded_commands(context, tmp_path):
-    folder = tmp_path / "evidence"
-    kind = {
-        "command": {
-            "recorded": "unit-tests",
-            "value": "failed",
-            "measured_in": "tests",
-            "population": "tests",
-        }
+COUNTED = {
+    "command": {
+        "recorded": "unit-tests",
+        "value": "failed",
+        "measured_in": "tests",
+        "population": "tests",
     }
-    absent = judged(context, kind, bound="= 0 tests")
-    records.write_record("unit-tests", {"failed": 0, "tests": 12, "exit_status": 0}, "x", folder)
-    del context.__dict__["evidence"]
-    here = judged(context, kind, bound="= 0 tests")
+}
+
+
+@pytest.fixture
+def evidence(tmp_path):
+    """Records of two tests that passed, as the writer of records leaves them."""
+    folder, junit = tmp_path / "evidence", tmp_path / "junit.xml"
+    junit.write_text("<testsuites><testsuite><testcase/><testcase/></testsuite></testsuites>")
+    records.run_recorded("unit-tests", ["echo", "2 passed"], folder, junit=junit)
+    return folder
+
+
+def test_absent_records_are_not_run(context):
+    absent = judged(context, COUNTED, bound="= 0 tests")
 
     assert (absent.verdict, absent.absent) == (Verdict.NOT_RUN, True)
-    assert (here.verdict, here.population) == (Verdict.PASS, 12)
+
+
+def test_recorded_commands(context, evidence):
+    here = judged(context, COUNTED, bound="= 0 tests")
+    record = json.loads((evidence / "unit-tests.json").read_text())
+
+    assert (here.verdict, here.population) == (Verdict.PASS, 2)
+    assert (evidence / "unit-tests.log").read_text().startswith("$ echo 2 passed\n2 passed\n")
+    assert record["machine"]["processors"] >= 1
+    assert record["tree"] == tree_hash()
+
+
+def test_a_record_of_other_code_is_not_run(context, evidence):
+    record = json.loads((evidence / "unit-tests.json").read_text())
+    record["tree"] = "0" * 64
+    record["sha256"] = records._seal(record)
+    (evidence / "unit-tests.json").write_text(json.dumps(record))
+
+    got = judged(context, COUNTED, bound="= 0 tests")
+
+    assert got.verdict == Verdict.NOT_RUN
+    assert "is of other code" in got.reason
+
+
+def typed(folder):
+    result = {"failed": 0, "tests": 12, "exit_status": 0, "wall_s": 1.0}
+    text = json.dumps({"kind": "unit-tests", "commit": "+dirty", "utc": "1999", "result": result})
+    (folder / "unit-tests.json").write_text(text)
+
+
+def edited(folder):
+    path = folder / "unit-tests.json"
+    path.write_text(path.read_text().replace('"tests": 2', '"tests": 12'))
+
+
+def resealed(folder):
+    record = json.loads((folder / "unit-tests.json").read_text())
+    record["result"]["tests"] = 12
+    record["sha256"] = records._seal(record)
+    (folder / "unit-tests.json").write_text(json.dumps(record))
+
+
+def shorter(folder):
+    (folder / "unit-tests.log").write_text("")
+
+
+def other_outcomes(folder):
+    (folder / "unit-tests.xml").write_text("<testsuites/>")
+
+
+@pytest.mark.parametrize(
+    ("deed", "words"),
+    [
+        (typed, "lacks command, junit, log, machine, tree"),
+        (edited, "does not have the hash that it states"),
+        (resealed, "states other counts than unit-tests.xml"),
+        (shorter, "is not of the log unit-tests.log"),
+        (other_outcomes, "is not of the file unit-tests.xml"),
+    ],
+)
+def test_a_record_that_no_command_wrote_fails(context, evidence, deed, words):
+    deed(evidence)
+
+    got = judged(context, COUNTED, bound="= 0 tests")
+
+    assert got.verdict == Verdict.FAIL
+    assert words in got.reason
 
 
 def test_the_evidence_writer_passes_the_status_on(tmp_path):
@@ -281,11 +356,11 @@ def test_the_evidence_writer_passes_the_status_on(tmp_path):
     assert counts.items() <= record["result"].items()
 
 
-def test_live_commands(context):
-    good = judged(
-        context, {"command": {"run": "python -c \"print('Ok.')\"", "stdout": [r"^Ok\.$"]}}
-    )
-    bad = judged(context, {"command": {"run": 'python -c "exit(1)"'}})
+def test_live_commands(context, monkeypatch):
+    works, fails = "python -c \"print('Ok.')\"", 'python -c "exit(1)"'
+    monkeypatch.setattr(command, "COMMANDS", (works, fails))
+    good = judged(context, {"command": {"run": works, "stdout": [r"^Ok\.$"]}})
+    bad = judged(context, {"command": {"run": fails}})
 
     assert (good.verdict, bad.verdict) == (Verdict.PASS, Verdict.FAIL)
 

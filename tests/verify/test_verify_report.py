@@ -1,3 +1,4 @@
+import base64
 import copy
 import json
 import xml.etree.ElementTree as ElementTree
@@ -5,14 +6,17 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from harness.report import diff_reports, load_report, render_all, render_diff, write_report
+from harness.report.bundle import check_bundle, require_untouched
 from harness.report.html import render_html
 from harness.report.junit import render_junit
 from harness.report.model import build
+from harness.report.sums import write_sums
 from harness.verify.engine import judge_cases
 from harness.verify.expected import Expected, compare
 from harness.verify.loader import load_spec
 from harness.verify.paths import TESTCASES
-from harness.verify.pin import changes, pin, tampering
+from harness.verify.pin import changes, pin
+from harness.verify.tampering import tampering
 from pipeline.errors import InputError
 
 
@@ -43,7 +47,7 @@ def folder(report, context):
 
 
 def test_shape(report):
-    assert report["schema"] == "nightjar-report/1"
+    assert report["schema"] == "nightjar-report/2"
     assert report["exit_code"] in (0, 1, 3, 4)
     for case in report["cases"]:
         assert {"id", "title", "verdict", "comment", "items"} <= case.keys()
@@ -229,3 +233,245 @@ def test_a_damaged_pin_is_as_good_as_none(run_under_a_pin, context, spec):
 
     assert report["pinned"]["hash"] is None
     assert report["changed_criteria"][0]["path"] == "specification.json of run camp-1"
+
+
+BUNDLED = """\
+schema: 1
+id: AG-00-05
+title: A case
+version: 1.0.0
+derived_from: {document: LDM-533, version: "1.1", section: x}
+purpose: To be judged again.
+items:
+  - id: files
+    text: Files.
+    requirements: [DMS-REQ-0010]
+    checks:
+      - id: sound
+        text: Damaged ones.
+        files: {product: visit_image, count: damaged}
+        bound: "= 0 files"
+      - id: lost
+        text: Fraction that is lost.
+        severity: should
+        files: {product: visit_image, count: lost}
+        bound: "<= 0.01"
+  - id: rows
+    text: Rows.
+    checks:
+      - id: bright
+        text: Sources of SNR above 10.
+        sql:
+          population: select snr from DiaSource
+          rows: select visit from DiaSource where snr > 10
+      - id: none
+        text: Nothing to count.
+        sql: {population: select snr from DiaSource where snr > 1e9, rows: select 1}
+        allow_empty: there is none so bright
+      - id: broken
+        text: A question that cannot be asked.
+        sql: {population: select nothing from DiaSource, rows: select 1}
+      - id: half-year
+        text: Not applicable.
+        when: [half_year]
+        log: {}
+"""
+
+
+@pytest.fixture
+def cases(tmp_path):
+    folder = tmp_path / "cases"
+    (folder / "replay").mkdir(parents=True)
+    (folder / "ag-00-05.yaml").write_text(BUNDLED)
+    (folder / "replay" / "dmtr-53.yaml").write_text("schema: 1\n")
+    (folder / "attributes.yaml").write_text("schema: 1\nmatrices: []\n")
+    (folder / "requirements.yaml").write_text(
+        "schema: 1\nrequirements:\n"
+        "  - {id: DMS-REQ-0010, title: t, text: x, source: LSE-61, priority: 1b}\n"
+    )
+    (folder / "waivers.yaml").write_text(
+        "schema: 1\nwaivers:\n  - {id: W-0001, check: AG-00-05/rows/bright, ticket: T-1, "
+        'reason: because it is so, approved_by: me, approved_on: "2099-06-01", '
+        'expires: "2099-12-01", no_worse_than: "<= 9 rows", scope: {visit: [2]}}\n'
+    )
+    return folder
+
+
+@pytest.fixture
+def bundle(context, cases, tmp_path):
+    """A written report with a waived failure, an error and an image, moved elsewhere."""
+    from harness.report.sheets import store_image
+
+    pin(context.space, cases)
+    spec = load_spec(cases)
+    made = build("camp-001", spec, context, judge_cases(spec, context))
+    folder = tmp_path / "elsewhere" / "camp-001"
+    (folder / "evidence").mkdir(parents=True)
+    png = base64.b64decode(
+        "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    )
+    image = {"caption": "a dot", **store_image(png, folder / "evidence")}
+    made["figures"] = [{"title": "stamps", "kind": "images", "data": [image]}]
+    write_report(json.loads(json.dumps(made)), folder, cases, context.space.specification)
+    return folder
+
+
+def test_a_bundle_is_judged_again_elsewhere(bundle):
+    before = (bundle / "verdicts.json").read_bytes()
+
+    assert check_bundle(bundle) == []
+    assert (bundle / "cases" / "replay" / "dmtr-53.yaml").is_file()
+    assert json.loads(before)["checks"] == {
+        "AG-00-05/files/sound": "pass",
+        "AG-00-05/files/lost": "pass",
+        "AG-00-05/rows/bright": "deviation",
+        "AG-00-05/rows/none": "not_applicable",
+        "AG-00-05/rows/broken": "error",
+        "AG-00-05/rows/half-year": "not_applicable",
+    }
+
+
+def test_an_edited_byte_anywhere_is_named(bundle):
+    for path in sorted(p for p in bundle.rglob("*") if p.is_file()):
+        whole = path.read_bytes()
+        for place in (0, len(whole) // 2, len(whole) - 1):
+            changed = bytearray(whole)
+            changed[place] ^= 1
+            path.write_bytes(changed)
+            try:
+                named = [f.split(":")[0] for f in check_quickly(bundle)]
+            except InputError as err:
+                named = [str(err)]
+            path.write_bytes(whole)
+            name = path.relative_to(bundle).as_posix()
+            assert named, f"byte {place} of {name}"
+            assert name == "SHA256SUMS" or any(name in n for n in named)
+
+
+def check_quickly(folder):
+    """The comparison with the list of hashes alone: the judgement has tests of its own."""
+    from harness.report.bundle import _altered
+
+    load_report(folder)
+    return list(_altered(folder))
+
+
+def rewritten(folder, change):
+    """Edit report.json as somebody would who also makes the list of hashes anew."""
+    path = folder / "report.json"
+    report = json.loads(path.read_text())
+    change(report)
+    path.write_text(json.dumps(report, indent=1))
+    write_sums(folder)
+
+
+def all_pass(report):
+    for case in report["cases"]:
+        case["verdict"] = "pass"
+        for item in case["items"]:
+            item["verdict"] = "pass"
+            for check in item["checks"]:
+                check["verdict"] = "pass"
+
+
+def other_bound(report):
+    report["cases"][0]["items"][0]["checks"][0]["bound"] = "<= 5 files"
+
+
+def other_value(report):
+    report["cases"][0]["items"][1]["checks"][0]["value"] = 3
+
+
+def no_deviations(report):
+    report["deviations"], report["exit_code"] = [{"path": "x", "text": "y"}], 0
+
+
+def forged_chain(report):
+    report["chain"][1]["sha256"] = "0" * 64
+
+
+def lost_check(report):
+    del report["cases"][0]["items"][0]["checks"][0]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (all_pass, "verdict does not follow from the measurements"),
+        (other_bound, "bound does not follow from the measurements"),
+        (other_value, "chain/verdicts is not the hash of what is here"),
+        (no_deviations, "deviations does not follow"),
+        (forged_chain, "chain does not hold"),
+        (lost_check, "does not follow"),
+        (lambda r: r.pop("cases"), "is no complete report"),
+        (lambda r: r.update(cases=[7]), "is no complete report"),
+    ],
+)
+def test_an_edited_report_is_noticed_although_the_hashes_agree(bundle, change, words):
+    rewritten(bundle, change)
+
+    faults = check_bundle(bundle)
+
+    assert any(words in f for f in faults)
+    assert all("\n" not in f for f in faults)
+    with pytest.raises(InputError, match="is not as it was judged"):
+        require_untouched(bundle)
+
+
+def test_weakened_cases_are_noticed_although_the_hashes_agree(bundle):
+    path = bundle / "cases" / "ag-00-05.yaml"
+    path.write_text(path.read_text().replace("<= 0.01", "<= 0.5"))
+    write_sums(bundle)
+
+    faults = check_bundle(bundle)
+
+    assert "report.json: chain/criteria is not the hash of what is here" in faults
+    assert any("cases/AG-00-05/items/files/checks/lost/bound" in f for f in faults)
+
+
+def test_what_is_added_or_taken_away_is_named(bundle):
+    (bundle / "cases" / "new.yaml").write_text("")
+    (bundle / "evidence" / "link.png").symlink_to("/etc/hostname")
+    next((bundle / "evidence").glob("*.png")).unlink()
+
+    faults = check_bundle(bundle)
+
+    assert "cases/new.yaml: is not in SHA256SUMS" in faults
+    assert "evidence/link.png: is a link, not a file" in faults
+    assert any(f.endswith("is gone") for f in faults)
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/hostname", "../../secret.png", "evidence/../secret.png", "evidence/x.png"]
+)
+def test_a_hostile_report_inlines_no_file_of_the_machine(bundle, path):
+    (bundle / "secret.png").write_text("secret")
+
+    def change(report):
+        report["figures"][0]["data"][0]["path"] = path
+
+    rewritten(bundle, change)
+
+    with pytest.raises(InputError, match="no image of the report"):
+        render_all(bundle)
+
+
+def test_an_image_that_is_a_link_is_not_inlined(bundle):
+    path = next((bundle / "evidence").glob("*.png"))
+    path.unlink()
+    path.symlink_to("/etc/hostname")
+
+    with pytest.raises(InputError, match="no image of the report"):
+        render_all(bundle)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"schema": "nightjar-report/2"}', '{"schema": "nightjar-report/9"}']
+)
+def test_a_report_that_cannot_be_rendered_is_refused_in_one_line(tmp_path, text):
+    (tmp_path / "report.json").write_text(text)
+
+    with pytest.raises(InputError) as caught:
+        render_all(tmp_path)
+
+    assert "\n" not in str(caught.value)

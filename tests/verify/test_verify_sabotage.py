@@ -2,11 +2,12 @@
 
 import pytest
 
+from harness.system.hashes import file_hash
 from harness.verify.context import Unit
 from harness.verify.copy import Copy
 from harness.verify.defects import load_defects
 from harness.verify.loader import load_spec
-from harness.verify.sabotage import sabotage
+from harness.verify.sabotage import matrix_fault, sabotage, sealed
 from pipeline.errors import ConfigError
 
 DEFECTS = load_defects()
@@ -64,3 +65,34 @@ def test_some_defects_end_to_end(space):
 
     assert [d["id"] for d in result["defects"] if not d["caught"]] == []
     assert result["unharmed"]["caught_by"] == []
+
+
+def test_there_are_a_hundred_and_fifty_in_families():
+    families = {d.family for d in DEFECTS.values()}
+
+    assert len(DEFECTS) >= 150
+    assert {"measured", "custody", "scaled", "summaries", "copies", "files"} <= families
+    assert sum(d.faint is not None for d in DEFECTS.values()) >= 20
+
+
+def test_a_graded_defect_has_one_name_for_each_amplitude():
+    names = [n for n in DEFECTS if n.startswith("flux-scale")]
+
+    assert names == ["flux-scale-0.01", "flux-scale-0.03", "flux-scale--0.03", "flux-scale-1"]
+    assert [DEFECTS[n].faint is None for n in names] == [False, True, True, True]
+    assert DEFECTS[names[0]].text == "Make all fluxes of sources larger by a share of 0.01"
+
+
+def test_a_matrix_that_was_edited_or_is_of_another_state_does_not_count(space):
+    spec = load_spec()
+    row = {"id": "x", "caught": True, "caught_by": ["a"], "expected_check": "a"}
+    content = {"defects": [row], "catalogue": file_hash(space.catalog), "spec_hash": spec.hash}
+    good = sealed(content)
+    forged = sealed({**content, "defects": [{**row, "caught_by": []}]})
+
+    assert matrix_fault(good, space, spec) == ""
+    assert "does not have the hash" in matrix_fault({**good, "defects": []}, space, spec)
+    assert "did not catch" in matrix_fault(forged, space, spec)
+    assert "catalogue" in matrix_fault(sealed({**content, "catalogue": "0"}), space, spec)
+    assert "specification" in matrix_fault(sealed({**content, "spec_hash": "0"}), space, spec)
+    assert "does not have the hash" in matrix_fault([], space, spec)

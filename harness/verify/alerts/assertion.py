@@ -57,7 +57,8 @@ class View:
     @property
     def number(self) -> int:
         """``diaSourceId`` of the packet."""
-        return int(self.packet.get("diaSourceId") or 0)
+        number = self.packet.get("diaSourceId")
+        return number if isinstance(number, int) else 0
 
     @cached_property
     def source(self) -> Record:

@@ -7,6 +7,7 @@ passed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Any
 
 # The modules register their assertions when they are imported.
 from harness.verify.alerts import cutout_assertions, packet_assertions  # noqa: F401
-from harness.verify.alerts.assertion import ASSERTIONS, Record, View
+from harness.verify.alerts.assertion import ASSERTIONS, Finding, Record, Test, View
 from pipeline.alerts import read
+from pipeline.errors import FileFormatError
 
 __all__ = ["Assertion", "Check", "check"]
 
@@ -74,6 +76,7 @@ def check(
     *,
     cutouts_every: int = 1,
     watch: Callable[[Record], None] | None = None,
+    schema: str | Path | None = None,
 ) -> Check:
     """Judge an Avro file of alerts.
 
@@ -85,6 +88,8 @@ def check(
         Decode the cut-outs of every ``cutouts_every``-th packet only: they take most of the time.
     watch : callable, optional
         Called with every packet.
+    schema : path-like, optional
+        Schema of a record that comes without one, as brokers send it.
 
     Returns
     -------
@@ -94,13 +99,14 @@ def check(
     Raises
     ------
     FileFormatError
-        If the file cannot be read.
+        If the file cannot be read, or holds something else.
     """
     counts = {name: [0, 0] for name in ASSERTIONS}
     worst: dict[str, tuple[float, str]] = {}
     seen: set[int] = set()
     alerts = 0
-    for packet in read(path):
+    for packet in read(path, schema):
+        _require_layout(packet, path)
         if watch is not None:
             watch(packet)
         view = View(packet, seen)
@@ -108,7 +114,7 @@ def check(
         for name, test in ASSERTIONS.items():
             if not decode and test.__module__ == cutout_assertions.__name__:
                 continue
-            for finding in test(view):
+            for finding in _findings(test, view):
                 counts[name][0] += 1
                 if not finding.holds:
                     counts[name][1] += 1
@@ -121,6 +127,24 @@ def check(
         for name, (tested, failed) in counts.items()
     )
     return Check(str(path), alerts, outcomes)
+
+
+def _require_layout(packet: Record, path: str | Path) -> None:
+    if isinstance(packet.get("diaSource"), dict):
+        return
+    fields = ", ".join(map(str, list(packet)[:4]))
+    what = f"records of the fields {fields}, …, not alerts in the layout of LSST"
+    if "candidate" in packet:
+        what = "alerts in the layout of ZTF (candidate, prv_candidates), not in that of LSST"
+    raise FileFormatError(f"holds {what}", path=path, expected="records with a diaSource")
+
+
+def _findings(test: Test, view: View) -> Iterator[Finding]:
+    """Yield what an assertion finds; a failure where it cannot judge the values."""
+    try:
+        yield from test(view)
+    except Exception as err:  # packets of other origin may hold anything
+        yield Finding(False, math.inf, f"cannot be judged: {type(err).__name__}: {err}")
 
 
 def _verdict(tested: int, failed: int) -> str:

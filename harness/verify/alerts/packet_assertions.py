@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from math import cos, hypot, isnan, log, radians, sqrt
@@ -114,9 +115,9 @@ def _source_ids(view: View) -> Iterator[Finding]:
 
 @assertion("one-source-per-visit")
 def _per_visit(view: View) -> Iterator[Finding]:
-    visits = [row.get("visit") for row in view.sources]
-    for visit in dict.fromkeys(visits):
-        n = visits.count(visit)
+    """Count sources of one detector: where detectors overlap each has one of its own."""
+    counts = Counter((row.get("visit"), row.get("detector")) for row in view.sources)
+    for (visit, _), n in counts.items():
         yield from _one(n == 1, f"{n} sources of visit {visit}", n)
 
 

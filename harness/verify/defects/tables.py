@@ -74,6 +74,12 @@ def utc_for_tai(copy: Copy) -> None:
     copy.sql("update DiaSource set midpointMjdTai = midpointMjdTai - 35.0 / 86400")
 
 
+@defect("clock-slip", "AG-00-20/epoch/clock-offset")
+def clock_slip(copy: Copy) -> None:
+    """Let the clock be slow by TAI - UTC: bodies are farther along their tracks."""
+    copy.sql("update SSSource set ephOffsetAlongTrack = ephOffsetAlongTrack + 35 * ephRate / 24")
+
+
 @defect("wrong-sign", "AG-00-20/epoch/sign")
 def wrong_sign(copy: Copy) -> None:
     """Turn the sign of all difference fluxes round."""
@@ -140,11 +146,12 @@ def orphan(copy: Copy) -> None:
 
 @defect("two-of-a-visit", "AG-00-25/membership/one-per-visit")
 def two_of_a_visit(copy: Copy) -> None:
-    """Give an object a second source of the same visit."""
+    """Give an object a second source of the same visit and detector."""
     copy.sql(
         "update DiaSource set diaObjectId = a.diaObjectId from ("
         "select s.diaObjectId, t.diaSourceId as other from DiaSource s "
-        "join DiaSource t on s.visit = t.visit and s.diaSourceId < t.diaSourceId "
+        "join DiaSource t on s.visit = t.visit and s.detector = t.detector "
+        "and s.diaSourceId < t.diaSourceId "
         "where s.diaObjectId is not null and t.diaObjectId is not null limit 1) a "
         "where diaSourceId = a.other"
     )

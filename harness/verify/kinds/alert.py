@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from harness.verify.alerts import ASSERTIONS
 from harness.verify.kind import Kind
 from harness.verify.measurement import Evidence, Measurement
 from harness.verify.packets import containers
@@ -29,7 +30,14 @@ class Alert(Kind):
 
     assertions: list[str] = Field(default=[])
     count: bool = False
-    cutouts_every: int = 1
+    cutouts_every: int = Field(default=1, ge=1)
+
+    @field_validator("assertions")
+    @classmethod
+    def _known(cls, value: list[str]) -> list[str]:
+        if unknown := sorted(set(value) - ASSERTIONS.keys()):
+            raise ValueError(f"no such assertion: {', '.join(unknown)}")
+        return value
 
     @property
     def unit(self) -> str:

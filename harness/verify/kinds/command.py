@@ -14,17 +14,25 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from harness.verify.evidence import current_commit
-from harness.verify.kind import Kind
+from harness.system.software import tree_hash
+from harness.verify.evidence import fault_of
+from harness.verify.kind import Kind, Pattern
 from harness.verify.measurement import Evidence, Measurement, NotRun
 
 if TYPE_CHECKING:
     from harness.verify.bounds import Bound
     from harness.verify.context import Context
 
-__all__ = ["Command"]
+__all__ = ["COMMANDS", "Command"]
+
+COMMANDS = (
+    "nightjar doctor",
+    "nightjar rerun {difference}",
+    "python -m harness.verify.demo --workspace {workspace}",
+)
+"""Every command that a case file may run; it cannot run another."""
 
 _TAIL = 4000
 
@@ -36,6 +44,7 @@ class Command(Kind):
     """
 
     name: ClassVar[str] = "command"
+    elsewhere: ClassVar[bool] = True
     default_bound: ClassVar[str] = "= 0 unmet"
 
     run: str = ""
@@ -44,8 +53,16 @@ class Command(Kind):
     measured_in: str = "unmet"
     population: str = ""
     exit_status: int = 0
-    stdout: list[str] = Field(default=[])
-    timeout_s: float = 300.0
+    stdout: list[Pattern] = Field(default=[])
+    timeout_s: float = Field(default=300.0, gt=0.0, le=3600.0)
+
+    @model_validator(mode="after")
+    def _declared(self) -> Command:
+        if bool(self.run) == bool(self.recorded):
+            raise ValueError("give either 'run' or 'recorded'")
+        if self.run and self.run not in COMMANDS:
+            raise ValueError(f"{self.run!r} is not one of the commands: {'; '.join(COMMANDS)}")
+        return self
 
     @property
     def unit(self) -> str:
@@ -86,11 +103,14 @@ class Command(Kind):
         record = context.evidence.get(self.recorded)
         if record is None:
             raise NotRun(f"no record of '{self.recorded}' in {context.evidence_folder}")
-        commit = current_commit()
-        if record.get("commit") != commit:
+        fault = fault_of(record, context.evidence_folder)
+        if fault:
+            failing = ({"record": self.recorded, "fault": fault},)
+            return Measurement(float("nan"), 1, failing=failing, note=f"the record {fault}")
+        if record["tree"] != tree_hash():
             raise NotRun(
-                f"the record of '{self.recorded}' is of commit {record.get('commit')}, "
-                f"not of {commit}"
+                f"the record of '{self.recorded}' is of other code: source tree "
+                f"{record['tree'][:12]} of commit {record['commit'][:12]}, not {tree_hash()[:12]}"
             )
         result = dict(record["result"])
         value = float(result[self.value]) if self.value else float(result["exit_status"] != 0)

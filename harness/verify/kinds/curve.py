@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from pydantic import model_validator
+
 from harness.verify.curves import QUANTITIES, Transients, completeness_figure, transients
 from harness.verify.kind import Kind
 from harness.verify.measurement import Measurement
@@ -42,6 +44,12 @@ class Curve(Kind):
     snr_min: float = 10.0
     snr_max: float = 1e9
     figure: bool = False
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Curve:
+        if not 0 < self.snr_min < self.snr_max:
+            raise ValueError(f"snr_min {self.snr_min:g} is not below snr_max {self.snr_max:g}")
+        return self
 
     @property
     def unit(self) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import pyarrow.parquet as pq
 from astropy.io import fits
 
-from harness.verify.kind import Kind
+from harness.verify.kind import Kind, Product
 from harness.verify.measurement import Evidence, Measurement
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Files(Kind):
 
     name: ClassVar[str] = "files"
 
-    product: str
+    product: Product
     count: Literal["missing", "unexplained", "damaged", "lost", "altered"] = "missing"
 
     @property

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from astropy.io import fits
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.verify.kind import Kind
+from harness.verify.kind import Kind, Pattern, Product
 from harness.verify.measurement import Measurement
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Card(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     type: Literal["str", "int", "float", "bool"] = "str"
-    matches: str = ""
+    matches: Pattern = ""
     hdu: str = ""
     at_least: float | None = None
 
@@ -52,7 +52,7 @@ class Header(Kind):
     name: ClassVar[str] = "header"
     default_bound: ClassVar[str] = "= 0 cards"
 
-    product: str
+    product: Product
     cards: dict[str, Card] = Field(default={})
     hdus: list[str] = Field(default=[])
 

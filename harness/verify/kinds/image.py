@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from harness.verify.kind import Kind
 from harness.verify.measurement import Evidence, Measurement
-from harness.verify.metric import METRICS, Reduction, Sample
+from harness.verify.metric import METRICS, Reduction, Sample, check_arguments
 from harness.verify.metrics import load_metrics
 from harness.verify.sampling import Request, combine, combine_groups, measure_images
 
@@ -41,6 +41,7 @@ class Image(Kind):
             close = difflib.get_close_matches(self.metric, METRICS, 1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
             raise ValueError(f"unknown metric {self.metric!r}{hint}")
+        check_arguments(METRICS[self.metric].function, self.args)
         return self
 
     @property

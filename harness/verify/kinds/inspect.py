@@ -7,6 +7,8 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from pydantic import Field
+
 from harness.verify.kind import Kind
 from harness.verify.measurement import Evidence, Measurement, NotRun
 from harness.verify.nodes import SpecError, read_yaml
@@ -29,13 +31,14 @@ class Inspect(Kind):
     """
 
     name: ClassVar[str] = "inspect"
+    elsewhere: ClassVar[bool] = True
     default_bound: ClassVar[str] = "= 0 level"
 
     question: str
     product: Literal["visit_image", "difference"]
-    sheet: str
-    visits: int = 2
-    detectors: int = 5
+    sheet: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    visits: int = Field(default=2, ge=1)
+    detectors: int = Field(default=5, ge=1)
     seed: int
     proxy: str | list[str]
 

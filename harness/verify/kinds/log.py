@@ -6,11 +6,11 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from harness.verify.kind import Kind
+from harness.verify.kind import Kind, Pattern
 from harness.verify.measurement import Evidence, Measurement
 
 if TYPE_CHECKING:
@@ -25,14 +25,8 @@ class Explained(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    pattern: str
-    reason: str
-
-    @field_validator("pattern")
-    @classmethod
-    def _compiles(cls, value: str) -> str:
-        re.compile(value)
-        return value
+    pattern: Pattern
+    reason: Annotated[str, Field(min_length=3)]
 
 
 class Log(Kind):
@@ -46,7 +40,9 @@ class Log(Kind):
     default_bound: ClassVar[str] = "= 0 messages"
 
     explained: list[Explained] = Field(default=[])
-    levels: list[str] = Field(default=["warning", "error", "critical"])
+    levels: list[Literal["info", "warning", "error", "critical"]] = Field(
+        default=["warning", "error", "critical"], min_length=1
+    )
 
     @property
     def unit(self) -> str:

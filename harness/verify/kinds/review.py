@@ -6,6 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from pydantic import Field
+
 from harness.verify.kind import Kind
 from harness.verify.measurement import Evidence, Measurement, NotRun
 
@@ -22,10 +24,11 @@ class Review(Kind):
     """Statements that a document of the source tree must make and does not."""
 
     name: ClassVar[str] = "review"
+    elsewhere: ClassVar[bool] = True
     default_bound: ClassVar[str] = "= 0 statements"
 
-    document: str
-    states: list[str]
+    document: str = Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]*(/[A-Za-z0-9_][A-Za-z0-9_-]*)*\.md$")
+    states: list[str] = Field(min_length=1)
 
     @property
     def unit(self) -> str:

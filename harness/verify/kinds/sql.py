@@ -50,7 +50,7 @@ class Sql(Kind):
             raise ValueError(
                 "'measured_in' is missing: the unit of the value, '' for a pure number"
             )
-        for query in filter(None, (self.population, self.rows, self.value)):
+        for query in (self.population, self.rows or self.value):
             require_select(query)
         return self
 

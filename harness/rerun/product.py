@@ -31,7 +31,7 @@ from harness.workspace import Workspace
 from pipeline import io
 from pipeline.errors import ConfigError, UnitError
 
-__all__ = ["RerunResult", "compare_fits", "rerun_product"]
+__all__ = ["RerunResult", "compare_fits", "rerun_product", "settings_of_run"]
 
 _VOLATILE = frozenset({"DATE", "CHECKSUM", "DATASUM", "ZHECKSUM", "ZDATASUM", "RUNID", "SOFTVER"})
 _OF_THE_RUN = ("SOFTVER", "RUNID")
@@ -98,7 +98,7 @@ def rerun_product(product: Path, output: Path | None = None) -> RerunResult:
     if header.get("RECIPE") == RECIPE:
         return _rerun_standalone(product, header, output)
     space = _workspace_of(product)
-    settings = _settings_of(space, str(header.get("RUNID", "")))
+    settings = settings_of_run(space, str(header.get("RUNID", "")))
     with scratch_folder() as folder:
         item = _item(space, settings, product, header)
         now = {**item.provenance(), **item.input_cards, "SOFTVER": software_version()}
@@ -133,9 +133,22 @@ def _workspace_of(product: Path) -> Workspace:
     )
 
 
-def _settings_of(space: Workspace, run: str) -> Settings:
-    """Return the configuration of a run, or the present one where it was not kept."""
-    kept = space.logs / "config" / f"{run}.toml"
+def settings_of_run(space: Workspace, run: str) -> Settings:
+    """Return the configuration of a run, or the present one where it was not kept.
+
+    Parameters
+    ----------
+    space : Workspace
+        The campaign.
+    run : str
+        Identifier of the run.
+
+    Returns
+    -------
+    Settings
+        Its configuration.
+    """
+    kept = space.run_config(run)
     return Settings.load(kept if kept.is_file() else space.config)
 
 

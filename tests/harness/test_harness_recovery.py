@@ -1,0 +1,146 @@
+"""Kills and faults: the next run ends with the bytes and rows of an undisturbed one."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.campaign.faults import KINDS, VARIABLE, planted
+from harness.catalog import Catalog
+from harness.cli.main import execute
+from pipeline.atomic import atomic_path
+from pipeline.errors import WriteError
+
+Contents = Callable[[Path], dict[str, str]]
+KILLS = 50 if os.environ.get("NIGHTJAR_SOAK") else 5
+MADE = ("products/*/*.fits", "staging/*/*.parquet", "alerts/*.avro")
+
+
+@pytest.fixture
+def copy(campaign: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(campaign, tmp_path / "tiny"))
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A place for temporary files whose name is short enough for sockets."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def start(root: Path, scratch: Path, *options: str, fault: str = "") -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "harness.cli.main", "run", str(root), "-j", "2", *options]
+    environment = {**os.environ, "TMPDIR": str(scratch), VARIABLE: fault}
+    return subprocess.Popen(
+        command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment
+    )
+
+
+def forget(root: Path, *names: str) -> None:
+    for name in names:
+        target = root / name
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
+
+
+def files(root: Path) -> int:
+    return sum(len(list(root.glob(pattern))) for pattern in MADE)
+
+
+def wait_for(process: subprocess.Popen[bytes], root: Path, number: int) -> None:
+    """Until so many files are there, or the process has ended."""
+    deadline = time.monotonic() + 600
+    while files(root) < number and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("interruptible")
+def test_killed_runs_end_with_the_same_bytes_and_rows(
+    copy: Path, scratch: Path, contents: Contents
+) -> None:
+    before, whole, rng = contents(copy), files(copy), random.Random(7)
+    moments = sorted(rng.randrange(1, whole) for _ in range(KILLS))
+    ways = [signal.SIGKILL] * (KILLS - 1) + [signal.SIGINT]
+    forget(copy, "catalog.duckdb", "products", "staging", "alerts")
+    for number, how in zip(moments, ways, strict=True):
+        process = start(copy, scratch)
+        wait_for(process, copy, number)
+        time.sleep(rng.uniform(0.0, 0.3))
+        process.send_signal(how)
+        assert process.wait(120) in (130 if how == signal.SIGINT else -how, 0)
+    assert start(copy, scratch).wait(600) == 0
+    assert contents(copy) == before
+    assert not list(copy.rglob("*.part"))
+    assert not list(scratch.iterdir())
+
+
+@pytest.mark.slow
+def test_faults_cost_their_unit_and_the_next_run_mends_it(
+    copy: Path, scratch: Path, contents: Contents
+) -> None:
+    before = contents(copy)
+    causes = {"raise": "INTERNAL", "kill": "WORKER_DIED", "hang": "TIMEOUT", "disk": "WRITE_FAILED",
+              "memory": "OUT_OF_MEMORY", "garbage": "IO_FAILED"}  # fmt: skip
+    assert causes.keys() == KINDS.keys()
+    units = sorted(path.stem for path in copy.glob("products/difference/*.fits"))
+    hit = dict(zip(causes, units, strict=False))
+    assert len(units) > len(hit) == len(causes)
+    forget(copy, "products/difference")
+    fault = ",".join(f"diasource:{kind}:{unit}" for kind, unit in hit.items())
+    assert (
+        start(copy, scratch, "--set", "execution.unit_time_limit=30", fault=fault).wait(600) == 70
+    )
+    with Catalog(copy / "catalog.duckdb", read_only=True) as catalog:
+        rows = catalog.rows(
+            """SELECT visit, detector, cause, message FROM unit
+            WHERE status = 'failed' AND stage IN ('subtract', 'diasource')"""
+        )
+        done = catalog.value("SELECT count(*) FROM unit WHERE stage = 'alerts' AND status = 'done'")
+    found = {f"{r['visit']}_{r['detector']:02d}": r["cause"] for r in rows}
+    assert found == {unit: causes[kind] for kind, unit in hit.items()}, rows
+    assert done == len(units) - len(hit)
+    assert start(copy, scratch).wait(600) == 0
+    assert contents(copy) == before
+    assert not list(scratch.iterdir())
+
+
+def test_faults_are_those_of_the_system_and_leave_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "product"
+    monkeypatch.setenv(VARIABLE, "isr:raise:1_01,isr:disk:1_02,isr:memory:1_03,isr:garbage:1_04")
+    with pytest.raises(RuntimeError, match="planted"), planted("isr", "1_01", [path]):
+        pass
+    with (
+        pytest.raises(WriteError, match="ulimit"),
+        planted("isr", "1_02", [path]),
+        atomic_path(path) as partial,
+    ):
+        partial.write_text("whole")
+    with pytest.raises(MemoryError), planted("isr", "1_03", [path]):
+        np.ones(1 << 24)
+    for unit, text in (("1_04", "\0" * 5), ("1_05", "whole")):
+        with planted("isr", unit, [path]), atomic_path(path) as partial:
+            partial.write_text("whole")
+        assert path.read_text() == text
+    assert np.ones(1 << 24).nbytes == 1 << 27
+
+
+def test_unknown_faults_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert execute(["init", str(tmp_path / "w")]) == 0
+    monkeypatch.setenv(VARIABLE, "isr:explode")
+    assert execute(["run", str(tmp_path / "w")]) == 2
+    assert "NIGHTJAR_FAULT: unknown fault 'isr:explode'" in capsys.readouterr().err
