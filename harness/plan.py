@@ -340,7 +340,7 @@ def _most_overlapping(frames: Sequence[Frame], anchors: Sequence[Frame]) -> Indi
     corners = np.array([f.corners for f in (*anchors, *frames)])
     n, m = len(anchors), len(frames)
     grid = np.stack(np.meshgrid(np.arange(n), n + np.arange(m)), axis=-1).reshape(-1, 2)
-    return np.argmax(shared_fractions(corners, grid).reshape(m, n), axis=1)
+    return np.asarray(np.argmax(shared_fractions(corners, grid).reshape(m, n), axis=1), np.int64)
 
 
 def _in_time(frames: Iterable[Frame]) -> list[Frame]:

@@ -163,7 +163,7 @@ def _recorded(
     finally:
         logbook.note("info", f"run {status}", {"exit_code": code})
         row |= _ending(campaign.summary, status, code)
-        row["fileHashes"] = _hashed(campaign.context.space, row["fileHashes"])
+        row["fileHashes"] = _hashed(campaign.context.space, str(row["fileHashes"]))
         catalog.record("run", row, runId=row["runId"])
         campaign.state.hashes.save()
     catalog.checkpoint()
@@ -178,7 +178,7 @@ def _run_row(campaign: Campaign, settings: Settings, logbook: Logbook) -> dict[s
     known = catalog.rows("SELECT * FROM run WHERE runId = ?", [run_id])
     first = known[0] if known else _first_row(space, catalog)
     kept = (logbook.path, space.run_config(run_id))
-    files = json.loads(first["fileHashes"] or "{}") | {space.relative(p): None for p in kept}
+    files = json.loads(str(first["fileHashes"] or "{}")) | {space.relative(p): None for p in kept}
     return {
         **{n: first[n] for n in ("startedMjdTai", "specHash", "previousHash")},
         "runId": run_id,

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from harness.reliability.labels import label
 from harness.study.design import StudyDesign
-from harness.study.run import Study, run_study
+from harness.study.run import run_study
+from harness.study.store import Study
 from harness.verify.context import Context
 from harness.verify.sampling import template_records
 from harness.verify.view import View

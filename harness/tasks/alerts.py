@@ -139,7 +139,8 @@ def _covered(images: pa.Table, objects: pa.Table) -> npt.NDArray[np.bool_]:
     """Which image shows which object, ``(images, objects)``, by the images' corners."""
     ra, dec = to_numpy(objects, "ra")[None], to_numpy(objects, "dec")[None]
     corners = [(to_numpy(images, f"{c}ra"), to_numpy(images, f"{c}dec")) for c in _CORNERS]
-    x, y = np.moveaxis([project(*corner, (ra.T, dec.T)) for corner in corners], -1, 0)
+    places = np.array([project(*corner, (ra.T, dec.T)) for corner in corners])
+    x, y = np.moveaxis(places, -1, 0)
     side = x * np.roll(y, -1, axis=0) - y * np.roll(x, -1, axis=0)  # of the origin, the object
     return np.asarray(np.all(side > 0, axis=0) | np.all(side < 0, axis=0)).T
 

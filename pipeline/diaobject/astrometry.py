@@ -159,7 +159,7 @@ def _fitted(
     )
     if n_par > 2:
         normal[:, (2, 3), (2, 3)] += prior
-    inverse = np.linalg.inv(normal)
+    inverse = np.asarray(np.linalg.inv(normal), float)
     values = np.einsum("mij,mj->mi", inverse, right)
     chi2 = np.maximum(square - np.einsum("mi,mi->m", values, right), 0.0)
     return _Fit(values, inverse, chi2, logs)
