@@ -141,7 +141,22 @@ def depth_gap(sample: Sample, share: float = 0.5, stage: str = "detected") -> Es
 
 
 def ideal_fit(sample: Sample, x: FloatArray, *, falling: bool = False) -> CompletenessFit | None:
-    """Fit the same curve to the chances that the noise leaves; None where there is none."""
+    """Fit the same curve to the chances that the noise leaves; None where there is none.
+
+    Parameters
+    ----------
+    sample : Sample
+        Point sources.
+    x : ndarray, (n,)
+        What the curve is a function of: true SNR or magnitude.
+    falling : bool
+        Whether it falls with x.
+
+    Returns
+    -------
+    CompletenessFit or None
+        The curve.
+    """
     return try_fit(x, sample.numbers("idealFraction"), falling=falling)
 
 
@@ -152,7 +167,24 @@ def try_fit(
     falling: bool = False,
     start: CompletenessFit | None = None,
 ) -> CompletenessFit | None:
-    """Fit a curve as `harness.study.completeness.fit`; None where too few sources tell it."""
+    """Fit a curve as `harness.study.completeness.fit`; None where too few sources tell it.
+
+    Parameters
+    ----------
+    x : ndarray, (n,)
+        What the curve is a function of.
+    found : array_like, (n,)
+        Whether each source was found, or the chance that it is.
+    falling : bool
+        Whether the curve falls with x.
+    start : CompletenessFit, optional
+        Where to start.
+
+    Returns
+    -------
+    CompletenessFit or None
+        The curve.
+    """
     if len(x) < _LEAST:
         return None
     try:
@@ -162,7 +194,18 @@ def try_fit(
 
 
 def flux_bias(sample: Sample) -> Estimate:
-    """Median of measured over true flux minus one, of those detected above a true SNR of 7, %."""
+    """Median of measured over true flux minus one, of those detected above a true SNR of 7, %.
+
+    Parameters
+    ----------
+    sample : Sample
+        Point sources.
+
+    Returns
+    -------
+    Estimate
+        Per cent; the error is that of a median.
+    """
     part = _bright(sample)
     ratio = _finite(100.0 * (part.numbers("psfFlux") / part.numbers("flux") - 1.0))
     return Estimate.gaussian(_median(ratio), median_error(ratio), len(ratio))
@@ -172,6 +215,16 @@ def flux_response(sample: Sample) -> Estimate:
     """As `flux_bias`, with what the difference shows there without the source taken off, %.
 
     Noise and whatever the subtraction leaves of a host cancel; what remains is the measurement's.
+
+    Parameters
+    ----------
+    sample : Sample
+        Point sources.
+
+    Returns
+    -------
+    Estimate
+        Per cent; the error is that of a median.
     """
     part = _bright(sample)
     left = part.numbers("nullScore") * part.numbers("sigmaNull")
@@ -180,7 +233,18 @@ def flux_response(sample: Sample) -> Estimate:
 
 
 def scene_score(sample: Sample) -> Estimate:
-    """Mean score of the difference where the sources are, without them: zero if nothing is left."""
+    """Mean score of the difference where the sources are, without them: zero if nothing is left.
+
+    Parameters
+    ----------
+    sample : Sample
+        Point sources.
+
+    Returns
+    -------
+    Estimate
+        In σ; scores beyond 5 have changed themselves and do not count.
+    """
     score = _finite(sample.numbers("nullScore"))
     score = score[np.abs(score) < _CHANGED]
     mean, error = (
@@ -192,7 +256,18 @@ def scene_score(sample: Sample) -> Estimate:
 
 
 def flux_pull_width(sample: Sample) -> Estimate:
-    """Width of (measured − true flux) / error, of those detected above a true SNR of 7."""
+    """Width of (measured − true flux) / error, of those detected above a true SNR of 7.
+
+    Parameters
+    ----------
+    sample : Sample
+        Point sources.
+
+    Returns
+    -------
+    Estimate
+        A pure number, from the median absolute deviation.
+    """
     part = _bright(sample)
     pull = (part.numbers("psfFlux") - part.numbers("flux")) / part.numbers("psfFluxErr")
     return _width(_finite(pull))
@@ -219,7 +294,22 @@ def position_scatter(sample: Sample, scale: float, least: float = 20.0) -> Estim
 
 
 def position_bias(sample: Sample, scale: float, least: float = 20.0) -> Estimate:
-    """Return the larger median offset of the two axes, mas; parameters of `position_scatter`."""
+    """Return the larger median offset of the two axes.
+
+    Parameters
+    ----------
+    sample : Sample
+        Point sources.
+    scale : float
+        Side of a pixel, mas.
+    least : float
+        Least true SNR.
+
+    Returns
+    -------
+    Estimate
+        mas.
+    """
     part = _bright(sample, least)
     axes = [scale * _finite(part.numbers(name)) for name in ("dx", "dy")]
     return max(
@@ -229,7 +319,18 @@ def position_bias(sample: Sample, scale: float, least: float = 20.0) -> Estimate
 
 
 def position_pull_width(sample: Sample) -> Estimate:
-    """Width of (measured − true position) / error of both axes, above a true SNR of 7."""
+    """Width of (measured − true position) / error of both axes, above a true SNR of 7.
+
+    Parameters
+    ----------
+    sample : Sample
+        Point sources.
+
+    Returns
+    -------
+    Estimate
+        A pure number, from the median absolute deviation.
+    """
     part = _bright(sample)
     errors = np.concatenate([part.numbers("dxErr"), part.numbers("dyErr")])
     return _width(_finite(_offsets(part) / errors))

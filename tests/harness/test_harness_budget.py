@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ from harness.cli.main import execute
 from harness.ledger import DONE, Outcome, StageRecord, Target
 from pipeline.errors import ConfigError
 from pipeline.schema import TABLES
-from tests.harness.test_harness_campaign import contents
 
 STAGES = ("isr", "calibrate")
+
+Contents = Callable[[Path], dict[str, str]]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,7 @@ class _Few(TimeBudget):
 
 @pytest.mark.slow
 def test_a_run_in_short_pieces_ends_with_the_same_tables(
-    campaign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    campaign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, contents: Contents
 ) -> None:
     copy = Path(shutil.copytree(campaign, tmp_path / "tiny"))
     (copy / "catalog.duckdb").unlink()

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from harness.catalog import Catalog
-from tests.harness.test_harness_campaign import contents
 
 pytestmark = pytest.mark.slow
+
+Contents = Callable[[Path], dict[str, str]]
 
 NIGHTJAR = [sys.executable, "-m", "harness.cli.main"]
 
@@ -51,7 +52,7 @@ def attempts(root: Path) -> list[int]:
 
 
 def test_threads_in_the_environment_change_nothing(
-    campaign: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+    campaign: Path, raw: Path, contents: Contents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         monkeypatch.setenv(name, "4")
@@ -70,7 +71,7 @@ def dask_workers(pid: int) -> list[int]:
     return [p for p, line in lines.items() if b"spawn_main" in line]
 
 
-def test_dask_with_one_of_two_workers_killed(campaign: Path, raw: Path) -> None:
+def test_dask_with_one_of_two_workers_killed(campaign: Path, raw: Path, contents: Contents) -> None:
     pytest.importorskip("distributed")
     run = start(raw, "-q", "--dask", "local:2")
     wait_until(lambda: products(raw) >= 3)
@@ -81,7 +82,9 @@ def test_dask_with_one_of_two_workers_killed(campaign: Path, raw: Path) -> None:
     assert attempts(raw) == [1, 2]
 
 
-def test_claims_with_one_of_two_workers_killed(campaign: Path, raw: Path) -> None:
+def test_claims_with_one_of_two_workers_killed(
+    campaign: Path, raw: Path, contents: Contents
+) -> None:
     run = start(raw, "-q", "--claims", "--set", "execution.lease=5")
     first, second = start(raw, verb="work"), start(raw, verb="work")
     wait_until(lambda: products(raw) >= 3)
