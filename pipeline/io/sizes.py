@@ -8,8 +8,10 @@ telescope comes near to, or `FREE` bytes if that is more, which allows for empty
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import lzma
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -54,9 +56,24 @@ def largest(path: Path) -> int:
         A multiple of the space it takes on disk, and never less than `FREE`.
     """
     entry = path.stat()
-    # Holes of a sparse file take no space; some file systems do not say what does.
-    taken = min(entry.st_size, entry.st_blocks * 512) or entry.st_size
+    taken = min(entry.st_size, entry.st_blocks * 512)  # holes of a sparse file take no space
+    if not taken and entry.st_size > FREE and _has_data(path):
+        taken = entry.st_size  # of a file system that does not say what it takes
     return max(FREE, RATIO * taken)
+
+
+def _has_data(path: Path) -> bool:
+    """Whether there is anything in a regular file but a hole."""
+    if not path.is_file():
+        return False
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.lseek(descriptor, 0, os.SEEK_DATA)
+    except OSError as err:
+        return err.errno != errno.ENXIO
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def unpacked(stream: IO[bytes], path: Path) -> IO[bytes]:

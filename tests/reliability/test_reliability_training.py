@@ -44,12 +44,13 @@ def test_a_piece_of_sky_is_in_one_fold(draw):
     assert np.bincount(fold).max() < 2 * np.bincount(fold).min()
 
 
-def test_probabilities_are_those_of_unseen_data(draw, forest):
+def test_probabilities_are_those_of_unseen_data(draw):
     test = draw(2000, 2)
-    p = forest.predict(test.features)
+    p = training.train(draw(8000, 1)).predict(test.features)
     assert calibration_error(p, test.real) < 0.05
     truth = 1.0 / (1.0 + np.exp(-2.0 * test.features[:, 1]))
-    assert np.corrcoef(p, truth)[0, 1] > 0.9
+    both = test.snr < 10.0  # above, there are no bogus ones to learn from
+    assert np.corrcoef(p[both], truth[both])[0, 1] > 0.9
 
 
 def test_the_same_samples_give_the_same_bytes(draw, forest, tmp_path):

@@ -451,8 +451,9 @@ def test_an_inspection_without_a_good_proxy_stays_open(context, tmp_path):
     assert case.verdict == Verdict.NOT_RUN
 
 
-def test_a_proxy_that_does_not_apply_is_neutral(context, tmp_path):
+def test_a_proxy_that_does_not_apply_is_neutral(context, tmp_path, monkeypatch):
     """It neither stands for an inspection nor against it."""
+    monkeypatch.setattr("harness.verify.conditions.shutil.which", lambda name: None)
     absent = {**PASSES, "when": ["scheduler"]}
     both = inspection(proxy=["AG-00-05/i/c0", "AG-00-05/i/c1"])
     none = inspection(proxy=["AG-00-05/i/c0"])
