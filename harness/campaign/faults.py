@@ -104,9 +104,11 @@ def _kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _memory() -> tuple[int, int]:
+def _starve() -> None:
+    """Ask for more memory than there is; what a stage needs may still lie free in the process."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    return resource.RLIMIT_AS, pages * resource.getpagesize() + _ROOM
+    with _limited(resource.RLIMIT_AS, pages * resource.getpagesize() + _ROOM):
+        bytearray(64 * _ROOM)
 
 
 def _spoil(files: Sequence[Path]) -> None:
@@ -120,7 +122,7 @@ KINDS: dict[str, tuple[Callable[[], None] | None, Callable[[], tuple[int, int]] 
     "hang": (_hang, None),
     "kill": (_kill, None),
     "disk": (None, lambda: (resource.RLIMIT_FSIZE, 0)),
-    "memory": (None, _memory),
+    "memory": (_starve, None),
     "garbage": (None, None),
 }
 """What can go wrong: what is done first, and which limit holds meanwhile."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 import pyarrow as pa
 
 from harness.catalog import Catalog
 from harness.rerun.product import compare_fits
-from harness.system.hashes import file_hash, table_hash
+from harness.system.hashes import file_hash, is_volatile, table_hash
 from harness.workspace import Workspace
-from pipeline import io
+from pipeline import alerts, io
 from pipeline.schema import TABLES
 
 __all__ = ["compare_catalogues", "compare_files", "link_inputs"]
@@ -38,7 +39,9 @@ def link_inputs(space: Workspace, into: Workspace) -> None:
 
 
 def compare_files(old: Workspace, new: Workspace, files: Iterable[Path]) -> Iterator[str]:
-    """Compare files, FITS and Parquet by their contents and others byte by byte.
+    """Compare files, FITS, Parquet and alerts by their contents and others byte by byte.
+
+    What says when a row was made does not count.
 
     Parameters
     ----------
@@ -64,8 +67,21 @@ def compare_files(old: Workspace, new: Workspace, files: Iterable[Path]) -> Iter
         elif path.suffix == ".parquet":
             if table_hash(io.read_parquet(before)) != table_hash(io.read_parquet(path)):
                 yield f"{name}: rows differ"
+        elif path.suffix == ".avro":
+            pairs = zip_longest(alerts.read(before), alerts.read(path))
+            if any(_lasting(a) != _lasting(b) for a, b in pairs):
+                yield f"{name}: alerts differ"
         else:
             yield f"{name}: bytes differ"
+
+
+def _lasting(value: object) -> object:
+    """Contents of a record as words, without the times of processing; NaN equals NaN."""
+    if isinstance(value, dict):
+        return {n: _lasting(v) for n, v in value.items() if not is_volatile(n)}
+    if isinstance(value, list):
+        return [_lasting(v) for v in value]
+    return repr(value)
 
 
 def compare_catalogues(old: Catalog, new: Catalog) -> Iterator[str]:

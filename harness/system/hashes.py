@@ -19,7 +19,7 @@ from pipeline.io.sizes import largest
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Hashes", "combine", "file_hash", "join_hashes", "table_hash"]
+__all__ = ["Hashes", "combine", "file_hash", "is_volatile", "join_hashes", "table_hash"]
 
 _VOLATILE = ("timeprocessed", "timewithdrawn", "validity")
 _BLOCK = 1 << 22
@@ -43,6 +43,22 @@ def file_hash(path: Path) -> str:
         while block := stream.read(_BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def is_volatile(name: str) -> bool:
+    """Whether a column says when its row was made, not what it says.
+
+    Parameters
+    ----------
+    name : str
+        Of the column.
+
+    Returns
+    -------
+    bool
+        True for times of processing and of validity.
+    """
+    return name.lower().startswith(_VOLATILE)
 
 
 def combine(parts: Iterable[str]) -> str:
@@ -94,7 +110,7 @@ def table_hash(table: pa.Table) -> str:
     """
     digest = hashlib.sha256()
     for name in table.column_names:
-        if name.lower().startswith(_VOLATILE):
+        if is_volatile(name):
             continue
         column = table.column(name).combine_chunks()
         digest.update(f"{name}:{column.type}:{len(column)}".encode())

@@ -126,7 +126,8 @@ def _containers(path: Path) -> Iterator[Any]:
 
 def _single(path: Path, schema: str | Path | None) -> Iterator[Any]:
     """Decode one record without schema, whose bytes have to be all of the file."""
-    data = path.read_bytes()
+    with path.open("rb") as stream:
+        data = stream.read()
     framed = data[:1] == _FRAME and len(data) > _FRAMED
     if schema is None:
         what = "not an Avro container"
@@ -141,12 +142,12 @@ def _single(path: Path, schema: str | Path | None) -> Iterator[Any]:
         )
     parsed = fastavro.parse_schema(_schema(Path(schema)))
     for start in (_FRAMED, 0) if framed else (0,):
-        stream = BytesIO(data[start:])
+        rest = BytesIO(data[start:])
         try:
-            record = fastavro.schemaless_reader(stream, parsed, None)
+            record = fastavro.schemaless_reader(rest, parsed, None)
         except (ValueError, EOFError, IndexError, KeyError, MemoryError, OverflowError):
             continue
-        if stream.tell() == len(data) - start:
+        if rest.tell() == len(data) - start:
             yield record
             return
     raise FileFormatError("is no record of this schema", path=path, key=str(schema))
@@ -154,7 +155,8 @@ def _single(path: Path, schema: str | Path | None) -> Iterator[Any]:
 
 def _schema(path: Path) -> Any:
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as stream:
+            described = json.load(stream)
     except (OSError, ValueError) as error:
         raise FileFormatError(f"not a schema: {error}", path=path, expected="JSON") from error
     check_schema(described, path)

@@ -30,7 +30,7 @@ import numpy.typing as npt
 from pipeline.compiled import compiled, pixel
 from pipeline.exposure import FloatArray, GridPsf, Image, Mask, Psf
 from pipeline.masks import UNCLEAN, bits
-from pipeline.statistics import mad_std
+from pipeline.statistics import MAD_TO_SIGMA, mad_std
 from pipeline.subtract.score import score
 from pipeline.subtract.stamps import resized
 from pipeline.subtract.whitened import Whitened
@@ -371,7 +371,7 @@ def _ring_noise(
 @compiled
 def _ring_level(values: FloatArray) -> float:
     """Noise that explains the scores of a ring (3, n: |score|, scale, light), within the bound."""
-    core, tail = np.median(values[0]) * 1.4826, np.quantile(values[0], _RING_TAIL)
+    core, tail = np.median(values[0]) * MAD_TO_SIGMA, np.quantile(values[0], _RING_TAIL)
     width = max(core, tail / _SIGMAS_AT_RING_TAIL)
     if width < 1.0 + 2.0 / np.sqrt(values.shape[1] / _BEAM):
         return 0.0

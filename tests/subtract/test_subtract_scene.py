@@ -7,7 +7,7 @@ from pipeline import subtract
 from pipeline.subtract.scene import Filter, SceneNoise, count_rings, count_scene, measure_scene
 from tests.subtract.conftest import draw, exposure
 
-WITHOUT_SCENE = subtract.Config(scene_noise=False)
+WITH_SCENE = subtract.Config(scene_noise=True)
 
 _SHAPE = (900, 900)
 _SKY, _DEEP = 10.0, 4.0
@@ -57,8 +57,8 @@ def _around(x, y):
 @pytest.fixture(scope="module")
 def jittered():
     (science, template), x, y = _field(3, 0.1, extra=0.2, hosts=6)
-    on = subtract.run(science, template)
-    off = subtract.run(science, template, WITHOUT_SCENE)
+    on = subtract.run(science, template, WITH_SCENE)
+    off = subtract.run(science, template, subtract.Config())
     return on, off, x, y
 
 
@@ -94,7 +94,7 @@ def test_the_score_is_the_same_to_the_bit_where_the_template_is_empty(jittered):
 
 def test_photon_noise_of_constant_stars_is_all_there_is():
     (science, template), x, y = _field(5, 0.0)
-    made = subtract.run(science, template)
+    made = subtract.run(science, template, WITH_SCENE)
     assert made.metrics["astrometricNoise"] < 0.02
     assert made.metrics["residualFraction"] < 0.005
     assert 0.8 < _width(made.score[y, x]) < 1.15
