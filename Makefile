@@ -60,7 +60,9 @@ unit: env
 boundscheck: env
 	@NUMBA_BOUNDSCHECK=1 $(PY) -m pytest -q \
 	  --ignore=tests/verify --ignore=tests/schema --ignore=tests/harness/test_harness_slurm.py \
-	  --ignore=tests/harness/test_harness_cluster.py --ignore=tests/harness/test_harness_spread.py
+	  --ignore=tests/harness/test_harness_cluster.py --ignore=tests/harness/test_harness_spread.py \
+	  --ignore=tests/harness/test_harness_recovery.py --ignore=tests/harness/test_harness_rerun.py \
+	  --ignore=tests/harness/test_harness_corpus.py
 
 # Kills at 50 moments and a thousand damaged files, where `make test` has 5 and a hundred.
 .PHONY: soak
