@@ -255,15 +255,17 @@ class WorkItem:
         return outcome
 
     def lost(self, attempts: int, how: str) -> Outcome:
-        """Outcome of an item whose workers died."""
+        """Outcome of an item whose workers died; its later stages are ``blocked``."""
         if how == TIMEOUT:
             limit = self.settings.execution.unit_time_limit
             cause, words = TIMEOUT, f"took longer than execution.unit_time_limit = {limit:g} s"
         else:
             words = f"the worker process ended without a word: {_DEATHS.get(how, how)}"
             cause = "WORKER_DIED"
-        record = StageRecord(*self.unit, self.keys[0].stage, FAILED, cause, words, attempts)
-        return Outcome(self.target, self._shared(record, Measure()))
+        first, *later = [key.stage for key in self.keys]
+        record = StageRecord(*self.unit, first, FAILED, cause, words, attempts)
+        waiting = [blocked(target, stage, first) for stage in later for target in self.targets]
+        return Outcome(self.target, self._shared(record, Measure()) + waiting)
 
     def _shared(self, record: StageRecord, measure: Measure) -> list[StageRecord]:
         """One record for every unit, each with its part of the time."""

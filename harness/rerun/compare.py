@@ -13,6 +13,7 @@ from harness.rerun.product import compare_fits
 from harness.system.hashes import file_hash, is_volatile, table_hash
 from harness.workspace import Workspace
 from pipeline import alerts, io
+from pipeline.errors import FileFormatError
 from pipeline.schema import TABLES
 
 __all__ = ["compare_catalogues", "compare_files", "link_inputs"]
@@ -60,19 +61,26 @@ def compare_files(old: Workspace, new: Workspace, files: Iterable[Path]) -> Iter
         before = old.root / name
         if not before.is_file() or not path.is_file():
             yield f"{name}: is not in both"
-        elif file_hash(before) == file_hash(path):
-            continue
-        elif path.suffix == ".fits":
-            yield from (f"{name}: {line}" for line in compare_fits(before, path))
-        elif path.suffix == ".parquet":
-            if table_hash(io.read_parquet(before)) != table_hash(io.read_parquet(path)):
-                yield f"{name}: rows differ"
-        elif path.suffix == ".avro":
-            pairs = zip_longest(alerts.read(before), alerts.read(path))
-            if any(_lasting(a) != _lasting(b) for a, b in pairs):
-                yield f"{name}: alerts differ"
-        else:
-            yield f"{name}: bytes differ"
+        elif file_hash(before) != file_hash(path):
+            try:
+                yield from (f"{name}: {line}" for line in _contents_differ(before, path))
+            except (FileFormatError, OSError, ValueError) as error:
+                yield f"{name}: bytes differ, and it cannot be read: {error}"
+
+
+def _contents_differ(before: Path, path: Path) -> Iterator[str]:
+    """Compare two files of unequal bytes by their contents."""
+    if path.suffix == ".fits":
+        yield from compare_fits(before, path)
+    elif path.suffix == ".parquet":
+        if table_hash(io.read_parquet(before)) != table_hash(io.read_parquet(path)):
+            yield "rows differ"
+    elif path.suffix == ".avro":
+        pairs = zip_longest(alerts.read(before), alerts.read(path))
+        if any(_lasting(a) != _lasting(b) for a, b in pairs):
+            yield "alerts differ"
+    else:
+        yield "bytes differ"
 
 
 def _lasting(value: object) -> object:

@@ -86,9 +86,6 @@ def test_killed_runs_end_with_the_same_bytes_and_rows(
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(
-    reason="a lost worker leaves the old record of its second stage: later visits are blocked",
-)
 def test_faults_cost_their_unit_and_the_next_run_mends_it(
     copy: Path, scratch: Path, contents: Contents
 ) -> None:
