@@ -10,8 +10,9 @@ tables.  What the real thing lacks is ``camera/``: the electronics as the observ
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -74,8 +75,8 @@ def write_hits2015(root: Path, profile: str, target: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    with atomic_path(target) as partial:
-        shutil.copyfile(source, partial)
+    with atomic_path(target) as half:
+        shutil.copyfile(source, half)
 
 
 def _archive_name(visit: Visit) -> str:
@@ -87,27 +88,26 @@ def _archive_name(visit: Visit) -> str:
 
 
 def _write_calibrations(root: Path, folder: Path, profile: Profile, camera: Camera) -> None:
-    detectors = [camera.detector(number) for number in profile.detectors]
+    made = [n for n in profile.detectors if (root / "calib" / f"bias_{n:02d}.fits").is_file()]
+    detectors = [camera.detector(number) for number in made]
     first = detectors[0].name
-    biases = {d: _pixels(root / "calib" / f"bias_{d.number:02d}.fits") for d in detectors}
+
+    def bias(detector: Detector) -> Image:
+        return _pixels(root / "calib" / f"bias_{detector.number:02d}.fits")
+
     for stamp in _CALIBRATIONS:
         name = f"cpBias_DECam_{first}_DECam_calib_{stamp}.fits"
-        _write_master(folder / stamp / "cpBias" / name, biases, "zero", "adu")
+        _write_master(folder / stamp / "cpBias" / name, detectors, bias, "zero")
     for band in sorted({visit.band for visit in profile.visits}):
-        flats = {d: _in_counts(_flat(root, band, d), d) for d in detectors}
         full = camera.passbands.bands[band].filter.replace(" ", "_")
         for stamp in _CALIBRATIONS:
             plain = full.replace(".", "_")
             name = f"cpFlat_DECam_{band}_{plain}_{first}_DECam_calib_{stamp}.fits"
             path = folder / stamp / "cpFlat" / band / full / name
-            _write_master(path, flats, "dome flat", "")
+            _write_master(path, detectors, partial(_flat_in_counts, root, band), "dome flat")
     for detector in detectors:
         name = f"defects_DECam_{detector.name}_DECam_calib_curated_{_CURATED}.fits"
         _write_defects(folder / "curated" / _CURATED / "defects" / name, detector)
-
-
-def _flat(root: Path, band: str, detector: Detector) -> Image:
-    return _pixels(root / "calib" / f"flat_{band}_{detector.number:02d}.fits")
 
 
 def _pixels(path: Path) -> Image:
@@ -115,28 +115,29 @@ def _pixels(path: Path) -> Image:
         return np.ascontiguousarray(hdus["IMAGE"].data, np.float32)
 
 
-def _in_counts(flat: Image, detector: Detector) -> Image:
+def _flat_in_counts(root: Path, band: str, detector: Detector) -> Image:
     """Put the ratio of the gains into a flat; its mean is no longer one."""
-    gains = [amp.gain for amp in detector.amplifiers]
-    counts = flat.copy()
+    flat = _pixels(root / "calib" / f"flat_{band}_{detector.number:02d}.fits")
+    mean = np.mean([amp.gain for amp in detector.amplifiers])
     for amp in detector.amplifiers:
-        counts[amp.trimmed.slices] *= np.float32(np.mean(gains) / amp.gain)
-    return counts
+        flat[amp.trimmed.slices] *= np.float32(mean / amp.gain)
+    return flat
 
 
-def _write_master(path: Path, images: Mapping[Detector, Image], kind: str, unit: str) -> None:
+def _write_master(
+    path: Path, detectors: Iterable[Detector], image: Callable[[Detector], Image], kind: str
+) -> None:
     primary = cards([("PROCTYPE", "MasterCal", "data processing level"), ("OBSTYPE", kind, "kind")])
-    with atomic_path(path) as partial, partial.open("wb") as stream:
+    with atomic_path(path) as half, half.open("wb") as stream:
         stream.write(primary_hdu(primary))
-        for detector, image in images.items():
+        for detector in detectors:
             header = cards(
                 [
                     ("CCDNUM", detector.number, "detector number"),
                     ("DETPOS", detector.name, "detector position"),
-                    ("BUNIT", unit, "unit of the pixels"),
                 ]
             )
-            stream.writelines(array_hdu(detector.name, image, header))
+            stream.writelines(array_hdu(detector.name, image(detector), header))
 
 
 def _write_defects(path: Path, detector: Detector) -> None:
@@ -161,8 +162,8 @@ def _write_table(
 ) -> None:
     table = fits.BinTableHDU.from_columns(list(columns))
     table.header.update(header)
-    with atomic_path(path) as partial:
-        fits.HDUList([fits.PrimaryHDU(), table]).writeto(partial, overwrite=True)
+    with atomic_path(path) as half:
+        fits.HDUList([fits.PrimaryHDU(), table]).writeto(half, overwrite=True)
 
 
 # -- reference stars -----------------------------------------------------------------------------
@@ -214,8 +215,9 @@ def _panstarrs_fluxes(
     fluxes: _Columns = {}
     for band in bands:
         ratio = 10.0 ** (-0.4 * (found[band] - own[band]))
-        fluxes[f"{band}_flux"] = columns[f"{band}Flux"] * ratio
-        fluxes[f"{band}_fluxErr"] = columns[f"{band}FluxErr"] * ratio
+        for ending in ("", "Err"):
+            values = np.asarray(columns[f"{band}Flux{ending}"], float)
+            fluxes[f"{band}_flux{ending}"] = values * ratio
     return fluxes
 
 

@@ -104,6 +104,7 @@ def ingest(
     if hits2015 is None and (template or unverified):
         raise typer.BadParameter("--template and --unverified go with --hits2015")
     space = Workspace.open(workspace)
+    result: IngestResult
     with nullcontext() if dry_run else space.changing("ingest"):
         if hits2015 is not None:
             result = ingest_hits(

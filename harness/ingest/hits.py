@@ -28,7 +28,7 @@ from harness.workspace import Workspace, atomic, translate_os_errors
 from pipeline import io
 from pipeline.camera import Box, Camera
 from pipeline.errors import FileFormatError, InputError
-from pipeline.exposure import VisitInfo
+from pipeline.exposure import FloatArray, VisitInfo
 from pipeline.io.defects import read_defects
 from pipeline.io.shards import merge_shards, reaches
 from pipeline.sphere import unit_vectors
@@ -233,19 +233,22 @@ def _stars(reader: _Reader, found: Sequence[Candidate]) -> pa.Table | None:
         return None
     pointings = sorted({(frame.info.ra, frame.info.dec) for frame in found})
     centres = unit_vectors(*np.array(pointings).T)
-    chosen = []
-    for catalogues in (layout.positions, layout.fluxes):
-        shards = catalogues[max(catalogues)]
-        chosen.append([p for n, p in sorted(shards.items()) if reaches(n, centres, _RADIUS)])
-    for path in (*chosen[0], *chosen[1]):
+    positions, fluxes = (_shards(c, centres) for c in (layout.positions, layout.fluxes))
+    for path in (*positions, *fluxes):
         reader.checked(path)
     try:
-        if not all(chosen):
+        if not (positions and fluxes):
             raise FileFormatError("has no shard for these pointings", path=layout.folder)
-        return merge_shards(*chosen, centres, _RADIUS)
+        return merge_shards(positions, fluxes, centres, _RADIUS)
     except InputError as err:
         reader.result.problems.append(str(err))
         return None
+
+
+def _shards(catalogues: Mapping[str, Mapping[int, Path]], centres: FloatArray) -> list[Path]:
+    """Shards of the newest catalogue that reach the exposures."""
+    shards = catalogues[max(catalogues)]
+    return [path for n, path in sorted(shards.items()) if reaches(n, centres, _RADIUS)]
 
 
 def _defects(

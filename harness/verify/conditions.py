@@ -10,9 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.campaign.frames import load_frames
-from pipeline.camera import Camera
-
 if TYPE_CHECKING:
     from harness.verify.context import Context
 
@@ -81,8 +78,7 @@ def _decam(context: Context) -> bool:
 
 
 def _raw(context: Context) -> bool:
-    frames, _ = load_frames(context.space, Camera.load(context.space.camera(context.camera_name)))
-    return any(f.kind == "raw" and f.path.is_file() for f in frames)
+    return any(f.kind == "raw" and f.path.is_file() for f in context.frames.values())
 
 
 def _scheduler(_: Context) -> bool:
