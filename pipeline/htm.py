@@ -46,7 +46,7 @@ def trixel(vectors: FloatArray, level: int) -> npt.NDArray[np.int64]:
         child = np.argmax(inside, axis=1)
         triangles = parts[np.arange(len(child)), child]
         number = 4 * number + child
-    return number
+    return np.asarray(number, np.int64)
 
 
 def trixel_corners(number: int) -> FloatArray:
@@ -76,7 +76,7 @@ def trixel_corners(number: int) -> FloatArray:
     triangle = _FACES[number - 8]
     for child in reversed(steps):
         triangle = _divided(triangle[None])[0, child]
-    return triangle
+    return np.asarray(triangle, float)
 
 
 def _depth(vectors: FloatArray, triangles: FloatArray) -> FloatArray:

@@ -179,7 +179,7 @@ def read_raw_headers(path: str | Path, camera: Camera) -> dict[int, tuple[VisitI
     KeywordError
         If a keyword is missing or unusable.
     """
-    found = {}
+    found: dict[int, tuple[VisitInfo, Header]] = {}
     with open_fits(path, expected=f"a raw {camera.name} frame", scaled=False) as hdus:
         primary = plain_header(hdus[0].header)
         for number, index in sorted(_detector_hdus(hdus, camera, path).items()):
