@@ -16,9 +16,9 @@ saturated star, both by order statistics and bounded.  They add to the variance 
 the first near those stars alone whose score a shift explains: what is left of S after the best δ
 must not reach the threshold of detection or half of the highest S.  A star that varies, or has a
 transient beside it, does not look shifted and keeps its score, as do galaxies, which are too smooth
-for shifts to leave much, and all that shines where the template shows nothing, to the bit.  No share of the flux of a star
-counts as noise, since it could not be told from a variable.  T comes from the template alone: the
-light of a transient never adds to its own noise.
+for shifts to leave much, and all that shines where the template shows nothing, to the bit.  No
+share of the flux of a star counts as noise, since it could not be told from a variable.  T comes
+from the template alone: the light of a transient never adds to its own noise.
 """
 
 from __future__ import annotations
