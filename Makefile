@@ -1,5 +1,6 @@
 # make verify    a small campaign from simulated raw frames to a milestone test report
 # make test      the tests, the linters and the type checker;  make boundscheck: with checked indices
+# make verify-hits DIR=...   the same of HiTS 2015 as it is published
 # make bench     speed, beside the peers that are installed;  make bench-science: accuracy
 # make docs      check the documentation;  make image: the container;  make verify-container: prove it
 # Every target needs only Python >= 3.11 and make; it creates .venv by itself.
@@ -11,8 +12,12 @@ JOBS ?= 2
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP = $(PY) -m pip install --quiet --disable-pip-version-check
+PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile
 NIGHTJAR := $(VENV)/bin/nightjar
 WORK := campaigns/$(PROFILE)
+HITS := campaigns/hits2015
+# For example --template 410929 --template 410985
+HITS_OPTIONS ?=
 STUDY := testcases/studies/$(PROFILE).toml
 EVIDENCE := campaigns/evidence
 DOCKER ?= $(firstword $(notdir $(shell command -v docker podman)) docker)
@@ -26,7 +31,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help env test lint unit boundscheck verify demo bench bench-science docs image verify-container clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -5
+	@sed -n 's/^# //p' Makefile | head -6
 
 env: $(VENV)/.ready
 
@@ -47,18 +52,18 @@ $(VENV)/.ready: requirements.lock requirements-uv.lock pyproject.toml
 test: docs
 	@$(PY) -m harness.verify.evidence lint -- $(MAKE) --no-print-directory lint
 	@$(PY) -m harness.verify.evidence unit-tests --junit $(EVIDENCE)/unit-tests.xml -- \
-	  $(PY) -m pytest --junit-xml=$(EVIDENCE)/unit-tests.xml
+	  $(PYTEST) --junit-xml=$(EVIDENCE)/unit-tests.xml
 
 lint: env
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy \
 	  && $(PY) -m pytest -q tests/core/test_docstrings.py
 
 unit: env
-	@$(PY) -m pytest
+	@$(PYTEST)
 
 # The same tests once more, with loops that check every index: an IndexError is a bug of ours.
 boundscheck: env
-	@NUMBA_BOUNDSCHECK=1 $(PY) -m pytest -q \
+	@NUMBA_BOUNDSCHECK=1 $(PYTEST) -q \
 	  --ignore=tests/verify --ignore=tests/schema --ignore=tests/harness/test_harness_slurm.py \
 	  --ignore=tests/harness/test_harness_cluster.py --ignore=tests/harness/test_harness_spread.py \
 	  --ignore=tests/harness/test_harness_recovery.py --ignore=tests/harness/test_harness_rerun.py \
@@ -81,6 +86,15 @@ campaign:
 	@test ! -e $(STUDY) || $(NIGHTJAR) study $(WORK) --name verification --replace --engine local \
 	  --design $(STUDY) -j $(JOBS)
 	@code=0; $(NIGHTJAR) verify $(WORK) || code=$$?; test $$code -eq 0 -o $$code -eq 3
+
+# HiTS 2015 in DIR, a clone of ap_verify_hits2015 or files of the archive; see docs/hits.md.
+.PHONY: verify-hits
+verify-hits: env
+	@test -n "$(DIR)" || { echo "nightjar: say where HiTS is: make verify-hits DIR=..."; exit 2; }
+	@test -e $(HITS)/nightjar.toml || $(NIGHTJAR) init $(HITS)
+	@$(NIGHTJAR) ingest $(HITS) --hits2015 "$(DIR)" $(HITS_OPTIONS)
+	@code=0; $(NIGHTJAR) run $(HITS) -j $(JOBS) || code=$$?; test $$code -le 1
+	@code=0; $(NIGHTJAR) verify $(HITS) || code=$$?; test $$code -eq 0 -o $$code -eq 3
 
 demo: env
 	@$(MAKE) --no-print-directory campaign PROFILE=tiny
