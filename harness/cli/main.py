@@ -50,6 +50,7 @@ T = TypeVar("T")
 VERBS: dict[str, str] = {
     "init": "Make a workspace with a commented configuration.",
     "sim": "Simulate the raw exposures of the workspace's profile.",
+    "camera": "Describe an instrument.",
     "ingest": "Register exposures that were taken by a real telescope.",
     "run": "Run the pipeline: raw exposures to alerts.",
     "work": "Perform items of a run that was started elsewhere.",

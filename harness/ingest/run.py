@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from astropy.wcs import WCS
 
 from harness.campaign.frames import frames_table
+from harness.ingest.cameras import adopt_camera
 from harness.settings import Settings
 from harness.system.hashes import file_hash
 from harness.workspace import Workspace, translate_os_errors
@@ -133,7 +134,7 @@ def ingest_files(
     InputError
         If a folder, a catalogue or the workspace cannot be used, or nothing can be fetched.
     """
-    settings = _with_reading(_settings(space, camera), keywords or {}, mask_bits)
+    settings = _with_reading(_settings(space, camera, dry_run), keywords or {}, mask_bits)
     definition = Camera.load(space.camera(settings.campaign.camera))
     campaign = settings.campaign
     cards = parse_keywords(campaign.keywords.split())
@@ -163,7 +164,7 @@ def ingest_files(
     return result
 
 
-def _settings(space: Workspace, camera: str | None) -> Settings:
+def _settings(space: Workspace, camera: str | None, dry_run: bool) -> Settings:
     settings = Settings.load(space.config)
     if settings.campaign.profile:
         raise ConfigError(
@@ -171,6 +172,8 @@ def _settings(space: Workspace, camera: str | None) -> Settings:
             path=space.root,
             hint="make another workspace without --profile",
         )
+    if camera is not None and not dry_run:
+        camera = adopt_camera(space, camera)
     if camera is None or camera == settings.campaign.camera:
         return settings
     if space.frames.is_file():
@@ -246,7 +249,7 @@ def _expanded(files: Iterable[Path]) -> list[Path]:
 def _look(path: Path, reading: _Reading, registry: _Registry) -> list[_Candidate]:
     """Return the frames of a file; none for a companion of another file."""
     camera = reading.camera
-    if camera.name == "generic":
+    if camera.plain:
         return _generic(path, reading, registry.next_visit())
     with io.open_fits(path) as hdus:
         calibrated = str(hdus[0].header.get("PROCTYPE", "")).strip().lower() == "instcal"
@@ -268,13 +271,14 @@ def _generic(path: Path, reading: _Reading, visit: int) -> list[_Candidate]:
                 path,
                 visit,
                 detector=number,
+                camera=reading.camera,
                 keywords=reading.keywords,
                 mask_bits=reading.mask_bits,
             ),
             path,
             "generic",
         )
-        for number in io.list_generic(path, own or reading.ext)
+        for number in io.list_generic(path, own or reading.ext or reading.camera.extension or None)
     ]
 
 
