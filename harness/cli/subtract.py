@@ -152,9 +152,9 @@ def subtract(
     io.write_difference(output / "difference.fits", difference, compress=False)
     if sources is not None:
         io.write_parquet(output / "detections.parquet", sources)
-    if psf_grid and difference.exposure.psf is not None:
-        psf = difference.exposure.psf
-        write_psf_grid(output / "psf_grid.fits", psf, difference.exposure.shape)
+    image = difference.exposure
+    if psf_grid and image.psf is not None:
+        write_psf_grid(output / "psf_grid.fits", image.psf, image.shape)
     judgement = verdict(metrics)
     counts = None if sources is None else _counts(sources)
     if as_json:
