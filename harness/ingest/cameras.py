@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.workspace import Workspace, atomic, translate_os_errors
+from harness.ingest.camera import keep_camera
+from harness.workspace import Workspace, translate_os_errors
 from pipeline.camera import Camera
 from pipeline.errors import FileFormatError
 from pipeline.io.files import open_fits
@@ -60,11 +61,8 @@ def adopt_camera(space: Workspace, chosen: str) -> str:
     definition = Camera.load(chosen)
     if not chosen.endswith(".toml") or not definition.plain:
         return chosen
-    target = space.root / "calib" / "camera" / f"{definition.name}.toml"
     with translate_os_errors(space.root):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(target) as partial:
-            partial.write_bytes(Path(chosen).read_bytes())
+        keep_camera(space, chosen, None)
     return definition.name
 
 
