@@ -119,6 +119,7 @@ def subtract(
         Planes,
         load_pair,
         make,
+        misregistration,
         summary_lines,
         verdict,
         write_psf_grid,
@@ -145,7 +146,8 @@ def subtract(
     give_back_memory()
     pair, difference = make(pair, config, registered=registered)
     give_back_memory()
-    sources, notes = _detect(pair, difference) if detect else None, pair.notes
+    sources = _detect(pair, difference) if detect else None
+    notes = [*pair.notes, *misregistration(pair, difference.metrics)]
     metrics = {**difference.metrics, "psfChi2": pair.psf_chi2}
     del pair  # what is left to do needs memory, not the inputs
     output.mkdir(parents=True, exist_ok=True)
@@ -162,7 +164,7 @@ def subtract(
             "metrics": {k: v if v == v else None for k, v in metrics.items()},
             "verdict": judgement.word,
             "reasons": list(judgement.reasons),
-            "notes": list(notes),
+            "notes": notes,
             "detections": counts,
         }
         emit(document)
