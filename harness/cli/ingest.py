@@ -21,6 +21,14 @@ class Archive(StrEnum):
     PS1 = "ps1"
 
 
+class Role(StrEnum):
+    """What visits are for."""
+
+    TEMPLATE = "template"
+    SCIENCE = "science"
+    OPEN = "open"
+
+
 def ingest(
     workspace: WorkspacePath,
     files: Annotated[
@@ -62,6 +70,9 @@ def ingest(
             help="Bits of the masks that count: ztf, jwst, hst, lsst, noirlab, lco, or 0,8=SAT.",
         ),
     ] = None,
+    role: Annotated[
+        Role, typer.Option(help="What new visits are for; open: the campaign chooses.")
+    ] = Role.OPEN,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -82,6 +93,7 @@ def ingest(
         result = ingest_files(
             space, files, camera=camera, refcat=refcat, objects=objects, fetch=fetch_refcat,
             dry_run=dry_run, ext=ext, keywords=parse_keywords(keyword or []), mask_bits=mask_bits,
+            role=role.value,
         )  # fmt: skip
     for line in result.problems:
         typer.echo(f"nightjar: {line}", err=True)

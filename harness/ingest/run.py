@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from astropy.wcs import WCS
 
 from harness.campaign.frames import frames_table
+from harness.plan import OPEN
 from harness.settings import Settings
 from harness.system.hashes import file_hash
 from harness.workspace import Workspace, translate_os_errors
@@ -32,9 +33,10 @@ from pipeline.schema import EXPOSURE
 from pipeline.sphere import unit_vectors
 from pipeline.timescales import mjd_tai_to_utc
 
-__all__ = ["IngestResult", "ingest_files"]
+__all__ = ["SUFFIXES", "IngestResult", "ingest_files"]
 
-_SUFFIXES = (".fits", ".fits.fz", ".fit", ".fits.gz", ".fits.bz2", ".fts")
+SUFFIXES = (".fits", ".fits.fz", ".fit", ".fits.gz", ".fits.bz2", ".fts")
+"""Endings of the names of FITS files, compressed ones included."""
 _USUAL = ("variance: from counts", "no mask", "saturation: no keyword")
 _COMPANION = re.compile(r"_oo[dw]_|wtmap|dqmask")  # in the name; PRODTYPE cannot be relied on
 
@@ -99,6 +101,7 @@ def ingest_files(
     ext: str | None = None,
     keywords: Mapping[str, str] | None = None,
     mask_bits: str | None = None,
+    role: str = OPEN,
 ) -> IngestResult:
     """Register files in a workspace.
 
@@ -122,6 +125,8 @@ def ingest_files(
         Header cards of plain images by item; kept in the workspace's configuration.
     mask_bits : str, optional
         Bits of the masks of plain images that count; kept likewise.
+    role : str
+        Role of new visits: ``template``, ``science``, or ``open`` where the campaign chooses.
 
     Returns
     -------
@@ -159,7 +164,7 @@ def ingest_files(
             settings.save(space.config)
             for target, table in catalogues:
                 io.write_parquet(target, table)
-            registry.write(fresh, definition.name)
+            registry.write(fresh, definition.name, role)
     return result
 
 
@@ -234,7 +239,7 @@ def _expanded(files: Iterable[Path]) -> list[Path]:
     paths: list[Path] = []
     for path in files:
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.name.lower().endswith(_SUFFIXES))
+            inside = sorted(p for p in path.iterdir() if p.name.lower().endswith(SUFFIXES))
             if not inside:
                 raise FileFormatError("holds no FITS files", path=path)
             paths += inside
@@ -379,7 +384,7 @@ class _Registry:
         left = {m["visit"] for m in self.members}
         self.visits = {visit: row for visit, row in self.visits.items() if visit in left}
 
-    def write(self, fresh: Sequence[_Candidate], camera: str) -> None:
+    def write(self, fresh: Sequence[_Candidate], camera: str, role: str) -> None:
         """Write both tables; the frames first, since a frame without its visit is ignored."""
         members = self.members + [
             {
@@ -393,13 +398,14 @@ class _Registry:
             for f in fresh
         ]
         for frame in fresh:
-            self.visits[frame.info.visit] = self._visit_row(frame, members, camera)
+            former = self.visits.get(frame.info.visit, {"role": role})
+            self.visits[frame.info.visit] = self._visit_row(frame, members, camera, former["role"])
         io.write_parquet(self.space.frames, frames_table(members))
         rows = [self.visits[v] for v in sorted(self.visits)]
         io.write_parquet(self.space.exposures, EXPOSURE.from_rows(rows))
 
     def _visit_row(
-        self, frame: _Candidate, members: Sequence[dict[str, Any]], camera: str
+        self, frame: _Candidate, members: Sequence[dict[str, Any]], camera: str, role: str
     ) -> dict[str, object]:
         info = frame.info
         numbers = sorted(m["detector"] for m in members if m["visit"] == info.visit)
@@ -413,7 +419,7 @@ class _Registry:
             "ra": info.ra,
             "dec": info.dec,
             "airmass": info.airmass,
-            "role": "open",
+            "role": role,
             "camera": camera,
             "detectors": " ".join(str(n) for n in numbers),
             "kind": frame.kind,
