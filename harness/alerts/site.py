@@ -211,7 +211,7 @@ def sky_map(rows: Sequence[Mapping[str, Any]]) -> Markup:
         return Markup('<p class="missing">no positions</p>')
     ra, dec = (np.array([r[k] for r in placed]) for k in ("ra", "dec"))
     plane, middle = _equidistant(ra, dec)
-    seen = np.isfinite(plane).all(axis=1)
+    seen = np.asarray(np.isfinite(plane).all(axis=1))
     reach = max(float(np.abs(plane[seen]).max(initial=0.0)), 1e-4) * 1.08
     parts = [
         _point(row, *((0.5 - offset / reach / 2) * _SKY))

@@ -243,9 +243,9 @@ def _decode(
                     if place > stop + 16:
                         return False
                 top += np.int64(leading[byte])
-                filled -= np.int64(leading[byte]) + 1
+                filled -= int(leading[byte]) + 1
                 place, word, filled = _fill(heap, place, stop, word, filled)
-            filled -= shift
+            filled -= int(shift)
             folded = (top << shift) | np.int64((word >> np.uint64(filled)) & lowest)
             last = ((last + ((folded >> 1) ^ -(folded & 1))) << wrap) >> wrap
             block[i] = last
