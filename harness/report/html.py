@@ -9,10 +9,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.report.text import label, number, quantity, shape
+from harness.system.templates import page_environment
 from pipeline.errors import InputError
 
 __all__ = ["render_html"]
@@ -36,13 +36,7 @@ def render_html(report: dict[str, Any], folder: Path) -> str:
     str
         A complete document.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(_TEMPLATES)
     environment.filters |= {
         "label": label,
         "shape": shape,

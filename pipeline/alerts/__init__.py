@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.alerts.avro import NOISE_LIMIT, SCHEMA_VERSION, packet_schema
 from pipeline.alerts.config import Config
-from pipeline.alerts.container import read, write
+from pipeline.alerts.container import read, read_payloads, write
 from pipeline.lazy import lazy
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ __all__ = [
     "cut_out",
     "packet_schema",
     "read",
+    "read_payloads",
     "run",
     "write",
 ]

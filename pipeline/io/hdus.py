@@ -386,22 +386,21 @@ def _restored(
         return None
     header = table.header
     rows, depth = int(header["NAXIS2"]), int(header["ZBITPIX"])
-    data = _bytes(table, 0, 8 * rows + int(header["PCOUNT"]))
+    size = 8 * rows + int(header["PCOUNT"])
+    data = np.asarray(table._get_raw_data(size, np.uint8, table._data_offset))
     cells = data[: 8 * rows].view(">i4").reshape(rows, 2).astype(np.int64)
     shape = int(header["ZNAXIS2"]), int(header["ZNAXIS1"])
     tile = int(header.get("ZTILE2", 1)), int(header.get("ZTILE1", shape[1]))
     ours = depth == 32 and header.get("BLANK") == rice.BLANK
-    out = np.zeros(shape, np.float32 if ours else np.int32)  # zeros that nobody reads cost nothing
-    step, wanted = float(header.get("BSCALE", 1)), places and places.tiles(shape, tile)
+    # Zeros that nobody touches cost nothing.
+    out: npt.NDArray[Any] = np.zeros(shape, np.float32 if ours else np.int32)
+    step = float(header.get("BSCALE", 1))
+    wanted = None if places is None else places.tiles(shape, tile)
     if not rice.decode(
         data[8 * rows :], cells[:, 1], cells[:, 0], out, tile, depth // 8, step=step, wanted=wanted
     ):
         return None
     return out.astype(np.int16) if depth == 16 else out
-
-
-def _bytes(table: fits.BinTableHDU, place: int, length: int) -> npt.NDArray[np.uint8]:
-    return np.asarray(table._get_raw_data(length, np.uint8, table._data_offset + place))
 
 
 def _is_plain_rice(header: fits.Header) -> bool:

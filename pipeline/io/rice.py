@@ -8,10 +8,13 @@ White & Becker (1998).
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.compiled import compiled
+from pipeline.exposure import Image
 
 __all__ = ["BLANK", "BLOCK", "decode", "encode"]
 
@@ -157,7 +160,7 @@ def decode(
     heap: Bytes,
     starts: Offsets,
     lengths: Offsets,
-    out: npt.NDArray[np.int32] | npt.NDArray[np.float32],
+    out: Integers | Image,
     tile: tuple[int, int],
     bytepix: int = 4,
     *,
@@ -196,8 +199,8 @@ def decode(
     if wanted is None:
         wanted = np.ones(count, bool)
     scaled = out.dtype == np.float32
-    integers = np.empty((0, 0), np.int32) if scaled else out
-    floats = out if scaled else np.empty((0, 0), np.float32)
+    integers = cast(Integers, np.empty((0, 0), np.int32) if scaled else out)
+    floats = cast(Image, out if scaled else np.empty((0, 0), np.float32))
     places = np.where(wanted, starts, -1)
     return bool(
         _decode_all(
@@ -212,7 +215,7 @@ def _decode_all(
     starts: Offsets,
     lengths: Offsets,
     integers: Integers,
-    floats: npt.NDArray[np.float32],
+    floats: Image,
     step: np.float32,
     tall: int,
     wide: int,
@@ -290,9 +293,9 @@ def _decode(
                     if place > stop + 16:
                         return False
                 top += np.int64(leading[byte])
-                filled -= np.int64(leading[byte]) + 1
+                filled -= int(leading[byte]) + 1
                 place, word, filled = _fill(heap, place, stop, word, filled)
-            filled -= shift
+            filled -= int(shift)
             folded = (top << shift) | np.int64((word >> np.uint64(filled)) & lowest)
             last = ((last + ((folded >> 1) ^ -(folded & 1))) << wrap) >> wrap
             block[i] = last
