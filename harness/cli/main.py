@@ -53,6 +53,7 @@ VERBS: dict[str, str] = {
     "camera": "Describe an instrument.",
     "ingest": "Register exposures that were taken by a real telescope.",
     "run": "Run the pipeline: raw exposures to alerts.",
+    "watch": "Process raw files as they land, visit by visit to alerts.",
     "work": "Perform items of a run that was started elsewhere.",
     "status": "Say what is done, what failed and why.",
     "verify": "Judge the campaign against the test cases.",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from astropy.wcs import WCS
 
 from harness.ingest.cameras import adopt_camera
 from harness.ingest.registry import Candidate, IngestResult, Registry
+from harness.plan import OPEN
 from harness.settings import Settings
 from harness.system.hashes import file_hash
 from harness.workspace import Workspace, translate_os_errors
@@ -29,9 +30,10 @@ from pipeline.io.headers import Header
 from pipeline.io.keywords import parse_keywords
 from pipeline.io.planes import split_extension
 
-__all__ = ["campaign_settings", "header_corners", "ingest_files"]
+__all__ = ["SUFFIXES", "campaign_settings", "header_corners", "ingest_files"]
 
-_SUFFIXES = (".fits", ".fits.fz", ".fit", ".fits.gz", ".fits.bz2", ".fts")
+SUFFIXES = (".fits", ".fits.fz", ".fit", ".fits.gz", ".fits.bz2", ".fts")
+"""Endings of the names of FITS files, compressed ones included."""
 _USUAL = ("variance: from counts", "no mask", "saturation: no keyword")
 _COMPANION = re.compile(r"_oo[dw]_|wtmap|dqmask")  # in the name; PRODTYPE cannot be relied on
 
@@ -58,6 +60,7 @@ def ingest_files(
     ext: str | None = None,
     keywords: Mapping[str, str] | None = None,
     mask_bits: str | None = None,
+    role: str = OPEN,
 ) -> IngestResult:
     """Register files in a workspace.
 
@@ -81,6 +84,8 @@ def ingest_files(
         Header cards of plain images by item; kept in the workspace's configuration.
     mask_bits : str, optional
         Bits of the masks of plain images that count; kept likewise.
+    role : str
+        Role of new visits: ``template``, ``science``, or ``open`` where the campaign chooses.
 
     Returns
     -------
@@ -119,8 +124,17 @@ def ingest_files(
             settings.save(space.config)
             for target, table in catalogues:
                 io.write_parquet(target, table)
-            registry.write(fresh, definition.name)
+            registry.write(_with_role(fresh, registry, role), definition.name)
     return result
+
+
+def _with_role(frames: Sequence[Candidate], registry: Registry, role: str) -> list[Candidate]:
+    """Give frames their role; those of a visit that is known keep the visit's."""
+    known = registry.visits
+    return [
+        replace(f, role=known[f.info.visit]["role"] if f.info.visit in known else role)
+        for f in frames
+    ]
 
 
 def campaign_settings(space: Workspace, camera: str | None, *, keep: bool = True) -> Settings:
@@ -217,7 +231,7 @@ def _expanded(files: Iterable[Path]) -> list[Path]:
     paths: list[Path] = []
     for path in files:
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.name.lower().endswith(_SUFFIXES))
+            inside = sorted(p for p in path.iterdir() if p.name.lower().endswith(SUFFIXES))
             if not inside:
                 raise FileFormatError("holds no FITS files", path=path)
             paths += inside
