@@ -26,6 +26,14 @@ class Archive(StrEnum):
     PS1 = "ps1"
 
 
+class Role(StrEnum):
+    """What visits are for."""
+
+    TEMPLATE = "template"
+    SCIENCE = "science"
+    OPEN = "open"
+
+
 def ingest(
     workspace: WorkspacePath,
     files: Annotated[
@@ -36,7 +44,9 @@ def ingest(
     ] = None,
     camera: Annotated[
         str | None,
-        typer.Option(help="decam, generic or a TOML file.", show_default="the workspace's"),
+        typer.Option(
+            help="A name of `nightjar camera list`, or a TOML file.", show_default="the workspace's"
+        ),
     ] = None,
     refcat: Annotated[
         Path | None, typer.Option(help="Reference catalogue of stars: Parquet, FITS or CSV.")
@@ -67,6 +77,9 @@ def ingest(
             help="Bits of the masks that count: ztf, jwst, hst, lsst, noirlab, lco, or 0,8=SAT.",
         ),
     ] = None,
+    role: Annotated[
+        Role, typer.Option(help="What new visits are for; open: the campaign chooses.")
+    ] = Role.OPEN,
     hits2015: Annotated[
         Path | None,
         typer.Option(
@@ -103,6 +116,8 @@ def ingest(
         raise typer.BadParameter("give FILES or --hits2015 DIR", param_hint="FILES")
     if hits2015 is None and (template or unverified):
         raise typer.BadParameter("--template and --unverified go with --hits2015")
+    if hits2015 is not None and role is not Role.OPEN:
+        raise typer.BadParameter("--role goes with FILES")
     space = Workspace.open(workspace)
     result: IngestResult
     with nullcontext() if dry_run else space.changing("ingest"):
@@ -115,7 +130,7 @@ def ingest(
             result = ingest_files(
                 space, files or (), camera=camera, refcat=refcat, objects=objects,
                 fetch=fetch_refcat, dry_run=dry_run, ext=ext,
-                keywords=parse_keywords(keyword or []), mask_bits=mask_bits,
+                keywords=parse_keywords(keyword or []), mask_bits=mask_bits, role=role.value,
             )  # fmt: skip
     units = result.units if isinstance(result, HitsResult) else []
     for line in result.problems:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from astropy.wcs import WCS
 
+from harness.ingest.cameras import adopt_camera
 from harness.ingest.registry import Candidate, IngestResult, Registry
+from harness.plan import OPEN
 from harness.settings import Settings
 from harness.system.hashes import file_hash
 from harness.workspace import Workspace, translate_os_errors
@@ -28,9 +30,10 @@ from pipeline.io.headers import Header
 from pipeline.io.keywords import parse_keywords
 from pipeline.io.planes import split_extension
 
-__all__ = ["campaign_settings", "header_corners", "ingest_files"]
+__all__ = ["SUFFIXES", "campaign_settings", "header_corners", "ingest_files"]
 
-_SUFFIXES = (".fits", ".fits.fz", ".fit", ".fits.gz", ".fits.bz2", ".fts")
+SUFFIXES = (".fits", ".fits.fz", ".fit", ".fits.gz", ".fits.bz2", ".fts")
+"""Endings of the names of FITS files, compressed ones included."""
 _USUAL = ("variance: from counts", "no mask", "saturation: no keyword")
 _COMPANION = re.compile(r"_oo[dw]_|wtmap|dqmask")  # in the name; PRODTYPE cannot be relied on
 
@@ -57,6 +60,7 @@ def ingest_files(
     ext: str | None = None,
     keywords: Mapping[str, str] | None = None,
     mask_bits: str | None = None,
+    role: str = OPEN,
 ) -> IngestResult:
     """Register files in a workspace.
 
@@ -80,6 +84,8 @@ def ingest_files(
         Header cards of plain images by item; kept in the workspace's configuration.
     mask_bits : str, optional
         Bits of the masks of plain images that count; kept likewise.
+    role : str
+        Role of new visits: ``template``, ``science``, or ``open`` where the campaign chooses.
 
     Returns
     -------
@@ -91,7 +97,8 @@ def ingest_files(
     InputError
         If a folder, a catalogue or the workspace cannot be used, or nothing can be fetched.
     """
-    settings = _with_reading(campaign_settings(space, camera), keywords or {}, mask_bits)
+    base = campaign_settings(space, camera, keep=not dry_run)
+    settings = _with_reading(base, keywords or {}, mask_bits)
     definition = Camera.load(space.camera(settings.campaign.camera))
     campaign = settings.campaign
     cards = parse_keywords(campaign.keywords.split())
@@ -117,11 +124,20 @@ def ingest_files(
             settings.save(space.config)
             for target, table in catalogues:
                 io.write_parquet(target, table)
-            registry.write(fresh, definition.name)
+            registry.write(_with_role(fresh, registry, role), definition.name)
     return result
 
 
-def campaign_settings(space: Workspace, camera: str | None) -> Settings:
+def _with_role(frames: Sequence[Candidate], registry: Registry, role: str) -> list[Candidate]:
+    """Give frames their role; those of a visit that is known keep the visit's."""
+    known = registry.visits
+    return [
+        replace(f, role=known[f.info.visit]["role"] if f.info.visit in known else role)
+        for f in frames
+    ]
+
+
+def campaign_settings(space: Workspace, camera: str | None, *, keep: bool = True) -> Settings:
     """Read the settings of a workspace for real frames.
 
     Parameters
@@ -130,6 +146,8 @@ def campaign_settings(space: Workspace, camera: str | None) -> Settings:
         The workspace.
     camera : str, optional
         Camera of the frames, if not the workspace's.
+    keep : bool
+        Whether the workspace takes a definition from a file along.
 
     Returns
     -------
@@ -148,6 +166,8 @@ def campaign_settings(space: Workspace, camera: str | None) -> Settings:
             path=space.root,
             hint="make another workspace without --profile",
         )
+    if camera is not None and keep:
+        camera = adopt_camera(space, camera)
     if camera is None or camera == settings.campaign.camera:
         return settings
     if space.frames.is_file():
@@ -211,7 +231,7 @@ def _expanded(files: Iterable[Path]) -> list[Path]:
     paths: list[Path] = []
     for path in files:
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.name.lower().endswith(_SUFFIXES))
+            inside = sorted(p for p in path.iterdir() if p.name.lower().endswith(SUFFIXES))
             if not inside:
                 raise FileFormatError("holds no FITS files", path=path)
             paths += inside
@@ -223,7 +243,7 @@ def _expanded(files: Iterable[Path]) -> list[Path]:
 def _look(path: Path, reading: _Reading, registry: Registry) -> list[Candidate]:
     """Return the frames of a file; none for a companion of another file."""
     camera = reading.camera
-    if camera.name == "generic":
+    if camera.plain:
         return _generic(path, reading, registry.next_visit())
     with io.open_fits(path) as hdus:
         calibrated = str(hdus[0].header.get("PROCTYPE", "")).strip().lower() == "instcal"
@@ -245,13 +265,14 @@ def _generic(path: Path, reading: _Reading, visit: int) -> list[Candidate]:
                 path,
                 visit,
                 detector=number,
+                camera=reading.camera,
                 keywords=reading.keywords,
                 mask_bits=reading.mask_bits,
             ),
             path,
             "generic",
         )
-        for number in io.list_generic(path, own or reading.ext)
+        for number in io.list_generic(path, own or reading.ext or reading.camera.extension or None)
     ]
 
 
