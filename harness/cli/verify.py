@@ -51,9 +51,6 @@ def verify(
             "--replay", metavar="NAME", help="Derive the verdicts of a published report: dmtr-53."
         ),
     ] = None,
-    lint: Annotated[
-        bool, typer.Option("--lint", help="Only read the case files and report every mistake.")
-    ] = False,
     strict_waivers: Annotated[
         bool, typer.Option("--strict-waivers", help="Exit 5 when a waiver is stale or expired.")
     ] = False,
@@ -67,7 +64,6 @@ def verify(
     4 incomplete, 5 stale or expired waiver under --strict-waivers.  Absent evidence (unit tests,
     container) reads "not run" and does not change the exit code.
     """
-    from harness.verify.loader import load_spec
     from harness.verify.nodes import SpecError
     from harness.verify.paths import TESTCASES
 
@@ -75,13 +71,6 @@ def verify(
     try:
         if replay is not None:
             _replay(replay, folder, as_json)
-        elif lint:
-            spec = load_spec(folder)
-            count = sum(1 for _ in spec.checks())
-            known = (
-                f"{len(spec.cases)} cases, {count} checks, {len(spec.requirements)} requirements"
-            )
-            typer.echo(f"{known}: no mistakes")
         elif workspace is None:
             raise typer.BadParameter("a WORKSPACE is needed", param_hint="WORKSPACE")
         else:
