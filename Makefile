@@ -11,6 +11,7 @@ JOBS ?= 2
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP = $(PY) -m pip install --quiet --disable-pip-version-check
+PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile
 NIGHTJAR := $(VENV)/bin/nightjar
 WORK := campaigns/$(PROFILE)
 STUDY := testcases/studies/$(PROFILE).toml
@@ -47,18 +48,18 @@ $(VENV)/.ready: requirements.lock requirements-uv.lock pyproject.toml
 test: docs
 	@$(PY) -m harness.verify.evidence lint -- $(MAKE) --no-print-directory lint
 	@$(PY) -m harness.verify.evidence unit-tests --junit $(EVIDENCE)/unit-tests.xml -- \
-	  $(PY) -m pytest --junit-xml=$(EVIDENCE)/unit-tests.xml
+	  $(PYTEST) --junit-xml=$(EVIDENCE)/unit-tests.xml
 
 lint: env
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy \
 	  && $(PY) -m pytest -q tests/core/test_docstrings.py
 
 unit: env
-	@$(PY) -m pytest
+	@$(PYTEST)
 
 # The same tests once more, with loops that check every index: an IndexError is a bug of ours.
 boundscheck: env
-	@NUMBA_BOUNDSCHECK=1 $(PY) -m pytest -q \
+	@NUMBA_BOUNDSCHECK=1 $(PYTEST) -q \
 	  --ignore=tests/verify --ignore=tests/schema --ignore=tests/harness/test_harness_slurm.py \
 	  --ignore=tests/harness/test_harness_cluster.py --ignore=tests/harness/test_harness_spread.py \
 	  --ignore=tests/harness/test_harness_recovery.py --ignore=tests/harness/test_harness_rerun.py \

@@ -22,7 +22,7 @@ from harness.verify.alerts import check
 from pipeline import alerts, diaobject
 from pipeline.diaobject.astrometry import barycentric
 from pipeline.diaobject.matching import Sky, match
-from pipeline.exposure import Difference, Exposure, GridPsf, MatchingKernel, VisitInfo
+from pipeline.exposure import Exposure, GridPsf, VisitInfo
 from pipeline.schema import DIA_FORCED_SOURCE, DIA_SOURCE, to_numpy
 from pipeline.sphere import displaced
 
@@ -123,17 +123,13 @@ def bench_alerts() -> None:
     columns["diaForcedSourceId"] = history.column("diaSourceId")
     forced = DIA_FORCED_SOURCE.to_arrow(columns, timeProcessedMjdTai=T0)
     images = [exposure(rng, shape) for _ in range(3)]
-    kernel = MatchingKernel(
-        np.ones((1, 1, 1)), np.ones((1, 1)), 0, shape, np.zeros(1), 1.0, np.zeros((0, 4))
-    )
-    difference = Difference(images[0], images[0].image, images[0].variance, kernel)
+    cutting, cutouts = seconds(lambda: alerts.cut_out(sources, *images))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "alerts.avro"
 
         def make() -> Path:
             made = alerts.run(
-                sources, objects, history, forced, difference, images[1], images[2],
-                processed_mjd_tai=T0,
+                sources, objects, history, forced, cutouts, processed_mjd_tai=T0,
             )  # fmt: skip
             return alerts.write(path, made.packets)
 
@@ -143,10 +139,11 @@ def bench_alerts() -> None:
         count = sum(1 for _ in alerts.read(path))
         reading = time.process_time() - start
         few = alerts.write(Path(folder) / "few.avro", alerts.run(
-            sources.slice(0, 100), objects, history, forced, difference, images[1], images[2],
+            sources.slice(0, 100), objects, history, forced, cutouts,
             processed_mjd_tai=T0).packets)  # fmt: skip
         checking, _ = seconds(lambda: check(few), 2)
     population = f"{count} alerts, 20 sources and 20 forced fluxes of history each"
+    report("cut_out", "alerts", cutting, "s", 3.0, 1.0, population)
     report("make_alerts", "alerts", cost, "s", 3.0, 2.0, population)
     report("packet_size", "alerts", size, "kB", 300.0, 200.0, population)
     report("read_alerts", "alerts", reading, "s", 15.0, 10.0, population)

@@ -22,7 +22,7 @@ from pipeline.alerts.avro import encode
 from pipeline.diaobject.config import Config
 from pipeline.diaobject.groups import Groups
 from pipeline.diaobject.period import periods
-from pipeline.io.hdus import cards, compressed_hdu, primary_hdu
+from pipeline.io.hdus import cards, compressed_hdu, primary_hdu, read_pixels
 from pipeline.schema import DIA_SOURCE
 from pipeline.statistics import mad_std
 
@@ -141,6 +141,11 @@ def bench_files() -> None:
     off += np.abs(read_theirs(other) - integers).max()
     both = milliseconds(theirs, 3)
     report("write RICE and checksum", "astropy", milliseconds(ours, 3), both, off, population)
+    with fits.open(BytesIO(mine), do_not_scale_image_data=True) as hdus:
+        off = np.abs(read_pixels(hdus[1]) - pixels).max()
+        reading = milliseconds(lambda: read_pixels(hdus[1]), 3)
+    report("read RICE", "astropy", reading, milliseconds(lambda: read_theirs(mine), 3), off,
+           population)  # fmt: skip
     report("bytes of the file / 10⁶", "astropy", len(mine) / 1e6, len(other) / 1e6, 0.0, population)
 
 

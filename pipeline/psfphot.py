@@ -185,7 +185,7 @@ def effective_area(stamps: FloatArray) -> FloatArray:
 
     Returns
     -------
-    ndarray, (...), pixel
+    ndarray, (...), pixel²
         (Σ P)² / Σ P².
     """
     return np.asarray(stamps.sum(axis=(-2, -1)) ** 2 / (stamps**2).sum(axis=(-2, -1)))

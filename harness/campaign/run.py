@@ -137,7 +137,7 @@ def run_campaign(
         if dry_run:
             return Campaign(context, None, display).run()
         compile_loops(display.say)
-        workers = open_executor(settings.execution, jobs, space.queue)
+        workers = open_executor(settings.execution, jobs, space.queue, display.say)
         logbook = stack.enter_context(Logbook(space.logs / f"{_stamp()}-run.jsonl", run=run_id))
         executor = stack.enter_context(workers)
         campaign = Campaign(context, executor, display, logbook, retry=retry, budget=budget)

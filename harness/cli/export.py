@@ -19,6 +19,7 @@ class Format(StrEnum):
     PARQUET = "parquet"
     VOTABLE = "votable"
     CSV = "csv"
+    REGIONS = "regions"
 
 
 def export(
@@ -31,9 +32,16 @@ def export(
     where: Annotated[
         str | None, typer.Option(help="SQL condition: export only these rows.")
     ] = None,
+    lightcurves: Annotated[
+        bool,
+        typer.Option("--lightcurves", help="Give each DiaObject its epochs in a nested column."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write a table or view of WORKSPACE to a file, with units and meanings of its columns.
+
+    The suffix says the format: .parquet, .vot, .csv, or .reg for regions of DS9 (of images: their
+    outlines).
 
     Tables: DiaSource DiaObject DiaForcedSource SSSource visit_image difference_image candidate …
     Views: lightcurve diasource_derived diaobject_colour diasource_object_match.
@@ -45,7 +53,12 @@ def export(
     space = Workspace.open(workspace)
     with GuardedCatalog(space.catalog) as catalog:
         rows = export_table(
-            catalog, table, output, file_format.value if file_format else None, where
+            catalog,
+            table,
+            output,
+            file_format.value if file_format else None,
+            where,
+            lightcurves=lightcurves,
         )
     if as_json:
         emit({"table": table, "rows": rows, "file": str(output)})

@@ -45,6 +45,13 @@ def subtract(
     template_weight: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Weight of the template.")
     ] = None,
+    psf: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="PSF of the science image: PSFEx, stamps or one stamp."),
+    ] = None,
+    template_psf: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="PSF of the template.")
+    ] = None,
     mask_bits: Annotated[
         str | None,
         typer.Option(
@@ -119,11 +126,11 @@ def subtract(
     common = {"ext": ext, "mask_bits": mask_bits, "keywords": parse_keywords(keyword or [])}
     first = Planes.of(
         science, variance=science_variance, mask=science_mask, weight=science_weight, gain=gain,
-        saturation=saturation, **common,
+        saturation=saturation, psf=psf, **common,
     )  # fmt: skip
     second = Planes.of(
         template, variance=template_variance, mask=template_mask, weight=template_weight,
-        gain=template_gain, saturation=template_saturation, **common,
+        gain=template_gain, saturation=template_saturation, psf=template_psf, **common,
     )  # fmt: skip
     pair = load_pair(first, second, registered=registered)
     if detect:
@@ -133,19 +140,20 @@ def subtract(
     pair, difference = make(pair, config, registered=registered)
     give_back_memory()
     sources, notes = _detect(pair, difference) if detect else None, pair.notes
+    metrics = {**difference.metrics, "psfChi2": pair.psf_chi2}
     del pair  # what is left to do needs memory, not the inputs
     output.mkdir(parents=True, exist_ok=True)
     io.write_difference(output / "difference.fits", difference, compress=False)
     if sources is not None:
         io.write_parquet(output / "detections.parquet", sources)
-    if psf_grid and difference.exposure.psf is not None:
-        psf = difference.exposure.psf
-        write_psf_grid(output / "psf_grid.fits", psf, difference.exposure.shape)
-    judgement = verdict(difference.metrics)
+    image = difference.exposure
+    if psf_grid and image.psf is not None:
+        write_psf_grid(output / "psf_grid.fits", image.psf, image.shape)
+    judgement = verdict(metrics)
     counts = None if sources is None else _counts(sources)
     if as_json:
         document: dict[str, Any] = {
-            "metrics": {k: v if v == v else None for k, v in difference.metrics.items()},
+            "metrics": {k: v if v == v else None for k, v in metrics.items()},
             "verdict": judgement.word,
             "reasons": list(judgement.reasons),
             "notes": list(notes),
@@ -153,7 +161,7 @@ def subtract(
         }
         emit(document)
         return
-    for line in summary_lines(difference.metrics, judgement, notes, counts):
+    for line in summary_lines(metrics, judgement, notes, counts):
         typer.echo(line)
     written = ["difference.fits"] + ["detections.parquet"] * detect
     typer.echo("written     " + ", ".join(str(output / name) for name in written))

@@ -21,8 +21,8 @@ from pipeline.statistics import mad_std
 
 __all__ = [
     "DIFFERENCE", "GREY", "Panel", "add_scale", "binned", "difference_panel", "draw_panels",
-    "light_norm", "light_panel", "noise_of", "pixels_as_png", "show", "significance_norm",
-    "smooth_panel",
+    "light_norm", "light_panel", "noise_of", "panel_colours", "pixels_as_png", "show",
+    "significance_norm", "smooth_panel",
 ]  # fmt: skip
 
 Pixels = npt.NDArray[Any]
@@ -355,6 +355,23 @@ def add_scale(
     bar.ax.set_yticklabels([f"{t:+d}".replace("-", "−") if t else "0" for t in _TICKS])
 
 
+def panel_colours(panel: Panel) -> npt.NDArray[np.uint8]:
+    """Return the colour of every pixel of a panel; what stands for NaN is of no meaning.
+
+    Parameters
+    ----------
+    panel : Panel
+        What is shown.
+
+    Returns
+    -------
+    ndarray of uint8, (ny, nx, 4)
+        Red, green, blue, opacity.
+    """
+    known = np.where(np.isfinite(panel.pixels), panel.pixels, 0.0)
+    return np.asarray(panel.cmap(panel.norm(known), bytes=True))
+
+
 def pixels_as_png(panel: Panel, scale: int) -> bytes:
     """Write the bare pixels of a panel, each as a square; NaN hatched.
 
@@ -370,8 +387,7 @@ def pixels_as_png(panel: Panel, scale: int) -> bytes:
     bytes
         The file.
     """
-    bad = ~np.isfinite(panel.pixels)
-    colours = panel.cmap(panel.norm(np.where(bad, 0.0, panel.pixels)), bytes=True)
+    bad, colours = ~np.isfinite(panel.pixels), panel_colours(panel)
     large = np.repeat(np.repeat(colours, scale, axis=0), scale, axis=1)
     diagonal = np.add.outer(np.arange(large.shape[0]), np.arange(large.shape[1]))
     hatch = np.where(diagonal[..., None] % 6 < 2, [115, 115, 115, 255], 255)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from harness.execute.capacity import workers_here
@@ -9,6 +10,7 @@ from harness.execute.claims import ClaimExecutor
 from harness.execute.config import Config
 from harness.execute.executor import Executor, Work
 from harness.execute.local import LocalExecutor
+from harness.execute.patience import Patience
 from harness.execute.serial import SerialExecutor
 from harness.execute.worker import TIMEOUT
 from pipeline.errors import ConfigError
@@ -25,7 +27,9 @@ __all__ = [
 ]
 
 
-def open_executor(config: Config, jobs: int | None, queue: Path) -> Executor:
+def open_executor(
+    config: Config, jobs: int | None, queue: Path, say: Callable[[str], None] = lambda _: None
+) -> Executor:
     """Choose an executor.
 
     Parameters
@@ -36,6 +40,8 @@ def open_executor(config: Config, jobs: int | None, queue: Path) -> Executor:
         Processes, instead of what the configuration says.
     queue : Path
         Folder for work that is claimed through files.
+    say : callable
+        Shows a line to whoever waits; says nothing by default.
 
     Returns
     -------
@@ -54,7 +60,8 @@ def open_executor(config: Config, jobs: int | None, queue: Path) -> Executor:
     if config.executor == "local":
         return LocalExecutor(processes, attempts, limit_s)
     if config.executor == "claims":
-        return ClaimExecutor(queue, attempts, limit_s, config.lease)
+        patience = Patience(config.worker_wait, say, f"nightjar work {queue.parent}")
+        return ClaimExecutor(queue, attempts, limit_s, config.lease, patience)
     try:
         from harness.execute import cluster
     except ImportError as err:
@@ -63,7 +70,8 @@ def open_executor(config: Config, jobs: int | None, queue: Path) -> Executor:
             hint="pip install 'nightjar[distributed]'",
         ) from err  # fmt: skip
     if config.executor == "slurm":
-        where = cluster.slurm_jobs(processes, config.slurm)
+        where, start = cluster.slurm_jobs(processes, config.slurm), "sbatch; squeue says what waits"
     else:
-        where = cluster.connect(config.dask)
-    return cluster.ClusterExecutor(attempts, limit_s, where)
+        where, start = cluster.connect(config.dask), f"dask worker {config.dask}"
+    patience = Patience(config.worker_wait, say, start)
+    return cluster.ClusterExecutor(attempts, limit_s, where, patience)

@@ -79,22 +79,29 @@ class Claimant:
             with suppress(FileNotFoundError):  # it ends while we look
                 about = json.loads((folder / "coordinator").read_text(encoding="utf-8"))
                 session = Session(folder, float(about["lease_s"]), about["software"])
-                session.worker(self._name).touch()
-                if session.alive(session.coordinator, session.worker(self._name)):
-                    return session
-                session.worker(self._name).unlink()
+                unseen = session.worker(f".{self._name}")
+                unseen.touch()
+                try:
+                    if session.alive(session.coordinator, unseen):
+                        self._require_trust(session)
+                        unseen.rename(session.worker(self._name))
+                        return session
+                finally:
+                    unseen.unlink(missing_ok=True)
         return None
 
-    def _require_trust(self, software: str) -> None:
+    def _require_trust(self, session: Session) -> None:
         status = self._queue.stat()
         if status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            session.refuse(self._name, f"sees that others may write to {self._queue}")
             raise ConfigError(
                 "others may write here, and what is written here is run",
                 path=self._queue, expected="a folder of your own with mode 700",
             )  # fmt: skip
-        if software != software_version():
+        if session.software != software_version():
+            session.refuse(self._name, f"has nightjar {software_version()}")
             raise ConfigError(
-                f"the coordinator has nightjar {software}, this is {software_version()}",
+                f"the coordinator has nightjar {session.software}, this is {software_version()}",
                 path=self._queue, hint="start both with the same version",
             )  # fmt: skip
 
@@ -102,7 +109,6 @@ class Claimant:
         """Work for one coordinator; return whether it has ended in good order."""
         mine = session.worker(self._name)
         try:
-            self._require_trust(session.software)
             with heartbeat(session.lease_s, lambda: touched(mine), lambda: None):
                 while self._in_time():
                     if not session.coordinator.exists():

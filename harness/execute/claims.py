@@ -25,6 +25,7 @@ from uuid import uuid4
 
 from harness.execute.engine import Engine
 from harness.execute.executor import Work
+from harness.execute.patience import Patience
 from harness.execute.worker import Lost
 from harness.system.software import software_version
 from pipeline.atomic import atomic_path
@@ -61,7 +62,7 @@ class Session:
         queue.mkdir(parents=True, exist_ok=True)
         queue.chmod(0o700)
         session = cls(queue / f"{time.time_ns():020d}-{uuid4().hex[:8]}", lease_s)
-        for name in ("todo", "claimed", "done", "workers"):
+        for name in ("todo", "claimed", "done", "workers", "refused"):
             (session.folder / name).mkdir(parents=True)
         with atomic_path(session.coordinator) as partial:
             about = {"software": software_version(), "lease_s": lease_s}
@@ -77,8 +78,17 @@ class Session:
         """File that a worker touches."""
         return self.folder / "workers" / name
 
+    def refuse(self, worker: str, why: str) -> None:
+        """Leave word for the coordinator that a worker may not work for it."""
+        with suppress(OSError), atomic_path(self.folder / "refused" / worker) as partial:
+            partial.write_text(why, encoding="utf-8")
+
+    def refusals(self) -> dict[str, str]:
+        """Why workers may not work, by their names."""
+        return {path.name: path.read_text(encoding="utf-8") for path in self.files("refused")}
+
     def files(self, kind: str) -> list[Path]:
-        """Return the files in ``todo``, ``claimed``, ``done`` or ``workers``, the oldest first."""
+        """Return the files of a folder, such as ``todo``, by name: the oldest first."""
         return sorted((self.folder / kind).glob("[!.]*"))
 
     def alive(self, path: Path, now: Path) -> bool:
@@ -150,12 +160,21 @@ class ClaimExecutor(Engine):
         How long an item may take; 0 for any time.
     lease_s : float, s
         How long a worker may give no sign of life.
+    patience : Patience, optional
+        How long to wait for workers; for ever by default.
     """
 
     look_s = 0.2
 
-    def __init__(self, queue: Path, attempts: int, limit_s: float, lease_s: float) -> None:
-        super().__init__(attempts)
+    def __init__(
+        self,
+        queue: Path,
+        attempts: int,
+        limit_s: float,
+        lease_s: float,
+        patience: Patience | None = None,
+    ) -> None:
+        super().__init__(attempts, patience)
         self._queue, self._limit_s, self._lease_s = queue, limit_s, lease_s
         self._given: dict[str, Future[Any]] = {}
         self._number = 0
@@ -178,7 +197,9 @@ class ClaimExecutor(Engine):
         self._take_answers()
         self._withdraw_claims()
         session = self._session
-        alive = [w for w in session.files("workers") if session.alive(w, session.coordinator)]
+        workers = session.files("workers")
+        alive = [w.name for w in workers if session.alive(w, session.coordinator)]
+        self._patience.look(alive, session.refusals())
         return _AHEAD + len(alive)
 
     def _submit(self, item: Work[R], attempt: int) -> Future[R | Lost]:

@@ -23,6 +23,7 @@ import distributed
 
 from harness.execute.engine import Engine
 from harness.execute.executor import Work
+from harness.execute.patience import Patience
 from harness.execute.worker import Lost, Worker
 from harness.system.processes import server
 from harness.system.software import software_version
@@ -48,18 +49,25 @@ class ClusterExecutor(Engine):
         How long an item may take; 0 for any time.
     open_cluster : callable
         Returns what `distributed.Client` connects to: an address or a cluster.
+    patience : Patience, optional
+        How long to wait for workers; for ever by default.
     """
 
     look_s = 1.0
 
     def __init__(
-        self, attempts: int, limit_s: float, open_cluster: Callable[[ExitStack], object]
+        self,
+        attempts: int,
+        limit_s: float,
+        open_cluster: Callable[[ExitStack], object],
+        patience: Patience | None = None,
     ) -> None:
-        super().__init__(attempts)
+        super().__init__(attempts, patience)
         self._limit_s, self._open_cluster = limit_s, open_cluster
         self._software = software_version()
         self._stack = ExitStack()
         self._threads: dict[str, int] = {}
+        self._refused: dict[str, str] = {}
         self._given: dict[Future[Any], tuple[str, distributed.Future]] = {}
         self._looked = 0.0
 
@@ -67,7 +75,7 @@ class ClusterExecutor(Engine):
         with self._stack:
             where = self._open_cluster(self._stack)
             self._client = self._stack.enter_context(_client(where))
-            self._client.run(end_items)  # of a coordinator that was killed
+            self._client.run(end_items, on_error="ignore")  # of a coordinator that was killed
             self._stack = self._stack.pop_all()
         return self
 
@@ -75,20 +83,19 @@ class ClusterExecutor(Engine):
         with self._stack:
             self._client.cancel([task for _, task in self._given.values()])
             with suppress(OSError, TimeoutError):
-                self._client.run(end_items)
+                self._client.run(end_items, on_error="ignore")
 
     def _places(self) -> int:
-        """Count the threads of the workers there are; waits for the first."""
-        while not self._threads or time.monotonic() - self._looked >= self.look_s:
+        """Count the threads of the workers there are; `_submit` waits for the first."""
+        if time.monotonic() - self._looked >= self.look_s:
             self._look()
-            if not self._threads:
-                time.sleep(self.look_s)
-        return sum(self._threads.values())
+        return sum(self._threads.values()) or 1
 
     def _look(self) -> None:
         """See which workers there are, and give up the items of those that left."""
         try:
-            self._threads, self._looked = self._client.nthreads(), time.monotonic()
+            present, self._looked = self._client.nthreads(), time.monotonic()
+            self._threads = self._accepted(present)
         except (OSError, TimeoutError) as err:
             raise ConfigError(
                 f"the Dask scheduler does not answer any more: {err}",
@@ -99,8 +106,25 @@ class ClusterExecutor(Engine):
             if address not in self._threads:
                 task.cancel()
                 _settle(future, Lost(_LEFT))
+        self._patience.look(self._threads, self._refused)
+
+    def _accepted(self, present: dict[str, int]) -> dict[str, int]:
+        """Leave out the workers that have another version of the code, or none."""
+        self._refused = {a: why for a, why in self._refused.items() if a in present}
+        new = [a for a in present if a not in self._threads and a not in self._refused]
+        told = self._client.run(software_version, workers=new, on_error="return") if new else {}
+        for address, version in told.items():
+            if isinstance(version, OSError):  # it has left
+                del present[address]
+            elif version != self._software:
+                known = f"has nightjar {version}" if isinstance(version, str) else "has no nightjar"
+                self._refused[address] = known
+        return {a: n for a, n in present.items() if a not in self._refused}
 
     def _submit(self, item: Work[R], attempt: int) -> Future[R | Lost]:
+        while not self._threads:
+            time.sleep(self.look_s)
+            self._look()
         load = Counter(address for f, (address, _) in self._given.items() if not f.done())
         address = max(self._threads, key=lambda a: self._threads[a] - load[a])
         task = self._client.submit(

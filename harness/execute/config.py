@@ -36,6 +36,13 @@ class Config(StageConfig):
     slurm: tuple[str, ...] = param(
         ("--time=01:00:00", "--mem=3G"), "options of sbatch for each job", product=False
     )
+    worker_wait: float = param(
+        3600.0,
+        "seconds that a run waits without any worker, where others start them, before it ends with "
+        "exit code 4; 0 for ever",
+        product=False,
+        ge=0,
+    )
     lease: float = param(
         120.0,
         "seconds without a sign of life after which a claim of nightjar work is lost",

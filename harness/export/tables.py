@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from harness.catalog import GuardedCatalog
+from harness.export.regions import write_regions
 from harness.system.text import in_cell
 from harness.workspace import atomic
 from pipeline.errors import ConfigError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from astropy.table import Table
     from astropy.units import UnitBase
 
-__all__ = ["export_table"]
+__all__ = ["export_table", "write_table"]
 
 _FORMATS = {
     ".parquet": "parquet",
@@ -29,7 +30,16 @@ _FORMATS = {
     ".xml": "votable",
     ".votable": "votable",
     ".csv": "csv",
+    ".reg": "regions",
 }
+
+_WITH_CURVES = ("DiaObject",)
+_CURVES = """SELECT diaObjectId, list({'midpointMjdTai': midpointMjdTai, 'band': band,
+  'kind': kind, 'visit': visit, 'detector': detector, 'psfFlux': psfFlux,
+  'psfFluxErr': psfFluxErr, 'scienceFlux': scienceFlux, 'scienceFluxErr': scienceFluxErr,
+  'diaSourceId': diaSourceId} ORDER BY midpointMjdTai, kind, detector) AS lightcurve
+FROM lightcurve GROUP BY diaObjectId
+HAVING diaObjectId IN (SELECT diaObjectId FROM DiaObject WHERE"""
 
 
 def export_table(
@@ -38,6 +48,8 @@ def export_table(
     output: Path,
     kind: str | None = None,
     where: str | None = None,
+    *,
+    lightcurves: bool = False,
 ) -> int:
     """Write a table or view.
 
@@ -50,9 +62,11 @@ def export_table(
     output : Path
         The file.
     kind : str, optional
-        ``parquet``, ``votable`` or ``csv``; by default what the suffix says.
+        ``parquet``, ``votable``, ``csv`` or ``regions``; by default what the suffix says.
     where : str, optional
         SQL condition.
+    lightcurves : bool
+        Whether each object gets its epochs, in a nested column.
 
     Returns
     -------
@@ -66,11 +80,9 @@ def export_table(
     """
     import duckdb
 
-    kind = kind or _FORMATS.get(output.suffix.lower())
-    if kind not in ("parquet", "votable", "csv"):
-        raise ConfigError(
-            f"no format known for {output.name!r}", expected="--format parquet, votable or csv"
-        )
+    kind = _format_of(output, kind)
+    if lightcurves and (name not in _WITH_CURVES or kind != "parquet"):
+        raise ConfigError("light curves go with DiaObject, as Parquet", key="--lightcurves")
     known = [
         r["table_name"] for r in catalog.rows("SELECT table_name FROM information_schema.tables")
     ]
@@ -80,17 +92,59 @@ def export_table(
         raise ConfigError(f"no table {name!r}", expected=", ".join(sorted(known)), hint=hint)
     try:
         table = catalog.query(f'SELECT * FROM "{name}" WHERE {where or "true"}')
+        curves = catalog.query(f"{_CURVES} {where or 'true'})") if lightcurves else None
     except duckdb.Error as err:
         raise ConfigError(f"condition {where!r} fails: {err}") from err
-    with atomic(output) as partial:
-        _WRITERS[kind](_described(name, table), partial)
+    if curves is not None:
+        table = _with_curves(_described(name, table), curves)
+    write_table(name, table, output, kind)
     return int(table.num_rows)
+
+
+def _with_curves(objects: pa.Table, curves: pa.Table) -> pa.Table:
+    """Append the column ``lightcurve``, empty for objects without a single flux."""
+    found = dict(zip(curves["diaObjectId"].to_pylist(), range(curves.num_rows), strict=True))
+    rows = pa.array([found.get(i) for i in objects["diaObjectId"].to_pylist()], pa.int64())
+    return objects.append_column("lightcurve", curves["lightcurve"].take(rows))
+
+
+def write_table(name: str, table: pa.Table, output: Path, kind: str | None = None) -> None:
+    """Write rows to a file, with units and meanings of the columns.
+
+    Parameters
+    ----------
+    name : str
+        Table whose columns they have.
+    table : pyarrow.Table
+        The rows.
+    output : Path
+        The file.
+    kind : str, optional
+        As in `export_table`.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown format.
+    """
+    writer = _WRITERS[_format_of(output, kind)]
+    with atomic(output) as partial:
+        writer(_described(name, table), partial)
+
+
+def _format_of(output: Path, kind: str | None) -> str:
+    kind = kind or _FORMATS.get(output.suffix.lower())
+    if kind not in _WRITERS:
+        raise ConfigError(
+            f"no format known for {output.name!r}", expected=f"--format {', '.join(_WRITERS)}"
+        )
+    return kind
 
 
 def _described(name: str, table: pa.Table) -> pa.Table:
     """Give the columns their units and meanings."""
     declared = TABLES.get(name)
-    if declared is None:
+    if declared is None or not set(declared.names) >= set(table.column_names):
         return table
     return table.select(declared.names).cast(declared.arrow_schema)
 
@@ -157,4 +211,4 @@ def _plain(values: pa.Array) -> npt.NDArray[np.generic]:
     return np.asarray(values.fill_null(filler).to_numpy(zero_copy_only=False))
 
 
-_WRITERS = {"parquet": _parquet, "votable": _votable, "csv": _csv}
+_WRITERS = {"parquet": _parquet, "votable": _votable, "csv": _csv, "regions": write_regions}

@@ -9,10 +9,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from harness.report.text import label, number, quantity, shape
+from harness.system.templates import page_environment
 from pipeline.errors import InputError
 
 __all__ = ["environment", "render_html", "style"]
@@ -62,13 +63,7 @@ def environment() -> Environment:
     jinja2.Environment
         With the words and shapes of verdicts.
     """
-    pages = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    pages = page_environment(_TEMPLATES)
     pages.filters |= {"label": label, "shape": shape}
     return pages
 

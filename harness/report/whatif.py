@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.campaign.run import run_campaign
+from harness.campaign.staleness import CACHED
 from harness.report.diff import diff_reports
 from harness.report.judge import judge_workspace
 from harness.report.write import latest_report
@@ -70,7 +71,7 @@ def what_if(
         copy = Copy.of(space, scratch / space.root.resolve().name, (), ())
         settings.save(copy.space.config)
         summary = run_campaign(copy.space.root, jobs=jobs, quiet=True)
-        made = {label: dict(counts) for label, counts in summary.counts.items() if counts}
+        made = _made(summary.counts)
         if made:
             copy.forget_studies()
         done = judge_workspace(
@@ -88,3 +89,12 @@ def what_if(
         "troubles": [t.row() for t in summary.troubles],
         "exit_code": done.report["exit_code"],
     }
+
+
+def _made(counts: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    """Work that was done, by phase and outcome; what stood already left out."""
+    worked = {
+        label: {outcome: n for outcome, n in of.items() if outcome != CACHED}
+        for label, of in counts.items()
+    }
+    return {label: of for label, of in worked.items() if of}

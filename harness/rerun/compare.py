@@ -20,7 +20,7 @@ __all__ = ["compare_catalogues", "compare_files", "link_inputs"]
 
 _INPUTS = ("raw", "calib", "refcat", "ephemerides", "truth")
 _OF_THE_RUN = ("unit", "run", "catalog_version", "injection", "injection_outcome")
-_VOLATILE = ("runId", "timeProcessedMjdTai", "timeWithdrawnMjdTai", "file", "softwareVersion")
+_OF_THE_PLACE = ("runId", "file", "softwareVersion")
 
 
 def link_inputs(space: Workspace, into: Workspace) -> None:
@@ -114,5 +114,5 @@ def compare_catalogues(old: Catalog, new: Catalog) -> Iterator[str]:
 
 def _rows(catalog: Catalog, name: str) -> pa.Table:
     table = catalog.table(name, "true ORDER BY ALL")
-    kept = [c for c in table.column_names if c not in _VOLATILE and not c.startswith("validity")]
+    kept = [c for c in table.column_names if c not in _OF_THE_PLACE and not is_volatile(c)]
     return table.select(kept).sort_by([(c, "ascending") for c in kept])

@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import PsfError
-from pipeline.exposure import Exposure, Image, Mask, PolynomialPsf
+from pipeline.exposure import Exposure, FloatArray, GridPsf, Image, Mask, PolynomialPsf, Psf
 from pipeline.io.keywords import item_of
 from pipeline.io.noise import contradicting_gain, given_variance
 from pipeline.io.planes import Planes, Raw
-from pipeline.masks import NO_SKY, bits, flagged
+from pipeline.masks import bits
+from pipeline.psfphot import fwhm, smooth_variance
 
-__all__ = ["gain_of", "psf_of", "saturation_of", "variance_of"]
+__all__ = [
+    "enclosed_flux",
+    "flattened",
+    "gain_of",
+    "normalised_psf",
+    "psf_of",
+    "saturation_of",
+    "scaled_psf",
+    "variance_of",
+    "without_cosmic_rays",
+]
 
 _BLOCK = 64
 _BRIGHT = 20.0
 _NOTICEABLE = 0.01
 """Photon noise of bright pixels over the sky's, as variances, that tells a gain."""
+
+_SHARPEST = 1.6
+"""Full width in pixels below which stars may look like cosmic rays."""
+
+_REFITS = 3
+_BETA = (2.0, 8.0)
+"""Exponents of the wings of stars."""
+
+_SKY, _FEW, _GOOD_FIT = 0.05, 30, 0.1
+"""Variance of the sky over that of a star's peak; few stars; misfit of a core that still fits."""
 
 _CROWDED = 1.15
 """Width of the darker half over that of its wing from which on sources crowd; noise has one."""
@@ -149,7 +172,7 @@ def _curvature(image: Image) -> Image:
     return out
 
 
-def psf_of(exposure: Exposure, notes: list[str]) -> PolynomialPsf:
+def psf_of(exposure: Exposure, notes: list[str]) -> tuple[PolynomialPsf, float, float]:
     """Model the PSF from the stars of an image.
 
     Parameters
@@ -161,60 +184,198 @@ def psf_of(exposure: Exposure, notes: list[str]) -> PolynomialPsf:
 
     Returns
     -------
-    PolynomialPsf
+    psf : PolynomialPsf
         Its variation follows the number of stars.
+    enclosed : float
+        Share of a star's light within `Psf.FLUX_RADIUS`.
+    chi2 : float
+        Median χ² per pixel of stars that were left out of it in turn; not-a-number where there are
+        too few.
 
     Raises
     ------
     PsfError
         If no star qualifies.
     """
-    from pipeline.calibrate import background
-    from pipeline.calibrate.detect import detect
-    from pipeline.calibrate.measure import aperture_flux, windowed_moments
-    from pipeline.calibrate.psf import cut_stamps, fit_psf
-    from pipeline.calibrate.stars import contamination, select_stars, star_size
-    from pipeline.psfphot import smooth_variance
+    from pipeline.calibrate import Config
+    from pipeline.calibrate.psfmodel import find_sources, model_psf
 
-    # Of the background only a constant under a star matters here: coarse bins will do.
+    flat = flattened(exposure)
+    gain = _electrons(flat)  # the model weighs photons, which have no other unit
+    flat = flat.replace(
+        image=flat.image * np.float32(gain),
+        variance=flat.variance * np.float32(gain**2),
+        info=replace(flat.info, saturation=flat.info.saturation * gain),
+    )
+    config = Config(min_psf_stars=1)
+    try:
+        model = model_psf(flat, find_sources(flat, config), config, refits=_REFITS)
+    except PsfError as err:
+        raise PsfError("no star fit for a model of the PSF", **err.numbers) from err
+    chi2 = model.judged["psfChi2"]
+    judged = "" if chi2 is None else f", χ² per pixel {chi2:.2f} on stars left out"
+    notes.append(f"PSF of order {model.fit.psf.order} from {model.fit.n_stars} stars{judged}")
+    share = enclosed_flux(model.fit.psf, flat.shape, few=model.fit.n_stars < _FEW)
+    return model.fit.psf, share, float("nan") if chi2 is None else chi2
+
+
+def flattened(exposure: Exposure) -> Exposure:
+    """Subtract the sky, of which only a constant under a star matters here.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        With its sky or without.
+
+    Returns
+    -------
+    Exposure
+        Without.
+    """
+    from pipeline.calibrate import background
+
     coarse = background.Config(bin_side=2 * background.Config().bin_side)
     sky = background.model(exposure.image, exposure.variance, exposure.mask, coarse).image
-    flat = exposure.replace(image=np.subtract(exposure.image, sky, out=sky))
-    noise = smooth_variance(flat.variance, flat.mask)
-    sigma = 1.8
-    for _ in range(3):
-        found = detect(flat, noise, sigma=sigma)
-        moments = windowed_moments(flat.image, flat.mask, found.x, found.y, sigma)
-        size = star_size(moments.size[moments.ok & (found.snr > 20)])
-        if not np.isfinite(size) or 0.75 < size / sigma < 1.3:
-            break
-        sigma = float(np.clip(size, 0.8, 6.0))
-    size = size if np.isfinite(size) else sigma
-    disturbed = contamination(moments.x, moments.y, found.snr, size, 20.0)
-    sample = select_stars(
-        moments, found.snr, disturbed, flat.shape, saturation=flat.info.saturation
-    )
-    if not len(sample.index):
-        raise PsfError("no star fit for a model of the PSF", sources=len(found))
-    x, y = moments.x[sample.index], moments.y[sample.index]
-    flux = aperture_flux(flat.image, x, y, 3.0 * size)
-    keep = flux > 0
-    bad = flagged(flat.mask, bits(*NO_SKY))
-    gain = _electrons(flat, noise)  # the model weighs photons, which have no other unit
-    stars = cut_stamps(
-        flat.image * np.float32(gain), bad, noise * np.float32(gain**2),
-        x[keep], y[keep], flux[keep] * gain,
-    )  # fmt: skip
-    fit = fit_psf(stars, flat.shape)
-    notes.append(f"PSF of order {fit.psf.order} from {fit.n_stars} stars")
-    return fit.psf
+    return exposure.replace(image=np.subtract(exposure.image, sky, out=sky))
 
 
-def _electrons(exposure: Exposure, sky: Image) -> float:
+def without_cosmic_rays(exposure: Exposure, notes: list[str]) -> Exposure:
+    """Mark and fill what is sharper than any star of the image.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        An image whose cosmic rays nobody has marked.
+    notes : list of str
+        How many there were is added here.
+
+    Returns
+    -------
+    Exposure
+        The same where stars are so sharp, below two pixels, that nothing is sharper.
+    """
+    from pipeline.calibrate import cosmicray
+    from pipeline.calibrate.psfmodel import sharpest_star
+
+    flat = flattened(exposure)
+    fwhm = sharpest_star(flat)
+    if not fwhm > _SHARPEST:
+        notes.append("cosmic rays not looked for: stars are as sharp")
+        return exposure
+    rays = cosmicray.find(flat.image, flat.variance, flat.mask, 0.0, fwhm)
+    if not rays.found.any():
+        return exposure
+    notes.append(f"cosmic rays: {int(rays.found.sum())} pixels, marked and filled")
+    image = np.where(rays.mask, rays.image - flat.image + exposure.image, exposure.image)
+    mask = exposure.mask.copy()
+    mask[rays.mask] |= bits("CR", "INTRP")
+    variance = np.where(rays.mask, rays.variance, exposure.variance)
+    return exposure.replace(image=image, variance=variance, mask=mask)
+
+
+def enclosed_flux(psf: Psf, shape: tuple[int, int], *, few: bool = False) -> float:
+    """Share of a star's light within `Psf.FLUX_RADIUS`.
+
+    Parameters
+    ----------
+    psf : Psf
+        Of unit flux within that radius.
+    shape : tuple of int, (ny, nx)
+        Size of the image, in the middle of which the PSF is looked at.
+    few : bool
+        Whether so few stars made the PSF that the form of its core tells its light better than
+        the noise and the sky in its rim.
+
+    Returns
+    -------
+    float
+        One over the light of the PSF, beyond the radius that of the Moffat function (1969, A&A 3,
+        455) which fits the rings of the stamp; of few stars within it as well, if it fits.
+    """
+    stamp = psf.at((shape[1] - 1) / 2, (shape[0] - 1) / 2)
+    half = stamp.shape[-1] // 2
+    radius = np.hypot(*(np.mgrid[: len(stamp), : len(stamp)] - half))
+    ring = np.rint(radius).astype(int).ravel()
+    n = np.bincount(ring)[: half + 1]
+    r, profile = (np.bincount(ring, v.ravel())[: half + 1] / n for v in (radius, stamp))
+    peak, width, beta = _moffat(r, profile, n, float(fwhm(stamp)))
+    edge = 1.0 + (psf.FLUX_RADIUS / width) ** 2
+    beyond = np.pi * width**2 * peak * edge ** (1.0 - beta) / (beta - 1.0)
+    inside = 1.0
+    if few:
+        model = peak * (1.0 + (radius / width) ** 2) ** -beta
+        core = radius <= fwhm(stamp)
+        if np.abs(model - stamp)[core].sum() < _GOOD_FIT * stamp[core].sum():
+            inside = float(model[radius <= psf.FLUX_RADIUS].sum())
+    return float(1.0 / (inside + beyond))
+
+
+def _moffat(
+    r: FloatArray, profile: FloatArray, n: npt.NDArray[np.int64], width: float
+) -> tuple[float, float, float]:
+    """Peak, width and exponent of A (1 + r²/w²)^-β, by least squares with n pixels per ring."""
+    from scipy.optimize import least_squares
+
+    weight = np.sqrt(n / (np.maximum(profile, 0.0) + _SKY * profile[0]))
+
+    def off(theta: FloatArray) -> FloatArray:
+        peak, w, beta = np.exp(theta)
+        return np.asarray(weight * (peak * (1.0 + (r / w) ** 2) ** -beta - profile))
+
+    start = np.log([max(profile[0], 1e-9), width, 3.0])
+    low, high = np.log([1e-9, 0.3, _BETA[0]]), np.log([1e3, 1e3, _BETA[1]])
+    found = np.exp(least_squares(off, np.clip(start, low, high), bounds=(low, high)).x)
+    return float(found[0]), float(found[1]), float(found[2])
+
+
+def normalised_psf(psf: GridPsf) -> tuple[GridPsf, float]:
+    """Give stamps of the whole light unit flux within `Psf.FLUX_RADIUS`.
+
+    Parameters
+    ----------
+    psf : GridPsf
+        Such as `pipeline.io.psfs.read_psf` returns.
+
+    Returns
+    -------
+    psf : GridPsf
+        Of unit flux within the radius at every node.
+    enclosed : float
+        Mean share of the light there.
+    """
+    k = np.arange(psf.side) - psf.side // 2
+    inside = psf.cube[..., np.hypot(k[:, None], k) <= psf.FLUX_RADIUS].sum(axis=-1)
+    return replace(psf, cube=psf.cube / inside[..., None, None]), float(inside.mean())
+
+
+def scaled_psf(psf: Psf | None, factor: float) -> Psf | None:
+    """Multiply a PSF by a number.
+
+    Parameters
+    ----------
+    psf : Psf, optional
+        Linear in stamps.
+    factor : float
+        The number.
+
+    Returns
+    -------
+    Psf, optional
+        None if there is none.
+    """
+    if isinstance(psf, PolynomialPsf):
+        return replace(psf, coefficients=psf.coefficients * factor)
+    if isinstance(psf, GridPsf):
+        return replace(psf, cube=psf.cube * factor)
+    return psf
+
+
+def _electrons(exposure: Exposure) -> float:
     """Electrons per image unit as the variance plane has them, whatever the unit.
 
     Where it has no photon noise of sources, the sky's noise is taken as that of 100 electrons.
     """
+    sky = smooth_variance(exposure.variance, exposure.mask)
     bright = (exposure.mask == 0) & (exposure.image > _BRIGHT * np.sqrt(sky))
     flux = float(exposure.image[bright].sum(dtype=np.float64))
     photons = float((exposure.variance - sky)[bright].sum(dtype=np.float64))

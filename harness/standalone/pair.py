@@ -10,15 +10,23 @@ from typing import Any
 import numpy as np
 from astropy.wcs import WCS
 
-from harness.standalone.estimate import gain_of, psf_of, saturation_of, variance_of
+from harness.standalone.estimate import (
+    gain_of,
+    normalised_psf,
+    psf_of,
+    saturation_of,
+    variance_of,
+    without_cosmic_rays,
+)
 from pipeline import io
 from pipeline.errors import InputError, PixelError
-from pipeline.exposure import Exposure, VisitInfo
+from pipeline.exposure import Exposure, GridPsf, VisitInfo
 from pipeline.io.filters import band_of, filter_name
 from pipeline.io.headers import number
 from pipeline.io.keywords import item_of
 from pipeline.io.nodata import no_data
 from pipeline.io.planes import Planes, Raw, read_planes
+from pipeline.io.psfs import read_psf
 from pipeline.io.quality import mask_of
 from pipeline.io.times import read_midpoint
 
@@ -48,6 +56,10 @@ class Pair:
         Where the two images came from.
     files : tuple of tuple of path
         Every file that was read, of the science image and of the template.
+    enclosed : tuple of float
+        Share of a star's light within `Psf.FLUX_RADIUS` of the science image and of the template.
+    psf_chi2 : float
+        χ² per pixel of stars left out of the science image's PSF; not-a-number if unknown.
     """
 
     science: Exposure
@@ -58,6 +70,8 @@ class Pair:
     notes: tuple[str, ...]
     planes: tuple[Planes, Planes]
     files: tuple[tuple[Path, ...], tuple[Path, ...]]
+    enclosed: tuple[float, float] = (1.0, 1.0)
+    psf_chi2: float = float("nan")
 
     def with_template_psf(self) -> Pair:
         """Model the PSF of the template as well.
@@ -70,9 +84,13 @@ class Pair:
         PsfError
             If the template has no star.
         """
+        if self.template.psf is not None:
+            return self
         notes = list(self.notes)
-        template = _with_psf(self.template, "template", notes)
-        return replace(self, template=template, notes=tuple(notes))
+        template, enclosed, _ = _with_psf(self.template, self.planes[1], "template", notes)
+        return replace(
+            self, template=template, notes=tuple(notes), enclosed=(self.enclosed[0], enclosed)
+        )
 
     def with_sky_variance(self, factor: float) -> Pair:
         """Scale the sky's part of the variances that had to be estimated, and say so.
@@ -131,7 +149,10 @@ def load_pair(science: Planes, template: Planes, *, registered: bool = False) ->
         assert first.wcs is not None
         second = templates.warp(second, first.wcs, first.shape)
         notes.append("template resampled onto the pixels of the science image")
-    first = _with_psf(first, "science", notes)
+    first, enclosed, chi2 = _with_psf(first, science, "science", notes)
+    others = 1.0
+    if template.psf is not None:
+        second, others, _ = _with_psf(second, template, "template", notes)
     if first.wcs is None:
         first = first.replace(wcs=_pixel_wcs())
     return Pair(
@@ -143,6 +164,8 @@ def load_pair(science: Planes, template: Planes, *, registered: bool = False) ->
         tuple(notes),
         (science, template),
         (_files(first_raw, science), _files(second_raw, template)),
+        (enclosed, others),
+        chi2,
     )
 
 
@@ -174,10 +197,14 @@ def _exposure(
     gain = gain_of(planes, raw, mask, own) if estimated else planes.gain
     variance = variance_of(raw, mask, gain, own)
     info = _info(planes, raw, gain, saturation, own)
-    notes += [f"{name}: {note}" for note in own]
+    psf = None if planes.psf is None else read_psf(planes.psf, raw.image.shape)
     exposure = Exposure(
-        image=raw.image, variance=variance, mask=mask, info=info, wcs=raw.wcs, unit=_unit(raw)
-    )
+        image=raw.image, variance=variance, mask=mask, info=info, wcs=raw.wcs, unit=_unit(raw),
+        psf=psf,
+    )  # fmt: skip
+    if raw.mask is None:
+        exposure = without_cosmic_rays(exposure, own)
+    notes += [f"{name}: {note}" for note in own]
     return exposure, raw, estimated
 
 
@@ -218,13 +245,20 @@ def _refuse_useless(exposure: Exposure, name: str) -> None:
         raise PixelError(f"the {name} is constant", value=float(values[0]))
 
 
-def _with_psf(exposure: Exposure, name: str, notes: list[str]) -> Exposure:
-    if exposure.psf is not None:
-        return exposure
-    found: list[str] = []
-    exposure = exposure.replace(psf=psf_of(exposure, found))
-    notes += [f"{name}: {note}" for note in found]
-    return exposure
+def _with_psf(
+    exposure: Exposure, planes: Planes, name: str, notes: list[str]
+) -> tuple[Exposure, float, float]:
+    """Exposure with a PSF, the share of light within its radius, and χ² of stars left out."""
+    unknown = float("nan")
+    if exposure.psf is None:
+        found: list[str] = []
+        psf, share, chi2 = psf_of(exposure, found)
+        notes += [f"{name}: {note}" for note in found]
+        return exposure.replace(psf=psf), share, chi2
+    if planes.psf is None or not isinstance(exposure.psf, GridPsf):
+        return exposure, 1.0, unknown
+    given, share = normalised_psf(exposure.psf)
+    return exposure.replace(psf=given), share, unknown
 
 
 def _is_product(path: Path) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.standalone.estimate import scaled_psf
 from harness.standalone.pair import Pair, load_pair
 from harness.system.hashes import combine, file_hash
 from harness.system.software import software_version
@@ -22,6 +23,7 @@ from pipeline.io.planes import Planes
 
 __all__ = ["RECIPE", "make", "recreate"]
 
+_NEARLY_ALL = 0.98
 _NOTABLE, _LEAST, _ROUNDS = 0.04, 0.01, 2
 """Correction of an estimated variance that is worth another subtraction, the least, how often."""
 
@@ -48,18 +50,21 @@ def make(pair: Pair, config: subtract.Config, *, registered: bool) -> tuple[Pair
     difference : Difference
         With cards from which `recreate` can make it again.
     """
+    modelled = pair.template.psf is not None
     pair, difference = _subtract(pair, config)
     for _ in range(_ROUNDS if any(pair.estimated) else 0):
         factor = _sky_variance(pair, difference)
         if abs(factor - 1.0) < _NOTABLE:
             break
         pair, difference = _subtract(pair.with_sky_variance(factor), config)
+    pair, difference = _with_total_flux(pair, difference)
     hashes = [[file_hash(path) for path in files] for files in pair.files]
     names = [str(path.resolve()) for files in pair.files for path in files]
     options = {
         "science": _absolute(pair.planes[0]),
         "template": _absolute(pair.planes[1]),
         "registered": registered,
+        "template_psf": modelled,
         "config": config.model_dump(mode="json"),
         "hashes": dict(zip(names, itertools.chain(*hashes), strict=True)),
     }
@@ -113,6 +118,8 @@ def recreate(difference: Difference) -> Difference:
     pair = load_pair(
         _planes(options["science"]), _planes(options["template"]), registered=registered
     )
+    if options.get("template_psf"):
+        pair = pair.with_template_psf()
     config = subtract.Config.model_validate(options["config"])
     return make(pair, config, registered=registered)[1]
 
@@ -134,6 +141,23 @@ def _subtract(pair: Pair, config: subtract.Config) -> tuple[Pair, Difference]:
             pair = pair.with_template_psf()
             made = subtract.run(pair.science, pair.template, config)
     return pair, made
+
+
+def _with_total_flux(pair: Pair, difference: Difference) -> tuple[Pair, Difference]:
+    """Normalise the PSFs to the whole light of a star, so that fluxes are total at any seeing."""
+    first, second = pair.enclosed
+    notes = [*pair.notes]
+    if first < _NEARLY_ALL:
+        notes.append(f"{first:.1%} of a star's light within 12 pixels; PSF fluxes are total")
+    made = difference.exposure
+    difference = replace(difference, exposure=made.replace(psf=scaled_psf(made.psf, first)))
+    pair = replace(
+        pair,
+        science=pair.science.replace(psf=scaled_psf(pair.science.psf, first)),
+        template=pair.template.replace(psf=scaled_psf(pair.template.psf, second)),
+        notes=tuple(notes),
+    )
+    return pair, difference
 
 
 def _sky_variance(pair: Pair, difference: Difference) -> float:
@@ -167,6 +191,6 @@ def _absolute(planes: Planes) -> dict[str, Any]:
 
 
 def _planes(values: dict[str, Any]) -> Planes:
-    names = ("path", "variance", "mask", "weight")
+    names = ("path", "variance", "mask", "weight", "psf")
     paths = {k: Path(values[k]) if values.get(k) is not None else None for k in names}
     return Planes(**{**values, **paths})

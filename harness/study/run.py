@@ -230,7 +230,7 @@ def _perform(
     display: ProgressDisplay,
 ) -> None:
     compile_loops(display.say)
-    workers = open_executor(settings.execution, jobs, queue)
+    workers = open_executor(settings.execution, jobs, queue, display.say)
     display.start("study", len(paintings))
     for painting in paintings:
         if painting.done:

@@ -18,7 +18,6 @@ from harness.plan import Unit
 from harness.system.hashes import combine, table_hash
 from harness.tasks.association import phase_per_unit
 from harness.tasks.tables import optional_table
-from harness.tasks.template import warped
 from harness.tasks.versions import as_of
 from harness.workspace import Workspace
 from pipeline import alerts, diaobject, io
@@ -33,9 +32,8 @@ _CORNERS = ("llc", "lrc", "urc", "ulc")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Item(WorkItem):
-    """One unit, its template, and its tables as known at the visit."""
+    """One unit and its tables as known at the visit."""
 
-    template_name: str
     tables: Mapping[str, pa.Table]
 
 
@@ -58,9 +56,8 @@ def make_item(context: Context, unit: Unit) -> _Item:
     WorkItem
         What is to be done.
     """
-    space, name = context.space, context.template_of[unit].name
-    tables = _tables(context, unit)
-    files = [space.difference(*unit), space.visit_image(*unit), space.template(name), space.objects]
+    space, tables = context.space, _tables(context, unit)
+    files = [space.staging("cutout", *unit), space.objects]
     content = [context.state.hashes.of(path) for path in files]
     content += [context.settings.section_hash("diaobject")]
     content += [f"{key} {table_hash(table)}" for key, table in sorted(tables.items())]
@@ -68,7 +65,6 @@ def make_item(context: Context, unit: Unit) -> _Item:
         task=TASK,
         target=Target(*unit),
         keys=TASK.keys(context.settings, combine(content)),
-        template_name=name,
         tables=tables,
         **context.common(),
     )
@@ -151,8 +147,6 @@ def _ss_sources(catalog: Catalog, ids: npt.NDArray[np.int64]) -> pa.Table:
 
 
 def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:
-    difference = io.read_difference(item.space.difference(*item.unit))
-    science = io.read_exposure(item.space.visit_image(*item.unit))
     tables, static = dict(item.tables), optional_table(item.space.objects)
     matches = static and diaobject.nearest_objects(
         tables["objects"], static, item.settings.diaobject
@@ -165,12 +159,9 @@ def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:
         software=item.cards.get("SOFTVER"),
         run=item.cards.get("RUNID"),
     )
-    template = item.space.template(item.template_name)
     result = alerts.run(
         **tables,
-        difference=difference,
-        science=science,
-        template=warped(template, science, item.settings.template),
+        cutouts=io.read_parquet(item.space.staging("cutout", *item.unit)),
         config=item.settings.alerts,
         surroundings=surroundings,
         processed_mjd_tai=now_mjd_tai(),

@@ -13,15 +13,17 @@ from harness.campaign.context import Context
 from harness.campaign.task import Blocked, Notes, Phase, Stage, Task, WorkItem
 from harness.ledger import Outcome, Target, now_mjd_tai
 from harness.plan import Frame, TemplatePlan
+from harness.settings import Settings
 from harness.system.hashes import combine
 from harness.tasks import rows
 from harness.tasks.template import warped
 from harness.workspace import Workspace
-from pipeline import diasource, io, subtract
+from pipeline import alerts, diasource, io, subtract
 from pipeline.camera import Camera
 from pipeline.diasource.reliability import model as classifier
-from pipeline.exposure import Difference
+from pipeline.exposure import Difference, Exposure
 from pipeline.masks import flagged
+from pipeline.quantise import quantised
 from pipeline.schema import DIFFERENCE_IMAGE
 
 __all__ = ["TASK", "make_item"]
@@ -78,7 +80,7 @@ def make_item(context: Context, target: Target, plan: TemplatePlan) -> _Item:
     science, template = of(space.visit_image(*target[:2])), of(space.template(plan.name))
     subtracted = combine([science, template, settings.section_hash("template")])
     model = classifier().version if settings.diasource.classify else ""
-    detected = combine([subtracted, settings.section_hash("subtract"), model])
+    detected = combine([subtracted, settings.section_hash("subtract"), model, _sizes(settings)])
     return _Item(
         task=TASK,
         target=target,
@@ -87,6 +89,12 @@ def make_item(context: Context, target: Target, plan: TemplatePlan) -> _Item:
         template_name=plan.name,
         **context.common(),
     )
+
+
+def _sizes(settings: Settings) -> str:
+    """Name what cut-outs depend on beside the images."""
+    config = settings.alerts
+    return f"cutouts {config.cutout_min} {config.cutout_max} {config.psf_side}"
 
 
 def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:
@@ -109,12 +117,11 @@ def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:
     except Exception:  # the difference is a product even if nothing could be measured on it
         _write(item, difference, outcome, {}, inputs)
         raise
-    marked = replace(
-        difference,
-        exposure=difference.exposure.replace(mask=result.mask),
-        excluded=result.excluded,
-    )
-    _write(item, marked, outcome, result.metrics, inputs)
+    exposure = quantised(difference.exposure.replace(mask=result.mask))  # as the file will hold it
+    marked = replace(difference, exposure=exposure, excluded=result.excluded)
+    written = _write(item, marked, outcome, result.metrics, inputs)
+    cutouts = alerts.cut_out(result.sources, written, science, template, settings.alerts)
+    io.write_parquet(item.products[-1], cutouts)
     io.write_parquet(item.output.staging("DiaSource", *item.unit), result.sources)
     io.write_parquet(item.output.staging("candidate", *item.unit), result.candidates)
     yield ()
@@ -126,7 +133,8 @@ def _write(
     outcome: Outcome,
     metrics: Mapping[str, float],
     inputs: Mapping[str, Any],
-) -> None:
+) -> Exposure:
+    """Write the difference with its provenance, and return the exposure with it."""
     cards = {
         "SCIID": item.target.name,
         **item.input_cards,
@@ -140,6 +148,7 @@ def _write(
     outcome.wrote(path)
     outcome.rows["difference_image"] = [_row(item, difference, metrics, outcome)]
     outcome.rows["metric"] = rows.metrics(item, subtract=difference.metrics, diasource=metrics)
+    return exposure
 
 
 def _row(
@@ -196,7 +205,8 @@ def _kernel_sum(result: Difference) -> rows.Row:
 
 def _products(space: Workspace, target: Target) -> tuple[Path, ...]:
     unit = target[:2]
-    return space.difference(*unit), space.staging("DiaSource", *unit)
+    tables = (space.staging(name, *unit) for name in ("DiaSource", "cutout"))
+    return (space.difference(*unit), *tables)
 
 
 TASK = Task(

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from pipeline.alerts.avro import NOISE_LIMIT, SCHEMA_VERSION, packet_schema
 from pipeline.alerts.config import Config
-from pipeline.alerts.container import read, write
+from pipeline.alerts.container import read, read_payloads, write
 from pipeline.lazy import lazy
 
 if TYPE_CHECKING:
+    from pipeline.alerts.cutouts import cut_out
     from pipeline.alerts.packet import Packet, Result, Surroundings, run
 
 __all__ = [
@@ -20,8 +21,10 @@ __all__ = [
     "Packet",
     "Result",
     "Surroundings",
+    "cut_out",
     "packet_schema",
     "read",
+    "read_payloads",
     "run",
     "write",
 ]
@@ -29,4 +32,11 @@ __all__ = [
 VERSION: int = 2
 
 # Who reads alerts needs no loops over pixels.
-__getattr__ = lazy(__name__, Packet="packet", Result="packet", Surroundings="packet", run="packet")
+__getattr__ = lazy(
+    __name__,
+    Packet="packet",
+    Result="packet",
+    Surroundings="packet",
+    cut_out="cutouts",
+    run="packet",
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import fastavro
 from fastavro.write import Writer
 
-from pipeline.alerts.avro import packet_schema
+from pipeline.alerts.avro import SCHEMA_VERSION, packet_schema
 from pipeline.alerts.blocks import MAGIC, check_blocks, check_schema
 from pipeline.atomic import atomic_path
 from pipeline.errors import FileFormatError
@@ -20,7 +21,7 @@ from pipeline.errors import FileFormatError
 if TYPE_CHECKING:
     from pipeline.alerts.packet import Packet
 
-__all__ = ["read", "write"]
+__all__ = ["read", "read_payloads", "write"]
 
 # A random marker would make every run's files differ.
 _SYNC = b"nightjar.alerts\x01"
@@ -90,11 +91,20 @@ def read(path: str | Path, schema: str | Path | None = None) -> Iterator[dict[st
         If the file is no Avro container or is damaged, or a record lacks its schema.
     """
     path = Path(path)
-    try:
+    with _readable(path):
         for record in _containers(path) if _is_container(path) else _single(path, schema):
             if not isinstance(record, dict):
                 raise FileFormatError("does not hold records", path=path)
             yield record
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Make one line of whatever a file that is missing or damaged makes of its readers."""
+    try:
+        yield
+    except FileFormatError:
+        raise
     except OSError as error:
         raise FileFormatError(str(error.strerror or error), path=path) from error
     except (
@@ -106,11 +116,69 @@ def read(path: str | Path, schema: str | Path | None = None) -> Iterator[dict[st
         IndexError,
         fastavro.schema.SchemaParseException,
     ) as error:
-        if isinstance(error, FileFormatError):
-            raise
         raise FileFormatError(
             f"not a readable Avro container: {error}", path=path, expected="an Avro object file"
         ) from error
+
+
+def read_payloads(path: str | Path, sizes: Sequence[int]) -> Iterator[bytes]:
+    """Take the packets out of one of our files as they were encoded, without decoding them.
+
+    Parameters
+    ----------
+    path : path-like
+        A file of `write`.
+    sizes : sequence of int, byte
+        Size of every packet, in the order of the file.
+
+    Yields
+    ------
+    bytes
+        One packet after the other, in Avro's binary encoding.
+
+    Raises
+    ------
+    FileFormatError
+        If the file cannot be read, is of another schema than `packet_schema`, or its packets are
+        of other sizes.
+    """
+    path, left = Path(path), list(sizes)
+    with _readable(path):
+        check_blocks(path)
+        with path.open("rb") as stream:
+            blocks = fastavro.block_reader(stream)
+            _require_our_schema(blocks.writer_schema, path)
+            for block in blocks:
+                here, left = left[: block.num_records], left[block.num_records :]
+                yield from _split(block.bytes_.getvalue(), here, block.num_records, path)
+    if left:
+        raise _other_alerts(path)
+
+
+def _require_our_schema(schema: Any, path: Path) -> None:
+    canonical = fastavro.schema.to_parsing_canonical_form
+    if canonical(schema) != canonical(packet_schema()):
+        raise FileFormatError(
+            "holds alerts of another schema",
+            path=path,
+            expected=f"version {SCHEMA_VERSION}",
+            hint="nightjar run",
+        )
+
+
+def _split(data: bytes, sizes: Sequence[int], number: int, path: Path) -> Iterator[bytes]:
+    if len(sizes) != number or sum(sizes) != len(data):
+        raise _other_alerts(path)
+    start = 0
+    for size in sizes:
+        yield data[start : start + size]
+        start += size
+
+
+def _other_alerts(path: Path) -> FileFormatError:
+    return FileFormatError(
+        "holds other alerts than the catalogue says", path=path, hint="nightjar run"
+    )
 
 
 def _is_container(path: Path) -> bool:

@@ -13,6 +13,7 @@ from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from astropy.io import fits
 from astropy.wcs import WCS
 
@@ -20,14 +21,71 @@ from pipeline.alerts.config import Config
 from pipeline.exposure import NJY_ZERO_POINT, Exposure, FloatArray
 from pipeline.masks import MASK_PLANES, bits
 from pipeline.psfphot import SplinePsf, psf_box
+from pipeline.schema import to_numpy
 from pipeline.sphere import project
 
-__all__ = ["Cutter", "local_wcs", "psf_images"]
+__all__ = ["KINDS", "Cutter", "cut_out", "local_wcs", "measured", "psf_images"]
+
+KINDS = ("difference", "science", "template")
+"""The images that cut-outs show, in the order of the packet."""
+
+_SCHEMA = pa.schema([("diaSourceId", pa.int64()), *((kind, pa.binary()) for kind in KINDS)])
 
 _BLOCK = 2880
 _VARIABLE = ("CRVAL1", "CRVAL2", "CD1_1", "CD1_2", "CD2_1", "CD2_2", "ROTPA")
 _COUNTS = ("DIASRCID", "CUTMINX", "CUTMINY")
 _UNITS = {"nJy": ("nJy", "nJy2"), "electron": ("electron", "electron2"), "adu": ("adu", "adu2")}
+
+
+def cut_out(
+    sources: pa.Table,
+    difference: Exposure,
+    science: Exposure,
+    template: Exposure,
+    config: Config = Config(),  # noqa: B008
+) -> pa.Table:
+    """Cut out every source that may be announced, however reliable it is.
+
+    Parameters
+    ----------
+    sources : pyarrow.Table
+        `DIA_SOURCE` of the images.
+    difference, science, template : Exposure
+        Images on the same pixels, with coordinates and PSFs, as their files hold them.
+    config : Config
+        Sizes.
+
+    Returns
+    -------
+    pyarrow.Table
+        ``diaSourceId``, ascending, and one FITS file in each of ``difference``, ``science`` and
+        ``template``.
+    """
+    chosen = sources.filter(pa.array(measured(sources))).sort_by("diaSourceId")
+    ids = to_numpy(chosen, "diaSourceId")
+    x, y = to_numpy(chosen, "x").astype(float), to_numpy(chosen, "y").astype(float)
+    side = np.clip(to_numpy(chosen, "bboxSize"), config.cutout_min, config.cutout_max)
+    images = zip(KINDS, (difference, science, template), strict=True)
+    files = {kind: Cutter(image, kind, config).cut(ids, x, y, side) for kind, image in images}
+    return pa.table({"diaSourceId": ids, **files}, schema=_SCHEMA)
+
+
+def measured(sources: pa.Table) -> npt.NDArray[np.bool_]:
+    """Whether sources have what every announced one has, whatever the configuration asks.
+
+    Parameters
+    ----------
+    sources : pyarrow.Table, n rows
+        `DIA_SOURCE`.
+
+    Returns
+    -------
+    ndarray, (n,), bool
+        Above threshold, no parent of a blend, finite PSF and aperture fluxes.
+    """
+    fluxes = [to_numpy(sources, n) for n in ("psfFlux", "psfFluxErr", "apFlux", "apFluxErr")]
+    unfit = to_numpy(sources, "isSubThreshold") | to_numpy(sources, "isDeblendParent")
+    return np.asarray(np.all(np.isfinite(fluxes), axis=0) & ~unfit, bool)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

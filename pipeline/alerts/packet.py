@@ -21,8 +21,8 @@ from pipeline.alerts.avro import (
     text,
 )
 from pipeline.alerts.config import Config
-from pipeline.alerts.cutouts import Cutter
-from pipeline.exposure import Difference, Exposure, VisitInfo
+from pipeline.alerts.cutouts import KINDS
+from pipeline.errors import InputError
 from pipeline.schema import (
     ALERT,
     DIA_OBJECT_TO_OBJECT_MATCH,
@@ -111,9 +111,7 @@ def run(
     objects: pa.Table,
     history: pa.Table,
     forced: pa.Table,
-    difference: Difference,
-    science: Exposure,
-    template: Exposure,
+    cutouts: pa.Table,
     config: Config = Config(),  # noqa: B008
     *,
     surroundings: Surroundings = Surroundings(),
@@ -127,17 +125,15 @@ def run(
     Parameters
     ----------
     sources : pyarrow.Table
-        `DIA_SOURCE` rows of the visit, associated; those of other detectors are ignored.
+        `DIA_SOURCE` rows of one visit and detector, associated.
     objects : pyarrow.Table
         `DIA_OBJECT`: the current state of their objects.
     history, forced : pyarrow.Table
         `DIA_SOURCE` and `DIA_FORCED_SOURCE` of these objects and bodies.  Rows of this detector
         in this visit, later ones and those older than `Config.history` are left out; those of
         detectors that overlap with it stay.
-    difference : Difference
-        The difference image.
-    science, template : Exposure
-        Visit image and template on the same pixels.
+    cutouts : pyarrow.Table
+        What `cut_out` makes of these sources.
     config : Config
         Configuration.
     surroundings : Surroundings
@@ -149,17 +145,24 @@ def run(
     -------
     Result
         Packets and ledger.
+
+    Raises
+    ------
+    InputError
+        If a source that is to be announced has no cut-outs.
     """
-    info = difference.exposure.info
-    here = to_numpy(sources, "detector") == info.detector
-    above = here & ~to_numpy(sources, "isSubThreshold")
-    sources = sources.filter(pa.array(above)).sort_by("diaSourceId")
+    if not sources.num_rows:
+        return Result([], ALERT.empty())
+    here = sources.slice(0, 1).to_pylist()[0]
+    sources = sources.filter(pa.array(~to_numpy(sources, "isSubThreshold")))
+    sources = sources.sort_by("diaSourceId")
     reasons = _reasons(sources, config)
     chosen = sources.filter(pa.array(reasons == ""))
-    history, forced = _elsewhere(history, info), _elsewhere(forced, info)
-    window = (info.midpoint_mjd_tai - config.history, info.midpoint_mjd_tai)
+    place, epoch = (here["visit"], here["detector"]), here["midpointMjdTai"]
+    history, forced = _elsewhere(history, place), _elsewhere(forced, place)
+    window = (epoch - config.history, epoch)
     encoded = _Encoded(chosen, objects, history, forced, surroundings, window)
-    stamps = _cutouts(chosen, (difference.exposure, science, template), config)
+    stamps = _stamps(to_numpy(chosen, "diaSourceId"), cutouts)
     packets = [
         Packet(number, _payload(k, number, encoded, stamps, surroundings))
         for k, number in enumerate(to_numpy(chosen, "diaSourceId").tolist())
@@ -170,10 +173,10 @@ def run(
     return Result(packets, _ledger(sources, reasons, encoded, packets, processed_mjd_tai))
 
 
-def _elsewhere(rows: pa.Table, info: VisitInfo) -> pa.Table:
+def _elsewhere(rows: pa.Table, place: tuple[int, int]) -> pa.Table:
     """Rows of other visits and detectors."""
     visit, detector = to_numpy(rows, "visit"), to_numpy(rows, "detector")
-    return rows.filter(pa.array((visit != info.visit) | (detector != info.detector)))
+    return rows.filter(pa.array((visit != place[0]) | (detector != place[1])))
 
 
 def _reasons(sources: pa.Table, config: Config) -> npt.NDArray[np.str_]:
@@ -323,17 +326,17 @@ def _pick(
     return encode(table, RECORDS[records[0]]), encode(table, RECORDS[records[1]]), found
 
 
-def _cutouts(
-    chosen: pa.Table, images: tuple[Exposure, Exposure, Exposure], config: Config
-) -> list[list[bytes]]:
-    ids = to_numpy(chosen, "diaSourceId")
-    x, y = to_numpy(chosen, "x").astype(float), to_numpy(chosen, "y").astype(float)
-    side = np.clip(to_numpy(chosen, "bboxSize"), config.cutout_min, config.cutout_max)
-    kinds = ("difference", "science", "template")
-    return [
-        Cutter(image, kind, config).cut(ids, x, y, side)
-        for image, kind in zip(images, kinds, strict=True)
-    ]
+def _stamps(ids: _Integers, cutouts: pa.Table) -> list[list[bytes]]:
+    """Cut-outs of sources, kind by kind."""
+    known = {number: k for k, number in enumerate(to_numpy(cutouts, "diaSourceId").tolist())}
+    missing = [number for number in ids.tolist() if number not in known]
+    if missing:
+        raise InputError(
+            f"no cut-outs of {len(missing)} sources, {missing[0]} the first",
+            expected="those of every source above threshold, which come with the difference",
+        )
+    rows = cutouts.take(pa.array([known[number] for number in ids.tolist()], pa.int64()))
+    return [rows[kind].to_pylist() for kind in KINDS]
 
 
 def _payload(

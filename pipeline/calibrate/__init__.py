@@ -10,5 +10,5 @@ from pipeline.calibrate.run import Result, run
 
 __all__ = ["VERSION", "Config", "Result", "align", "run"]
 
-VERSION: int = 6
+VERSION: int = 7
 """Changes when the same input gives another product."""

@@ -13,9 +13,7 @@ import pyarrow as pa
 from pipeline.calibrate import background, cosmicray
 from pipeline.calibrate.astrometry import Astrometry, fit_astrometry, image_centre
 from pipeline.calibrate.config import Config
-from pipeline.calibrate.detect import Detections, detect, with_footprints
-from pipeline.calibrate.measure import Moments, aperture_flux, windowed_moments
-from pipeline.calibrate.neighbours import Separated, close_neighbours, separate
+from pipeline.calibrate.detect import with_footprints
 from pipeline.calibrate.noise import noise_ratio, rescaled
 from pipeline.calibrate.photometry import (
     ApertureCorrection,
@@ -24,17 +22,22 @@ from pipeline.calibrate.photometry import (
     fit_zero_point,
     natural_fluxes,
 )
-from pipeline.calibrate.psf import PsfFit, cut_stamps, fit_psf, held_out
+from pipeline.calibrate.psfmodel import (
+    ModelledPsf,
+    Sources,
+    find_sources,
+    model_psf,
+    separated,
+    sharpest_star,
+)
 from pipeline.calibrate.refcat import ReferenceStars, reference_stars
 from pipeline.calibrate.sources import Photometry, photometry, source_table
-from pipeline.calibrate.stars import contamination, select_stars, star_size
 from pipeline.calibrate.summary import effective_time, geometry, pixel_summary, psf_shape
 from pipeline.camera import Camera, ColourTerm, Passbands, Section
 from pipeline.depth import depth, sky_variance
 from pipeline.errors import ConfigError, PixelError, UnitError
-from pipeline.exposure import NJY_ZERO_POINT, Exposure, FloatArray, Image, PhotoCalib, Psf
+from pipeline.exposure import NJY_ZERO_POINT, Exposure, PhotoCalib
 from pipeline.masks import NO_SKY, bits
-from pipeline.psfphot import smooth_variance
 from pipeline.quantise import quantised
 from pipeline.statistics import GAUSS_FWHM
 from pipeline.wcs import pixel_scale
@@ -46,10 +49,7 @@ _LOGGER = logging.getLogger(__name__)
 Row = dict[str, float | int | str | None]
 
 _MAG = 2.5 / float(np.log(10.0))
-_FIRST_SIGMA = 1.8
-_SIGMA_RANGE = (0.8, 5.0)
 _NO_SKY = bits(*NO_SKY)
-_SHARPEST = 0.8
 _CROWDED = 1.2  # noise of what is not detected over that of its photons
 _ASTROMETRY_SNR = 10.0
 _ENOUGH_STANDARDS = 8
@@ -86,18 +86,6 @@ class _Work:
     passbands: Passbands
     notes: list[str] = field(default_factory=list)
     row: Row = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Sources:
-    """Detections with their shapes."""
-
-    noise: Image
-    detections: Detections
-    moments: Moments
-    size: float
-    disturbed: FloatArray  # neighbours' light in the core
-    blended: npt.NDArray[np.bool_]  # worth fitting together with its neighbours
 
 
 def run(
@@ -160,12 +148,11 @@ def _calibrated(
     _check_pixels(work)
     _subtract_sky(work)
     _remove_cosmic_rays(work, psf_fwhm_min)
-    found = _find_sources(work)
-    fit, stars = _model_psf(work, found)
+    model = _model_psf(work)
+    found, fit, stars = model.found, model.fit, model.index
     _check_noise(work, amplifiers)
-    fluxes = photometry(
-        work.exposure, found.noise, _separated(work.exposure, found, fit.psf, 3), found.moments.ok
-    )
+    apart = separated(work.exposure, found, fit.psf, 3)
+    fluxes = photometry(work.exposure, found.noise, apart, found.moments.ok)
     correction = _correct_aperture(work, fluxes, stars)
     reference = _references(work, refcat)
     matched = _tie_to_sky(work, found, fluxes, reference)
@@ -215,92 +202,31 @@ def _remove_cosmic_rays(work: _Work, psf_fwhm_min: float) -> None:
 
 
 def _sharpest_star(work: _Work, psf_fwhm_min: float) -> float:
-    """Width in pixels that no star undercuts: the camera's, else four fifths of this image's."""
+    """Width in pixels that no star undercuts: the camera's, else that of this image's stars."""
     wcs = work.exposure.wcs
     if psf_fwhm_min > 0 and wcs is not None:
         return psf_fwhm_min / 3600.0 / pixel_scale(wcs)
-    seen = _find_sources(replace(work, row={}, notes=[]))
-    moments = seen.moments
-    half = 0.5 * (moments.xx + moments.yy)
-    spread = np.hypot(0.5 * (moments.xx - moments.yy), moments.xy)
-    star = moments.ok & (np.abs(moments.size / seen.size - 1.0) < 0.25) & (half > spread)
-    narrow = np.sqrt(np.median((half - spread)[star])) if star.any() else seen.size
-    return _SHARPEST * GAUSS_FWHM * float(narrow)
+    return sharpest_star(work.exposure, work.config)
 
 
-def _find_sources(work: _Work) -> _Sources:
-    """Detect and measure, with a filter that is made as wide as the stars turn out to be."""
+def _model_psf(work: _Work) -> ModelledPsf:
+    """Find sources and fit the PSF to the stars among them."""
     exposure, config = work.exposure, work.config
-    noise = smooth_variance(exposure.variance, exposure.mask)
-    sigma = _FIRST_SIGMA
-    for _ in range(3):
-        detections = detect(exposure, noise, sigma=sigma, threshold=config.detection_threshold)
-        moments = windowed_moments(exposure.image, exposure.mask, detections.x, detections.y, sigma)
-        size = _typical_size(moments, detections.snr, config.psf_snr)
-        if not np.isfinite(size) or 0.75 < size / sigma < 1.3:
-            break
-        sigma = float(np.clip(size, *_SIGMA_RANGE))
-    _LOGGER.info("%d sources found with a filter of %.2f pixels", len(detections), sigma)
-    work.exposure = exposure.replace(mask=with_footprints(exposure.mask, detections))
-    work.row["nSources"] = len(detections)
-    size = size if np.isfinite(size) else sigma
-    at = moments.x, moments.y, detections.snr
-    blended = close_neighbours(*at, size) & moments.ok
-    return _Sources(noise, detections, moments, size, contamination(*at, size, 20.0), blended)
-
-
-def _typical_size(moments: Moments, snr: FloatArray, snr_min: float) -> float:
-    """Width of the stars, from the brightest sources that are not saturated."""
-    clean = moments.ok & ((moments.flags & _NO_SKY) == 0)
-    for relax in (1.0, 2.5, 5.0):
-        bright = clean & (snr > snr_min / relax)
-        if int(bright.sum()) >= 10:
-            break
-    return star_size(moments.size[bright])
-
-
-def _model_psf(work: _Work, found: _Sources) -> tuple[PsfFit, npt.NDArray[np.int64]]:
-    """Select stars and fit the PSF; return the fit and which sources it used."""
-    exposure, config, moments = work.exposure, work.config, found.moments
-    sample = select_stars(
-        moments,
-        found.detections.snr,
-        found.disturbed,
-        exposure.shape,
-        saturation=exposure.info.saturation,
-        snr_min=config.psf_snr,
-        max_disturbance=config.max_disturbance,
-        max_stars=config.max_psf_stars,
-    )
-    x, y = moments.x[sample.index], moments.y[sample.index]
-    core = aperture_flux(exposure.image, x, y, 3.0 * found.size)
-    index, core = sample.index[core > 0], core[core > 0]
-    bad = (exposure.mask & _NO_SKY) != 0
-    stars = cut_stamps(exposure.image, bad, found.noise, moments.x[index], moments.y[index], core)
-    order, least = config.psf_order, config.min_psf_stars
-    fit = fit_psf(stars, exposure.shape, max_order=order, min_stars=least)
-    if found.blended[index].any():
-        # A second fit, on stars that the first one has freed from their neighbours.
-        apart = _separated(exposure, found, fit.psf, sweeps=2)
-        at = apart.x[index], apart.y[index]
-        stars = cut_stamps(apart.residual, bad, found.noise, *at, core)
-        stars = stars.plus(fit.psf, apart.flux[index])
-        fit = fit_psf(stars, exposure.shape, max_order=order, min_stars=least)
-    if fit.psf.order < order:
-        work.notes.append(f"PSF of order {fit.psf.order} instead of {order}: {fit.n_stars} stars")
+    model = model_psf(exposure, find_sources(exposure, config), config)
+    found, fit = model.found, model.fit
+    _LOGGER.info("%d sources, stars of %.2f pixels", len(found.detections), found.size)
+    if fit.psf.order < config.psf_order:
+        work.notes.append(
+            f"PSF of order {fit.psf.order} instead of {config.psf_order}: {fit.n_stars} stars"
+        )
     _LOGGER.info("PSF of order %d from %d stars", fit.psf.order, fit.n_stars)
-    work.exposure = exposure.replace(psf=fit.psf)
+    mask = with_footprints(exposure.mask, found.detections)
+    work.exposure = exposure.replace(psf=fit.psf, mask=mask)
+    work.row["nSources"] = len(found.detections)
     work.row.update(psf_shape(fit.psf, exposure.shape))
     work.row.update(psfOrder=fit.psf.order, nPsfStars=fit.n_stars)
-    work.row.update(held_out(stars, fit, exposure.shape, ~found.blended[index]))
-    return fit, index[fit.kept]
-
-
-def _separated(exposure: Exposure, found: _Sources, psf: Psf, sweeps: int) -> Separated:
-    return separate(
-        exposure.image, found.noise, exposure.mask, psf, found.moments.x, found.moments.y,
-        found.blended, sweeps=sweeps,
-    )  # fmt: skip
+    work.row.update(model.judged)
+    return model
 
 
 def _check_noise(work: _Work, amplifiers: Sequence[Section]) -> None:
@@ -350,7 +276,7 @@ def _references(work: _Work, refcat: pa.Table | None) -> ReferenceStars | None:
 
 
 def _tie_to_sky(
-    work: _Work, found: _Sources, fluxes: Photometry, reference: ReferenceStars | None
+    work: _Work, found: Sources, fluxes: Photometry, reference: ReferenceStars | None
 ) -> Astrometry | None:
     if reference is None or work.exposure.wcs is None:
         work.row.update(astrometryRmsRa=None, astrometryRmsDec=None, nAstrometryStars=0)
@@ -380,7 +306,7 @@ def _tie_to_sky(
     return fit
 
 
-def _for_astrometry(found: _Sources, fluxes: Photometry) -> npt.NDArray[np.int64]:
+def _for_astrometry(found: Sources, fluxes: Photometry) -> npt.NDArray[np.int64]:
     """Pick sources with a centroid worth using: no saturation, about as small as a star."""
     saturated = (found.moments.flags & bits("SAT", "BLEED")) != 0
     size = found.moments.size / found.size
@@ -405,7 +331,7 @@ def _colour_term(work: _Work) -> ColourTerm | None:
 
 def _tie_to_flux(
     work: _Work,
-    found: _Sources,
+    found: Sources,
     fluxes: Photometry,
     reference: ReferenceStars | None,
     matched: Astrometry | None,
@@ -431,7 +357,7 @@ def _tie_to_flux(
 
 
 def _standards(
-    found: _Sources, fluxes: Photometry, matched: Astrometry
+    found: Sources, fluxes: Photometry, matched: Astrometry
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Pick matched stars that are bright and alone, as far as enough of them remain.
 
@@ -451,7 +377,7 @@ def _standards(
 
 def _finish(
     work: _Work,
-    found: _Sources,
+    found: Sources,
     fluxes: Photometry,
     stars: npt.NDArray[np.int64],
     reference: ReferenceStars | None,
@@ -498,7 +424,7 @@ def _marked(n: int, index: npt.NDArray[np.int64] | None) -> npt.NDArray[np.bool_
     return out
 
 
-def _summarise(work: _Work, found: _Sources, zero: ZeroPoint | None, scale: float) -> None:
+def _summarise(work: _Work, found: Sources, zero: ZeroPoint | None, scale: float) -> None:
     exposure, row = work.exposure, work.row
     info = exposure.info
     variance = sky_variance(found.noise)

@@ -12,12 +12,23 @@ from pipeline.exposure import FloatArray, polynomial_terms
 from pipeline.masks import NO_PSF_STAR, bits
 from pipeline.statistics import mad_std
 
-__all__ = ["StarSample", "contamination", "pairs_within", "select_stars", "star_size"]
+__all__ = [
+    "StarSample",
+    "contamination",
+    "pairs_within",
+    "select_stars",
+    "sharpest_ridge",
+    "star_size",
+]
 
 _SHORTEST = 0.35
 _CLIP = 3.0
 _SMALLEST_SPREAD = 0.01
 _SIZE_FLOOR = 0.5
+_RIDGE = 1.06  # width of a ridge, the ratio of its largest to its smallest size
+_FEWEST_ON_RIDGE, _LEAST_ON_RIDGE = 4, 0.08
+_RIDGE_SPREAD = 0.02
+_HIGH, _CLEAR = 0.4, 1.0 / 3.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,6 +70,39 @@ def star_size(size: FloatArray) -> float:
     widths = s[m - 1 :] - s[: len(s) - m + 1]
     i = int(np.argmin(widths))
     return float(np.median(s[i : i + m]))
+
+
+def sharpest_ridge(size: FloatArray, mode: float) -> float:
+    """Width of the sharpest pile of sources that stands apart, below the most frequent size.
+
+    Sizes of stars differ by few per cent, those of galaxies by much.  A ridge is an interval of six
+    per cent that holds at least two fifths of the sources that any such interval holds, and thrice
+    as many as the interval below it.
+
+    Parameters
+    ----------
+    size : ndarray, (n,), pixel
+        Sizes of bright sources.
+    mode : float, pixel
+        The most frequent one, see `star_size`.
+
+    Returns
+    -------
+    float, pixel
+        Median of the ridge; NaN where there is none below the mode.
+    """
+    s = np.sort(size[np.isfinite(size) & (size > _SIZE_FLOOR)])
+    first = np.arange(len(s))
+    count = np.searchsorted(s, s * _RIDGE, side="right") - first
+    below = first - np.searchsorted(s, s / _RIDGE)
+    least = max(_FEWEST_ON_RIDGE, _LEAST_ON_RIDGE * len(s))
+    ridge = (s * _RIDGE < mode) & (count >= max(least, _HIGH * count.max(initial=0)))
+    ridge &= below <= _CLEAR * count
+    if not ridge.any():
+        return float("nan")
+    i = int(np.flatnonzero(ridge)[0])
+    i += int(np.argmax(np.where(ridge, count, 0)[i : i + count[i]]))  # the fullest that overlaps
+    return float(np.median(s[i : i + count[i]]))
 
 
 def contamination(
@@ -126,6 +170,7 @@ def select_stars(
     shape: tuple[int, int],
     *,
     saturation: float = np.inf,
+    size: float | None = None,
     snr_min: float = 50.0,
     enough: int = 40,
     max_disturbance: float = 0.02,
@@ -148,6 +193,9 @@ def select_stars(
         Size of the image, for the trend of the size over it.
     saturation : float, image unit
         Peaks above 0.85 of it are left out.
+    size : float, optional, pixel
+        Width of the stars, if it is known: only what is as wide within the noise is then taken, and
+        the limit on the signal-to-noise ratio relaxed no further than to 20.
     snr_min : float
         Signal-to-noise ratio to begin with; ends at a fifth of it.
     enough : int
@@ -166,11 +214,15 @@ def select_stars(
     clean = (
         finite & ((moments.flags & bits(*NO_PSF_STAR)) == 0) & (moments.peak < 0.85 * saturation)
     )
-    mode = star_size(moments.size[clean & (snr > snr_min / 2.5)])
+    mode = size or star_size(moments.size[clean & (snr > snr_min / 2.5)])
     best = StarSample(np.zeros(0, np.int64), mode, snr_min)
-    for relax in (1.0, 2.5, 5.0):
+    for relax in (1.0, 2.5, 5.0) if size is None else (1.0, 2.5):
         candidates = clean & (snr > snr_min / relax) & (disturbed < max_disturbance * relax)
-        index = _on_locus(moments, np.flatnonzero(candidates), mode, shape)
+        index = np.flatnonzero(candidates)
+        if size is None:
+            index = _on_locus(moments, index, mode, shape)
+        else:
+            index = _on_ridge(moments.size[index] / mode - 1.0, snr[index], index)
         if len(index) > 1.2 * len(best.index):
             index = np.sort(index[np.argsort(-snr[index], kind="stable")][:max_stars])
             best = StarSample(index, mode, snr_min / relax)
@@ -199,4 +251,16 @@ def _on_locus(
         if (new == keep).all():
             break
         keep = new
+    return np.asarray(index[keep])
+
+
+def _on_ridge(
+    off: FloatArray, snr: FloatArray, index: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Keep sources whose size is that of the stars within two per cent and the noise."""
+    centre = 0.0
+    for _ in range(3):
+        keep = np.abs(off - centre) < _CLIP * np.hypot(_RIDGE_SPREAD, 1.0 / snr)
+        if keep.any():
+            centre = float(np.median(off[keep]))
     return np.asarray(index[keep])

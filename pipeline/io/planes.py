@@ -60,7 +60,7 @@ class Planes:
     ----------
     path : path
         The image, or a file with several extensions.
-    variance, mask, weight : path, optional
+    variance, mask, weight, psf : path, optional
         Separate files.
     gain : float, optional, electron per image unit
         Overrides the header.
@@ -86,6 +86,7 @@ class Planes:
     ext: str | None = None
     mask_bits: str | None = None
     keywords: Mapping[str, str] = field(default_factory=dict)
+    psf: Path | None = None
 
     @classmethod
     def of(cls, path: Path, **known: Any) -> Planes:
@@ -203,7 +204,7 @@ def read_planes(planes: Planes, like: Header | None = None) -> Raw:
 
 
 def _files(planes: Planes) -> tuple[Path, ...]:
-    files = (planes.path, planes.variance, planes.mask, planes.weight)
+    files = (planes.path, planes.variance, planes.mask, planes.weight, planes.psf)
     return tuple(p for p in files if p is not None)
 
 

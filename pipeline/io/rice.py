@@ -13,10 +13,13 @@ import numpy.typing as npt
 
 from pipeline.compiled import compiled
 
-__all__ = ["BLOCK", "encode"]
+__all__ = ["BLOCK", "decode", "encode"]
 
 BLOCK = 32
 """Pixels that share one shift."""
+
+_LEADING = np.array([8 - k.bit_length() for k in range(256)], np.uint8)
+"""Zeros before the first bit of a byte."""
 
 Integers = npt.NDArray[np.int32]
 Bytes = npt.NDArray[np.uint8]
@@ -129,3 +132,121 @@ def _encode(
                 filled = 0
             place += 1
         offsets[y + 1] = place
+
+
+def decode(
+    heap: Bytes,
+    starts: Offsets,
+    lengths: Offsets,
+    out: Integers,
+    tile: tuple[int, int],
+    bytepix: int,
+) -> bool:
+    """Restore the tiles of an image.
+
+    Parameters
+    ----------
+    heap : ndarray, (n,), uint8
+        The compressed tiles.
+    starts, lengths : ndarray, (tiles,), int64
+        Where each lies in the heap, in the order of the tiles, the first row of them first.
+    out : ndarray, (ny, nx), int32
+        Is filled.
+    tile : tuple of int, (ny, nx), pixel
+        Size of a tile; those at the upper and right edges may be smaller.
+    bytepix : int
+        Bytes of a pixel when it is restored: 2 or 4.
+
+    Returns
+    -------
+    bool
+        Whether every tile was as long as it says: false for damaged ones.
+    """
+    count = -(-out.shape[0] // tile[0]) * -(-out.shape[1] // tile[1])
+    if len(starts) != count or starts.min() < 0 or lengths.min() < 1:
+        return False
+    if (starts + lengths).max() > heap.size:
+        return False
+    return bool(_decode_all(heap, starts, lengths, out, *tile, bytepix, _LEADING))
+
+
+@compiled
+def _decode_all(
+    heap: Bytes,
+    starts: Offsets,
+    lengths: Offsets,
+    out: Integers,
+    tall: int,
+    wide: int,
+    bytepix: int,
+    leading: Bytes,
+) -> bool:
+    """Restore tile by tile."""
+    ny, nx = out.shape
+    flat = np.empty(min(tall, ny) * min(wide, nx), np.int32)
+    across = -(-nx // wide)
+    for k in range(len(starts)):
+        y, x = k // across * tall, k % across * wide
+        h, w = min(tall, ny - y), min(wide, nx - x)
+        tile = flat[: h * w]
+        if not _decode(heap, starts[k], starts[k] + lengths[k], tile, bytepix, leading):
+            return False
+        for j in range(h):
+            for i in range(w):
+                out[y + j, x + i] = tile[j * w + i]
+    return True
+
+
+@compiled
+def _fill(
+    heap: Bytes, place: int, stop: int, word: np.uint64, filled: int
+) -> tuple[int, np.uint64, int]:
+    """Take bytes into the lower end of a word until it holds 49 bits; zeros from `stop` on."""
+    while filled <= 48:
+        byte = np.uint64(heap[place]) if place < stop else np.uint64(0)
+        word = (word << np.uint64(8)) | byte
+        place += 1
+        filled += 8
+    return place, word, filled
+
+
+@compiled
+def _decode(
+    heap: Bytes, place: int, stop: int, pixels: Integers, bytepix: int, leading: Bytes
+) -> bool:
+    """Restore the pixels of a tile, from its bytes between two places."""
+    code_bits, raw_shift, raw_bits = (5, 25, 32) if bytepix == 4 else (4, 14, 16)
+    wrap, one = 64 - raw_bits, np.uint64(1)
+    place, word, filled = _fill(heap, place, stop, np.uint64(0), 0)
+    filled -= raw_bits
+    last = (np.int64(word >> np.uint64(filled)) << wrap) >> wrap
+    for start in range(0, pixels.size, 32):
+        block = pixels[start : start + 32]
+        place, word, filled = _fill(heap, place, stop, word, filled)
+        filled -= code_bits
+        code = np.int64((word >> np.uint64(filled)) & ((one << np.uint64(code_bits)) - one))
+        if code == 0:
+            block[:] = last
+            continue
+        shift = code - 1 if code <= raw_shift else raw_bits
+        lowest = (one << np.uint64(shift)) - one
+        for i in range(block.size):
+            place, word, filled = _fill(heap, place, stop, word, filled)
+            top = np.int64(0)
+            if code <= raw_shift:
+                byte = (word >> np.uint64(filled - 8)) & np.uint64(255)
+                while byte == 0:
+                    top += 8
+                    filled -= 8
+                    place, word, filled = _fill(heap, place, stop, word, filled)
+                    byte = (word >> np.uint64(filled - 8)) & np.uint64(255)
+                    if place > stop + 16:
+                        return False
+                top += np.int64(leading[byte])
+                filled -= int(leading[byte]) + 1
+                place, word, filled = _fill(heap, place, stop, word, filled)
+            filled -= int(shift)
+            folded = (top << shift) | np.int64((word >> np.uint64(filled)) & lowest)
+            last = ((last + ((folded >> 1) ^ -(folded & 1))) << wrap) >> wrap
+            block[i] = last
+    return place - filled // 8 == stop

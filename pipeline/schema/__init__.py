@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from pipeline.schema.campaign import (
     ALERT,
+    ALERT_DELIVERY,
     CANDIDATE,
     CATALOG_VERSION,
     INJECTION,
@@ -42,6 +43,7 @@ from pipeline.schema.sources import DIA_FORCED_SOURCE, DIA_SOURCE
 
 __all__ = [
     "ALERT",
+    "ALERT_DELIVERY",
     "BANDS",
     "CANDIDATE",
     "CATALOG_VERSION",
@@ -79,10 +81,10 @@ __all__ = [
     "to_numpy",
 ]
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """Version of these tables: one more with every change of a column, a type or a key."""
 
-SCHEMA_DIGEST = "3231284fd034d1f9"
+SCHEMA_DIGEST = "0537ed845d3edef5"
 """Hash of the tables of that version; a test says what it has to be."""
 
 TABLES: dict[str, Table] = {
@@ -109,6 +111,7 @@ TABLES: dict[str, Table] = {
         CATALOG_VERSION,
         METRIC,
         ALERT,
+        ALERT_DELIVERY,
         INJECTION,
         INJECTION_OUTCOME,
         REFCAT,

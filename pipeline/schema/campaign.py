@@ -8,6 +8,7 @@ from pipeline.schema.columns import Table, parse
 
 __all__ = [
     "ALERT",
+    "ALERT_DELIVERY",
     "CANDIDATE",
     "CATALOG_VERSION",
     "INJECTION",
@@ -145,6 +146,16 @@ midpointMjdTai   | f64  | d       | time.epoch                  | 0004 | middle 
 timeProcessedMjdTai | f64 | d     | time.processing             | 0004 | when it was written, TAI
 """
 
+_ALERT_DELIVERY = """
+topic*           | str  |         | meta.id                     | 0002 | topic of the broker
+diaSourceId*     | i64  |         | meta.id                     | 0002 | the alert
+contentHash*     | str  |         | meta.checksum               | 0002 | first 16 hex digits of the SHA-256 of the packet sent last
+schemaId*        | i32  |         | meta.id                     | 0002 | number of its schema in the broker's registry
+brokerPartition  | i32  |         | meta.number                 | 0002 | partition of the topic that took it
+brokerOffset     | i64  |         | meta.number                 | 0002 | its place in the partition
+deliveredMjdTai* | f64  | d       | time.epoch                  | 0004 | when the broker's acknowledgement came, TAI
+"""
+
 CATALOG_VERSION = Table(
     "catalog_version",
     parse(_CATALOG_VERSION, added=True),
@@ -191,4 +202,11 @@ ALERT = Table(
     parse(_ALERT, added=True),
     ("diaSourceId",),
     "One source above threshold and the alert made of it, or the reason why there is none.",
+)
+
+ALERT_DELIVERY = Table(
+    "alert_delivery",
+    parse(_ALERT_DELIVERY, added=True),
+    ("topic", "diaSourceId"),
+    "One alert that a broker has acknowledged; alerts without a row are still to be sent.",
 )

@@ -108,19 +108,21 @@ def solve(science: Exposure, template: Exposure, config: Config) -> tuple[Differ
     images = {"science": science, "template": template}
     noise = NoiseModel.declared(images)
     match, working = match_kernel(noise.assigned(images), config)
+    residual = _subtracted(match, working, config)
     while True:  # until `_estimate_noise` finds nothing new
-        whitened, significance, scene, wide = _drafted(match, working, noise, config)
-        refined = _estimate_noise(noise, whitened, significance, wide, match, config)
+        whitened, significance, scene, wide = _drafted(residual, match, working, noise, config)
+        found = whitened, significance, wide
+        refined = _estimate_noise(noise, *found, residual, match, working, config)
         if refined is noise:
             solution = Solution(match.fit, {n: w.numbers() for n, w in working.items()}, noise)
             return _measured(
                 whitened, significance, scene, wide, match, working, noise, config
             ), solution
-        del whitened, significance, scene, wide
-        if refined.correlations is noise.correlations:
-            working = prepare_pair(match.images)
-        else:
+        del whitened, significance, scene, wide, found
+        if refined.correlations is not noise.correlations:
+            del residual
             match, working = match_kernel(refined.assigned(images), config)
+            residual = _subtracted(match, working, config)
         noise = refined
 
 
@@ -153,20 +155,27 @@ def subtract_again(
         )  # fmt: skip
     match = Match(images, solution.fit)
     working = prepare_pair(images, solution.working)
-    drafted = _drafted(match, working, solution.noise, config)
+    residual = _subtracted(match, working, config)
+    drafted = _drafted(residual, match, working, solution.noise, config)
     return _measured(*drafted, match, working, solution.noise, config)
 
 
-def _drafted(
-    match: Match, working: dict[str, WorkingImage], noise: NoiseModel, config: Config
-) -> tuple[Whitened, Image, Scene, npt.NDArray[np.bool_] | None]:
-    """Subtract and whiten: difference, score, scene, and where the score tells its own noise.
-
-    The working images lose their pixels, whose memory others need.
-    """
+def _subtracted(match: Match, working: dict[str, WorkingImage], config: Config) -> Residual:
+    """Subtract; the working images lose their pixels, whose memory others need."""
     residual = subtract_matched(match.images, working, match.fit.kernel, config)
     for name in working:
         working[name] = working[name].without_pixels()
+    return residual
+
+
+def _drafted(
+    residual: Residual,
+    match: Match,
+    working: dict[str, WorkingImage],
+    noise: NoiseModel,
+    config: Config,
+) -> tuple[Whitened, Image, Scene, npt.NDArray[np.bool_] | None]:
+    """Whiten: difference, score, scene, and where the score tells its own noise."""
     whitened = _whiten(residual, match, working, noise, config)
     significance = score(
         whitened.image, whitened.null_variance, residual.usable, whitened.psf, config.tile
@@ -196,10 +205,11 @@ def _whiten(
     )
     _log_noise(noise, working)
     psf = filters.psf(science.psf, kernel)
-    residual.subtract_background(noise.background, kernel)
     if noise.excess is not None or kernel.before is not None:
         filters, psf = filters.scaled(psf)
-    image, null_variance, variance = residual.whiten(filters, working, kernel, config)
+    image, null_variance, variance = residual.whiten(
+        filters, working, kernel, config, noise.background
+    )
     free = source_free(image, null_variance, residual.blank)
     background = noise.background
     if noise.excess is None:
@@ -233,7 +243,9 @@ def _estimate_noise(
     whitened: Whitened,
     significance: Image,
     wide: npt.NDArray[np.bool_] | None,
+    residual: Residual,
     match: Match,
+    working: dict[str, WorkingImage],
     config: Config,
 ) -> NoiseModel:
     """Refine the noise model by what the difference shows; the same model if nothing is new."""
@@ -247,7 +259,9 @@ def _estimate_noise(
             return noise.with_excess(excess, whitened.background)
     if not config.decorrelate or noise.measurements >= _MOST_MEASUREMENTS:
         return noise
-    found = _measured_correlations(noise, match, config) if _looks_correlated(whitened) else {}
+    if not _looks_correlated(whitened):
+        return noise
+    found = _measured_correlations(noise, residual, match, working)
     return noise.with_correlations(found) if found else noise
 
 
@@ -259,14 +273,12 @@ def _looks_correlated(whitened: Whitened) -> bool:
 
 
 def _measured_correlations(
-    noise: NoiseModel, match: Match, config: Config
+    noise: NoiseModel, residual: Residual, match: Match, working: dict[str, WorkingImage]
 ) -> dict[str, FloatArray]:
     """Noise autocovariances of images that declare none, where they are not white."""
     kernel, unknown = match.fit.kernel, noise.undeclared
     if not unknown or kernel.before is not None:
         return {}
-    working = prepare_pair(match.images)
-    residual = subtract_matched(match.images, working, kernel, config)
     powers = {name: w.noise**2 for name, w in working.items()}
     found = measured_correlation(residual.image, residual.blank, kernel, powers, unknown)
     _LOG.info(

@@ -62,31 +62,33 @@ class Residual:
     usable: npt.NDArray[np.uint8]
     blank: npt.NDArray[np.uint8]
 
-    def subtract_background(self, background: Image | None, kernel: MatchingKernel) -> None:
-        """Subtract a background, in science units, in place."""
-        if background is not None:
-            sign = 1.0 if kernel.convolved == "template" else -_ratio(kernel)
-            self.image -= np.float32(sign) * background
-
     def whiten(
         self,
         filters: Filters,
         working: dict[str, WorkingImage],
         kernel: MatchingKernel,
         config: Config,
+        background: Image | None = None,
     ) -> tuple[Image, Image, Image]:
-        """Decorrelate; return image, source-free variance and variance in science units."""
+        """Decorrelate, without a background; return image and variances in science units.
+
+        The residual stays as it is, for another look with other filters.
+        """
         source, target = convolved_and_target(kernel)
+        signal = self.image
+        if background is not None:
+            sign = 1.0 if kernel.convolved == "template" else -_ratio(kernel)
+            signal = signal - np.float32(sign) * background
         null = {"science": self.model, "template": working["template"].variance}
-        image, null_variance = apply(filters, self.image, null[source], null[target], config.tile)
-        self.image = np.zeros((0, 0), np.float32)  # its memory is needed
+        image, null_variance = apply(filters, signal, null[source], null[target], config.tile)
+        variance = self.model.copy()
         matched = kernel.convolved == "science"
         gain = filters.spread.sum((1, 2)) if matched else filters.target
         scale = -_ratio_terms(kernel) if matched else np.array([1.0])
         finish(
             image,
             null_variance,
-            self.model,
+            variance,
             working["science"].variance,
             self.raw,
             self.usable,
@@ -95,7 +97,7 @@ class Residual:
             float(np.median(gain)),
             _quadratic(scale),
         )
-        return image, null_variance, self.model
+        return image, null_variance, variance
 
 
 def subtract_matched(

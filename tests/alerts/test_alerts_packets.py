@@ -17,7 +17,7 @@ from astropy.wcs import WCS
 from pipeline import alerts, diaobject
 from pipeline.alerts.avro import encode
 from pipeline.alerts.cutouts import psf_images
-from pipeline.errors import FileFormatError
+from pipeline.errors import FileFormatError, InputError
 from pipeline.exposure import Difference, Exposure, GridPsf, MatchingKernel, VisitInfo
 from pipeline.ids import pack
 from pipeline.masks import bits
@@ -81,11 +81,12 @@ def rows(x: Any, y: Any, visit: int = VISIT, day: float = 0.0, **columns: Any) -
     ids = np.array([pack(visit, DETECTOR, k + 1) for k in range(n)])
     flux = {name: np.full(n, 900.0) for name in ("psfFlux", "apFlux")}
     error = {name: np.full(n, 40.0) for name in ("psfFluxErr", "apFluxErr")}
+    default = {"bboxSize": 21, "reliability": 0.9}
     return DIA_SOURCE.to_arrow(
         {"diaSourceId": ids, "ra": ra, "dec": dec, "x": x, "y": y} | flux | error | columns,
         visit=visit, detector=DETECTOR, midpointMjdTai=T0 + day, raErr=3e-5, decErr=3e-5,
-        ra_dec_Cov=0.0, psfNdata=100, trailNdata=0, dipoleNdata=0, band="g", reliability=0.9,
-        timeProcessedMjdTai=T0, **({} if "bboxSize" in columns else {"bboxSize": 21}),
+        ra_dec_Cov=0.0, psfNdata=100, trailNdata=0, dipoleNdata=0, band="g",
+        timeProcessedMjdTai=T0, **{k: v for k, v in default.items() if k not in columns},
     )  # fmt: skip
 
 
@@ -108,10 +109,15 @@ class Scene:
         )
         self.history, self.forced = history, DIA_FORCED_SOURCE.empty()
 
+    @property
+    def cutouts(self) -> pa.Table:
+        images = self.difference.exposure, self.science, self.template
+        return alerts.cut_out(self.result.sources, *images)
+
     def alerts(self, **kwargs: Any) -> alerts.Result:
         return alerts.run(
-            self.result.sources, self.result.objects, self.history, self.forced,
-            self.difference, self.science, self.template, processed_mjd_tai=T0 + 0.002, **kwargs,
+            self.result.sources, self.result.objects, self.history, self.forced, self.cutouts,
+            processed_mjd_tai=T0 + 0.002, **kwargs,
         )  # fmt: skip
 
 
@@ -299,6 +305,29 @@ def test_what_is_not_announced_has_its_reason() -> None:
     assert not scene.alerts(config=alerts.Config(reliability_min=0.95)).packets
 
 
+def test_every_source_that_some_configuration_announces_has_cutouts() -> None:
+    """Those below threshold, without a flux or parents of a blend are never announced."""
+    scene = Scene(
+        [20.0, 60.0, 100.0, 140.0], [50.0] * 4, isSubThreshold=[True] + [False] * 3,
+        psfFlux=[900.0, np.nan, 900.0, 900.0], isDeblendParent=[False, False, True, False],
+        reliability=[0.9, 0.9, 0.9, 0.01],
+    )  # fmt: skip
+    ids = to_numpy(scene.result.sources, "diaSourceId")
+    assert scene.cutouts["diaSourceId"].to_pylist() == [ids[3]]
+    every = alerts.Config(reliability_min=0.0, injected=True)
+    assert [p.diaSourceId for p in scene.alerts(config=every).packets] == [ids[3]]
+
+
+def test_a_source_without_cutouts_is_an_error_that_names_it() -> None:
+    scene = Scene([60.0, 100.0], [50.0, 50.0])
+    number = scene.result.sources["diaSourceId"].to_pylist()[1]
+    with pytest.raises(InputError, match=f"no cut-outs of 1 sources, {number} the first"):
+        alerts.run(
+            scene.result.sources, scene.result.objects, scene.history, scene.forced,
+            scene.cutouts.slice(0, 1), processed_mjd_tai=T0,
+        )  # fmt: skip
+
+
 def test_solar_system_alerts_carry_the_body(tmp_path: Path) -> None:
     scene = Scene([60.0], [50.0])
     sources = scene.result.sources
@@ -313,9 +342,8 @@ def test_solar_system_alerts_carry_the_body(tmp_path: Path) -> None:
         eclBeta=2.0, galLon=3.0, galLat=4.0,
     )  # fmt: skip
     result = alerts.run(
-        sources, scene.result.objects, scene.history, scene.forced, scene.difference,
-        scene.science, scene.template, surroundings=alerts.Surroundings(ss_sources=ss),
-        processed_mjd_tai=T0,
+        sources, scene.result.objects, scene.history, scene.forced, scene.cutouts,
+        surroundings=alerts.Surroundings(ss_sources=ss), processed_mjd_tai=T0,
     )  # fmt: skip
     (packet,) = decoded(result, tmp_path)
     assert packet["ssSource"]["designation"] == "2004 JQ12"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,14 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from harness.execute import ClaimExecutor
+from harness.execute import ClaimExecutor, patience
 from harness.execute.claimant import Claimant
 from harness.execute.claims import Session
+from harness.execute.patience import NoWorkerError, Patience
+from harness.system.software import software_version
 from pipeline.errors import ConfigError
 from tests.harness.cubes import Cube, marks
 
 ROOT = Path(__file__).parents[2]
 LEASE_S = 5.0
+VERSION = re.escape(software_version())
 
 _CLAIMANT = """
 import sys
@@ -150,6 +154,50 @@ def test_work_of_others_is_not_run(what: str, tmp_path: Path) -> None:
     assert not session.files("workers")
 
 
+def test_a_run_without_workers_says_so_and_ends_incomplete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "_SAY_S", 0.1)
+    said: list[str] = []
+    waiting = Patience(1.0, said.append, "nightjar work W")
+    with ClaimExecutor(tmp_path / "queue", 1, 0.0, LEASE_S, waiting) as workers:
+        assert list(workers.map([])) == []
+        with pytest.raises(NoWorkerError, match=r"worker_wait: no worker for 1 s.*nightjar work W"):
+            list(workers.map(cubes(tmp_path / "marks", 1)))
+
+    assert NoWorkerError.exit_code == 4
+    assert len(said) == 2
+    assert any("start one with: nightjar work W" in line for line in said)
+
+
+def test_a_run_all_of_whose_workers_were_refused_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "_REFUSED_S", 1.0)
+    monkeypatch.setattr("harness.execute.claimant.software_version", lambda: "0.0.0")
+    said: list[str] = []
+    refusals = []
+
+    def claim() -> None:
+        with pytest.raises(ConfigError) as caught:
+            Claimant(tmp_path / "queue", 30.0).work()
+        refusals.append(str(caught.value))
+
+    thread = threading.Thread(target=claim)
+    thread.start()
+    waiting = Patience(60.0, said.append)
+    with (
+        ClaimExecutor(tmp_path / "queue", 1, 0.0, LEASE_S, waiting) as workers,
+        pytest.raises(ConfigError, match=r"all 1 workers .* has nightjar 0\.0\.0") as caught,
+    ):
+        list(workers.map(cubes(tmp_path / "marks", 1)))
+    thread.join()
+
+    assert caught.value.exit_code == 2
+    assert len(refusals) == 1
+    assert [line.rpartition("refused: ")[2] for line in said] == ["has nightjar 0.0.0"]
+
+
 # -- Dask ----------------------------------------------------------------------------------------
 
 
@@ -203,6 +251,40 @@ def test_a_scheduler_that_is_gone_is_one_line() -> None:
     executor._client = Gone()
     with pytest.raises(ConfigError, match=r"not answer any more.*what was done is kept"):
         list(executor.map([Cube(1, Path())]))
+
+
+def test_dask_workers_of_another_version_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    from harness.execute.cluster import ClusterExecutor, connect
+
+    monkeypatch.setattr(patience, "_REFUSED_S", 0.5)
+    said: list[str] = []
+    with distributed.LocalCluster(
+        n_workers=1,
+        processes=False,
+        protocol="tcp://",
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0",
+    ) as cluster:
+        address = cluster.scheduler_address
+        executor = ClusterExecutor(1, 20.0, connect(address), Patience(60.0, said.append))
+        executor._software = "0.0.0"
+        with executor as workers:
+            assert list(workers.map([])) == []
+            with pytest.raises(ConfigError, match=f"all 1 workers .* has nightjar {VERSION}"):
+                list(workers.map(cubes(tmp_path / "marks", 1)))
+        cluster.scale(0)
+        wait_until(lambda: not cluster.scheduler.workers)
+        with (
+            ClusterExecutor(1, 20.0, connect(address), Patience(0.5, said.append)) as workers,
+            pytest.raises(NoWorkerError, match="no worker for 1 s"),
+        ):
+            list(workers.map([Cube(1, tmp_path / "marks")]))
+
+    assert len(said) == 1
+    assert not marks(tmp_path / "marks", 1)
 
 
 @pytest.mark.parametrize("address", ["local:", "local:0", "local:two", "local:-1"])

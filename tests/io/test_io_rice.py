@@ -60,6 +60,54 @@ def test_files_of_astropy_are_read(tmp_path, dtype):
         np.testing.assert_array_equal(hdus.read_pixels(opened[1]), rows)
 
 
+@pytest.mark.parametrize("tile", [(1, 333), (7, 50), (32, 64), (40, 333)])
+@pytest.mark.parametrize("dtype", [np.int16, np.int32])
+def test_restored_by_our_decoder_bit_for_bit(tile, dtype):
+    """Noise, constants, raw blocks and extremes, in tiles that do not fit the image."""
+    rng = np.random.default_rng(5)
+    limits = np.iinfo(dtype)
+    rows = rng.normal(100, 30, (40, 333)).astype(dtype)
+    rows[10:20], rows[20] = 7, limits.min
+    rows[30:] = rng.integers(limits.min, limits.max, (10, 333), dtype, endpoint=True)
+    file = BytesIO()
+    hdu = fits.CompImageHDU(rows, compression_type="RICE_1", tile_shape=tile)
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(file)
+    with fits.open(BytesIO(file.getvalue()), do_not_scale_image_data=True) as opened:
+        found = hdus._restored(opened[1])
+        assert found is not None
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, rows)
+        np.testing.assert_array_equal(opened[1].data, rows)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40))
+def test_damaged_tiles_are_refused_or_restored_as_something(seed, number):
+    """No bytes whatever make the decoder read or write beyond its arrays."""
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(0, 50, (3, 100)).astype(np.int32)
+    heap, offsets = rice.encode(rows)
+    heap[rng.integers(0, heap.size, number)] = rng.integers(0, 256, number)
+    starts, lengths = offsets[:-1].copy(), np.diff(offsets)
+    guarded = np.full((5, 100), 12345, np.int32)
+    rice.decode(heap, starts, lengths, guarded[1:4], (1, 100), 4)
+    assert (guarded[[0, 4]] == 12345).all()
+    lengths[1] += rng.integers(1, 5)
+    assert not rice.decode(heap, starts, lengths, guarded[1:4], (1, 100), 4)
+    assert not rice.decode(heap, starts + heap.size, lengths, guarded[1:4], (1, 100), 4)
+
+
+def test_pixels_without_a_value_are_the_same_nan_as_before(tmp_path):
+    pixels = np.array([[1.5, np.nan, -0.0, np.inf]], np.float32)
+    (tmp_path / "a.fits").write_bytes(
+        hdus.primary_hdu(hdus.cards([])) + hdus.compressed_hdu("X", pixels, None, 0.5)
+    )
+    with fits.open(tmp_path / "a.fits", do_not_scale_image_data=True) as opened:
+        found = hdus.read_pixels(opened[1])
+    expected = np.array([[1.5, np.nan, 0.0, np.nan]], np.float32)
+    assert found.tobytes() == expected.tobytes()
+
+
 def test_damage_is_noticed():
     rows = np.random.default_rng(1).normal(0, 50, (30, 200)).astype(np.int32)
     assert np.array_equal(_back(rows), rows)

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import chi2
 
 from harness.catalog import connect
 from harness.cli.main import execute
+from harness.study.completeness import fit
 from harness.study.design import StudyDesign
 from harness.study.engine import Engine, Painting, PaintingResult
 from harness.study.run import run_study
+from harness.study.sample import Sample
 from harness.study.store import Study
 from harness.workspace import Workspace
 from pipeline import io
@@ -156,6 +159,22 @@ def test_the_local_engine_agrees(space: Workspace) -> None:
     both = to_numpy(a, "detected") & to_numpy(b, "detected")
     flux = [to_numpy(rows, "psfFlux")[both] for rows in (a, b)]
     assert abs(np.median(flux[1] / flux[0] - 1)) < 0.003
+
+
+def test_the_curve_of_white_noise_is_the_ideal_one(space: Workspace) -> None:
+    """Detection, not only its formula: χ² of the counts over bins of true SNR."""
+    design = StudyDesign(sources=60, realisations=6, seed=11, near_threshold=0.7,
+                         hosted=0, negative=0, near_bright=0)  # fmt: skip
+    points = Sample(run_study(space.root, design, engine="local", quiet=True).rows()).points()
+    found, ideal = points.flags("detected"), points.numbers("idealFraction")
+    number = np.digitize(points.snr, [4.0, 4.5, 5.0, 5.5, 6.0, 7.0])
+    seen, meant, variance = (
+        np.bincount(number, values) for values in (found, ideal, ideal * (1 - ideal))
+    )
+    assert len(points) > 500
+    assert chi2.sf(np.sum((seen - meant) ** 2 / (variance + 0.1)), len(seen)) > 0.01
+    middle, error = fit(points.snr, found).at(0.5)
+    assert abs(middle - 4.85) < 0.10 + 2 * error
 
 
 def test_a_name_belongs_to_one_study(space: Workspace, study: Study) -> None:

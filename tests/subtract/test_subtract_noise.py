@@ -65,12 +65,14 @@ class TestRefinement:
     )
     def test_ends(self, make_scene, monkeypatch, excess, correlated, passes, looks):
         """Even if every look finds something new."""
-        calls = {"whiten": 0, "excess": 0, "correlation": 0}
-        whiten = alard_lupton._whiten
+        calls = dict.fromkeys(("subtract", "whiten", "excess", "correlation"), 0)
 
-        def counted(*args):
-            calls["whiten"] += 1
-            return whiten(*args)
+        def counted(name, function):
+            def call(*args):
+                calls[name] += 1
+                return function(*args)
+
+            return call
 
         def found_excess(*args):
             calls["excess"] += 1
@@ -80,7 +82,8 @@ class TestRefinement:
             calls["correlation"] += 1
             return {"template": KNOWN}
 
-        monkeypatch.setattr(alard_lupton, "_whiten", counted)
+        for name, of in (("subtract", "subtract_matched"), ("whiten", "_whiten")):
+            monkeypatch.setattr(alard_lupton, of, counted(name, getattr(alard_lupton, of)))
         monkeypatch.setattr(alard_lupton, "looks_wide", lambda *args: True)
         monkeypatch.setattr(alard_lupton, "measure_excess", found_excess)
         monkeypatch.setattr(alard_lupton, "_looks_correlated", lambda *args: correlated)
@@ -88,7 +91,10 @@ class TestRefinement:
         scene = make_scene(shape=(300, 300), stars=60)
         made = subtract.run(scene.science, scene.template)
 
-        assert calls == {"whiten": passes, "excess": looks, "correlation": 2 * correlated}
+        kernels = 1 + 2 * correlated  # another look at the same kernel only whitens anew
+        assert calls == {
+            "subtract": kernels, "whiten": passes, "excess": looks, "correlation": 2 * correlated
+        }  # fmt: skip
         assert made.metrics["measuredColours"] == float(correlated)
         assert made.metrics["excessNoise"] == pytest.approx(0.01 * excess)
 

@@ -76,7 +76,8 @@ def packets() -> list[dict[str, Any]]:
     difference = Difference(subtracted, np.zeros(SHAPE, np.float32), science.variance, kernel)
     forced = diaobject.force(objects, replace(difference), science, processed_mjd_tai=T0)
     made_alerts = alerts.run(
-        result.sources, objects, history, forced, difference, science, template,
+        result.sources, objects, history, forced,
+        alerts.cut_out(result.sources, difference.exposure, science, template),
         surroundings=alerts.Surroundings(ss_sources=result.ss_sources), processed_mjd_tai=T0 + 1,
     )  # fmt: skip
     raw = container([p.payload for p in made_alerts.packets])

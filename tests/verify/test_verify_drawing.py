@@ -7,7 +7,6 @@ import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
-from astropy.io import fits
 from matplotlib import image as files
 from matplotlib.dates import num2date
 
@@ -15,7 +14,6 @@ from harness.drawing import images
 from harness.drawing.contact import draw_unit
 from harness.drawing.plots import draw_plot, render_plot
 from harness.drawing.style import COLOURS, as_png, as_svg
-from harness.export.alerts import write_page
 
 
 def plot(kind: str = "curve", **changed):
@@ -240,19 +238,3 @@ def test_a_unit_shows_its_detections():
     assert titled["SNR 9, reliability 0.50"].images[0].get_array().shape == (31, 31)
     assert titled["SNR 6"].images[0].get_array().mask.sum() > 31 * 13  # beyond the edges
     assert as_png(figure)
-
-
-def test_names_in_a_page_of_alerts_are_escaped(tmp_path, monkeypatch):
-    buffer = io.BytesIO()
-    fits.PrimaryHDU(np.ones((5, 5), np.float32)).writeto(buffer)
-    packet = {
-        "diaSourceId": 1, "diaSource": {"band": "<b>"},
-        **{n: buffer.getvalue() for n in ("cutoutScience", "cutoutTemplate", "cutoutDifference")},
-    }  # fmt: skip
-    monkeypatch.setattr("harness.export.alerts.alerts.read", lambda _: [packet])
-
-    assert write_page(tmp_path / "page.html", [tmp_path], source=None, limit=3) == 1
-    text = (tmp_path / "page.html").read_text()
-    assert "&lt;b&gt;" in text
-    assert "<b>" not in text
-    assert text.count("data:image/png;base64,") == 3

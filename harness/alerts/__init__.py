@@ -1,0 +1,1 @@
+"""Alerts for people and brokers: read, drawn, compared, published."""

@@ -1,0 +1,291 @@
+"""From pixels to a PSF: sources found, stars chosen among them, the model fitted.
+
+What a star is follows from what a PSF does.  Sources pile up at the width of the stars, and nothing
+real is sharper than a star.  Where galaxies or nebulae are more numerous, their pile is the higher
+one, but a narrower one stands below it; both are then tried, and the one whose members one model
+describes better is that of the stars.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.calibrate.config import Config
+from pipeline.calibrate.detect import Detections, detect
+from pipeline.calibrate.measure import Moments, aperture_flux, windowed_moments
+from pipeline.calibrate.neighbours import Separated, close_neighbours, separate
+from pipeline.calibrate.psf import PsfFit, PsfStars, cut_stamps, fit_psf, held_out
+from pipeline.calibrate.stars import (
+    contamination,
+    select_stars,
+    sharpest_ridge,
+    star_size,
+)
+from pipeline.errors import PsfError
+from pipeline.exposure import Exposure, FloatArray, Image, Psf
+from pipeline.masks import NO_SKY, bits
+from pipeline.psfphot import smooth_variance
+from pipeline.statistics import GAUSS_FWHM
+
+__all__ = ["ModelledPsf", "Sources", "find_sources", "model_psf", "separated", "sharpest_star"]
+
+_FIRST_SIGMA = 1.8
+_SIGMA_RANGE = (0.8, 8.0)
+_NO_SKY = bits(*NO_SKY)
+_SHARPEST = 0.8
+_GALAXIES = 1.25
+"""χ² per pixel of stars left out from which on the stars are chosen more strictly."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sources:
+    """Detections with their shapes.
+
+    Attributes
+    ----------
+    noise : ndarray, (ny, nx), image unit squared
+        Source-free variance.
+    detections : Detections
+        Peaks and footprints, brightest first.
+    moments : Moments
+        Their centroids and shapes.
+    size : float, pixel
+        Gaussian width of the stars.
+    ridge : float, pixel
+        Width of a narrower pile of sources below it; NaN where there is none.
+    disturbed : ndarray, (n,)
+        Neighbours' light in the core, relative to the source.
+    blended : ndarray of bool, (n,)
+        Worth fitting together with its neighbours.
+    """
+
+    noise: Image
+    detections: Detections
+    moments: Moments
+    size: float
+    ridge: float
+    disturbed: FloatArray
+    blended: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelledPsf:
+    """A PSF and the stars that made it.
+
+    Attributes
+    ----------
+    fit : PsfFit
+        The model.
+    found : Sources
+        The sources, measured with a filter as wide as those stars.
+    index : ndarray of int, (n_stars,)
+        Which of the sources made it.
+    judged : dict
+        See `held_out`.
+    """
+
+    fit: PsfFit
+    found: Sources
+    index: npt.NDArray[np.int64]
+    judged: dict[str, float | None]
+
+
+def find_sources(
+    exposure: Exposure, config: Config | None = None, size: float | None = None
+) -> Sources:
+    """Detect and measure, with a filter that is made as wide as the stars turn out to be.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Without sky.
+    config : Config, optional
+        Thresholds.
+    size : float, optional, pixel
+        Width of the stars if it is known.
+
+    Returns
+    -------
+    Sources
+    """
+    config = config or Config()
+    noise = smooth_variance(exposure.variance, exposure.mask)
+    sigma = _FIRST_SIGMA if size is None else float(np.clip(size, *_SIGMA_RANGE))
+    for _ in range(3):
+        detections = detect(exposure, noise, sigma=sigma, threshold=config.detection_threshold)
+        moments = windowed_moments(exposure.image, exposure.mask, detections.x, detections.y, sigma)
+        bright = moments.size[_bright(moments, detections.snr, config.psf_snr)]
+        mode = star_size(bright) if size is None else size
+        if not np.isfinite(mode) or 0.75 < mode / sigma < 1.3:
+            break
+        sigma = float(np.clip(mode, *_SIGMA_RANGE))
+    mode = mode if np.isfinite(mode) else sigma
+    at = moments.x, moments.y, detections.snr
+    blended = close_neighbours(*at, mode) & moments.ok
+    ridge = sharpest_ridge(bright, mode) if size is None else float("nan")
+    near = contamination(*at, mode, 20.0)
+    return Sources(noise, detections, moments, mode, ridge, near, blended)
+
+
+def _bright(moments: Moments, snr: FloatArray, snr_min: float) -> npt.NDArray[np.bool_]:
+    """Brightest sources that are not saturated."""
+    clean = moments.ok & ((moments.flags & _NO_SKY) == 0)
+    for relax in (1.0, 2.5, 5.0):
+        bright = clean & (snr > snr_min / relax)
+        if int(bright.sum()) >= 10:
+            break
+    return np.asarray(bright)
+
+
+def sharpest_star(exposure: Exposure, config: Config | None = None) -> float:
+    """Width that no star undercuts: four fifths of that of the stars, along their minor axes.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Without sky.
+    config : Config, optional
+        Thresholds.
+
+    Returns
+    -------
+    float, pixel
+        Full width at half maximum.
+    """
+    seen = find_sources(exposure, config)
+    moments = seen.moments
+    size = seen.ridge if np.isfinite(seen.ridge) else seen.size
+    half = 0.5 * (moments.xx + moments.yy)
+    spread = np.hypot(0.5 * (moments.xx - moments.yy), moments.xy)
+    star = moments.ok & (np.abs(moments.size / size - 1.0) < 0.25) & (half > spread)
+    narrow = np.sqrt(np.median((half - spread)[star])) if star.any() else size
+    return _SHARPEST * GAUSS_FWHM * float(narrow)
+
+
+def model_psf(
+    exposure: Exposure, found: Sources, config: Config | None = None, *, refits: int = 0
+) -> ModelledPsf:
+    """Select stars and fit the PSF.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        In electrons, without sky.
+    found : Sources
+        Its sources.
+    config : Config, optional
+        Limits of the selection.
+    refits : int
+        How often to fit again on stars freed from all other sources, whose light in the stamps'
+        rims would pass for sky.  0 is one fit more, free of close neighbours only.
+
+    Returns
+    -------
+    ModelledPsf
+
+    Raises
+    ------
+    PsfError
+        If too few stars qualify.
+    """
+    config = config or Config()
+    try:
+        usual = _modelled(exposure, found, config, refits)
+    except PsfError:
+        if not np.isfinite(found.ridge):
+            raise
+        usual = None
+    narrow = found if not np.isfinite(found.ridge) else find_sources(exposure, config, found.ridge)
+    if usual is not None and narrow is found and not _misfit(usual) > _GALAXIES:
+        return usual
+    try:
+        strict = _modelled(exposure, narrow, config, refits, narrow.size)
+    except PsfError:
+        strict = None
+    if usual is None or strict is None:
+        model = strict or usual
+        if model is None:
+            raise PsfError("too few stars for a point spread function", required=1)
+        return model
+    return strict if _misfit(strict) < _misfit(usual) else usual
+
+
+def _misfit(model: ModelledPsf) -> float:
+    """χ² per pixel of stars that were left out, or of all where there are too few."""
+    chi2 = model.judged["psfChi2"]
+    return model.fit.chi2 if chi2 is None else chi2
+
+
+def _modelled(
+    exposure: Exposure, found: Sources, config: Config, refits: int, size: float | None = None
+) -> ModelledPsf:
+    """Fit the PSF to the sources of a size, or of their most frequent one."""
+    moments = found.moments
+    sample = select_stars(
+        moments,
+        found.detections.snr,
+        found.disturbed,
+        exposure.shape,
+        saturation=exposure.info.saturation,
+        size=size,
+        snr_min=config.psf_snr,
+        max_disturbance=config.max_disturbance,
+        max_stars=config.max_psf_stars,
+    )
+    x, y = moments.x[sample.index], moments.y[sample.index]
+    core = aperture_flux(exposure.image, x, y, 3.0 * found.size)
+    index, core = sample.index[core > 0], core[core > 0]
+    bad = (exposure.mask & _NO_SKY) != 0
+    stars = cut_stamps(exposure.image, bad, found.noise, moments.x[index], moments.y[index], core)
+    fit = _fitted(stars, exposure, config)
+    others = moments.ok if refits else found.blended
+    for _ in range(refits or int(found.blended[index].any())):
+        # On stars that the fit before has freed from their neighbours.
+        apart = separated(exposure, found, fit.psf, 2, others)
+        at = apart.x[index], apart.y[index]
+        stars = cut_stamps(apart.residual, bad, found.noise, *at, core)
+        stars = stars.plus(fit.psf, apart.flux[index])
+        fit = _fitted(stars, exposure, config)
+    judged = held_out(stars, fit, exposure.shape, ~found.blended[index])
+    return ModelledPsf(fit, found, index[fit.kept], judged)
+
+
+def _fitted(stars: PsfStars, exposure: Exposure, config: Config) -> PsfFit:
+    return fit_psf(
+        stars, exposure.shape, max_order=config.psf_order, min_stars=config.min_psf_stars
+    )
+
+
+def separated(
+    exposure: Exposure,
+    found: Sources,
+    psf: Psf,
+    sweeps: int,
+    which: npt.NDArray[np.bool_] | None = None,
+) -> Separated:
+    """Take the light of sources apart, see `separate`.
+
+    Parameters
+    ----------
+    exposure : Exposure
+        Without sky.
+    found : Sources
+        Its sources.
+    psf : Psf
+        Its point spread function.
+    sweeps : int
+        How many times to go over all of them.
+    which : ndarray of bool, (n,), optional
+        Sources to fit; the blended ones by default.
+
+    Returns
+    -------
+    Separated
+    """
+    return separate(
+        exposure.image, found.noise, exposure.mask, psf, found.moments.x, found.moments.y,
+        found.blended if which is None else which, sweeps=sweeps,
+    )  # fmt: skip

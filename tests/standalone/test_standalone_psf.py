@@ -1,0 +1,176 @@
+"""Stars of strangers' images: which are stars, how much light they have, what is none."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from harness.standalone import write_psf_grid
+from harness.standalone.estimate import (
+    enclosed_flux,
+    normalised_psf,
+    psf_of,
+    without_cosmic_rays,
+)
+from pipeline.calibrate.stars import sharpest_ridge, star_size
+from pipeline.errors import FileFormatError
+from pipeline.exposure import Exposure, GridPsf, PolynomialPsf, VisitInfo
+from pipeline.io.psfs import read_psf
+from pipeline.masks import bits
+from pipeline.psfphot import fwhm
+
+SHAPE = (300, 320)
+BETA = 3.3
+
+
+def moffat(dx, dy, width, beta=BETA):
+    """Unit flux over the plane."""
+    a2 = (width / 2) ** 2 / (2 ** (1 / beta) - 1)
+    return (1 + (dx**2 + dy**2) / a2) ** -beta * (beta - 1) / (np.pi * a2)
+
+
+def stamp(width, half=20, fine=5):
+    """Moffat star integrated over pixels."""
+    at = (np.arange((2 * half + 1) * fine) - fine // 2) / fine - half
+    fine_stamp = moffat(at[:, None], at, width)
+    return fine_stamp.reshape(2 * half + 1, fine, 2 * half + 1, fine).mean((1, 3))
+
+
+def image_of(stars, width, *, galaxies=(), seed=1, sky=500.0, gain=2.0):
+    """Exposure of Moffat stars ``(x, y, flux)`` and wider galaxies ``(x, y, flux, width)``."""
+    v, u = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    light = np.zeros(SHAPE)
+    for x, y, flux in stars:
+        light += flux * moffat(u - x, v - y, width)
+    for x, y, flux, own in galaxies:
+        light += flux * moffat(u - x, v - y, own, 2.5)
+    image = np.random.default_rng(seed).poisson((light + sky) * gain) / gain
+    info = VisitInfo(
+        visit=1, detector=1, band="r", exptime=1.0, midpoint_mjd_tai=57000.0, gain=gain
+    )
+    variance = (light + sky) / gain
+    return Exposure(
+        image=image.astype(np.float32), variance=variance.astype(np.float32),
+        mask=np.zeros(SHAPE, np.uint32), info=info, unit="adu",
+    )  # fmt: skip
+
+
+def places(n, seed, flux):
+    rng = np.random.default_rng(seed)
+    x, y = rng.uniform(15, SHAPE[1] - 15, n), rng.uniform(15, SHAPE[0] - 15, n)
+    return np.stack([x, y, 10 ** rng.uniform(*flux, n)], axis=1)
+
+
+def true_peak(width):
+    """Peak of a star of unit total flux, whose pixels are samples as in `image_of`."""
+    return moffat(0.0, 0.0, width)
+
+
+def test_sharpest_ridge_is_that_of_the_stars():
+    rng = np.random.default_rng(1)
+    stars, galaxies = 1.9 * (1 + 0.01 * rng.normal(size=9)), rng.uniform(2.2, 2.9, 40)
+    both = np.concatenate([stars, galaxies])
+    assert star_size(both) > 2.2
+    assert sharpest_ridge(both, star_size(both)) == pytest.approx(1.9, rel=0.01)
+    many = 1.9 * (1 + 0.02 * rng.normal(size=200))
+    assert np.isnan(sharpest_ridge(many, star_size(many)))
+    assert np.isnan(sharpest_ridge(np.zeros(0), 1.9))
+
+
+@pytest.mark.parametrize("n_galaxies", [0, 36])
+def test_psf_is_that_of_the_stars_where_galaxies_outnumber_them(n_galaxies):
+    galaxies = places(n_galaxies, 3, (3.6, 4.6))
+    widths = np.random.default_rng(4).uniform(5.0, 7.0, n_galaxies)
+    made = image_of(places(18, 2, (3.7, 4.7)), 4.0, galaxies=[*map(tuple, np.c_[galaxies, widths])])
+    psf, share, chi2 = psf_of(made, [])
+    peak = share * psf.at(SHAPE[1] / 2, SHAPE[0] / 2).max()
+    assert peak == pytest.approx(true_peak(4.0), rel=0.04 if n_galaxies else 0.02)
+    assert not chi2 > 1.25
+
+
+def test_light_of_neighbours_in_the_rims_is_not_taken_for_sky():
+    made = image_of(places(110, 5, (3.6, 4.7)), 4.0)
+    psf, share, _ = psf_of(made, [])
+    peak = share * psf.at(SHAPE[1] / 2, SHAPE[0] / 2).max()
+    assert peak == pytest.approx(true_peak(4.0), rel=0.02)
+
+
+@pytest.mark.parametrize("width", [3.0, 6.0, 12.0, 20.0])
+@pytest.mark.parametrize("few", [False, True])
+def test_flux_is_total_at_any_seeing(width, few):
+    cut = stamp(width)
+    r = np.hypot(*(np.mgrid[:41, :41] - 20))
+    inside = cut[r <= 12].sum()
+    psf = PolynomialPsf((cut / inside)[None], 0, SHAPE)
+    assert enclosed_flux(psf, SHAPE, few=few) == pytest.approx(inside, rel=0.015 if few else 0.01)
+
+
+def test_cosmic_rays_are_marked_and_stars_are_not():
+    stars = places(25, 6, (3.7, 4.7))
+    made = image_of(stars, 3.5)
+    hits = np.random.default_rng(7).integers(10, 290, (40, 2))
+    image = made.image.copy()
+    image[hits[:, 0], hits[:, 1]] += 1500.0
+    notes: list[str] = []
+    clean = without_cosmic_rays(made.replace(image=image), notes)
+    marked = (clean.mask & bits("CR")) != 0
+    assert marked[hits[:, 0], hits[:, 1]].mean() > 0.9
+    assert not marked[stars[:, 1].astype(int), stars[:, 0].astype(int)].any()
+    assert clean.image[hits[:, 0], hits[:, 1]].max() < 1200.0 + made.image.max()
+    assert "cosmic rays" in notes[0]
+
+
+def psfex(path, sample=0.5, side=51):
+    """Model of PSFEx whose width grows along x: P0 + u P1."""
+    at = (np.arange(side) - side // 2) * sample
+    first, second = (np.exp(-0.5 * (at[:, None] ** 2 + at**2) / s**2) for s in (1.8, 2.4))
+    first, second = first / first.sum(), second / second.sum()
+    planes = np.stack([(first + second) / 2, (second - first) / 2, 0 * first])
+    column = fits.Column(
+        "PSF_MASK", f"{planes.size}E", dim=f"({side},{side},3)", array=planes[None]
+    )
+    table = fits.BinTableHDU.from_columns([column], name="PSF_DATA")
+    table.header.update(
+        POLNAXIS=2, POLNAME1="X_IMAGE", POLNAME2="Y_IMAGE", POLZERO1=160.5, POLZERO2=150.5,
+        POLSCAL1=159.5, POLSCAL2=149.5, POLDEG1=1, PSF_SAMP=sample,
+    )  # fmt: skip
+    table.writeto(path)
+
+
+class TestGivenPsf:
+    def test_psfex_model_varies_as_it_says(self, tmp_path):
+        psfex(tmp_path / "x.psf")
+        psf = read_psf(tmp_path / "x.psf", SHAPE)
+        for x, sigma in ((0.0, 1.8), (SHAPE[1] - 1.0, 2.4)):
+            cut = psf.at(x, 100.0)
+            assert cut.sum() == pytest.approx(1.0, abs=2e-3)
+            assert fwhm(cut) == pytest.approx(2.3548 * sigma, rel=5e-3)
+            assert np.unravel_index(cut.argmax(), cut.shape) == (20, 20)
+
+    @pytest.mark.parametrize("side", [31, 32])
+    def test_single_stamp_is_centred(self, tmp_path, side):
+        at = np.arange(side) - (side - 1) / 2 - 0.3
+        fits.writeto(tmp_path / "p.fits", np.exp(-0.5 * (at[:, None] ** 2 + at**2) / 4.0))
+        cut = read_psf(tmp_path / "p.fits", SHAPE).at(5.0, 5.0)
+        v, u = np.mgrid[-20:21, -20:21]
+        assert (cut * u).sum() == pytest.approx(0.0, abs=0.01)
+        assert (cut * v).sum() == pytest.approx(0.0, abs=0.01)
+        assert cut.sum() == pytest.approx(1.0, abs=2e-3)
+
+    def test_grid_that_psf_grid_writes_comes_back(self, tmp_path):
+        cube = np.stack([stamp(w) / stamp(w).sum() for w in (3.0, 5.0)])[None]
+        psf = GridPsf(cube, np.array([0.0, 300.0]), np.zeros(1))
+        write_psf_grid(tmp_path / "g.fits", psf, SHAPE)
+        found, share = normalised_psf(read_psf(tmp_path / "g.fits", SHAPE))
+        r = np.hypot(*(np.mgrid[:41, :41] - 20))
+        assert share == pytest.approx(cube[0][:, r <= 12].sum(axis=1).mean())
+        assert found.at(150.0, 9.0)[r <= 12].sum() == pytest.approx(1.0)
+
+    def test_what_is_none_is_refused_in_one_line(self, tmp_path):
+        fits.writeto(tmp_path / "zero.fits", np.zeros((21, 21)))
+        with pytest.raises(FileFormatError, match="no light"):
+            read_psf(tmp_path / "zero.fits", SHAPE)
+        fits.writeto(tmp_path / "cube.fits", np.ones((3, 21, 21)))
+        with pytest.raises(FileFormatError, match="no point spread function"):
+            read_psf(tmp_path / "cube.fits", SHAPE)
