@@ -126,8 +126,8 @@ def render_reqif(vcd: Vcd) -> str:
     ):
         _below(header, tag).text = text
     content = _below(_below(root, "CORE-CONTENT"), "REQ-IF-CONTENT")
-    text = _below(_below(content, "DATATYPES"), "DATATYPE-DEFINITION-STRING")
-    text.attrib |= {"IDENTIFIER": "text", "LAST-CHANGE": newest, "MAX-LENGTH": "32000"}
+    described = {"IDENTIFIER": "text", "LAST-CHANGE": newest, "MAX-LENGTH": "32000"}
+    _below(_below(content, "DATATYPES"), "DATATYPE-DEFINITION-STRING", **described)
     types = _below(content, "SPEC-TYPES")
     _type(types, "SPEC-OBJECT-TYPE", "requirement", _REQUIREMENT, newest)
     _type(types, "SPEC-OBJECT-TYPE", "result", _RESULT, newest)

@@ -203,8 +203,8 @@ def start_measuring(
     jobs = [(p, templates.get(p, TemplateRecord()), *todo[p]) for p in todo]
     pool = _pool(min(context.jobs, len(jobs)))
     for place, record, keys, drawings in sorted(jobs, key=lambda j: (j[1].file, j[0])):
-        job = (context.space.root, place, record, sorted(keys), drawings)
-        work = pool.submit(_measure_unit, job) if pool else job
+        job: _Job = (context.space.root, place, record, sorted(keys), drawings)
+        work: Future[_Outcomes] | _Job = pool.submit(_measure_unit, job) if pool else job
         flying.append(_Batch(keys, drawings, work))
     if pool:
         context.memory.setdefault("pools", []).append(pool)
