@@ -15,5 +15,5 @@ __all__ = [
     "wants_template_psf",
 ]
 
-VERSION: int = 8
+VERSION: int = 9
 """Raised when the pixels that come out change."""

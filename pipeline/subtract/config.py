@@ -55,10 +55,9 @@ class Config(StageConfig):
     tile: int = param(256, "Core of the tiles that are convolved at a time", unit="pixel", ge=64)
     decorrelate: bool = param(True, "Whiten the noise of the difference")
     scene_noise: bool = param(
-        False,
-        "Count what constant stars leave, dipoles, shares of them and rings, as noise of the "
-        "score: ten times fewer false detections, but changes of a few per cent of a bright star "
-        "and faint ones on the core of a bright galaxy are hidden",
+        True,
+        "Count what constant stars leave, dipoles and rings, as noise of the score: ten times "
+        "fewer false detections; faint changes beside saturated stars are hidden",
     )
     dilation_share: float = param(
         0.02, "A pixel is masked when masked pixels carry this share of the kernel", gt=0, lt=1

@@ -3,20 +3,22 @@
 The null hypothesis of a detection is "nothing has changed", not "nothing is there".  A constant
 star leaves the noise of its photons, which the source-free variance contains, and
 
-* a dipole δ · ∇T, with T the score of the star itself: the images are not registered exactly, for
-  turbulence, differential chromatic refraction and the WCS move stars by δ (Zackay, Ofek & Gal-Yam
-  2016, ApJ 830, 27, eq. 25 to 33);
-* a share s T of its flux, from errors of the PSF and of the matching kernel;
-* rings r of its wings, where kernel and PSF end.
+* dipoles δ · ∇T at its stars, with T the score of the scene itself: the images are not registered
+  exactly, for turbulence, differential chromatic refraction and the WCS move stars by δ (Zackay,
+  Ofek & Gal-Yam 2016, ApJ 830, 27, eq. 25 to 33);
+* rings r of the wings of saturated stars, where kernel and PSF end.
 
-The covariance C of δ and the shares are measured from the constant stars of the image, the rings
-round every bright star, all by order statistics and bounded.  They add to the variance of the
-score,
+The covariance C of δ is measured from the constant stars of the image, the rings round every
+saturated star, both by order statistics and bounded.  They add to the variance of the score,
 
-    S_corr = S / √(1 + ∇Tᵀ C ∇T + (s T)² + r²),
+    S_corr = S / √(1 + ∇Tᵀ C ∇T + r²),
 
-and where the template shows nothing the score stays what it is, to the bit.  T comes from the
-template alone: the light of a transient never adds to its own noise.
+the first near those stars alone whose score a shift explains: what is left of S after the best δ
+must not reach the threshold of detection or half of the highest S.  A star that varies, or has a
+transient beside it, does not look shifted and keeps its score, as do galaxies, which are too smooth
+for shifts to leave much, and all that shines where the template shows nothing, to the bit.  No
+share of the flux of a star counts as noise, since it could not be told from a variable.  T comes
+from the template alone: the light of a transient never adds to its own noise.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ import numpy.typing as npt
 from pipeline.compiled import compiled, pixel
 from pipeline.exposure import FloatArray, GridPsf, Image, Mask, Psf
 from pipeline.masks import UNCLEAN, bits
-from pipeline.statistics import MAD_TO_SIGMA, mad_std
+from pipeline.psfphot import fwhm
+from pipeline.statistics import mad_std
+from pipeline.subtract.rings import count_rings
 from pipeline.subtract.score import score
 from pipeline.subtract.stamps import resized
 from pipeline.subtract.whitened import Whitened
@@ -40,13 +44,20 @@ __all__ = [
     "Filter",
     "Scene",
     "SceneNoise",
-    "count_rings",
     "count_scene",
     "measure_scene",
+    "point_sources",
 ]
 
-FAINTEST = 10.0
-"""Score of a scene below which it leaves too little to count."""
+FAINTEST = 30.0
+"""Score of a star below which it leaves too little to count."""
+
+_SHARPEST_GALAXY = 0.9
+"""Curvature of a peak over that of a star of the same score: what is broader is resolved, and
+leaves less, since shifts act on its gradient and errors of the PSF on its sharpness."""
+
+_NEAR_STAR = 2.5
+"""How far from a star its residual is counted, in FWHM."""
 
 _STARS = (100.0, 5000.0)
 """Scores of the stars that tell how well the images match."""
@@ -54,39 +65,23 @@ _STARS = (100.0, 5000.0)
 _FEWEST = 10
 _BISECTIONS = 40
 _HALF = 3
-_MOST_STARS = 4000
-_MOST_SHIFT = 0.15
-"""Largest registration error that is believed, standard deviation along any axis, pixel: 30 to
-40 mas on pixels of 0.2 to 0.26 arcsec, as turbulence and refraction leave at high airmass."""
+_MOST_SHIFT = 0.1
+"""Largest registration error that is believed, standard deviation along any axis, pixel: 20 to
+26 mas on pixels of 0.2 to 0.26 arcsec, as turbulence and refraction leave."""
 
-_MOST_SHARE = 0.01
-_MOST_INEXACT = 0.03
-"""Largest shares of the flux of a star that may be left, in general and with the PSF that the
-template declares where some of its inputs are missing: photometry is no worse than that."""
+_FARTHEST = 4.0
+"""Largest shift of one star, in standard deviations of the registration."""
 
-_MOST_RING = 0.3
-"""Largest share of the light of a star's wings that may be left in a ring: what varies by half and
-outshines the wings three times is seen."""
-
-_NEAR = 4
-"""How far, in pixels, missing inputs make themselves felt."""
+_TOLERANCE = 5.0, 0.5
+"""What a shift may leave of the score near a star that explains it: the threshold of detection, and
+a share of the highest score, for shifts are taken to first order and profiles from the template."""
 
 _REACH = 5
 """Half width, in pixels, of the filter of what shifts leave."""
 
-_RING, _RINGS = 3.0, 16
-"""Width of the rings, in pixels, and their number."""
-
-_BEAM = 30.0
-"""Pixels that share one independent value of the score."""
-
-_MOST_RINGED = 500
 _TAIL = 0.9
 _SIGMAS_AT_TAIL = 1.6448536  # Φ⁻¹(0.95): 90 % of Gaussian deviates are nearer
-_RING_TAIL = 0.8  # a variable covers less than a fifth of a ring
-_SIGMAS_AT_RING_TAIL = 1.2815516  # Φ⁻¹(0.9)
 _UNCLEAN = bits(*UNCLEAN)
-_INEXACT = bits("INEXACT_PSF", "CLIPPED", "REJECTED")
 
 
 class Filter(NamedTuple):
@@ -102,6 +97,10 @@ class Filter(NamedTuple):
         Middle of the PSF of the difference, which has unit sum.
     ratio : float
         Score of a star over that of its image with the PSF of the scene.
+    sharpness : float, 1 / pixel²
+        Least curvature of the score of a star over its peak.
+    reach : float, pixel
+        How far from a star its residual is counted.
     """
 
     light: Image
@@ -109,6 +108,8 @@ class Filter(NamedTuple):
     usable: npt.NDArray[np.uint8]
     stamp: npt.NDArray[np.float32]
     ratio: float
+    sharpness: float
+    reach: float
 
     @classmethod
     def of(
@@ -124,7 +125,8 @@ class Filter(NamedTuple):
         ours = resized(np.asarray(psfs[0].stamps(x, y), float), len(stamp))[0]
         ratio = float((stamp**2).sum() * ours.sum() / (stamp * ours).sum())
         middle = resized(stamp[None], 2 * _REACH + 1)[0].astype(np.float32)
-        return cls(light, variance, usable, middle, ratio)
+        steep = _SHARPEST_GALAXY * _sharpness(stamp)
+        return cls(light, variance, usable, middle, ratio, steep, _NEAR_STAR * float(fwhm(stamp)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,16 +137,11 @@ class SceneNoise:
     ----------
     covariance : tuple of float, pixel²
         C of the registration: xx, yy, xy.
-    share, inexact : float
-        Shares of the flux that are left: of stars, and of stars where inputs of the template are
-        missing.
     stars : int
-        Stars that tell them.
+        Stars that tell it.
     """
 
     covariance: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    share: float = 0.0
-    inexact: float = 0.0
     stars: int = 0
 
     @property
@@ -155,8 +152,6 @@ class SceneNoise:
             "astrometricNoise": float(np.sqrt((xx + yy) / 2.0)),
             "astrometricNoiseX": float(np.sqrt(xx)),
             "astrometricNoiseY": float(np.sqrt(yy)),
-            "residualFraction": self.share,
-            "residualFractionInexact": self.inexact,
             "sceneStars": float(self.stars),
         }
 
@@ -178,6 +173,14 @@ class Scene:
     light: Image
     usable: npt.NDArray[np.uint8]
     stars: FloatArray
+
+    @property
+    def _saturated(self) -> FloatArray:
+        """The stars without usable pixels at their centres."""
+        x, y = np.rint(self.stars).astype(int).reshape(-1, 2).T
+        ny, nx = self.usable.shape
+        unusable = self.usable[np.clip(y, 0, ny - 1), np.clip(x, 0, nx - 1)] == 0
+        return np.asarray(self.stars[unusable])
 
     def count(
         self, significance: Image, difference: Whitened, psf: Psf, tile: int
@@ -206,13 +209,44 @@ class Scene:
         response = Filter.of(self.light, difference.null_variance, self.usable, psfs)
         scene = score(self.light, difference.null_variance, self.usable, difference.psf, tile)
         scene *= np.float32(response.ratio)
-        noise = measure_scene(significance, scene, response, difference.mask)
-        scale = count_scene(significance, scene, response, difference.mask, noise)
-        count_rings(significance, scale, scene, self.usable, self.stars)
+        stars = point_sources(scene, response)
+        noise = measure_scene(significance, scene, response, difference.mask, stars)
+        scale = count_scene(significance, scene, response, stars, noise)
+        count_rings(significance, scale, scene, self.usable, self._saturated)
         return scale, noise.metrics
 
 
-def measure_scene(significance: Image, scene: Image, response: Filter, mask: Mask) -> SceneNoise:
+def _sharpness(stamp: FloatArray) -> float:
+    """Curvature of the autocorrelation of a PSF over its peak, mean of the axes, per pixel²."""
+    beside = (stamp[1:] * stamp[:-1]).sum() + (stamp[:, 1:] * stamp[:, :-1]).sum()
+    return float(2.0 - beside / (stamp**2).sum())
+
+
+def point_sources(scene: Image, response: Filter) -> npt.NDArray[np.int64]:
+    """Find the stars of a scene: peaks that fall off as steeply as the PSF makes them.
+
+    Parameters
+    ----------
+    scene : ndarray, (ny, nx)
+        T, the score that the scene would have if the template were empty.
+    response : Filter
+        Filter of the scene.
+
+    Returns
+    -------
+    ndarray, (n, 2), pixel
+        Rows and columns of their peaks.
+    """
+    return _point_sources(scene, FAINTEST, response.sharpness, _HALF)
+
+
+def measure_scene(
+    significance: Image,
+    scene: Image,
+    response: Filter,
+    mask: Mask,
+    stars: npt.NDArray[np.int64],
+) -> SceneNoise:
     """Measure what constant stars leave.
 
     Parameters
@@ -225,29 +259,18 @@ def measure_scene(significance: Image, scene: Image, response: Filter, mask: Mas
         Filter of the scene.
     mask : ndarray, (ny, nx), uint32
         Mask of the difference.
+    stars : ndarray, (n, 2), pixel
+        Of `point_sources`.
 
     Returns
     -------
     SceneNoise
         Zero where too few stars tell.
     """
-    table = _stars(
-        significance, scene, response, mask, _STARS, (_UNCLEAN, _INEXACT), _HALF, _MOST_STARS
-    )
-    inexact = table[:, 5] > 0
-    clean = table[~inexact]
-    if len(clean) < _FEWEST:
+    table = _shifts(significance, scene, response, mask, stars, _STARS, _UNCLEAN, _HALF)
+    if len(table) < _FEWEST:
         return SceneNoise()
-    share, lost = (
-        float(np.sqrt(_excess(stars[:, 1], stars[:, 0] ** -2.0)))
-        for stars in (clean, table[inexact])
-    )
-    return SceneNoise(
-        _covariance(clean[:, 2], clean[:, 3], clean[:, 4]),
-        share=min(share, _MOST_SHARE),
-        inexact=min(max(lost, share), _MOST_INEXACT),
-        stars=len(table),
-    )
+    return SceneNoise(_covariance(table[:, 0], table[:, 1], table[:, 2]), len(table))
 
 
 def _width(values: FloatArray) -> float:
@@ -282,13 +305,17 @@ def _covariance(dx: FloatArray, dy: FloatArray, noise: FloatArray) -> tuple[floa
 
 
 def count_scene(
-    significance: Image, scene: Image, response: Filter, mask: Mask, noise: SceneNoise
+    significance: Image,
+    scene: Image,
+    response: Filter,
+    stars: npt.NDArray[np.int64],
+    noise: SceneNoise,
 ) -> npt.NDArray[np.float32]:
-    """Divide a score by its noise with what stars leave, in place.
+    """Divide a score by its noise with what stars leave near them, in place.
 
     Parameters
     ----------
-    significance, scene, response, mask
+    significance, scene, response, stars
         As in `measure_scene`.
     noise : SceneNoise
         What constant stars leave.
@@ -296,105 +323,15 @@ def count_scene(
     Returns
     -------
     ndarray, (ny, nx)
-        What the score was divided by: one where the template shows nothing.
+        What the score was divided by: one where no star is near that looks shifted.
     """
-    shares = (noise.share, noise.inexact)
-    return _count(
-        significance, scene, response, mask, FAINTEST, noise.covariance, shares, _INEXACT, _NEAR
-    )
-
-
-def count_rings(
-    significance: Image,
-    scale: npt.NDArray[np.float32],
-    scene: Image,
-    usable: npt.NDArray[np.uint8],
-    stars: FloatArray,
-) -> None:
-    """Divide a score by its noise with what is left of the wings of bright stars, in place.
-
-    Parameters
-    ----------
-    significance : ndarray, (ny, nx)
-        Score of the difference, divided by `scale`.
-    scale : ndarray, (ny, nx)
-        What it was divided by; multiplied by what it is divided by here.
-    scene : ndarray, (ny, nx)
-        As in `measure_scene`.
-    usable : ndarray of uint8, (ny, nx)
-        Pixels that count.
-    stars : ndarray, (n, 2), pixel
-        Centres x and y, the brightest first.
-    """
-    ring = np.zeros(significance.shape, np.float32)
-    for x, y in stars[:_MOST_RINGED]:
-        _ring_noise(significance, scale, scene, usable, x, y, ring)
-    _divide(significance, scale, ring)
-
-
-@compiled
-def _ring_noise(
-    significance: Image,
-    scale: npt.NDArray[np.float32],
-    scene: Image,
-    usable: npt.NDArray[np.uint8],
-    x: float,
-    y: float,
-    out: npt.NDArray[np.float32],
-) -> None:
-    """Noise of the score in the rings round a star; where rings of stars meet, the larger one."""
-    (ny, nx), reach = scene.shape, _RING * _RINGS
-    y0, y1 = max(0, pixel(y - reach)), min(ny, pixel(y + reach) + 2)
-    x0, x1 = max(0, pixel(x - reach)), min(nx, pixel(x + reach) + 2)
-    size = max(0, y1 - y0) * max(0, x1 - x0)
-    ring, count = np.full(size, -1), np.zeros(_RINGS, np.int64)
-    values = np.empty((_RINGS, 3, int(8.0 * _RING * reach)))
-    for k in range(size):
-        j, i = y0 + k // (x1 - x0), x0 + k % (x1 - x0)
-        n = int(np.sqrt((i - x) ** 2 + (j - y) ** 2) / _RING)
-        if n >= _RINGS:
-            continue
-        ring[k] = n
-        if usable[j, i]:
-            values[n, :, count[n]] = abs(significance[j, i]), scale[j, i], scene[j, i]
-            count[n] += 1
-    level = np.zeros(_RINGS)
-    for n in range(1, _RINGS):  # the star itself may vary
-        if count[n] > 0:
-            level[n] = _ring_level(values[n, :, : count[n]])
-    for k in range(size):
-        j, i = y0 + k // (x1 - x0), x0 + k % (x1 - x0)
-        if ring[k] >= 0:
-            out[j, i] = max(out[j, i], level[ring[k]])
-
-
-@compiled
-def _ring_level(values: FloatArray) -> float:
-    """Noise that explains the scores of a ring (3, n: |score|, scale, light), within the bound."""
-    core, tail = np.median(values[0]) * MAD_TO_SIGMA, np.quantile(values[0], _RING_TAIL)
-    width = max(core, tail / _SIGMAS_AT_RING_TAIL)
-    if width < 1.0 + 2.0 / np.sqrt(values.shape[1] / _BEAM):
-        return 0.0
-    noise = np.sqrt(width * width - 1.0) * np.median(values[1])
-    return float(max(0.0, min(noise, _MOST_RING * np.median(values[2]))))
-
-
-@compiled
-def _divide(significance: Image, scale: npt.NDArray[np.float32], ring: Image) -> None:
-    """Add the noise of rings to that of the score."""
-    one = np.float32(1.0)
-    for y in range(ring.shape[0]):
-        for x in range(ring.shape[1]):
-            if ring[y, x] > 0.0:
-                factor = np.sqrt(one + (ring[y, x] / scale[y, x]) ** 2)
-                significance[y, x] /= factor
-                scale[y, x] *= factor
+    return _count(significance, scene, response, stars, noise.covariance, _TOLERANCE)
 
 
 @compiled
 def _shifted(response: Filter, y: int, x: int) -> tuple[float, float]:
     """Score that shifts of the scene by a pixel along x and y leave in a pixel."""
-    light, variance, usable, stamp, ratio = response
+    light, variance, usable, stamp, ratio = response[:5]
     along_x, along_y, norm = 0.0, 0.0, 0.0
     rows = range(max(1, y - _REACH), min(light.shape[0] - 1, y + _REACH + 1))
     columns = range(max(1, x - _REACH), min(light.shape[1] - 1, x + _REACH + 1))
@@ -413,53 +350,77 @@ def _shifted(response: Filter, y: int, x: int) -> tuple[float, float]:
 
 
 @compiled
-def _stars(
+def _point_sources(
+    scene: Image, faintest: float, sharpness: float, half: int
+) -> npt.NDArray[np.int64]:
+    """Pixels (n, 2), y and x, of the peaks of a scene that fall off as steeply as stars."""
+    ny, nx = scene.shape
+    found = [np.int64(0) for _ in range(0)]
+    for y in range(half, ny - half):
+        for x in range(half, nx - half):
+            peak = scene[y, x]
+            if not peak > faintest or _curvature(scene, y, x) < sharpness * peak:
+                continue
+            highest = True
+            for j in range(y - half, y + half + 1):
+                for i in range(x - half, x + half + 1):
+                    highest &= scene[j, i] <= peak
+            if highest:
+                found.append(np.int64(y * nx + x))
+    out = np.empty((len(found), 2), np.int64)
+    for k in range(len(found)):
+        out[k] = found[k] // nx, found[k] % nx
+    return out
+
+
+@compiled
+def _curvature(scene: Image, y: int, x: int) -> float:
+    """Mean second derivative of a scene along the axes, with the sign of a peak, per pixel²."""
+    around = scene[y, x - 1] + scene[y, x + 1] + scene[y - 1, x] + scene[y + 1, x]
+    return float(2.0 * scene[y, x] - 0.5 * around)
+
+
+@compiled
+def _shifts(
     significance: Image,
     scene: Image,
     response: Filter,
     mask: Mask,
+    places: npt.NDArray[np.int64],
     peaks: tuple[float, float],
-    planes: tuple[np.uint32, np.uint32],
+    unclean: np.uint32,
     half: int,
-    most: int,
 ) -> FloatArray:
     """Fit what is left of stars by their own score and its gradient.
 
     Returns
     -------
-    ndarray, (n, 6)
-        Peak T, share a, shifts along x and y in pixels, the variance of the shifts by noise, and
-        whether inputs are missing.
+    ndarray, (n, 3)
+        Shifts along x and y in pixels and their variance by noise; without the stars that tell
+        nothing.
     """
     ny, nx = scene.shape
-    out = np.empty((most, 6))
+    out = np.empty((len(places), 3))
     n, rim = 0, half + 2
-    for y in range(rim, ny - rim):
-        for x in range(rim, nx - rim):
-            peak = scene[y, x]
-            if not (peaks[0] < peak < peaks[1]) or n == most:
-                continue
-            flags, highest = np.uint32(0), True
-            for j in range(y - half, y + half + 1):
-                for i in range(x - half, x + half + 1):
-                    flags |= mask[j, i]
-                    highest &= scene[j, i] <= peak
-            if not highest or flags & planes[0]:
-                continue
-            around = scene[y, x - 1] + scene[y, x + 1] + scene[y - 1, x] + scene[y + 1, x]
-            curvature = 2.0 * peak - 0.5 * around
-            if curvature <= 0.0:
-                continue
-            fit = _fit(significance, scene, response, x, y, half)
-            out[n, 0], out[n, 1:4], out[n, 4] = peak, fit, 1.0 / (peak * curvature)
-            out[n, 5] = 1.0 if flags & planes[1] else 0.0
-            n += 1
+    for k in range(len(places)):
+        y, x = places[k]
+        peak, flags = scene[y, x], np.uint32(0)
+        if not (peaks[0] < peak < peaks[1] and rim <= y < ny - rim and rim <= x < nx - rim):
+            continue
+        for j in range(y - half, y + half + 1):
+            for i in range(x - half, x + half + 1):
+                flags |= mask[j, i]
+        if flags & unclean:
+            continue
+        out[n, :2] = _fit(significance, scene, response, y, x, half)[1:]
+        out[n, 2] = 1.0 / (peak * _curvature(scene, y, x))
+        n += 1
     return out[:n]
 
 
 @compiled
 def _fit(
-    significance: Image, scene: Image, response: Filter, x: int, y: int, half: int
+    significance: Image, scene: Image, response: Filter, y: int, x: int, half: int
 ) -> FloatArray:
     """Least squares of a score by the scene's and what shifts of it leave, in a box."""
     matrix, vector, term = np.zeros((3, 3)), np.zeros(3), np.empty(3)
@@ -476,57 +437,89 @@ def _fit(
 
 
 @compiled
-def _blocks(mask: Mask) -> Mask:
-    """Bits of blocks of 16 × 16 pixels."""
-    ny, nx = mask.shape
-    out = np.zeros(((ny + 15) // 16, (nx + 15) // 16), np.uint32)
-    for y in range(ny):
-        for x in range(nx):
-            out[y // 16, x // 16] |= mask[y, x]
-    return out
-
-
-@compiled
-def _near(mask: Mask, blocks: Mask, x: int, y: int, wanted: np.uint32, reach: int) -> bool:
-    """Whether a pixel within a box round another has one of some bits; blocks spare the search."""
-    ny, nx = mask.shape
-    some = np.uint32(0)
-    for j in range(max(0, y - reach) // 16, min(ny - 1, y + reach) // 16 + 1):
-        for i in range(max(0, x - reach) // 16, min(nx - 1, x + reach) // 16 + 1):
-            some |= blocks[j, i]
-    if not some & wanted:
-        return False
-    for j in range(max(0, y - reach), min(ny, y + reach + 1)):
-        for i in range(max(0, x - reach), min(nx, x + reach + 1)):
-            if mask[j, i] & wanted:
-                return True
-    return False
-
-
-@compiled
 def _count(
     significance: Image,
     scene: Image,
     response: Filter,
-    mask: Mask,
-    faintest: float,
+    places: npt.NDArray[np.int64],
     covariance: tuple[float, float, float],
-    shares: tuple[float, float],
-    inexact: np.uint32,
-    reach: int,
+    tolerance: tuple[float, float],
 ) -> npt.NDArray[np.float32]:
-    """Noise of a score with that of the scene; divides the score by it."""
+    """Noise of a score with what stars leave in the pixels near them; divides the score by it."""
     ny, nx = scene.shape
     xx, yy, xy = covariance
-    out, blocks = np.ones((ny, nx), np.float32), _blocks(mask)
-    for y in range(ny):
-        for x in range(nx):
-            t = np.float64(scene[y, x])
-            if not t > faintest:
-                continue
-            dx, dy = _shifted(response, y, x)
-            share = shares[1] if _near(mask, blocks, x, y, inexact, reach) else shares[0]
-            shifted = xx * dx * dx + yy * dy * dy + 2.0 * xy * dx * dy
-            out[y, x] = np.sqrt(1.0 + shifted + (share * t) ** 2)
-            significance[y, x] /= out[y, x]
+    out, n = np.ones((ny, nx), np.float32), pixel(response.reach)
+    slopes = np.empty((2, 2 * n + 1, 2 * n + 1))
+    for k in range(len(places)):
+        v, u = places[k]
+        _slopes(scene, response, v, u, slopes)
+        if not _looks_shifted(significance, response, v, u, slopes, covariance, tolerance):
+            continue
+        for y in range(max(0, v - n), min(ny, v + n + 1)):
+            for x in range(max(0, u - n), min(nx, u + n + 1)):
+                dx, dy = slopes[0, y - v + n, x - u + n], slopes[1, y - v + n, x - u + n]
+                noise = np.sqrt(1.0 + xx * dx * dx + yy * dy * dy + 2.0 * xy * dx * dy)
+                out[y, x] = max(out[y, x], noise)
+    significance /= out
     return out
+
+
+@compiled
+def _slopes(scene: Image, response: Filter, v: int, u: int, out: FloatArray) -> None:
+    """Fill in what shifts along x and y leave near a star; zero beyond its reach."""
+    out[:] = 0.0
+    n = out.shape[1] // 2
+    for y in range(max(0, v - n), min(scene.shape[0], v + n + 1)):
+        for x in range(max(0, u - n), min(scene.shape[1], u + n + 1)):
+            if (y - v) ** 2 + (x - u) ** 2 <= response.reach**2:
+                out[:, y - v + n, x - u + n] = _shifted(response, y, x)
+
+
+@compiled
+def _looks_shifted(
+    significance: Image,
+    response: Filter,
+    v: int,
+    u: int,
+    slopes: FloatArray,
+    covariance: tuple[float, float, float],
+    tolerance: tuple[float, float],
+) -> bool:
+    """Whether a shift of a star explains its score, but for `tolerance`: least, and a share."""
+    n = slopes.shape[1] // 2
+    dx, dy = _shift(significance, v, u, slopes)
+    xx, yy, xy = covariance
+    determinant = xx * yy - xy * xy
+    if determinant <= 0.0:
+        return False
+    far = np.sqrt((yy * dx * dx + xx * dy * dy - 2.0 * xy * dx * dy) / determinant)
+    if far > _FARTHEST:
+        dx, dy = dx * _FARTHEST / far, dy * _FARTHEST / far
+    highest, left = 0.0, 0.0
+    for y in range(max(0, v - n), min(significance.shape[0], v + n + 1)):
+        for x in range(max(0, u - n), min(significance.shape[1], u + n + 1)):
+            gx, gy = slopes[0, y - v + n, x - u + n], slopes[1, y - v + n, x - u + n]
+            if gx != 0.0 or gy != 0.0:
+                highest = max(highest, abs(significance[y, x]))
+                left = max(left, abs(significance[y, x] - dx * gx - dy * gy))
+    return left <= max(tolerance[0], tolerance[1] * highest)
+
+
+@compiled
+def _shift(significance: Image, v: int, u: int, slopes: FloatArray) -> tuple[float, float]:
+    """Least squares of the score near a star by what shifts leave."""
+    n = slopes.shape[1] // 2
+    xx, yy, xy, x0, y0 = 0.0, 0.0, 0.0, 0.0, 0.0
+    for y in range(max(0, v - n), min(significance.shape[0], v + n + 1)):
+        for x in range(max(0, u - n), min(significance.shape[1], u + n + 1)):
+            gx, gy, s = (
+                slopes[0, y - v + n, x - u + n],
+                slopes[1, y - v + n, x - u + n],
+                significance[y, x],
+            )
+            xx, yy, xy = xx + gx * gx, yy + gy * gy, xy + gx * gy
+            x0, y0 = x0 + gx * s, y0 + gy * s
+    determinant = xx * yy - xy * xy
+    if determinant <= 0.0:
+        return 0.0, 0.0
+    return (yy * x0 - xy * y0) / determinant, (xx * y0 - xy * x0) / determinant

@@ -4,10 +4,17 @@ import numpy as np
 import pytest
 
 from pipeline import subtract
-from pipeline.subtract.scene import Filter, SceneNoise, count_rings, count_scene, measure_scene
+from pipeline.subtract.rings import count_rings
+from pipeline.subtract.scene import (
+    Filter,
+    SceneNoise,
+    count_scene,
+    measure_scene,
+    point_sources,
+)
 from tests.subtract.conftest import draw, exposure
 
-WITH_SCENE = subtract.Config(scene_noise=True)
+WITHOUT_SCENE = subtract.Config(scene_noise=False)
 
 _SHAPE = (900, 900)
 _SKY, _DEEP = 10.0, 4.0
@@ -44,7 +51,8 @@ def _response(scene):
     """Filter that is one pixel wide: what it leaves of a scene is its gradient."""
     stamp = np.zeros((11, 11), np.float32)
     stamp[5, 5] = 1.0
-    return Filter(scene, np.ones_like(scene), np.ones(scene.shape, np.uint8), stamp, 1.0)
+    ones = np.ones(scene.shape, np.uint8)
+    return Filter(scene, np.ones_like(scene), ones, stamp, 1.0, 0.05, 9.0)
 
 
 def _around(x, y):
@@ -56,16 +64,16 @@ def _around(x, y):
 
 @pytest.fixture(scope="module")
 def jittered():
-    (science, template), x, y = _field(3, 0.1, extra=0.2, hosts=6)
-    on = subtract.run(science, template, WITH_SCENE)
-    off = subtract.run(science, template, subtract.Config())
+    (science, template), x, y = _field(3, 0.08, extra=0.2, hosts=6)
+    on = subtract.run(science, template, subtract.Config())
+    off = subtract.run(science, template, WITHOUT_SCENE)
     return on, off, x, y
 
 
 def test_jittered_stars_have_a_score_of_width_one(jittered):
     on, off, x, y = jittered
     places = _around(x[6:], y[6:])
-    assert _width(off.score[places]) > 2.5
+    assert _width(off.score[places]) > 2.0
     assert 0.7 < _width(on.score[places]) < 1.15
     assert np.abs(on.score[places]).max() < 6.0
 
@@ -73,14 +81,14 @@ def test_jittered_stars_have_a_score_of_width_one(jittered):
 def test_the_registration_is_measured(jittered):
     metrics = jittered[0].metrics
     for name in ("astrometricNoise", "astrometricNoiseX", "astrometricNoiseY"):
-        assert metrics[name] == pytest.approx(0.1, abs=0.02)
-    assert metrics["residualFraction"] < 0.01
+        assert metrics[name] == pytest.approx(0.08, abs=0.015)
 
 
-def test_a_variable_of_a_fifth_is_still_found(jittered):
-    on, _, x, y = jittered
-    assert np.all(on.score[y[:6], x[:6]] > 5.0)
-    assert np.all(np.diff(np.sort(on.score[y[:6], x[:6]])) < 20.0)
+def test_variables_keep_their_score(jittered):
+    on, off, x, y = jittered
+    cores = y[:6], x[:6]
+    assert np.all(off.score[cores] > 25.0)
+    np.testing.assert_array_equal(on.score[cores], off.score[cores])
 
 
 def test_the_score_is_the_same_to_the_bit_where_the_template_is_empty(jittered):
@@ -94,9 +102,8 @@ def test_the_score_is_the_same_to_the_bit_where_the_template_is_empty(jittered):
 
 def test_photon_noise_of_constant_stars_is_all_there_is():
     (science, template), x, y = _field(5, 0.0)
-    made = subtract.run(science, template, WITH_SCENE)
+    made = subtract.run(science, template, subtract.Config())
     assert made.metrics["astrometricNoise"] < 0.02
-    assert made.metrics["residualFraction"] < 0.005
     assert 0.8 < _width(made.score[y, x]) < 1.15
 
 
@@ -105,25 +112,60 @@ def test_without_a_scene_nothing_is_counted():
     mask = np.zeros(score.shape, np.uint32)
     before, scene = score.copy(), np.zeros_like(score)
     response = _response(scene)
-    noise = measure_scene(score, scene, response, mask)
+    stars = point_sources(scene, response)
+    assert len(stars) == 0
+    noise = measure_scene(score, scene, response, mask, stars)
     assert noise == SceneNoise()
-    scale = count_scene(score, scene, response, mask, SceneNoise((0.1, 0.1, 0.0), 0.01, 0.05))
+    scale = count_scene(score, scene, response, stars, SceneNoise((0.1, 0.1, 0.0)))
     count_rings(score, scale, scene, np.ones(score.shape, np.uint8), np.array([[100.0, 100.0]]))
     assert np.all(scale == 1.0)
     np.testing.assert_array_equal(score, before)
 
 
-def test_shares_and_shifts_are_bounded():
+def test_shifts_are_bounded():
     score = np.random.default_rng(1).normal(size=(500, 500)).astype(np.float32)
     y, x = (a.ravel() for a in np.meshgrid(np.arange(20, 480, 30), np.arange(20, 480, 30)))
     scene = draw(score.shape, x, y, np.full(len(x), 500 * 2 * np.pi * 9.0), 3.0).astype(np.float32)
-    signs = np.sign(np.random.default_rng(2).normal(size=len(x)))
-    score += draw(score.shape, x, y, 0.3 * signs * 500 * 2 * np.pi * 9.0, 3.0).astype(np.float32)
     score += 3.0 * np.gradient(scene, axis=1)
-    noise = measure_scene(score, scene, _response(scene), np.zeros(score.shape, np.uint32))
+    response = _response(scene)
+    stars = point_sources(scene, response)
+    noise = measure_scene(score, scene, response, np.zeros(score.shape, np.uint32), stars)
     assert noise.stars == len(x)
-    assert noise.share == 0.01
-    assert noise.covariance[0] == pytest.approx(0.15**2, rel=1e-6)
+    assert noise.covariance[0] == pytest.approx(0.1**2, rel=1e-6)
+
+
+def test_galaxies_leave_no_noise():
+    """Half of the sources are 1.5 times as wide as the others, which are stars."""
+    y, x = (a.ravel() for a in np.meshgrid(np.arange(40, 480, 60), np.arange(20, 480, 30)))
+    stars = draw((500, 500), x, y, np.full(len(x), 500 * 2 * np.pi * 9.0), 3.0)
+    galaxies = draw((500, 500), x, y + 30, np.full(len(x), 500 * 2 * np.pi * 20.25), 4.5)
+    scene = (stars + galaxies).astype(np.float32)
+    response = _response(scene)._replace(sharpness=0.9 / 9.0)
+    found = point_sources(scene, response)
+    assert set(map(tuple, found.tolist())) == set(zip(y.tolist(), x.tolist(), strict=True))
+    score = np.ones_like(scene)
+    scale = count_scene(score, scene, response, found, SceneNoise((0.01, 0.01, 0.0)))
+    assert np.all(scale[y + 30, x + 2] == 1.0)
+    assert np.all(scale[y, x + 2] > 5.0)
+    assert np.all(scale[y, x] < 1.2)
+
+
+@pytest.mark.parametrize("apart", [0, 3, 5])
+@pytest.mark.parametrize("height", [8.0, -40.0])
+def test_a_transient_beside_a_star_keeps_its_score(apart, height):
+    at = np.array([50]), np.array([50])
+    scene = draw((101, 101), *at, np.array([800 * 2 * np.pi * 9.0]), 3.0).astype(np.float32)
+    other = draw((101, 101), at[0] + apart, at[1], np.array([height * 2 * np.pi * 9.0]), 3.0)
+    shifted = 0.05 * np.gradient(scene, axis=0)
+    response = _response(scene)
+    found = point_sources(scene, response)
+    noise = SceneNoise((0.005, 0.005, 0.0))
+    quiet = shifted.astype(np.float32)
+    assert np.abs(quiet).max() > 6.0
+    assert count_scene(quiet, scene, response, found, noise).max() > 5.0
+    assert np.abs(quiet).max() < 2.0
+    score = (other + (shifted if abs(height) > 20.0 else 0.0)).astype(np.float32)
+    assert np.all(count_scene(score, scene, response, found, noise) == 1.0)
 
 
 def _ringed(left):
