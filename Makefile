@@ -21,7 +21,7 @@ HITS_OPTIONS ?=
 STUDY := testcases/studies/$(PROFILE).toml
 EVIDENCE := campaigns/evidence
 DOCKER ?= $(firstword $(notdir $(shell command -v docker podman)) docker)
-CONTAINED = $(DOCKER) run --rm --network none --read-only --tmpfs /tmp --tmpfs /work:mode=1777 \
+CONTAINED = $(DOCKER) run --rm --user 1000:1000 --network none --read-only --tmpfs /tmp --tmpfs /work:mode=1777 \
   --cap-drop all --security-opt no-new-privileges nightjar
 export OMP_NUM_THREADS = 1
 export OPENBLAS_NUM_THREADS = 1
