@@ -1,5 +1,6 @@
 # make verify    a small campaign from simulated raw frames to a milestone test report
 # make test      the tests, the linters and the type checker;  make boundscheck: with checked indices
+# make verify-hits DIR=...   the same of HiTS 2015 as it is published
 # make bench     speed, beside the peers that are installed;  make bench-science: accuracy
 # make docs      check the documentation;  make image: the container;  make verify-container: prove it
 # Every target needs only Python >= 3.11 and make; it creates .venv by itself.
@@ -14,6 +15,9 @@ PIP = $(PY) -m pip install --quiet --disable-pip-version-check
 PYTEST = $(PY) -m pytest -n $(JOBS) --dist loadfile
 NIGHTJAR := $(VENV)/bin/nightjar
 WORK := campaigns/$(PROFILE)
+HITS := campaigns/hits2015
+# For example --template 410929 --template 410985
+HITS_OPTIONS ?=
 STUDY := testcases/studies/$(PROFILE).toml
 EVIDENCE := campaigns/evidence
 DOCKER ?= $(firstword $(notdir $(shell command -v docker podman)) docker)
@@ -27,7 +31,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help env test lint unit boundscheck verify demo bench bench-science docs image verify-container clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -5
+	@sed -n 's/^# //p' Makefile | head -6
 
 env: $(VENV)/.ready
 
@@ -82,6 +86,15 @@ campaign:
 	@test ! -e $(STUDY) || $(NIGHTJAR) study $(WORK) --name verification --replace --engine local \
 	  --design $(STUDY) -j $(JOBS)
 	@code=0; $(NIGHTJAR) verify $(WORK) || code=$$?; test $$code -eq 0 -o $$code -eq 3
+
+# HiTS 2015 in DIR, a clone of ap_verify_hits2015 or files of the archive; see docs/hits.md.
+.PHONY: verify-hits
+verify-hits: env
+	@test -n "$(DIR)" || { echo "nightjar: say where HiTS is: make verify-hits DIR=..."; exit 2; }
+	@test -e $(HITS)/nightjar.toml || $(NIGHTJAR) init $(HITS)
+	@$(NIGHTJAR) ingest $(HITS) --hits2015 "$(DIR)" $(HITS_OPTIONS)
+	@code=0; $(NIGHTJAR) run $(HITS) -j $(JOBS) || code=$$?; test $$code -le 1
+	@code=0; $(NIGHTJAR) verify $(HITS) || code=$$?; test $$code -eq 0 -o $$code -eq 3
 
 demo: env
 	@$(MAKE) --no-print-directory campaign PROFILE=tiny

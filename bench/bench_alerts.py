@@ -18,12 +18,14 @@ import numpy as np
 import pyarrow as pa
 from astropy.wcs import WCS
 
+from harness.catalog import Catalog
+from harness.tasks.versions import refresh_forced_means
 from harness.verify.alerts import check
 from pipeline import alerts, diaobject
 from pipeline.diaobject.astrometry import barycentric
 from pipeline.diaobject.matching import Sky, match
 from pipeline.exposure import Exposure, GridPsf, VisitInfo
-from pipeline.schema import DIA_FORCED_SOURCE, DIA_SOURCE, to_numpy
+from pipeline.schema import DIA_FORCED_SOURCE, DIA_OBJECT, DIA_SOURCE, Table, to_numpy
 from pipeline.sphere import displaced
 
 T0 = 57071.25
@@ -106,6 +108,45 @@ def bench_summaries() -> None:
     config = diaobject.Config()
     cost, _ = seconds(lambda: diaobject.summarise(sources, None, T0, config), 2)
     report("summarise_objects", "diaobject", cost, "s", 10.0, 5.0, "3e4 objects of 20 epochs")
+    config = diaobject.Config(period_min_points=1000)
+    cost, _ = seconds(lambda: diaobject.summarise(sources, None, T0, config), 2)
+    report("summarise_without_periods", "diaobject", cost, "s", 0.6, 0.6, "the same, no periods")
+
+
+def _filled(catalog: Catalog, table: Table, n: int, values: dict[str, str]) -> None:
+    """Insert n rows made by SQL from their number ``i``; what is not given is 0 or NULL."""
+    zero = {"str": "'g'", "bool": "false", "time": "now()"}
+    columns = [c for c in table.columns if not c.nullable or c.name in values]
+    names = ", ".join(f'"{c.name}"' for c in columns)
+    words = ", ".join(values.get(c.name, zero.get(c.dtype, "0")) for c in columns)
+    catalog.fetch(
+        f'INSERT INTO "{table.name}" ({names}) SELECT {words} FROM range(1, {n} + 1) t(i)'
+    )
+
+
+def bench_forced_means(numbers: tuple[int, ...] = (10_000, 1_000_000)) -> None:
+    """Refresh the forced means of 1000 objects in catalogues of different sizes."""
+    costs = []
+    for n in numbers:
+        with tempfile.TemporaryDirectory() as folder, Catalog(Path(folder) / "c") as catalog:
+            catalog.fetch("SET threads = 1")
+            _filled(catalog, DIA_OBJECT, n, {"diaObjectId": "i", "nDiaSources": "1"})
+            _filled(catalog, DIA_FORCED_SOURCE, 5 * n,
+                    {"diaForcedSourceId": "i", "diaObjectId": "(i - 1) // 5 + 1",
+                     "visit": "(i - 1) % 5", "band": "'g'", "psfFlux": "i % 7",
+                     "psfFluxErr": "1.0", "midpointMjdTai": "59000.0 + (i - 1) % 5"})  # fmt: skip
+            catalog.fetch("UPDATE DiaObject SET g_fpFluxNdata = 5, lastDiaSourceMjdTai = 59000")
+            mark = f"UPDATE DiaObject SET g_fpFluxNdata = NULL WHERE diaObjectId % {n // 1000} = 0"
+            times = []
+            for _ in range(3):
+                catalog.fetch(mark)
+                start = time.process_time()
+                refresh_forced_means(catalog)
+                times.append(time.process_time() - start)
+            costs.append(min(times))
+    growth = costs[-1] / costs[0]
+    population = f"1000 marked of {numbers[-1]} objects over 1000 of {numbers[0]}"
+    report("refresh_forced_means", "forced", growth, "", 2.0, 1.0, population)
 
 
 def bench_alerts() -> None:
@@ -223,6 +264,7 @@ def main() -> None:
         return
     bench_association()
     bench_summaries()
+    bench_forced_means()
     bench_alerts()
 
 

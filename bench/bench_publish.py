@@ -68,14 +68,14 @@ def main() -> None:
     number = int(sys.argv[2]) if len(sys.argv) > 2 else 10_000
     with tempfile.TemporaryDirectory() as folder:
         space = campaign(Path(folder) / "w", number)
-        before, start, cpu = peak_mib(), time.perf_counter(), time.process_time()
+        start, cpu = time.perf_counter(), time.process_time()
         result = publish_campaign(space, "alerts", 1, MOCK)
         wall, cpu = time.perf_counter() - start, time.process_time() - cpu
     assert (result.sent, result.pending) == (number, 0), result
     population = f"{number} packets of 165 kB"
     report("publish", wall, "s", 45.0 * number / 10_000, population)
     report("publish_cpu", 1000 * cpu / number, "ms per alert", 2.0, population)
-    report("publish_memory", peak_mib() - before, "MiB", 500.0, population)
+    report("publish_memory", peak_mib(), "MiB of the process", 500.0, population)
 
 
 if __name__ == "__main__":

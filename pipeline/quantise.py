@@ -66,7 +66,8 @@ def _rounded(values: Image, inverse: np.float32, step: np.float32) -> Image:
     least, most = np.float32(-_LARGEST), np.float32(_LARGEST)
     for i in range(values.size):
         count = np.rint(values[i] * inverse)
-        out[i] = step * (least if count < least else (most if count > most else count))
+        count = least if count < least else (most if count > most else count)
+        out[i] = step * count + np.float32(0)  # no zero has a sign, as none has in the file
     return out
 
 

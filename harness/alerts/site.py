@@ -48,6 +48,15 @@ class Counts:
     objects: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Night:
+    """A page: its name, the date and the alerts."""
+
+    file: str
+    date: str
+    rows: list[Row]
+
+
 def write_site(folder: Path, packets: Iterable[Mapping[str, Any]]) -> Counts:
     """Write the pages; those of an earlier call are replaced.
 
@@ -165,26 +174,20 @@ def _nights(folder: Path, templates: Environment, rows: Sequence[Row]) -> int:
     of: dict[int, list[Row]] = defaultdict(list)
     for row in rows:
         of[row["night"]].append(row)
-    nights: list[dict[str, Any]] = [
-        {
-            "file": f"night_{n:04d}.html",
-            "date": utc_words(its[0]["midpointMjdTai"])[:10],
-            "rows": its,
-        }
+    nights = [
+        _Night(f"night_{n:04d}.html", utc_words(its[0]["midpointMjdTai"])[:10], its)
         for n, its in of.items()
-    ] or [{"file": "night_0000.html", "date": "–", "rows": []}]
+    ] or [_Night("night_0000.html", "–", [])]
     template = templates.get_template("night.html.j2")
     for night in nights:
-        its = night["rows"]
         text = template.render(
             night=night,
             nights=nights,
-            sky=sky_map(its),
-            classes=sorted({row["class"] for row in its}),
-            bands=sorted({str(row["band"] or "–") for row in its}),
+            sky=sky_map(night.rows),
+            classes=sorted({row["class"] for row in night.rows}),
+            bands=sorted({str(row["band"] or "–") for row in night.rows}),
         )
-        names = [night["file"], *(["index.html"] if night is nights[-1] else [])]
-        for name in names:
+        for name in (night.file, "index.html") if night is nights[-1] else (night.file,):
             with atomic(folder / name) as partial:
                 partial.write_text(text, encoding="utf-8")
     return len(of)

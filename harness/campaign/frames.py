@@ -28,9 +28,14 @@ FRAME_SCHEMA = pa.schema(
         ("file", pa.string()),
         ("sha256", pa.string()),
         ("corners", pa.list_(pa.float64())),
+        ("bias", pa.string()),
+        ("flat", pa.string()),
     ]
 )
-"""Columns of ``raw/frames.parquet``, one row per ingested visit and detector."""
+"""Columns of ``raw/frames.parquet``, one row per ingested visit and detector.
+
+``bias`` and ``flat`` are files elsewhere; without them those in ``calib/`` count.
+"""
 
 
 def load_frames(space: Workspace, camera: Camera) -> tuple[list[Frame], list[StageRecord]]:
@@ -115,9 +120,11 @@ def _detectors(space: Workspace, visit: Mapping[str, Any]) -> list[int]:
 
 
 def _frame(space: Workspace, visit: Mapping[str, Any], member: Mapping[str, Any]) -> Frame:
+    detector = int(member["detector"])
+    bias, flat = (space.resolve(member[n]) if member.get(n) else None for n in ("bias", "flat"))
     return Frame(
         visit=visit["visit"],
-        detector=int(member["detector"]),
+        detector=detector,
         band=visit["band"],
         field_name=visit.get("field") or "",
         role=visit.get("role") or OPEN,
@@ -126,4 +133,6 @@ def _frame(space: Workspace, visit: Mapping[str, Any], member: Mapping[str, Any]
         path=space.resolve(member.get("file") or visit["file"]),
         corners=tuple(member.get("corners") or ()),
         sha256=member.get("sha256") or visit.get("sha256") or "",
+        bias=bias or space.bias(detector),
+        flat=flat or space.flat(visit["band"], detector),
     )

@@ -52,6 +52,7 @@ VERBS: dict[str, str] = {
     "sim": "Simulate the raw exposures of the workspace's profile.",
     "ingest": "Register exposures that were taken by a real telescope.",
     "run": "Run the pipeline: raw exposures to alerts.",
+    "watch": "Process raw files as they land, visit by visit to alerts.",
     "work": "Perform items of a run that was started elsewhere.",
     "status": "Say what is done, what failed and why.",
     "verify": "Judge the campaign against the test cases.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
     from harness.workspace import Workspace
 
 __all__ = ["sim"]
+
+
+class Layout(StrEnum):
+    """Ways in which frames are published."""
+
+    HITS2015 = "hits2015"
 
 
 def sim(
@@ -27,6 +34,10 @@ def sim(
             "--statistics", help="Measure the frames against their inputs for the report."
         ),
     ] = False,
+    layout: Annotated[
+        Layout | None,
+        typer.Option(help="Write the frames also as they are published, to WORKSPACE/hits2015."),
+    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -53,6 +64,10 @@ def sim(
         return
     with space.changing("sim"):
         _simulate(space, campaign, (jobs, visit, detector), quiet=quiet or as_json)
+        if layout is not None:
+            from sims.layout import write_hits2015
+
+            write_hits2015(space.root, campaign.profile, space.root / layout.value)
         if statistics:
             from harness.report.simulation import keep_statistics
             from sims.statistics import page

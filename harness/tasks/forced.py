@@ -74,10 +74,11 @@ def _vector(ra: npt.ArrayLike, dec: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def _run(item: _Item, _outcome: Outcome) -> Iterator[Notes]:
+    near = to_numpy(item.objects, "ra"), to_numpy(item.objects, "dec")
     table = diaobject.force(
         item.objects,
-        io.read_difference(item.space.difference(*item.unit)),
-        io.read_exposure(item.space.visit_image(*item.unit)),
+        io.read_difference(item.space.difference(*item.unit), near),
+        io.read_exposure(item.space.visit_image(*item.unit), near),
         item.settings.diaobject,
         processed_mjd_tai=now_mjd_tai(),
     )

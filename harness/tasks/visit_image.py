@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from harness.campaign.context import Context
 from harness.campaign.task import Blocked, Notes, Phase, Stage, Task, WorkItem
@@ -20,7 +17,7 @@ from harness.workspace import Workspace
 from pipeline import calibrate, io, isr
 from pipeline.camera import Camera
 from pipeline.errors import AstrometryError, FileFormatError, PhotometryError, UnitError
-from pipeline.exposure import Exposure, RawFrame, VisitInfo
+from pipeline.exposure import Exposure, Image, RawFrame, VisitInfo
 from pipeline.io.keywords import parse_keywords
 from pipeline.schema import VISIT_IMAGE
 
@@ -108,8 +105,7 @@ def make_item(context: Context, frame: Frame, reference: Path | None = None) -> 
 
 
 def _calibration_hashes(context: Context, frame: Frame) -> list[str]:
-    space = context.space
-    own = [space.bias(frame.detector), space.flat(frame.band, frame.detector)]
+    own = [path for path in (frame.bias, frame.flat) if path is not None]
     found = [context.state.hashes.of(path) for path in (*own, *context.camera_files)]
     return [sha256 for sha256 in found if sha256 != "absent"]
 
@@ -154,8 +150,8 @@ def _detrended(item: _Item, camera: Camera) -> tuple[Exposure, Mapping[str, floa
     _verify_input(item, raw.info)
     detector = camera.detector(frame.detector)
     calibs = isr.Calibs(
-        bias=_calibration(item.space.bias(frame.detector)),
-        flat=_calibration(item.space.flat(frame.band, frame.detector)),
+        bias=_if_there(io.read_bias, frame.bias, camera, frame.detector),
+        flat=_if_there(io.read_flat, frame.flat, camera, frame.detector),
     )
     partners = _partners(frame.path, camera, detector.partners)
     result = isr.run(raw, detector, calibs, item.settings.isr, partners)
@@ -184,11 +180,10 @@ def _partners(path: Path, camera: Camera, wanted: Sequence[int]) -> dict[int, Ra
     return {n: io.read_raw(path, camera, n) for n in wanted if n in present}
 
 
-def _calibration(path: Path) -> npt.NDArray[np.float32] | None:
-    if not path.is_file():
-        return None
-    with io.open_fits(path, expected="a calibration frame") as hdus:
-        return np.ascontiguousarray(hdus["IMAGE"].data, np.float32)
+def _if_there(
+    read: Callable[[Path, Camera, int], Image], path: Path | None, camera: Camera, number: int
+) -> Image | None:
+    return None if path is None or not path.is_file() else read(path, camera, number)
 
 
 def _diagnosed(item: _Item, exposure: Exposure, camera: Camera) -> calibrate.Result:

@@ -78,7 +78,7 @@ def _decam(context: Context) -> bool:
 
 
 def _raw(context: Context) -> bool:
-    return any((context.space.root / "raw").glob("*.fits*"))
+    return any(f.kind == "raw" and f.path.is_file() for f in context.frames.values())
 
 
 def _scheduler(_: Context) -> bool:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from harness.campaign.frames import load_frames
 from harness.catalog import GuardedCatalog
+from harness.plan import Frame
 from harness.settings import Settings
 from harness.study.store import TABLES
 from harness.system.hashes import file_hash
@@ -189,10 +190,15 @@ class Context:
         return self.rows("select * from run order by startedMjdTai, runId")
 
     @cached_property
+    def frames(self) -> dict[tuple[int, int], Frame]:
+        """Frames of the campaign, with their files, by visit and detector."""
+        camera = Camera.load(self.space.camera(self.camera_name))
+        return {frame.unit: frame for frame in load_frames(self.space, camera)[0]}
+
+    @cached_property
     def units(self) -> tuple[Unit, ...]:
         """Every unit the campaign promised, from its pinned list of frames."""
-        camera = Camera.load(self.space.camera(self.camera_name))
-        frames, _ = load_frames(self.space, camera)
+        frames = self.frames.values()
         return tuple(
             sorted(Unit(f.visit, f.detector, f.band, f.field_name, f.role) for f in frames)
         )

@@ -237,7 +237,7 @@ def _state(
         "difference": lambda: [space.difference(*place)],
         "template": lambda: [root / template.file],
         "warped": lambda: [root / template.file, space.visit_image(*place)],
-        "raw": lambda: [root / "raw" / f"{unit.visit}.fits.fz"],
+        "raw": lambda: [context.frames[place].path],
         "artefacts": lambda: [
             root / "truth" / "artefacts" / f"{unit.visit}_{unit.detector:02d}.fits"
         ],

@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from harness.campaign.frames import load_frames
+from harness.plan import Frame
 from harness.settings import Settings
 from harness.workspace import Workspace
 from pipeline import io
@@ -181,10 +183,15 @@ class View:
         return remember(self, f"{product}/{name}", lambda: io.read_plane(paths[product], name))
 
     @cached_property
+    def frame(self) -> Frame:
+        """The frame as the campaign planned it, with its files."""
+        frames, _ = load_frames(self.space, self.camera)
+        return next(f for f in frames if f.unit == (self.visit, self.number))
+
+    @cached_property
     def raw(self) -> RawFrame:
         """The raw frame."""
-        path = self.space.root / "raw" / f"{self.visit}.fits.fz"
-        return io.read_raw(path, self.camera, self.number)
+        return io.read_raw(self.frame.path, self.camera, self.number)
 
     @cached_property
     def artefacts(self) -> Artefacts:

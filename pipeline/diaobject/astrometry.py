@@ -16,7 +16,7 @@ from pipeline.diaobject.config import Config
 from pipeline.diaobject.groups import Groups
 from pipeline.exposure import FloatArray
 from pipeline.schema import to_numpy
-from pipeline.sphere import basis, displaced, offsets
+from pipeline.sphere import ARCSEC, basis, displaced, unit_vectors
 
 __all__ = ["Positions", "barycentric", "mean_position", "predicted_place", "proper_motion"]
 
@@ -167,9 +167,10 @@ def _fitted(
 
 def _from_first(groups: Groups, positions: Positions) -> FloatArray:
     """Displacements, ``(n, 2)`` in arcsec, from the first source of each group."""
-    first = groups.spread(groups.starts).astype(int)
-    ra0, dec0 = positions.ra[first], positions.dec[first]
-    return np.stack(offsets(ra0, dec0, positions.ra, positions.dec), axis=-1)
+    ra0, dec0 = positions.ra[groups.starts], positions.dec[groups.starts]
+    step = unit_vectors(positions.ra, positions.dec) - unit_vectors(ra0, dec0)[groups.index]
+    axes = (axis[groups.index] for axis in basis(ra0, dec0))
+    return np.stack([np.sum(step * axis, axis=-1) / ARCSEC for axis in axes], axis=-1)
 
 
 def predicted_place(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.diaobject.astrometry import Positions, mean_position, proper_motion
 from pipeline.diaobject.config import Config
@@ -115,7 +116,7 @@ def forced_means(ids: npt.NDArray[np.int64], forced: pa.Table) -> pa.Table:
     """
     row, order = _rows_of(ids, to_numpy(forced, "diaObjectId"))
     columns = _by_band(
-        row, to_numpy(forced, "band")[order], len(ids), _forced_features,
+        row, _band_numbers(forced)[order], len(ids), _forced_features,
         to_numpy(forced, "psfFlux")[order], to_numpy(forced, "psfFluxErr")[order],
     )  # fmt: skip
     kinds = [DIA_OBJECT[name] for name in columns]
@@ -173,7 +174,7 @@ def _photometry(sources: pa.Table, groups: Groups, config: Config) -> _Columns:
     time = to_numpy(sources, "midpointMjdTai")
     recent = time >= groups.spread(groups.max(time)) - config.characterization_window
     sources, index, time = sources.filter(pa.array(recent)), groups.index[recent], time[recent]
-    band = to_numpy(sources, "band")
+    band = _band_numbers(sources)
 
     def psf(part: Groups, flux: FloatArray, error: FloatArray, at: FloatArray) -> _Columns:
         found = light_curve_features(part, at, flux, error)
@@ -206,9 +207,15 @@ def _mean_features(prefix: str, groups: Groups, flux: FloatArray, error: FloatAr
     }
 
 
+def _band_numbers(table: pa.Table) -> npt.NDArray[np.int64]:
+    """Place of each row's filter in `BANDS`, -1 for others."""
+    number = pc.index_in(table["band"], value_set=pa.array(BANDS)).fill_null(-1)
+    return np.asarray(number.to_numpy(), np.int64)
+
+
 def _by_band(
     index: npt.NDArray[np.int64],
-    band: npt.NDArray[np.object_],
+    band: npt.NDArray[np.int64],
     n: int,
     features: Callable[..., _Columns],
     flux: FloatArray,
@@ -222,7 +229,7 @@ def _by_band(
     index : ndarray, (k,)
         Object of each row, ascending.
     band : ndarray, (k,)
-        Letter of each row.
+        Place of each row's filter in `BANDS`, -1 for others.
     n : int
         Number of objects.
     features : callable
@@ -235,10 +242,8 @@ def _by_band(
     dict of str to ndarray, (n,)
         ``{b}_{name}``; NaN where there are no points, 0 for counts.
     """
-    letters = {letter: k for k, letter in enumerate(BANDS)}
-    number = np.array([letters.get(b, -1) for b in band], np.int64)
-    good = np.isfinite(flux) & np.isfinite(error) & (error > 0) & (number >= 0)
-    key = index * len(BANDS) + number
+    good = np.isfinite(flux) & np.isfinite(error) & (error > 0) & (band >= 0)
+    key = index * len(BANDS) + band
     order = np.flatnonzero(good)[np.argsort(key[good], kind="stable")]
     groups = Groups.of(key[order])
     columns = features(groups, *(v[order].astype(float) for v in (flux, error, *more)))

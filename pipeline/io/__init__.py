@@ -7,6 +7,7 @@ file.
 from typing import TYPE_CHECKING
 
 from pipeline.atomic import atomic_path
+from pipeline.io.calibrations import read_bias, read_flat
 from pipeline.io.external import list_generic, list_instcal, read_generic, read_instcal
 from pipeline.io.files import open_fits
 from pipeline.io.products import (
@@ -22,6 +23,7 @@ from pipeline.io.raw import (
     list_raw,
     parse_visit_info,
     read_raw,
+    read_raw_headers,
     reason_to_skip,
     survey_raw,
 )
@@ -40,14 +42,17 @@ __all__ = [
     "list_raw",
     "open_fits",
     "parse_visit_info",
+    "read_bias",
     "read_difference",
     "read_exposure",
+    "read_flat",
     "read_generic",
     "read_instcal",
     "read_objects",
     "read_parquet",
     "read_plane",
     "read_raw",
+    "read_raw_headers",
     "read_refcat",
     "reason_to_skip",
     "survey_raw",

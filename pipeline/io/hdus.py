@@ -10,7 +10,7 @@ import math
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +18,12 @@ from astropy.io import fits
 
 from pipeline.compiled import compiled
 from pipeline.errors import FileFormatError
-from pipeline.exposure import Image
+from pipeline.exposure import FloatArray, Image
 from pipeline.io import rice
 
 __all__ = [
     "Card",
+    "Places",
     "array_hdu",
     "cards",
     "compressed_hdu",
@@ -34,8 +35,8 @@ __all__ = [
 Card = tuple[str, Any, str]
 """Keyword, value and comment."""
 
-_BLANK = -(2**31)
 _UNSIGNED = 2**15
+_TILE = (32, 64)  # of a Rice-coded plane: who wants a few places reads few tiles
 _TILE_ROWS = 64  # of a deflated image
 _UNIT = 2880
 _PIECE = 1 << 18  # elements
@@ -147,8 +148,8 @@ def compressed_hdu(
 ) -> bytes:
     """Return a compressed image HDU.
 
-    Pixels with noise (float32, uint16) are Rice-coded row by row.  Masks, long runs of few values,
-    are deflated in tiles of 64 rows, which takes a fifth of the bytes.
+    Pixels with noise are Rice-coded: float32 in small tiles, uint16 row by row.  Masks, long runs
+    of few values, are deflated in tiles of 64 rows, which takes a fifth of the bytes.
 
     Parameters
     ----------
@@ -168,21 +169,23 @@ def compressed_hdu(
     """
     bits = 32
     if pixels.dtype == np.float32:
-        packed, offsets = rice.encode(_integers(pixels, step))
-        heap, layout = packed.tobytes(), _rice_cards(4)
+        tile = min(_TILE[0], pixels.shape[0]), min(_TILE[1], pixels.shape[1])
+        packed, offsets = rice.encode(_integers(pixels, step), 4, tile)
+        heap, layout = packed.tobytes(), _rice_cards(4, tile)
         layout += [
             ("BSCALE", step, "value of one step, a power of two"),
             ("BZERO", 0.0, "offset"),
-            ("BLANK", _BLANK, "not a number"),
+            ("BLANK", rice.BLANK, "not a number"),
         ]
     elif pixels.dtype == np.uint16:
         bits = 16
         packed, offsets = rice.encode(pixels.astype(np.int32) - _UNSIGNED, 2)
-        heap, layout = packed.tobytes(), _rice_cards(2)
+        heap, layout = packed.tobytes(), _rice_cards(2, (1, pixels.shape[1]))
         layout += [("BSCALE", 1, "unsigned integers"), ("BZERO", _UNSIGNED, "offset")]
     else:
         heap, offsets = _deflated(pixels)
         layout = [
+            ("ZTILE1", pixels.shape[1], "columns of a tile"),
             ("ZTILE2", _TILE_ROWS, "rows of a tile"),
             ("ZCMPTYPE", "GZIP_1", "algorithm"),
         ]
@@ -200,9 +203,10 @@ def _tiled_table(
     return _summed(table, descriptors.tobytes() + heap)
 
 
-def _rice_cards(bytepix: int) -> list[Card]:
+def _rice_cards(bytepix: int, tile: tuple[int, int]) -> list[Card]:
     return [
-        ("ZTILE2", 1, "tiles are rows"),
+        ("ZTILE1", tile[1], "columns of a tile"),
+        ("ZTILE2", tile[0], "rows of a tile"),
         ("ZCMPTYPE", "RICE_1", "algorithm"),
         ("ZNAME1", "BLOCKSIZE", "pixels per block"),
         ("ZVAL1", rice.BLOCK, "pixels per block"),
@@ -232,14 +236,7 @@ def _to_integers(pixels: Image, per_step: np.float32, out: npt.NDArray[np.int32]
     for i in range(pixels.size):
         # Times zero, only not-a-number and infinity do not give zero.
         finite = pixels[i] * np.float32(0) == np.float32(0)
-        out[i] = np.int32(pixels[i] * per_step) if finite else np.int32(_BLANK)
-
-
-@compiled
-def _to_floats(integers: npt.NDArray[np.int32], step: np.float32, out: Image) -> None:
-    for i in range(integers.size):
-        known = integers[i] != np.int32(_BLANK)
-        out[i] = np.float32(integers[i]) * step if known else np.float32(np.nan)
+        out[i] = np.int32(pixels[i] * per_step) if finite else np.int32(rice.BLANK)
 
 
 def _table_cards(
@@ -267,7 +264,6 @@ def _table_cards(
         ("ZPCOUNT", 0, "no parameters"),
         ("ZGCOUNT", 1, "one group"),
         ("EXTNAME", name, "what this is"),
-        ("ZTILE1", nx, "columns of a tile"),
     ]
 
 
@@ -314,13 +310,43 @@ def _encode_checksum(value: int) -> str:
     return letters[-1] + letters[:-1]
 
 
-def read_pixels(hdu: fits.ImageHDU) -> npt.NDArray[Any]:
+class Places(NamedTuple):
+    """Pixels that are wanted, where the others need not be read.
+
+    Attributes
+    ----------
+    x, y : ndarray, (n,), pixel
+        Positions, on the image or not.
+    reach : float, pixel
+        How far round each of them pixels are wanted.
+    """
+
+    x: FloatArray
+    y: FloatArray
+    reach: float
+
+    def tiles(self, shape: tuple[int, int], tile: tuple[int, int]) -> npt.NDArray[np.bool_]:
+        """Mark the tiles that hold such pixels, the first row of tiles first."""
+        wanted = np.zeros((-(-shape[0] // tile[0]), -(-shape[1] // tile[1])), bool)
+        near = np.isfinite(self.x) & np.isfinite(self.y)
+        for place, count in ((self.x, shape[1]), (self.y, shape[0])):
+            near &= (place > -self.reach - 1) & (place < count + self.reach)
+        centres = np.rint(np.stack([self.y[near], self.x[near]], axis=1))
+        low, high = (np.maximum((centres + r) // tile, 0) for r in (-self.reach, self.reach))
+        for (y0, x0), (y1, x1) in zip(low.astype(int), high.astype(int), strict=True):
+            wanted[y0 : y1 + 1, x0 : x1 + 1] = True
+        return wanted.ravel()
+
+
+def read_pixels(hdu: fits.ImageHDU, places: Places | None = None) -> npt.NDArray[Any]:
     """Read the pixels of an image HDU.
 
     Parameters
     ----------
     hdu : astropy HDU
         An image, compressed or not, from a file opened with ``do_not_scale_image_data=True``.
+    places : Places, optional
+        Where pixels are wanted; others may be zero.
 
     Returns
     -------
@@ -338,9 +364,8 @@ def read_pixels(hdu: fits.ImageHDU) -> npt.NDArray[Any]:
     if not hdu.is_image:
         raise FileFormatError("holds no image", hdu=hdu.name)
     try:
-        stored = _restored(hdu)
-        if stored is None:
-            stored = hdu.data
+        restored = _restored(hdu, places)
+        stored = hdu.data if restored is None else restored
     except Exception as err:  # the codec's own exception has no public name
         raise OSError(f"compressed pixels are damaged: {err}") from err
     if stored is None:
@@ -349,8 +374,10 @@ def read_pixels(hdu: fits.ImageHDU) -> npt.NDArray[Any]:
     return _scaled(data.astype(data.dtype.newbyteorder("="), copy=False), hdu.header)
 
 
-def _restored(hdu: fits.ImageHDU) -> npt.NDArray[np.integer] | None:
-    """Integers of a Rice-coded image; None for any other, and for one that is not as it should be.
+def _restored(
+    hdu: fits.ImageHDU, places: Places | None = None
+) -> npt.NDArray[np.integer] | Image | None:
+    """Pixels of a Rice-coded image; None for any other, and for one that is not as it should be.
 
     What is left to astropy takes some three times as long, and damage becomes its error.
     """
@@ -362,12 +389,18 @@ def _restored(hdu: fits.ImageHDU) -> npt.NDArray[np.integer] | None:
     size = 8 * rows + int(header["PCOUNT"])
     data = np.asarray(table._get_raw_data(size, np.uint8, table._data_offset))
     cells = data[: 8 * rows].view(">i4").reshape(rows, 2).astype(np.int64)
-    nx, ny = int(header["ZNAXIS1"]), int(header["ZNAXIS2"])
-    tile = int(header.get("ZTILE2", 1)), int(header.get("ZTILE1", nx))
-    out = np.empty((ny, nx), np.int32)
-    if not rice.decode(data[8 * rows :], cells[:, 1], cells[:, 0], out, tile, depth // 8):
+    shape = int(header["ZNAXIS2"]), int(header["ZNAXIS1"])
+    tile = int(header.get("ZTILE2", 1)), int(header.get("ZTILE1", shape[1]))
+    ours = depth == 32 and header.get("BLANK") == rice.BLANK
+    # Zeros that nobody touches cost nothing.
+    out: npt.NDArray[Any] = np.zeros(shape, np.float32 if ours else np.int32)
+    step = float(header.get("BSCALE", 1))
+    wanted = None if places is None else places.tiles(shape, tile)
+    if not rice.decode(
+        data[8 * rows :], cells[:, 1], cells[:, 0], out, tile, depth // 8, step=step, wanted=wanted
+    ):
         return None
-    return out if depth == 32 else out.astype(np.int16)
+    return out.astype(np.int16) if depth == 16 else out
 
 
 def _is_plain_rice(header: fits.Header) -> bool:
@@ -414,10 +447,6 @@ def _scaled(stored: npt.NDArray[Any], header: fits.Header) -> npt.NDArray[Any]:
     scale, zero = header.get("BSCALE", 1), header.get("BZERO", 0)
     if stored.dtype.kind == "f" or (scale == 1 and zero == 0 and "BLANK" not in header):
         return stored
-    if stored.dtype == np.int32 and header.get("BLANK") == _BLANK:  # one of ours
-        pixels = np.empty(stored.shape, np.float32)
-        _to_floats(np.ascontiguousarray(stored).ravel(), np.float32(scale), pixels.ravel())
-        return pixels
     if "BLANK" in header:
         pixels = stored.astype(np.float32)
         pixels *= np.float32(scale)

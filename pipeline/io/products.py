@@ -42,7 +42,15 @@ from pipeline.exposure import (
     VisitInfo,
 )
 from pipeline.io.files import open_fits
-from pipeline.io.hdus import Card, array_hdu, cards, compressed_hdu, primary_hdu, read_pixels
+from pipeline.io.hdus import (
+    Card,
+    Places,
+    array_hdu,
+    cards,
+    compressed_hdu,
+    primary_hdu,
+    read_pixels,
+)
 from pipeline.masks import MASK_PLANES, bits
 from pipeline.quantise import grid_step, quantised, shared_step, to_grid
 
@@ -53,6 +61,9 @@ __all__ = [
     "write_difference",
     "write_exposure",
 ]
+
+Sky = tuple[npt.ArrayLike, npt.ArrayLike]
+"""Right ascensions and declinations, ICRS, deg."""
 
 _Info = TypeVar("_Info", VisitInfo, PhotoCalib)
 _SCORE_STEP = 2.0**-6
@@ -294,13 +305,16 @@ def _metrics_hdu(metrics: Mapping[str, float]) -> Iterable[bytes]:
     )
 
 
-def read_exposure(path: str | Path) -> Exposure:
+def read_exposure(path: str | Path, near: Sky | None = None) -> Exposure:
     """Read an exposure that `write_exposure` or `write_difference` wrote.
 
     Parameters
     ----------
     path : path-like
         The file.
+    near : tuple of ndarray, (n,), deg, optional
+        Right ascensions and declinations (ICRS): pixels within 12 of these are wanted.  Of others
+        image and variance may be zero, which no measurement takes for data.
 
     Returns
     -------
@@ -313,16 +327,18 @@ def read_exposure(path: str | Path) -> Exposure:
         If the file is missing, damaged or no such product.
     """
     with _open(path) as hdus:
-        return _exposure(hdus, path)
+        return _exposure(hdus, path, _places(hdus, path, near))
 
 
-def read_difference(path: str | Path) -> Difference:
+def read_difference(path: str | Path, near: Sky | None = None) -> Difference:
     """Read a difference that `write_difference` wrote.
 
     Parameters
     ----------
     path : path-like
         The file.
+    near : tuple of ndarray, optional
+        As for `read_exposure`.
 
     Returns
     -------
@@ -335,11 +351,13 @@ def read_difference(path: str | Path) -> Difference:
         If the file is missing, damaged or no difference.
     """
     with _open(path) as hdus:
+        places = _places(hdus, path, near)
+        counted = "NOISE_SCALE" in hdus
         return Difference(
-            exposure=_exposure(hdus, path),
-            score=read_pixels(_hdu(hdus, "SCORE", path)),
-            null_variance=read_pixels(_hdu(hdus, "NULL_VARIANCE", path)),
-            noise_scale=read_pixels(hdus["NOISE_SCALE"]) if "NOISE_SCALE" in hdus else None,
+            exposure=_exposure(hdus, path, places),
+            score=read_pixels(_hdu(hdus, "SCORE", path), places),
+            null_variance=read_pixels(_hdu(hdus, "NULL_VARIANCE", path), places),
+            noise_scale=read_pixels(hdus["NOISE_SCALE"], places) if counted else None,
             kernel=_kernel(hdus, path),
             metrics=_metrics(_hdu(hdus, "METRICS", path)),
             excluded=_excluded(hdus, path),
@@ -389,18 +407,27 @@ def _hdu(hdus: fits.HDUList, name: str, path: str | Path) -> fits.ImageHDU:
     return hdus[name]
 
 
-def _exposure(hdus: fits.HDUList, path: str | Path) -> Exposure:
+def _places(hdus: fits.HDUList, path: str | Path, near: Sky | None) -> Places | None:
+    """Turn places on the sky into places on the image."""
+    wcs = None if near is None else world.from_header(_hdu(hdus, "IMAGE", path).header)
+    if near is None or wcs is None:
+        return None
+    x, y = wcs.all_world2pix(*near, 0) if np.size(near[0]) else (np.zeros(0), np.zeros(0))
+    return Places(x, y, GridPsf.FLUX_RADIUS)
+
+
+def _exposure(hdus: fits.HDUList, path: str | Path, places: Places | None = None) -> Exposure:
     image = _hdu(hdus, "IMAGE", path)
     header = hdus[0].header
     return Exposure(
-        image=read_pixels(image),
-        variance=read_pixels(_hdu(hdus, "VARIANCE", path)),
+        image=read_pixels(image, places),
+        variance=read_pixels(_hdu(hdus, "VARIANCE", path), places),
         mask=_mask(_hdu(hdus, "MASK", path)),
         info=_from_cards(VisitInfo, _INFO, header),
         wcs=world.from_header(image.header),
         psf=_psf(hdus),
         photo_calib=_from_cards(PhotoCalib, _CALIB, header) if "NJYPERE" in header else None,
-        background=read_pixels(hdus["BACKGROUND"]) if "BACKGROUND" in hdus else None,
+        background=read_pixels(hdus["BACKGROUND"], places) if "BACKGROUND" in hdus else None,
         unit=str(image.header.get("BUNIT", "electron")),
         noise_correlation=_array(hdus, "NOISE_CORRELATION"),
         provenance={

@@ -26,6 +26,7 @@ __all__ = [
     "list_raw",
     "parse_visit_info",
     "read_raw",
+    "read_raw_headers",
     "reason_to_skip",
     "survey_raw",
 ]
@@ -154,6 +155,41 @@ def read_raw(path: str | Path, camera: Camera, detector: int) -> RawFrame:
         )
     info = parse_visit_info(header, camera, path=path, hdu=name, electronics=expected)
     return RawFrame(data=data, header=header, info=info, path=str(path))
+
+
+def read_raw_headers(path: str | Path, camera: Camera) -> dict[int, tuple[VisitInfo, Header]]:
+    """Read what a raw file says of the detectors worth processing, without their pixels.
+
+    Parameters
+    ----------
+    path : path-like
+        A multi-extension FITS file.
+    camera : Camera
+        Its camera.
+
+    Returns
+    -------
+    dict
+        By CCD number: the exposure, and the keywords of the HDU over those of the primary one.
+
+    Raises
+    ------
+    FileFormatError
+        If it is no such file or holds a detector twice.
+    KeywordError
+        If a keyword is missing or unusable.
+    """
+    found: dict[int, tuple[VisitInfo, Header]] = {}
+    with open_fits(path, expected=f"a raw {camera.name} frame", scaled=False) as hdus:
+        primary = plain_header(hdus[0].header)
+        for number, index in sorted(_detector_hdus(hdus, camera, path).items()):
+            header = {**primary, **plain_header(hdus[index].header)}
+            if not reason_to_skip(number, camera, header.get(camera.keywords["exptime"])):
+                info = parse_visit_info(
+                    header, camera, path=path, hdu=index, electronics=camera.detector(number)
+                )
+                found[number] = info, header
+    return found
 
 
 def parse_visit_info(

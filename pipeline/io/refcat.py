@@ -123,7 +123,7 @@ def _read(path: Path, made: _Made) -> pa.Table:
 def _reference_stars(columns: Columns, header: Header, path: Path) -> pa.Table:
     shard = "coord_ra" in columns
     found = (
-        _from_shard(columns, header) if shard else _from_table(columns, REFCAT.names, NAMES, path)
+        from_shard(columns, header) if shard else _from_table(columns, REFCAT.names, NAMES, path)
     )
     _require_place(found, path, _LEAST)
     if not any(f"{band}Flux" in found for band in _BANDS):
@@ -226,8 +226,21 @@ def _add_gaia(found: Columns, columns: Columns, path: Path) -> None:
         found[f"{band}FluxErr"] = flux * scatter * (0.4 * np.log(10))
 
 
-def _from_shard(columns: Columns, header: Header) -> Columns:
-    """Columns by our names from a Rubin shard; angles are radians there."""
+def from_shard(columns: Columns, header: Header) -> Columns:
+    """Columns by our names from a Rubin shard; angles are radians there.
+
+    Parameters
+    ----------
+    columns : mapping of str to ndarray
+        As they are in the file.
+    header : mapping
+        Its header, which may hold the version of the format.
+
+    Returns
+    -------
+    mapping of str to ndarray
+        Those of `pipeline.schema.REFCAT` that it has.
+    """
     found = {
         "objectId": columns["id"].astype(np.int64),
         "ra": turned(np.degrees(columns["coord_ra"])),

@@ -1,6 +1,6 @@
-"""Rice coding of image rows, as the FITS standard (version 4.0, section 10.4.1) defines RICE_1.
+"""Rice coding of image tiles, as the FITS standard (version 4.0, section 10.4.1) defines RICE_1.
 
-Every row is one tile.  A row starts with its first pixel; differences of neighbours, folded to
+A tile is coded row after row.  It starts with its first pixel; differences of neighbours, folded to
 unsigned numbers, follow in blocks of 32.  A block stores a shift ``k`` and, for every difference,
 ``d >> k`` in unary and the lowest ``k`` bits as they are.  See Rice, Yeh & Miller (1993) and
 White & Becker (1998).
@@ -8,15 +8,21 @@ White & Becker (1998).
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.compiled import compiled
+from pipeline.exposure import Image
 
-__all__ = ["BLOCK", "decode", "encode"]
+__all__ = ["BLANK", "BLOCK", "decode", "encode"]
 
 BLOCK = 32
 """Pixels that share one shift."""
+
+BLANK = -(2**31)
+"""Integer of a pixel that is not a number."""
 
 _LEADING = np.array([8 - k.bit_length() for k in range(256)], np.uint8)
 """Zeros before the first bit of a byte."""
@@ -26,121 +32,140 @@ Bytes = npt.NDArray[np.uint8]
 Offsets = npt.NDArray[np.int64]
 
 
-def encode(rows: Integers, bytepix: int = 4) -> tuple[Bytes, Offsets]:
-    """Compress every row.
+def encode(
+    image: Integers, bytepix: int = 4, tile: tuple[int, int] | None = None
+) -> tuple[Bytes, Offsets]:
+    """Compress every tile.
 
     Parameters
     ----------
-    rows : ndarray, (ny, nx), int32
+    image : ndarray, (ny, nx), int32
         Pixels; for two bytes, of 16-bit range.
     bytepix : int
         Bytes of a pixel when it is restored: 2 or 4.
+    tile : tuple of int, (ny, nx), pixel, optional
+        Size of a tile; those at the upper and right edges may be smaller.  A row by default.
 
     Returns
     -------
     heap : ndarray, (n,), uint8
-        The compressed rows one after another.
-    offsets : ndarray, (ny + 1,), int64
-        Row i is ``heap[offsets[i]:offsets[i + 1]]``.
+        The compressed tiles one after another, the first row of them first.
+    offsets : ndarray, (tiles + 1,), int64
+        Tile i is ``heap[offsets[i]:offsets[i + 1]]``.
     """
-    ny, nx = rows.shape
+    ny, nx = image.shape
+    tall, wide = tile or (1, nx)
+    count = -(-ny // tall) * -(-nx // wide)
     # Raw blocks of 37 bits per pixel at worst, plus the first pixel and padding.
-    heap = np.empty(ny * (5 * nx + 16), np.uint8)
-    offsets = np.zeros(ny + 1, np.int64)
-    _encode(np.ascontiguousarray(rows, np.int32), heap, offsets, bytepix)
+    heap = np.empty(5 * ny * nx + 16 * count, np.uint8)
+    offsets = np.zeros(count + 1, np.int64)
+    _encode_all(np.ascontiguousarray(image, np.int32), tall, wide, heap, offsets, bytepix)
     return heap[: offsets[-1]], offsets
 
 
 @compiled
-def _encode(
-    rows: npt.NDArray[np.int32],
-    heap: npt.NDArray[np.uint8],
-    offsets: npt.NDArray[np.int64],
-    bytepix: int,
+def _encode_all(
+    image: Integers, tall: int, wide: int, heap: Bytes, offsets: Offsets, bytepix: int
 ) -> None:
-    ny, nx = rows.shape
+    """Compress tile by tile."""
+    ny, nx = image.shape
+    flat = np.empty(min(tall, ny) * min(wide, nx), np.int32)
+    across = -(-nx // wide)
+    for k in range(len(offsets) - 1):
+        y, x = k // across * tall, k % across * wide
+        h, w = min(tall, ny - y), min(wide, nx - x)
+        for j in range(h):
+            for i in range(w):
+                flat[j * w + i] = image[y + j, x + i]
+        offsets[k + 1] = _encode(flat[: h * w], heap, offsets[k], bytepix)
+
+
+@compiled
+def _encode(row: Integers, heap: Bytes, place: int, bytepix: int) -> int:
+    """Compress the pixels of a tile into the heap from a place on; return where they end."""
+    nx = row.size
     # Width of a shift, the shift from which blocks are stored raw, and the width of a raw value.
     code_bits, raw_shift, raw_bits = (5, 25, 32) if bytepix == 4 else (4, 14, 16)
     wrap = 64 - raw_bits
     folded = np.empty(32, np.uint32)
-    place = 0
-    for y in range(ny):
-        row = rows[y]
-        word = np.uint64(row[0]) & ((np.uint64(1) << np.uint64(raw_bits)) - np.uint64(1))
-        filled = raw_bits
-        last = row[0]
-        for start in range(0, nx, 32):
-            n = min(32, nx - start)
-            total = np.uint64(0)
-            for i in range(n):
-                step = ((np.int64(row[start + i]) - np.int64(last)) << wrap) >> wrap
-                last = row[start + i]
-                value = np.uint32((step << 1) ^ (step >> 63))
-                folded[i] = value
-                total += np.uint64(value)
-            shift = np.int64(0)
-            mean = (total - min(total, np.uint64(n // 2 + 1))) // np.uint64(n) >> np.uint64(1)
-            while mean > 0:
-                mean >>= np.uint64(1)
-                shift += 1
-            # Emptying the word before each piece leaves room for 32 bits and more.
-            while filled >= 8:
-                filled -= 8
-                heap[place] = np.uint8((word >> np.uint64(filled)) & np.uint64(255))
-                place += 1
-            if total == 0:
-                word = word << np.uint64(code_bits)
-                filled += code_bits
-                continue
-            if shift >= raw_shift:
-                word = (word << np.uint64(code_bits)) | np.uint64(raw_shift + 1)
-                filled += code_bits
-                for i in range(n):
-                    while filled >= 8:
-                        filled -= 8
-                        heap[place] = np.uint8((word >> np.uint64(filled)) & np.uint64(255))
-                        place += 1
-                    word = (word << np.uint64(raw_bits)) | np.uint64(folded[i])
-                    filled += raw_bits
-                continue
-            word = (word << np.uint64(code_bits)) | np.uint64(shift + 1)
+    word = np.uint64(row[0]) & ((np.uint64(1) << np.uint64(raw_bits)) - np.uint64(1))
+    filled = raw_bits
+    last = row[0]
+    for start in range(0, nx, 32):
+        n = min(32, nx - start)
+        total = np.uint64(0)
+        for i in range(n):
+            step = ((np.int64(row[start + i]) - np.int64(last)) << wrap) >> wrap
+            last = row[start + i]
+            value = np.uint32((step << 1) ^ (step >> 63))
+            folded[i] = value
+            total += np.uint64(value)
+        shift = np.int64(0)
+        mean = (total - min(total, np.uint64(n // 2 + 1))) // np.uint64(n) >> np.uint64(1)
+        while mean > 0:
+            mean >>= np.uint64(1)
+            shift += 1
+        # Emptying the word before each piece leaves room for 32 bits and more.
+        while filled >= 8:
+            filled -= 8
+            heap[place] = np.uint8((word >> np.uint64(filled)) & np.uint64(255))
+            place += 1
+        if total == 0:
+            word = word << np.uint64(code_bits)
+            filled += code_bits
+            continue
+        if shift >= raw_shift:
+            word = (word << np.uint64(code_bits)) | np.uint64(raw_shift + 1)
             filled += code_bits
             for i in range(n):
-                top = np.int64(folded[i] >> np.uint32(shift))
                 while filled >= 8:
                     filled -= 8
                     heap[place] = np.uint8((word >> np.uint64(filled)) & np.uint64(255))
                     place += 1
-                while top >= 24:
-                    word = word << np.uint64(24)
-                    filled += 24
-                    top -= 24
-                    while filled >= 8:
-                        filled -= 8
-                        heap[place] = np.uint8((word >> np.uint64(filled)) & np.uint64(255))
-                        place += 1
-                low = np.uint64(folded[i]) & ((np.uint64(1) << np.uint64(shift)) - np.uint64(1))
-                word = (word << np.uint64(top + 1)) | np.uint64(1)
-                word = (word << np.uint64(shift)) | low
-                filled += int(top) + 1 + int(shift)
-        while filled > 0:
-            if filled >= 8:
+                word = (word << np.uint64(raw_bits)) | np.uint64(folded[i])
+                filled += raw_bits
+            continue
+        word = (word << np.uint64(code_bits)) | np.uint64(shift + 1)
+        filled += code_bits
+        for i in range(n):
+            top = np.int64(folded[i] >> np.uint32(shift))
+            while filled >= 8:
                 filled -= 8
                 heap[place] = np.uint8((word >> np.uint64(filled)) & np.uint64(255))
-            else:
-                heap[place] = np.uint8((word << np.uint64(8 - filled)) & np.uint64(255))
-                filled = 0
-            place += 1
-        offsets[y + 1] = place
+                place += 1
+            while top >= 24:
+                word = word << np.uint64(24)
+                filled += 24
+                top -= 24
+                while filled >= 8:
+                    filled -= 8
+                    heap[place] = np.uint8((word >> np.uint64(filled)) & np.uint64(255))
+                    place += 1
+            low = np.uint64(folded[i]) & ((np.uint64(1) << np.uint64(shift)) - np.uint64(1))
+            word = (word << np.uint64(top + 1)) | np.uint64(1)
+            word = (word << np.uint64(shift)) | low
+            filled += int(top) + 1 + int(shift)
+    while filled > 0:
+        if filled >= 8:
+            filled -= 8
+            heap[place] = np.uint8((word >> np.uint64(filled)) & np.uint64(255))
+        else:
+            heap[place] = np.uint8((word << np.uint64(8 - filled)) & np.uint64(255))
+            filled = 0
+        place += 1
+    return place
 
 
 def decode(
     heap: Bytes,
     starts: Offsets,
     lengths: Offsets,
-    out: Integers,
+    out: Integers | Image,
     tile: tuple[int, int],
-    bytepix: int,
+    bytepix: int = 4,
+    *,
+    step: float = 1.0,
+    wanted: npt.NDArray[np.bool_] | None = None,
 ) -> bool:
     """Restore the tiles of an image.
 
@@ -150,12 +175,16 @@ def decode(
         The compressed tiles.
     starts, lengths : ndarray, (tiles,), int64
         Where each lies in the heap, in the order of the tiles, the first row of them first.
-    out : ndarray, (ny, nx), int32
-        Is filled.
+    out : ndarray, (ny, nx), int32 or float32
+        Is filled; NaN where floats are `BLANK`.
     tile : tuple of int, (ny, nx), pixel
         Size of a tile; those at the upper and right edges may be smaller.
     bytepix : int
         Bytes of a pixel when it is restored: 2 or 4.
+    step : float
+        Value of one integer, for floats.
+    wanted : ndarray, (tiles,), bool, optional
+        Which tiles are restored; all by default.
 
     Returns
     -------
@@ -167,7 +196,17 @@ def decode(
         return False
     if (starts + lengths).max() > heap.size:
         return False
-    return bool(_decode_all(heap, starts, lengths, out, *tile, bytepix, _LEADING))
+    if wanted is None:
+        wanted = np.ones(count, bool)
+    scaled = out.dtype == np.float32
+    integers = cast(Integers, np.empty((0, 0), np.int32) if scaled else out)
+    floats = cast(Image, out if scaled else np.empty((0, 0), np.float32))
+    places = np.where(wanted, starts, -1)
+    return bool(
+        _decode_all(
+            heap, places, lengths, integers, floats, np.float32(step), *tile, bytepix, _LEADING
+        )
+    )
 
 
 @compiled
@@ -175,17 +214,22 @@ def _decode_all(
     heap: Bytes,
     starts: Offsets,
     lengths: Offsets,
-    out: Integers,
+    integers: Integers,
+    floats: Image,
+    step: np.float32,
     tall: int,
     wide: int,
     bytepix: int,
     leading: Bytes,
 ) -> bool:
-    """Restore tile by tile."""
-    ny, nx = out.shape
+    """Restore the tiles that start somewhere into one of two images; the other one is empty."""
+    scaled = floats.size > 0
+    ny, nx = floats.shape if scaled else integers.shape
     flat = np.empty(min(tall, ny) * min(wide, nx), np.int32)
     across = -(-nx // wide)
     for k in range(len(starts)):
+        if starts[k] < 0:
+            continue
         y, x = k // across * tall, k % across * wide
         h, w = min(tall, ny - y), min(wide, nx - x)
         tile = flat[: h * w]
@@ -193,7 +237,13 @@ def _decode_all(
             return False
         for j in range(h):
             for i in range(w):
-                out[y + j, x + i] = tile[j * w + i]
+                value = tile[j * w + i]
+                if not scaled:
+                    integers[y + j, x + i] = value
+                elif value == np.int32(BLANK):
+                    floats[y + j, x + i] = np.float32(np.nan)
+                else:
+                    floats[y + j, x + i] = np.float32(value) * step
     return True
 
 

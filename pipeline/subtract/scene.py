@@ -179,7 +179,8 @@ class Scene:
         """The stars without usable pixels at their centres."""
         x, y = np.rint(self.stars).astype(int).reshape(-1, 2).T
         ny, nx = self.usable.shape
-        return self.stars[self.usable[np.clip(y, 0, ny - 1), np.clip(x, 0, nx - 1)] == 0]
+        unusable = self.usable[np.clip(y, 0, ny - 1), np.clip(x, 0, nx - 1)] == 0
+        return np.asarray(self.stars[unusable])
 
     def count(
         self, significance: Image, difference: Whitened, psf: Psf, tile: int
@@ -376,7 +377,7 @@ def _point_sources(
 def _curvature(scene: Image, y: int, x: int) -> float:
     """Mean second derivative of a scene along the axes, with the sign of a peak, per pixel²."""
     around = scene[y, x - 1] + scene[y, x + 1] + scene[y - 1, x] + scene[y + 1, x]
-    return 2.0 * scene[y, x] - 0.5 * around
+    return float(2.0 * scene[y, x] - 0.5 * around)
 
 
 @compiled

@@ -15,6 +15,7 @@ SIMS_MAY = {
     "pipeline.compiled": "one way to compile pixel loops",
     "pipeline.errors": "errors that a user sees are one line, whoever raises them",
     "pipeline.exposure": "types of arrays, the zero point of nJy and the interface of a PSF",
+    "pipeline.htm": "trixels by which published catalogues are cut",
     "pipeline.io": "files are written the same way, and synthetic sources are added to raw frames",
     "pipeline.masks": "planes of the truth have the bits of those they are compared with",
     "pipeline.schema": "columns of the truth are declared like those of the products",

@@ -11,7 +11,9 @@ import pytest
 
 from harness.catalog import Catalog
 from harness.cli.main import execute
+from harness.settings import Settings
 from harness.system.hashes import file_hash
+from harness.tasks.template import warped
 from harness.workspace import Workspace
 from pipeline import alerts, io
 
@@ -119,6 +121,19 @@ def test_nothing_of_the_future_is_in_an_alert(campaign: Path) -> None:
                 assert packet["diaObject"]["lastDiaSourceMjdTai"] <= now
     with Catalog(campaign / "catalog.duckdb", read_only=True) as catalog:
         assert seen == catalog.value("SELECT count(*) FROM alert WHERE emitted") > 0
+
+
+def test_cutouts_are_those_of_the_files(campaign: Path) -> None:
+    """They are made of planes in memory, which the files hold bit for bit."""
+    space, unit = Workspace.open(campaign), (411420, 1)
+    difference = io.read_difference(space.difference(*unit)).exposure
+    science = io.read_exposure(space.visit_image(*unit))
+    name = str(difference.provenance["TMPLID"])
+    template = warped(space.template(name), science, Settings.load(space.config).template)
+    sources = io.read_parquet(space.staging("DiaSource", *unit))
+    stored = io.read_parquet(space.staging("cutout", *unit))
+    assert stored.num_rows > 0
+    assert alerts.cut_out(sources, difference, science, template).equals(stored)
 
 
 def test_second_run_does_nothing(

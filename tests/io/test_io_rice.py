@@ -16,7 +16,9 @@ def _back(rows, spoilt=slice(0, 0)):
     """Encode as products are and decode with astropy; some bytes may be lost in between."""
     heap, offsets = rice.encode(rows)
     heap[spoilt] = 0
-    layout = [*hdus._table_cards("X", rows.shape, offsets, 32), *hdus._rice_cards(4)]
+    layout = [
+        *hdus._table_cards("X", rows.shape, offsets, 32), *hdus._rice_cards(4, (1, rows.shape[1])),
+    ]  # fmt: skip
     file = hdus.primary_hdu(hdus.cards([])) + hdus._tiled_table(
         layout, heap.tobytes(), offsets, fits.Header()
     )
@@ -95,6 +97,37 @@ def test_damaged_tiles_are_refused_or_restored_as_something(seed, number):
     lengths[1] += rng.integers(1, 5)
     assert not rice.decode(heap, starts, lengths, guarded[1:4], (1, 100), 4)
     assert not rice.decode(heap, starts + heap.size, lengths, guarded[1:4], (1, 100), 4)
+
+
+@pytest.mark.parametrize("shape", [(100, 150), (32, 64), (31, 65), (5, 7)])
+def test_tiles_of_a_plane_are_those_of_astropy(tmp_path, shape):
+    pixels = np.random.default_rng(2).normal(0, 9, shape).round().astype(np.float32)
+    (tmp_path / "a.fits").write_bytes(
+        hdus.primary_hdu(hdus.cards([])) + hdus.compressed_hdu("X", pixels, None, 1.0)
+    )
+    with fits.open(tmp_path / "a.fits", do_not_scale_image_data=True) as opened:
+        np.testing.assert_array_equal(hdus.read_pixels(opened[1]), pixels)
+    with fits.open(tmp_path / "a.fits") as opened:
+        np.testing.assert_array_equal(opened[1].data, pixels)
+
+
+def test_only_tiles_round_places_are_read(tmp_path):
+    """Every pixel within reach is there, on the image, at its edges and beyond them."""
+    pixels = 1.0 + np.arange(200 * 300, dtype=np.float32).reshape(200, 300)
+    (tmp_path / "a.fits").write_bytes(
+        hdus.primary_hdu(hdus.cards([])) + hdus.compressed_hdu("X", pixels, None, 1.0)
+    )
+    x = np.array([70.4, 0.0, 299.0, 305.0, 1e9, np.nan, -40.0])
+    y = np.array([95.6, 0.0, 199.0, 100.0, 10.0, 10.0, 10.0])
+    with fits.open(tmp_path / "a.fits", do_not_scale_image_data=True) as opened:
+        found = hdus.read_pixels(opened[1], hdus.Places(x, y, 12.0))
+        assert not hdus.read_pixels(opened[1], hdus.Places(x[:0], y[:0], 12.0)).any()
+    rows, columns = np.indices(pixels.shape)
+    for k in range(4):
+        near = (abs(columns - np.rint(x[k])) <= 12) & (abs(rows - np.rint(y[k])) <= 12)
+        np.testing.assert_array_equal(found[near], pixels[near])
+    assert np.isin(found[found != 0], pixels).all()
+    assert np.count_nonzero(found) == 5 * 32 * 64 + 3 * 32 * 44 + 8 * 44
 
 
 def test_pixels_without_a_value_are_the_same_nan_as_before(tmp_path):

@@ -371,6 +371,19 @@ def inspection(**more):
     return {"inspect": parameters}
 
 
+def test_units_that_were_named_are_inspected_where_they_are_there(context):
+    from harness.verify.kinds.inspect import draw
+
+    named = [{"visit": 2, "detectors": [1, 7]}, {"visit": 9, "detectors": [1]}]
+    elsewhere = [{"visit": 9, "detectors": [1]}]
+
+    assert [
+        (u.visit, u.detector) for u in draw(context, check(inspection(named=named)).subject)
+    ] == [(2, 1)]
+    drawn = draw(context, check(inspection(named=elsewhere)).subject)
+    assert [(u.visit, u.detector) for u in drawn] == [(1, 1), (2, 1)]
+
+
 def test_an_unanswered_inspection_is_not_run(context):
     got = judged(context, inspection())
 

@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from harness.verify.kind import Kind
 from harness.verify.measurement import Evidence, Measurement, NotRun
@@ -22,12 +22,22 @@ __all__ = ["Inspect", "draw", "fingerprint"]
 _LEVELS = {"none": 0, "minor": 1, "serious": 2}
 
 
+class Named(BaseModel):
+    """Units that somebody chose: some detectors of a visit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    visit: int
+    detectors: list[int] = Field(min_length=1)
+
+
 class Inspect(Kind):
     """The worst answer to a closed question about a seeded sample: 0 none, 1 minor, 2 serious.
 
     Answers lie in ``inspections/NAME.yaml`` of the workspace and count only for the pixels they
     were given for.  ``proxy`` names the quantitative check that stands beside the question, or
-    several of which those that apply stand together.
+    several of which those that apply stand together.  Of a campaign that holds units of ``named``
+    these are the sample.
     """
 
     name: ClassVar[str] = "inspect"
@@ -40,6 +50,7 @@ class Inspect(Kind):
     visits: int = Field(default=2, ge=1)
     detectors: int = Field(default=5, ge=1)
     seed: int
+    named: list[Named] = Field(default_factory=list)
     proxy: str | list[str]
 
     @property
@@ -79,7 +90,7 @@ class Inspect(Kind):
 
 
 def draw(context: Context, check: Inspect) -> list[Unit]:
-    """Draw the sample: visits by the seed, then detectors within each visit.
+    """Draw the sample: the named units, or visits by the seed, then detectors within each visit.
 
     Parameters
     ----------
@@ -96,6 +107,9 @@ def draw(context: Context, check: Inspect) -> list[Unit]:
     present = [
         u for u in context.expected(check.product) if context.product(check.product, u).is_file()
     ]
+    named = {(n.visit, d) for n in check.named for d in n.detectors}
+    if chosen_by_name := [u for u in present if (u.visit, u.detector) in named]:
+        return chosen_by_name
     choice = random.Random(check.seed)
     visits = sorted({u.visit for u in present})
     chosen = sorted(choice.sample(visits, min(check.visits, len(visits))))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow.parquet as pq
-from astropy.io import fits
 
 from harness.verify.blanksky import blank_pixels, pixel_scale
 from harness.verify.metric import Sample, metric
 from harness.verify.view import View
+from pipeline import io
 from pipeline.statistics import mad_std, median_error
 
 __all__: list[str] = []
@@ -58,8 +56,7 @@ def background_identity(view: View, block: int = 64) -> Sample:
     some = slice(None, None, 4)  # every fourth row gives the medians of the blocks well enough
     total = (image.image[some] + image.background[some]) / image.photo_calib.njy_per_electron
     total[image.mask[some] != 0] = np.nan
-    bias = _plane(view.space.bias(view.number))
-    flat = _plane(view.space.flat(image.info.band, view.number))
+    bias, flat = _calibrations(view)
     found = []
     for amp in view.detector.amplifiers:
         rows, columns = amp.trimmed.slices
@@ -74,9 +71,15 @@ def background_identity(view: View, block: int = 64) -> Sample:
     return Sample(100.0 * abs(float(np.median(ratios)) - 1.0), len(ratios))
 
 
-def _plane(path: Path) -> np.ndarray:
-    with fits.open(path) as hdus:
-        return np.asarray(next(h.data for h in hdus if h.data is not None), np.float32)
+def _calibrations(view: View) -> tuple[np.ndarray, np.ndarray]:
+    """Bias and flat of the frame; zero and one where the campaign has none."""
+    bias, flat = np.zeros(view.detector.shape, np.float32), np.ones(view.detector.shape, np.float32)
+    paths = view.frame.bias, view.frame.flat
+    if paths[0] is not None and paths[0].is_file():
+        bias = io.read_bias(paths[0], view.camera, view.number)
+    if paths[1] is not None and paths[1].is_file():
+        flat = io.read_flat(paths[1], view.camera, view.number)
+    return bias, flat
 
 
 def _block_ratios(total: np.ndarray, plain: np.ndarray, block: tuple[int, int]) -> np.ndarray:
