@@ -44,7 +44,9 @@ def ingest(
     ] = None,
     camera: Annotated[
         str | None,
-        typer.Option(help="decam, generic or a TOML file.", show_default="the workspace's"),
+        typer.Option(
+            help="A name of `nightjar camera list`, or a TOML file.", show_default="the workspace's"
+        ),
     ] = None,
     refcat: Annotated[
         Path | None, typer.Option(help="Reference catalogue of stars: Parquet, FITS or CSV.")

@@ -19,7 +19,8 @@ def init(
     camera: Annotated[
         str | None,
         typer.Option(
-            help="Camera of real exposures: decam, generic or a TOML file.", show_default="decam"
+            help="Camera of real exposures: a name of `nightjar camera list`, or a TOML file.",
+            show_default="decam",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the simulation.")] = 42,
@@ -33,6 +34,7 @@ def init(
     With --profile the workspace is for a simulated campaign (next: nightjar sim), without it for
     real exposures (next: nightjar ingest).
     """
+    from harness.ingest.cameras import adopt_camera
     from harness.settings import Campaign, Settings
     from harness.workspace import Workspace
     from pipeline.camera import Camera
@@ -47,6 +49,7 @@ def init(
             f"camera {chosen!r} exists only in simulations", expected="--profile as well"
         )
     space = Workspace.create(workspace)
+    chosen = adopt_camera(space, chosen)
     campaign = Campaign(
         name=name or workspace.resolve().name, profile=profile, camera=chosen, seed=seed
     )

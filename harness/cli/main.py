@@ -50,6 +50,7 @@ T = TypeVar("T")
 VERBS: dict[str, str] = {
     "init": "Make a workspace with a commented configuration.",
     "sim": "Simulate the raw exposures of the workspace's profile.",
+    "camera": "Describe an instrument.",
     "ingest": "Register exposures that were taken by a real telescope.",
     "run": "Run the pipeline: raw exposures to alerts.",
     "watch": "Process raw files as they land, visit by visit to alerts.",
@@ -64,7 +65,8 @@ VERBS: dict[str, str] = {
     "alerts": "Check, show, compare and publish alerts.",
     "history": "Show what was known at a date of the survey.",
     "inspect": "Draw a contact sheet of a unit, or the page of an object.",
-    "explain": "Tell the story of a unit or of a source.",
+    "explain": "Tell the story of a unit, a source, a check, a requirement or a waiver.",
+    "lint": "Read test cases, requirements, waivers and settings; name every mistake.",
     "export": "Write a table as Parquet, VOTable, CSV or regions.",
     "sabotage": "Plant known defects and see which check catches them.",
     "doctor": "Check this installation.",

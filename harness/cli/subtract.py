@@ -52,6 +52,10 @@ def subtract(
     template_psf: Annotated[
         Path | None, typer.Option(metavar="FILE", help="PSF of the template.")
     ] = None,
+    camera: Annotated[
+        str | None,
+        typer.Option(help="Of which camera they are, see `nightjar camera list`, or a TOML file."),
+    ] = None,
     mask_bits: Annotated[
         str | None,
         typer.Option(
@@ -115,6 +119,7 @@ def subtract(
         Planes,
         load_pair,
         make,
+        misregistration,
         summary_lines,
         verdict,
         write_psf_grid,
@@ -124,6 +129,8 @@ def subtract(
     from pipeline.io.keywords import parse_keywords
 
     common = {"ext": ext, "mask_bits": mask_bits, "keywords": parse_keywords(keyword or [])}
+    if camera is not None:
+        common = _as_camera(camera, common)
     first = Planes.of(
         science, variance=science_variance, mask=science_mask, weight=science_weight, gain=gain,
         saturation=saturation, psf=psf, **common,
@@ -139,7 +146,8 @@ def subtract(
     give_back_memory()
     pair, difference = make(pair, config, registered=registered)
     give_back_memory()
-    sources, notes = _detect(pair, difference) if detect else None, pair.notes
+    sources = _detect(pair, difference) if detect else None
+    notes = [*pair.notes, *misregistration(pair, difference.metrics)]
     metrics = {**difference.metrics, "psfChi2": pair.psf_chi2}
     del pair  # what is left to do needs memory, not the inputs
     output.mkdir(parents=True, exist_ok=True)
@@ -156,7 +164,7 @@ def subtract(
             "metrics": {k: v if v == v else None for k, v in metrics.items()},
             "verdict": judgement.word,
             "reasons": list(judgement.reasons),
-            "notes": list(notes),
+            "notes": notes,
             "detections": counts,
         }
         emit(document)
@@ -165,6 +173,23 @@ def subtract(
         typer.echo(line)
     written = ["difference.fits"] + ["detections.parquet"] * detect
     typer.echo("written     " + ", ".join(str(output / name) for name in written))
+
+
+def _as_camera(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Complete what is given of a file by what its camera usually has."""
+    from pipeline.camera import Camera
+    from pipeline.errors import ConfigError
+
+    known = Camera.load(name)
+    if not known.plain:
+        raise ConfigError(
+            f"camera {name!r} has raw frames", key="--camera", expected="reduced ones"
+        )
+    return {
+        "ext": given["ext"] or known.extension or None,
+        "mask_bits": given["mask_bits"] or known.mask_bits or None,
+        "keywords": {**known.keywords, **given["keywords"]},
+    }
 
 
 def _config(convolve: str, overrides: list[str]) -> Config:

@@ -43,7 +43,7 @@ def keep_camera(
     text = origin.read_text(encoding="utf-8")
     spec = tomllib.loads(text)
     target = space.root / "calib" / "camera" / f"{spec['name']}.toml"
-    for kind, name in spec["files"].items():
+    for kind, name in spec.get("files", {}).items():
         if not isinstance(name, str):  # a short table stands in the definition itself
             continue
         path = target.parent / name

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from astropy.wcs import WCS
 
+from harness.ingest.cameras import adopt_camera
 from harness.ingest.registry import Candidate, IngestResult, Registry
 from harness.plan import OPEN
 from harness.settings import Settings
@@ -96,7 +97,8 @@ def ingest_files(
     InputError
         If a folder, a catalogue or the workspace cannot be used, or nothing can be fetched.
     """
-    settings = _with_reading(campaign_settings(space, camera), keywords or {}, mask_bits)
+    base = campaign_settings(space, camera, keep=not dry_run)
+    settings = _with_reading(base, keywords or {}, mask_bits)
     definition = Camera.load(space.camera(settings.campaign.camera))
     campaign = settings.campaign
     cards = parse_keywords(campaign.keywords.split())
@@ -135,7 +137,7 @@ def _with_role(frames: Sequence[Candidate], registry: Registry, role: str) -> li
     ]
 
 
-def campaign_settings(space: Workspace, camera: str | None) -> Settings:
+def campaign_settings(space: Workspace, camera: str | None, *, keep: bool = True) -> Settings:
     """Read the settings of a workspace for real frames.
 
     Parameters
@@ -144,6 +146,8 @@ def campaign_settings(space: Workspace, camera: str | None) -> Settings:
         The workspace.
     camera : str, optional
         Camera of the frames, if not the workspace's.
+    keep : bool
+        Whether the workspace takes a definition from a file along.
 
     Returns
     -------
@@ -162,6 +166,8 @@ def campaign_settings(space: Workspace, camera: str | None) -> Settings:
             path=space.root,
             hint="make another workspace without --profile",
         )
+    if camera is not None and keep:
+        camera = adopt_camera(space, camera)
     if camera is None or camera == settings.campaign.camera:
         return settings
     if space.frames.is_file():
@@ -237,7 +243,7 @@ def _expanded(files: Iterable[Path]) -> list[Path]:
 def _look(path: Path, reading: _Reading, registry: Registry) -> list[Candidate]:
     """Return the frames of a file; none for a companion of another file."""
     camera = reading.camera
-    if camera.name == "generic":
+    if camera.plain:
         return _generic(path, reading, registry.next_visit())
     with io.open_fits(path) as hdus:
         calibrated = str(hdus[0].header.get("PROCTYPE", "")).strip().lower() == "instcal"
@@ -259,13 +265,14 @@ def _generic(path: Path, reading: _Reading, visit: int) -> list[Candidate]:
                 path,
                 visit,
                 detector=number,
+                camera=reading.camera,
                 keywords=reading.keywords,
                 mask_bits=reading.mask_bits,
             ),
             path,
             "generic",
         )
-        for number in io.list_generic(path, own or reading.ext)
+        for number in io.list_generic(path, own or reading.ext or reading.camera.extension or None)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from harness.standalone.pair import Pair, Planes, load_pair
 from harness.standalone.provenance import RECIPE, make, recreate
+from harness.standalone.registration import misregistration
 from harness.standalone.report import summary_lines, verdict
 from harness.standalone.write import write_psf_grid
 
@@ -11,6 +12,7 @@ __all__ = [
     "Planes",
     "load_pair",
     "make",
+    "misregistration",
     "recreate",
     "summary_lines",
     "verdict",

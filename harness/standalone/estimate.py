@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import PsfError
+from pipeline.errors import InputError, PsfError
 from pipeline.exposure import Exposure, FloatArray, GridPsf, Image, Mask, PolynomialPsf, Psf
 from pipeline.io.keywords import item_of
-from pipeline.io.noise import contradicting_gain, given_variance
+from pipeline.io.nodata import plateau
+from pipeline.io.noise import checked_gain, given_variance
 from pipeline.io.planes import Planes, Raw
 from pipeline.masks import bits
 from pipeline.psfphot import fwhm, smooth_variance
@@ -36,6 +37,10 @@ _SHARPEST = 1.6
 """Full width in pixels below which stars may look like cosmic rays."""
 
 _REFITS = 3
+_MUCH_MASKED = 0.05
+_SINGLE = (1e-30, 1e30)
+"""Variances between which single precision has room for their products."""
+
 _BETA = (2.0, 8.0)
 """Exponents of the wings of stars."""
 
@@ -70,14 +75,14 @@ def gain_of(planes: Planes, raw: Raw, mask: Mask, notes: list[str]) -> float | N
     if gain is None:
         notes.append("gain unknown: photon noise of sources is left out of the variance")
         return None
-    contradiction = contradicting_gain(raw.image, mask != 0, gain)
+    gain, contradiction = checked_gain(raw.image, mask != 0, gain)
     if contradiction:
         notes.append(contradiction)
     return gain
 
 
-def saturation_of(planes: Planes, raw: Raw) -> float:
-    """Saturation level, image units; infinite where unknown.
+def saturation_of(planes: Planes, raw: Raw, notes: list[str]) -> float:
+    """Saturation level, image units; that of a plateau where nobody says, else infinite.
 
     Parameters
     ----------
@@ -85,6 +90,8 @@ def saturation_of(planes: Planes, raw: Raw) -> float:
         What the user says of the image.
     raw : Raw
         What its files say.
+    notes : list of str
+        A level that was found in the pixels is added here.
 
     Returns
     -------
@@ -93,7 +100,11 @@ def saturation_of(planes: Planes, raw: Raw) -> float:
     """
     found = item_of(raw.header, "saturation", planes.keywords)
     level = planes.saturation or (found[1] if found else None)
-    return float("inf") if level is None else level
+    if level is not None:
+        return level
+    level, note = plateau(raw.image)
+    notes += [note] if np.isfinite(level) else []
+    return level
 
 
 def variance_of(raw: Raw, mask: Mask, gain: float | None, notes: list[str]) -> Image:
@@ -125,6 +136,12 @@ def variance_of(raw: Raw, mask: Mask, gain: float | None, notes: list[str]) -> I
                 mask[hollow] |= bits("BAD")
         return variance
     sky, noise, crowded = _sky(raw.image, mask != 0)
+    typical = float(np.median(noise))
+    if typical > 0 and not _SINGLE[0] < typical**2 < _SINGLE[1]:
+        raise InputError(
+            f"noise of {typical:.3g} per pixel is beyond single precision", path=raw.files[0],
+            expected="1e-15 to 1e15", hint="multiply the image by a constant",
+        )  # fmt: skip
     excess = np.maximum(np.nan_to_num(raw.image) - sky, 0.0)
     how = "neighbouring pixels, for no sky is open" if crowded else "the measured sky noise"
     notes.append(f"no variance: from {how} ({np.median(noise):.4g} per pixel)")
@@ -211,7 +228,11 @@ def psf_of(exposure: Exposure, notes: list[str]) -> tuple[PolynomialPsf, float, 
     try:
         model = model_psf(flat, find_sources(flat, config), config, refits=_REFITS)
     except PsfError as err:
-        raise PsfError("no star fit for a model of the PSF", **err.numbers) from err
+        what = "no star fit for a model of the PSF"
+        masked = float(np.mean(exposure.mask != 0))
+        if masked > _MUCH_MASKED:
+            what += f"; {masked:.1%} of the pixels are masked, --mask-bits leaves out harmless bits"
+        raise PsfError(what, **err.numbers) from err
     chi2 = model.judged["psfChi2"]
     judged = "" if chi2 is None else f", χ² per pixel {chi2:.2f} on stars left out"
     notes.append(f"PSF of order {model.fit.psf.order} from {model.fit.n_stars} stars{judged}")

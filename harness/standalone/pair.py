@@ -191,7 +191,7 @@ def _exposure(
     raw = read_planes(planes, like)
     own: list[str] = list(raw.notes)
     raw = _without_holes(raw, own)
-    saturation = saturation_of(planes, raw)
+    saturation = saturation_of(planes, raw, own)
     mask = mask_of(raw, saturation, planes.mask_bits, own)
     estimated = raw.variance is None and raw.weight is None
     gain = gain_of(planes, raw, mask, own) if estimated else planes.gain

@@ -141,6 +141,7 @@ def _detrended(item: _Item, camera: Camera) -> tuple[Exposure, Mapping[str, floa
             frame.path,
             frame.visit,
             detector=frame.detector,
+            camera=camera,
             keywords=parse_keywords(item.settings.campaign.keywords.split()),
             mask_bits=item.settings.campaign.mask_bits or None,
         )

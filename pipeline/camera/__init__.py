@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pipeline.camera.passbands import Band, ColourTerm, Passbands, parse_passbands
+from pipeline.camera.plain import completed
 from pipeline.errors import ConfigError
 from pipeline.exposure import FloatArray
 from pipeline.ids import LARGEST_DETECTOR
@@ -254,6 +255,14 @@ class Camera:
         Constant cards of its raw files, which simulations write.
     simulated : bool
         Whether it exists only in simulations.
+    plain : bool
+        Whether its images come reduced, one per extension, with coordinates in their headers.
+    mask_bits : str
+        Of plain images, which bits of masks count, see `pipeline.io.quality.decode`.
+    extension : str
+        Of plain images, the extension to take; empty for all.
+    filters : mapping of str to str
+        Of plain images, the band of each name of a filter that is not a usual one.
     """
 
     name: str
@@ -267,6 +276,10 @@ class Camera:
     passbands: Passbands
     cards: Mapping[str, str | float] = field(default_factory=dict)
     simulated: bool = False
+    plain: bool = False
+    mask_bits: str = ""
+    extension: str = ""
+    filters: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def load(cls, name: str | Path) -> Camera:
@@ -275,7 +288,7 @@ class Camera:
         Parameters
         ----------
         name : str or path-like
-            ``decam``, ``testcam``, ``lsstlike``, ``generic`` or the path of a TOML file.
+            One of `Camera.names` or the path of a TOML file.
 
         Raises
         ------
@@ -286,9 +299,14 @@ class Camera:
         if path.suffix != ".toml":
             path = _HERE / f"{name}.toml"
         if not path.is_file():
-            known = ", ".join(sorted(p.stem for p in _HERE.glob("*.toml")))
+            known = ", ".join(cls.names())
             raise ConfigError(f"unknown camera {name!r}", expected=f"{known} or a TOML file")
         return _load(path.resolve())
+
+    @staticmethod
+    def names() -> list[str]:
+        """Return the names of the bundled cameras."""
+        return sorted(p.stem for p in _HERE.glob("*.toml"))
 
     def detector(self, number: int) -> Detector:
         """Return one detector.
@@ -309,8 +327,17 @@ class Camera:
 
 @lru_cache(maxsize=16)
 def _load(path: Path) -> Camera:
-    with path.open("rb") as f:
-        spec = tomllib.load(f)
+    try:
+        spec = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
+        raise ConfigError(f"is not TOML: {err}", path=path) from err
+    if spec.get("images") == "plain":
+        spec = completed(spec, path)
+    elif "files" not in spec:
+        raise ConfigError(
+            "missing", path=path, key="files",
+            hint='images = "plain" if the images come reduced, with coordinates',
+        )  # fmt: skip
     tables = {kind: _rows(path.parent, given) for kind, given in spec["files"].items()}
     try:
         camera = _camera(spec, tables, _passbands(spec, path))
@@ -378,6 +405,10 @@ def _camera(
         passbands=passbands,
         cards=spec.get("cards", {}),
         simulated=spec.get("simulated", False),
+        plain=spec.get("images") == "plain",
+        mask_bits=spec.get("mask_bits", ""),
+        extension=spec.get("extension", ""),
+        filters=spec.get("filters", {}),
     )
 
 

@@ -23,8 +23,8 @@ from pipeline.io.files import open_fits
 from pipeline.io.filters import band_of, filter_name
 from pipeline.io.headers import CardValue, Header, plain_header
 from pipeline.io.keywords import item_of
-from pipeline.io.nodata import no_data
-from pipeline.io.noise import contradicting_gain, given_variance, measured_gain, sky_noise
+from pipeline.io.nodata import no_data, plateau
+from pipeline.io.noise import checked_gain, given_variance, measured_gain, sky_noise
 from pipeline.io.planes import Planes, Raw, place_of, read_planes, science_images
 from pipeline.io.quality import decode_quality, mask_of
 from pipeline.io.raw import BANDS, parse_visit_info
@@ -212,7 +212,7 @@ def read_generic(
     keywords : mapping of str to str, optional
         Cards to look at first, by item of `pipeline.io.keywords.ITEMS`.
     mask_bits : str, optional
-        Which bits of a mask count, see `pipeline.io.quality.decode`.
+        Which bits of a mask count, see `pipeline.io.quality.decode`; by default the camera's.
     **given
         Items of `pipeline.exposure.VisitInfo` to use instead of the header's, in image units.
 
@@ -237,8 +237,7 @@ def read_generic(
     raw = read_planes(Planes(path, ext=ext))
     fills = list(raw.notes)
     camera = camera or Camera.load("generic")
-    own = {} if camera.name == "generic" else dict(camera.keywords)
-    cards = {**own, **(keywords or {})}
+    cards = {**camera.keywords, **(keywords or {})}
     _require_wcs(raw, path)
     holes, said = no_data(raw.image)
     fills += [f"pixels: {note}" for note in said]
@@ -248,7 +247,7 @@ def read_generic(
     exposure_info = _visit_info(raw, camera, cards, path, fills, given)
     info = VisitInfo(**{**exposure_info, "visit": visit, "detector": detector, **numbers, **given})
     gain, notes = info.gain, list[str]()
-    mask = mask_of(raw, float("inf"), mask_bits, notes)
+    mask = mask_of(raw, float("inf"), mask_bits or camera.mask_bits or None, notes)
     mask[counts >= info.saturation] |= bits("SAT")
     image = np.multiply(counts, gain, dtype=np.float64).astype(np.float32)
     variance = _generic_variance(raw, image, mask, info, notes)
@@ -286,7 +285,7 @@ def _numbers(
     }
     bad = holes if raw.mask is None else holes | (raw.mask != 0)
     if "gain" in values:
-        note = contradicting_gain(raw.image, bad, values["gain"])
+        values["gain"], note = checked_gain(raw.image, bad, values["gain"])
         fills += [note] if note else []
     else:
         measured = measured_gain(raw.image, bad)
@@ -300,7 +299,7 @@ def _numbers(
         values["read_noise"] = 0.0
         fills.append("read_noise: no keyword, 0.0 assumed")
     if "saturation" not in values:
-        values["saturation"], note = _plateau(raw.image)
+        values["saturation"], note = plateau(raw.image)
         fills.append(note)
     return values
 
@@ -360,7 +359,7 @@ def _band(raw: Raw, camera: Camera, cards: Mapping[str, str], path: Path) -> str
         raise KeywordError(
             what, path=path, key=key, expected="the name of a filter", hint="--keyword band=CARD"
         )
-    band = band_of(found[1])
+    band = camera.filters.get(found[1]) or band_of(found[1])
     if band not in BANDS:
         also = "" if band == found[1] else f" (band {band})"
         raise KeywordError(
@@ -397,15 +396,6 @@ def _generic_variance(
         return np.asarray(noise**2 + np.maximum(np.nan_to_num(image) - level, 0), np.float32)
     notes.append("variance: from counts and read noise")
     return np.maximum(model, np.float32(1.0))
-
-
-def _plateau(counts: np.ndarray) -> tuple[float, str]:
-    """Level at which the image is clipped, if it is."""
-    finite = counts[np.isfinite(counts)]
-    largest = float(finite.max()) if finite.size else float("inf")
-    if np.count_nonzero(finite == largest) >= 3:
-        return largest, f"saturation: no keyword, {largest:g} from the plateau of the brightest"
-    return float("inf"), "saturation: no keyword and no plateau, none assumed"
 
 
 def _recorded(fills: list[str]) -> dict[str, str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+from pipeline.camera import Camera
 from pipeline.io.catalogues import NAMES, READERS
 from pipeline.io.filters import ALIASES, FILTER_KEYS, OPEN, UNKNOWN
 from pipeline.io.keywords import ITEMS, SYNONYMS
@@ -26,10 +27,29 @@ What is guessed is a `note` of the summary of `subtract`, a `note:` line of `ing
 ## Files
 
 A FITS image of two axes (others of length one are dropped) in any HDU, integers with `BSCALE`,
-`BZERO` and `BLANK`, tile-compressed or not. Of a file with several images `subtract` takes the
+`BZERO` and `BLANK`, tile-compressed or not; pixels that Pan-STARRS stores as asinh are made
+linear. Of a file with several images `subtract` takes the
 first and says so, and of the template the one of the same name or number; `ingest` takes all, as
 detectors. `FILE[2]`, `FILE[SCI]` and `--ext` choose one. A header card that cannot be read costs
 that card, with a note. Extensions are recognised by EXTNAME:
+"""
+_CAMERAS = """\
+## Cameras
+
+`--camera NAME` says what is usual where. An instrument that is not in the table is described by a
+TOML file that `nightjar camera new FILES...` writes from its images; `init`, `ingest` and
+`subtract` take it after `--camera`, and a workspace keeps a copy. Its keys: `name`, `images =
+"plain"`, `pixel_scale`, `mask_bits`, `extension`, cards by item below `[keywords]`, bands by name
+of filter below `[filters]`. All but the first two may be left out: the usual names are looked for.
+"""
+_PSF = """\
+## Point spread functions
+
+`--psf` and `--template-psf` of `subtract` take a PSFEx model that varies with X and Y, stamps
+`(ny, nx, h, w)` with the x and y of the grid in two more HDUs, as `--psf-grid` writes them, or one
+stamp. Without one the PSF is that of the stars of the image; the note says from how many, and the
+χ² per pixel of stars that were left out of it. In an image without a mask, what is sharper than a
+star is a cosmic ray.
 """
 _COORDINATES = """\
 ## Coordinates
@@ -57,10 +77,11 @@ of `ugrizy`. Names of surveys and numbers beside the letter are ignored (`ZTF_r`
 _NUMBERS = """\
 ## Gain, read noise, saturation
 
-`--keyword NAME=CARD` names another card; NAME is one of {items}. A gain that contradicts the noise
-of the sky is said. Without one, `ingest` measures it from the sky and its noise (pedestal taken as
-zero) and says so, `subtract` leaves the photon noise of sources out. Where counts do not explain
-the noise (sky subtracted, frames stacked) the measured noise counts.
+`--keyword NAME=CARD` names another card; NAME is one of {items}.
+A gain that contradicts the noise of the sky is said, and where it cannot be, the measured one used.
+Without one, `ingest` measures it from the sky and its noise (pedestal taken as zero) and says so,
+`subtract` leaves the photon noise of sources out. Where counts do not explain the noise (sky
+subtracted, frames stacked) the measured noise counts.
 """
 _PIXELS = """\
 ## Pixels without data
@@ -94,6 +115,8 @@ def document() -> str:
     """
     parts = [
         _HEAD, _table(("holds", "names"), ((k, _code(v)) for k, v in EXTENSIONS.items())),
+        _CAMERAS, _table(("name", "mask bits", "extension", "cards", "filters"), _cameras()),
+        _PSF,
         _COORDINATES,
         _TIMES, _table(("card", "tells", "form"), (
             (f"`{i.key}`", {0.0: "start", 0.5: "middle", 1.0: "end"}[i.at], i.kind)
@@ -113,6 +136,15 @@ def document() -> str:
         _table(("column", "also"), ((f"`{k}`", _code(v)) for k, v in NAMES.items())),
     ]  # fmt: skip
     return "\n".join(part.rstrip() + "\n" for part in parts)
+
+
+def _cameras() -> Iterator[tuple[str, ...]]:
+    for name in Camera.names():
+        camera = Camera.load(name)
+        if camera.plain:
+            cards = ", ".join(f"{item} `{card}`" for item, card in camera.keywords.items())
+            bands = ", ".join(f"`{filt}` {band}" for filt, band in camera.filters.items())
+            yield f"`{name}`", camera.mask_bits, camera.extension, cards, bands
 
 
 def _code(names: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from pipeline.exposure import Image
 
-__all__ = ["HUGE", "no_data"]
+__all__ = ["HUGE", "no_data", "plateau"]
 
 HUGE = 1e29
 """Absolute values from here on stand for no data (SWarp writes 1e30), at any sensible unit."""
@@ -101,3 +101,25 @@ def _sentinel(image: Image, holes: npt.NDArray[np.bool_]) -> float | None:
         return None
     low, middle = np.percentile(thin, [15.865, 50.0])
     return value if middle > low and following - value > _APART * (middle - low) else None
+
+
+def plateau(image: Image) -> tuple[float, str]:
+    """Level at which an image is clipped, if it is: its largest value, if three pixels have it.
+
+    Parameters
+    ----------
+    image : ndarray, (ny, nx)
+        Pixels.
+
+    Returns
+    -------
+    level : float, image unit
+        Infinite where there is no plateau.
+    note : str
+        What was found.
+    """
+    finite = image[np.isfinite(image)]
+    largest = float(finite.max()) if finite.size else float("inf")
+    if np.count_nonzero(finite == largest) >= _REPEATED:
+        return largest, f"saturation: no keyword, {largest:g} from the plateau of the brightest"
+    return float("inf"), "saturation: no keyword and no plateau, none assumed"

@@ -11,12 +11,15 @@ from pipeline.errors import InputError
 from pipeline.exposure import Image
 from pipeline.io.planes import Raw
 
-__all__ = ["contradicting_gain", "given_variance", "measured_gain", "sky_noise"]
+__all__ = ["checked_gain", "contradicting_gain", "given_variance", "measured_gain", "sky_noise"]
 
 _BLOCK = 64
 _LEAST = 50
 _FACTOR = 4.0
 """A variance that is off by more than this is looked at again: standard deviation, or weight?"""
+
+_IMPOSSIBLE = 2.0
+"""Photon noise of the sky over all its noise that no gain explains."""
 
 _CLEAR_SKY = 5.0
 """Sky level over its noise from which on a gain follows from the two."""
@@ -90,7 +93,7 @@ def contradicting_gain(image: Image, bad: npt.NDArray[np.bool_], gain: float) ->
         return None
     expected = float(np.sqrt(level / gain))
     fits = f"{level / noise**2:.3g} would fit"
-    if expected > 2.0 * noise:
+    if expected > _IMPOSSIBLE * noise:
         return (
             f"gain {gain:g} contradicts the noise: {expected:.3g} expected of the sky,"
             f" {noise:.3g} measured; {fits} if there is no pedestal"
@@ -101,6 +104,30 @@ def contradicting_gain(image: Image, bad: npt.NDArray[np.bool_], gain: float) ->
             f" sky, {noise:.3g} measured; {fits}"
         )
     return None
+
+
+def checked_gain(image: Image, bad: npt.NDArray[np.bool_], gain: float) -> tuple[float, str | None]:
+    """Gain to work with: the measured one where that of the header cannot be.
+
+    Parameters
+    ----------
+    image, bad : ndarray, (ny, nx)
+        Pixels, and those to leave out.
+    gain : float, electron per image unit
+        What is claimed.
+
+    Returns
+    -------
+    gain : float, electron per image unit
+        Another one only if the photons of the sky alone would scatter twice as much as it does.
+    note : str, optional
+        See `contradicting_gain`.
+    """
+    note = contradicting_gain(image, bad, gain)
+    measured = measured_gain(image, bad)
+    if note and measured is not None and measured > _IMPOSSIBLE**2 * gain:
+        return measured, f"{note}; used"
+    return gain, note
 
 
 def given_variance(raw: Raw, bad: npt.NDArray[np.bool_], notes: list[str]) -> Image | None:

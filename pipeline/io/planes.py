@@ -48,6 +48,7 @@ EXTENSIONS: Mapping[str, tuple[str, ...]] = {
 }
 """Names of extensions (EXTNAME, any case) by what they hold, the preferred one first."""
 
+_ASINH = 2.5 * float(np.log10(np.e))
 _IDENTITY = ("EXTNAME", "CCDNUM", "CCDNAME", "CHIPID", "DETECTOR", "EXTVER")
 _BRACKETED = re.compile(r"(?P<file>.+)\[(?P<ext>[^\[\]]+)\]")
 
@@ -183,7 +184,7 @@ def read_planes(planes: Planes, like: Header | None = None) -> Raw:
         notes += unreadable_cards(own, *([hdus[0].header] if index else []))
         wcs, said = world.read(_celestial(hdus[0].header, own), hdus)
         notes += said
-        image = _float(hdus[index])
+        image = _linear(_float(hdus[index]), header, notes)
         planes_found = {kind: _float(hdus[k]) for kind, k in found.items() if kind != "mask"}
         mask, mask_header = _integer(hdus[found["mask"]]) if "mask" in found else (None, {})
     for kind, path in (("variance", planes.variance), ("weight", planes.weight)):
@@ -365,6 +366,16 @@ def _float(hdu: fits.ImageHDU) -> Image:
         return np.asarray(data.byteswap(inplace=True).view(np.float32))
     with np.errstate(over="ignore"):  # beyond float32 is infinite, and that is no data
         return np.ascontiguousarray(data, np.float32)
+
+
+def _linear(image: Image, header: Header, notes: list[str]) -> Image:
+    """Pixels of Pan-STARRS, stored as x = a asinh((f - BOFFSET) / 2 BSOFTEN), made linear."""
+    soften, offset = header.get("BSOFTEN"), header.get("BOFFSET", 0.0)
+    if not isinstance(soften, (int, float)) or not isinstance(offset, (int, float)) or soften <= 0:
+        return image
+    notes.append("pixels stored as asinh magnitudes (BSOFTEN) made linear")
+    wide = np.sinh(image.astype(float) / _ASINH)
+    return np.asarray(offset + 2.0 * soften * wide, np.float32)
 
 
 def _only(path: Path, ext: str | None) -> Image:

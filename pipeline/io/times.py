@@ -48,7 +48,7 @@ class Instant:
     at : float
         0 at the start of the exposure, 0.5 in its middle, 1 at its end.
     kind : str
-        ``date`` (ISO text), ``mjd`` or ``jd`` (numbers, d).
+        ``date`` (ISO text), ``mjd`` or ``jd`` (numbers, d), ``mjd_s`` (seconds).
     scale : str
         Time scale the card is defined in; empty: that of TIMESYS.
     """
@@ -79,6 +79,7 @@ INSTANTS = (
     Instant("JD-OBS", 0.0, "jd"),
     Instant("OBSJD", 0.0, "jd"),
     Instant("JD-BEG", 0.0, "jd"),
+    Instant("TAI", 0.0, "mjd_s", "TAI"),
     Instant("DATE-END", 1.0, "date"),
     Instant("MJD-END", 1.0, "mjd"),
     Instant("EXPEND", 1.0, "mjd"),
@@ -173,7 +174,9 @@ def _length(header: Header, first: str, notes: list[str]) -> float | None:
 
 def _wanted(header: Header, start: str) -> Iterator[Instant]:
     known = {instant.key: instant for instant in INSTANTS}
-    if start and start not in known and start in header:
+    if start in known and start in header:
+        yield known[start]
+    elif start and start in header:
         value = header[start]
         kind = "date" if isinstance(value, str) else "mjd" if float(value) < 1e6 else "jd"
         yield Instant(start, 0.0, kind)
@@ -220,14 +223,14 @@ def _of_number(header: Header, instant: Instant) -> tuple[int, float, str]:
     found = number(header, (instant.key,))
     if found is None:
         raise ValueError(f"not a number: {header[instant.key]!r}")
-    value = found[1]
-    low, high = (-200000.0, 200000.0) if instant.kind == "mjd" else (2200000.0, 2600000.0)
+    value = found[1] / _DAY_S if instant.kind == "mjd_s" else found[1]
+    low, high = (2200000.0, 2600000.0) if instant.kind == "jd" else (-200000.0, 200000.0)
     if not low < value < high:
-        raise ValueError(f"{value:g} is not a date")
+        raise ValueError(f"{found[1]:g} is not a date")
     whole = value % 1 == 0 if instant.kind == "mjd" else value % 1 == 0.5
     if whole and not isinstance(header[instant.key], float):
         raise ValueError(f"{value:g} is a day without a time")
-    mjd = value if instant.kind == "mjd" else value - 2400000.5
+    mjd = value - 2400000.5 if instant.kind == "jd" else value
     day = int(mjd // 1)
     return day, (mjd - day) * _DAY_S, ""
 

@@ -67,8 +67,8 @@ def test_decam_as_it_is() -> None:
 
 
 def test_unknown_camera_and_detector() -> None:
-    with pytest.raises(ConfigError, match=r"unknown camera 'megacam'; expected .*decam"):
-        Camera.load("megacam")
+    with pytest.raises(ConfigError, match=r"unknown camera 'nocam'; expected .*decam"):
+        Camera.load("nocam")
     with pytest.raises(ConfigError, match="camera decam has no detector 63"):
         Camera.load("decam").detector(63)
 

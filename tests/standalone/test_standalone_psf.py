@@ -11,11 +11,14 @@ from harness.standalone.estimate import (
     enclosed_flux,
     normalised_psf,
     psf_of,
+    saturation_of,
     without_cosmic_rays,
 )
 from pipeline.calibrate.stars import sharpest_ridge, star_size
 from pipeline.errors import FileFormatError
 from pipeline.exposure import Exposure, GridPsf, PolynomialPsf, VisitInfo
+from pipeline.io.noise import checked_gain
+from pipeline.io.planes import Planes, read_planes
 from pipeline.io.psfs import read_psf
 from pipeline.masks import bits
 from pipeline.psfphot import fwhm
@@ -119,6 +122,29 @@ def test_cosmic_rays_are_marked_and_stars_are_not():
     assert not marked[stars[:, 1].astype(int), stars[:, 0].astype(int)].any()
     assert clean.image[hits[:, 0], hits[:, 1]].max() < 1200.0 + made.image.max()
     assert "cosmic rays" in notes[0]
+
+
+def test_gain_that_cannot_be_is_replaced_and_one_that_can_is_kept():
+    made = image_of(places(5, 8, (3.7, 4.7)), 4.0).image / 65535.0
+    none = np.zeros(SHAPE, bool)
+    gain, note = checked_gain(made, none, 2.0)
+    assert gain == pytest.approx(2.0 * 65535.0, rel=0.1)
+    assert note is not None
+    assert note.endswith("used")
+    assert checked_gain(made, none, 2.0 * 65535.0) == (2.0 * 65535.0, None)
+    kept, note = checked_gain(made, none, 100.0 * 65535.0)
+    assert kept == 100.0 * 65535.0
+    assert note is not None
+
+
+def test_saturation_is_the_plateau_where_no_card_tells(tmp_path):
+    made = image_of(places(5, 8, (3.7, 4.7)), 4.0).image
+    for name, data in (("whole", made), ("clipped", np.minimum(made, 800.0))):
+        fits.writeto(tmp_path / f"{name}.fits", data)
+        planes, notes = Planes(tmp_path / f"{name}.fits"), list[str]()
+        level = saturation_of(planes, read_planes(planes), notes)
+        assert level == (800.0 if name == "clipped" else np.inf)
+        assert bool(notes) == (name == "clipped")
 
 
 def psfex(path, sample=0.5, side=51):
