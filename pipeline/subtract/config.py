@@ -57,7 +57,7 @@ class Config(StageConfig):
     scene_noise: bool = param(
         True,
         "Count what constant stars leave, dipoles and rings, as noise of the score: ten times "
-        "fewer false detections; faint changes beside saturated stars are hidden",
+        "fewer false detections; faint changes on bright stars or beside saturated ones are hidden",
     )
     dilation_share: float = param(
         0.02, "A pixel is masked when masked pixels carry this share of the kernel", gt=0, lt=1
