@@ -1,5 +1,6 @@
 # docker build -t nightjar .          (behind a proxy that re-signs HTTPS: --secret id=ca_bundle,src=FILE)
 # docker run --rm -v "$PWD/out:/work" nightjar demo
+# docker run --rm -v WORKSPACE:/work nightjar run /work     (writes as the owner of WORKSPACE)
 FROM debian:trixie-slim AS build
 RUN apt-get update \
  && apt-get install -y --no-install-recommends python3 python3-venv ca-certificates \
@@ -27,9 +28,10 @@ ENV PATH=/opt/nightjar/venv/bin:$PATH \
     NUMBA_CACHE_DIR=/opt/nightjar/numba \
     MPLCONFIGDIR=/tmp/matplotlib \
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
-USER nightjar
+# No USER: the entry point becomes the owner of /work, or, where nothing is mounted, uid 1000.
 WORKDIR /work
-# The pixel loops are compiled once, here, by running the whole pipeline on a tiny campaign.
-RUN /opt/nightjar/entrypoint demo /tmp/warm && rm -rf /tmp/warm
+# The pixel loops are compiled once, here, by running the whole pipeline on a tiny campaign; whoever
+# runs the container may add to them.
+RUN /opt/nightjar/entrypoint demo /tmp/warm && rm -rf /tmp/warm && chmod -R a+rwX /opt/nightjar/numba
 ENTRYPOINT ["/opt/nightjar/entrypoint"]
 CMD ["--help"]

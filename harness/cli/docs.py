@@ -9,6 +9,7 @@ shows exists, with the options it shows.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shlex
 import sys
@@ -48,12 +49,11 @@ def faults(root: Path = ROOT) -> list[str]:
     list of str
         Empty when nothing is wrong.
     """
-    found = []
-    if (root / "docs" / "columns.md").read_text(encoding="utf-8") != schema.document():
-        found.append("docs/columns.md is out of step: python -m harness.cli.docs --write")
-    page = root / "docs" / "your-images.md"
-    if page.exists() and page.read_text(encoding="utf-8") != guide.document():
-        found.append("docs/your-images.md is out of step: python -m harness.cli.docs --write")
+    found = [
+        f"{name} is out of step: python -m harness.cli.docs --write"
+        for name, text in generated().items()
+        if (root / name).exists() and (root / name).read_text(encoding="utf-8") != text
+    ]
     targets = set(re.findall(r"^([a-z][\w-]*):", (root / "Makefile").read_text("utf-8"), re.M))
     for page in pages(root):
         text, name = page.read_text(encoding="utf-8"), page.relative_to(root)
@@ -62,6 +62,18 @@ def faults(root: Path = ROOT) -> list[str]:
             wrong = _wrong(line.strip(), targets)
             found += [f"{name}: `{line.strip()}`: {wrong}"] if wrong else []
     return found
+
+
+def generated() -> dict[str, str]:
+    """Text of every file that follows from the code, by its name in the repository."""
+    from harness.verify.loader import SCHEMAS, json_schema
+
+    schemas = {f"testcases/{n}.schema.json": json_schema(n) for n in SCHEMAS}
+    return {
+        "docs/columns.md": schema.document(),
+        "docs/your-images.md": guide.document(),
+        **{n: json.dumps(s, indent=1, sort_keys=True) + "\n" for n, s in schemas.items()},
+    }
 
 
 def _dead_links(page: Path, text: str) -> Iterator[str]:
@@ -111,8 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m harness.cli.docs")
     parser.add_argument("--write", action="store_true", help="write the generated pages")
     if parser.parse_args(arguments).write:
-        (ROOT / "docs" / "columns.md").write_text(schema.document(), encoding="utf-8")
-        (ROOT / "docs" / "your-images.md").write_text(guide.document(), encoding="utf-8")
+        for name, text in generated().items():
+            (ROOT / name).write_text(text, encoding="utf-8")
     found = faults()
     sys.stderr.write("".join(f"{line}\n" for line in found))
     sys.stdout.write(f"{len(pages())} pages, {len(found)} faults\n")

@@ -1,12 +1,13 @@
-"""``nightjar explain``: the story of a unit or of a source."""
+"""``nightjar explain``: the story of a unit or of a source, or a word of the specification."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import Json, WorkspacePath, emit, show_table
+from harness.cli.options import Json, emit, show_table
 
 if TYPE_CHECKING:
     from harness.catalog import Catalog
@@ -23,25 +24,70 @@ FROM candidate WHERE visit = ? AND detector = ? GROUP BY 1 ORDER BY peaks DESC""
 
 
 def explain(
-    workspace: WorkspacePath,
-    number: Annotated[
-        int, typer.Argument(metavar="VISIT|ID", help="Visit, or a source, object or candidate id.")
+    where: Annotated[
+        str,
+        typer.Argument(metavar="[WORKSPACE]", help="Folder of the campaign.", show_default=False),
     ],
+    subject: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="VISIT|ID|WORD",
+            help="Visit, id of a source, object or candidate, or the name of a case, item, check, "
+            "requirement or waiver.",
+        ),
+    ] = None,
     detector: Annotated[
         int | None, typer.Argument(metavar="[DETECTOR]", help="Detector, to explain a unit.")
     ] = None,
+    testcases: Annotated[
+        Path | None,
+        typer.Option("--testcases", help="Folder of case files.", show_default="those of Nightjar"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show the history of a unit (VISIT DETECTOR) or of a source, object or candidate (ID).
+    """Show the history of a unit or of a source, or what a word of the specification demands.
 
-    Of a unit: every stage with its cause, notes and cost, its inputs, and which rule stopped how
-    many peaks.  Of an id: where it stands, what it became, and why it was alerted or not.
+    Of a unit (WORKSPACE VISIT DETECTOR): every stage with its cause, notes and cost, its inputs,
+    and which rule stopped how many peaks.  Of an id (WORKSPACE ID): where it stands, what it
+    became, and why it was alerted or not.  Of a case, item, check, requirement or waiver
+    (AG-00-15/kernel, DMS-REQ-0074, W-0001): what is measured, the bound, when it applies, the
+    requirements behind it and, with a WORKSPACE, what came out last.
     """
+    from harness.verify.explain import is_word
+
+    word = where if subject is None else subject
+    if is_word(word) and detector is None:
+        document = _word(word, None if subject is None else Path(where), testcases)
+    else:
+        document = _campaign(Path(where), subject, detector)
+    if as_json:
+        emit(document)
+    else:
+        _show(document)
+
+
+def _word(word: str, workspace: Path | None, testcases: Path | None) -> dict[str, Any]:
+    from harness.report.write import latest_report
+    from harness.verify.explain import explain_word
+    from harness.verify.loader import load_spec
+    from harness.verify.paths import TESTCASES
+    from harness.workspace import Workspace
+
+    report = latest_report(Workspace.open(workspace)) if workspace is not None else None
+    return explain_word(word, load_spec(testcases or TESTCASES), report)
+
+
+def _campaign(workspace: Path, subject: str | None, detector: int | None) -> dict[str, Any]:
     from harness.catalog import Catalog
     from harness.workspace import Workspace
     from pipeline.errors import ConfigError
 
-    space = Workspace.open(workspace)
+    if subject is None or not subject.isdecimal():
+        raise ConfigError(
+            f"cannot explain {subject or str(workspace)!r}",
+            expected="a visit, an id, or a case, check, requirement or waiver such as AG-00-15",
+        )
+    space, number = Workspace.open(workspace), int(subject)
     with Catalog(space.catalog, read_only=True) as catalog:
         if detector is not None:
             document = _unit(catalog, number, detector)
@@ -50,10 +96,7 @@ def explain(
     if not any(document.values()):
         what = f"unit {number} {detector}" if detector is not None else f"id {number}"
         raise ConfigError(f"nothing is known of {what}", path=workspace)
-    if as_json:
-        emit(document)
-    else:
-        _show(document)
+    return document
 
 
 def _unit(catalog: Catalog, visit: int, detector: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``nightjar report``: render a report again, judge again from it, or compare two."""
+"""``nightjar report``: render a report again, judge again from it, compare two, or sum up many."""
 
 from __future__ import annotations
 
@@ -86,6 +86,54 @@ def diff(
         emit(found)
     else:
         sys.stdout.write(render_diff(found))
+
+
+@report.command("vcd")
+def vcd(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="WORKSPACE|FOLDER...",
+            help="Workspaces with all their reports, or folders of single reports.",
+        ),
+    ],
+    form: Annotated[
+        str, typer.Option("--format", help="html, csv, docsteady (its columns, CSV) or reqif.")
+    ] = "html",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="Where it goes.", show_default="the screen"),
+    ] = None,
+    register: Annotated[
+        Path | None,
+        typer.Option(
+            "--register", metavar="FILE", help="Keep the numbers of nonconformances in this file."
+        ),
+    ] = None,
+) -> None:
+    """Draw up the verification control document over one or several campaigns.
+
+    Each requirement with its method, level, test case, the last result of every campaign,
+    deviations, nonconformances and close-out.  A nonconformance is a check that failed in some
+    report; it has a number and the first and last commit that showed it.  Without --register the
+    numbers follow the order in which they were first seen.
+    """
+    from harness.report.vcd import control, histories, read_register, write_register
+    from harness.report.vcd_formats import FORMATS
+    from harness.workspace import atomic
+
+    if form not in FORMATS:
+        raise typer.BadParameter(f"one of {', '.join(FORMATS)}", param_hint="--format")
+    numbers = read_register(register) if register is not None else {}
+    document = control(histories(sources), numbers)
+    text = FORMATS[form](document)
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        with atomic(output) as partial:
+            partial.write_text(text, encoding="utf-8")
+    if register is not None:
+        write_register(register, numbers, document.nonconformances)
 
 
 def _folder(path: Path) -> Path:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import Jobs, Json, Quiet, emit
+from harness.cli.options import Jobs, Json, Overrides, Quiet, emit, show_table
 
 if TYPE_CHECKING:
     from harness.verify.nodes import SpecError
@@ -51,8 +51,14 @@ def verify(
             "--replay", metavar="NAME", help="Derive the verdicts of a published report: dmtr-53."
         ),
     ] = None,
-    lint: Annotated[
-        bool, typer.Option("--lint", help="Only read the case files and report every mistake.")
+    overrides: Overrides = None,
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare",
+            help="Make again what --set touches in a copy by links, judge the copy and show its "
+            "verdicts beside those of the newest report; WORKSPACE is only read.",
+        ),
     ] = False,
     strict_waivers: Annotated[
         bool, typer.Option("--strict-waivers", help="Exit 5 when a waiver is stale or expired.")
@@ -67,7 +73,6 @@ def verify(
     4 incomplete, 5 stale or expired waiver under --strict-waivers.  Absent evidence (unit tests,
     container) reads "not run" and does not change the exit code.
     """
-    from harness.verify.loader import load_spec
     from harness.verify.nodes import SpecError
     from harness.verify.paths import TESTCASES
 
@@ -75,15 +80,13 @@ def verify(
     try:
         if replay is not None:
             _replay(replay, folder, as_json)
-        elif lint:
-            spec = load_spec(folder)
-            count = sum(1 for _ in spec.checks())
-            known = (
-                f"{len(spec.cases)} cases, {count} checks, {len(spec.requirements)} requirements"
-            )
-            typer.echo(f"{known}: no mistakes")
         elif workspace is None:
             raise typer.BadParameter("a WORKSPACE is needed", param_hint="WORKSPACE")
+        elif compare != bool(overrides):
+            raise typer.BadParameter("--set and --compare go together", param_hint="--compare")
+        elif overrides:
+            where = {"testcases": folder, "evidence": evidence, "jobs": jobs}
+            _compare(workspace, overrides, where, as_json)
         else:
             chosen: dict[str, Any] = {"testcases": folder, "evidence": evidence, "jobs": jobs}
             chosen |= {"only": check or (), "output": output}
@@ -133,12 +136,32 @@ def _judge(
         raise typer.Exit(code)
 
 
+def _compare(workspace: Path, overrides: list[str], where: dict[str, Any], as_json: bool) -> None:
+    import os
+
+    from harness.report.diff import render_diff
+    from harness.report.whatif import what_if
+    from harness.system.processes import heeded_termination
+
+    where["jobs"] = where["jobs"] or len(os.sched_getaffinity(0))
+    with heeded_termination():
+        found = what_if(workspace, overrides, **where)
+    if as_json:
+        emit(found)
+    else:
+        show_table(found["verdicts"])
+        for label, counts in found["made"].items():
+            typer.echo(f"{label}: {', '.join(f'{n} {status}' for status, n in counts.items())}")
+        sys.stdout.write(render_diff(found))
+    if found["exit_code"]:
+        raise typer.Exit(int(found["exit_code"]))
+
+
 def _show_progress(path: str) -> None:
     sys.stderr.write(f"\r\x1b[K{path}")
 
 
 def _replay(name: str, folder: Path, as_json: bool) -> None:
-    from harness.cli.options import show_table
     from harness.verify.replay import replay
 
     result = replay(name, folder)

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.reliability import evaluation
 from harness.reliability.samples import Samples
@@ -20,6 +21,10 @@ __all__ = ["Judgement", "card", "judge"]
 
 _BINS = (5.0, 5.5, 6.5, 8.0, 12.0, 20.0, 50.0, np.inf)
 _STRONG = 10.0
+_MEASURED = (
+    "realKept", "bogusRejected", "rejectedAt99", "calibrationError", "purity",
+    "completeness9to1", "cut9to1", "completeness4to1", "cut4to1",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,25 +50,41 @@ class Judgement:
         clear, natural = self.data.label >= 0, ~self.data.injected
         real, bogus = clear & self.data.real, clear & ~self.data.real
         near = evaluation.faint(self.data)
-        out: dict[str, Any] = {
+        found = dict(zip(_MEASURED, self._measure(cut, np.arange(len(self.data))), strict=True))
+        return {
             "sample": self.name,
             "real": int(real.sum()),
             "bogus": int(bogus.sum()),
             "falsePerSquareDegree": int((bogus & natural).sum()) / self.data.area,
-            "realKept": float(np.mean(self.p[real] >= cut)),
-            "bogusRejected": float(np.mean(self.p[bogus] < cut)),
-            "rejectedAt99": evaluation.rejected_at(self.p[real], self.p[bogus]),
-            "calibrationError": evaluation.calibration_error(
-                self.p[clear & natural], self.data.real[clear & natural]
-            ),
-            "purity": _purity(self.p[clear & natural] >= cut, self.data.real[clear & natural]),
             "faintReal": int((near & real).sum()),
             "faintBogus": int((near & bogus).sum()),
+            **{name: float(value) for name, value in found.items()},
         }
-        for ratio in evaluation.RATIOS:
-            point = evaluation.operating_point(self.p[near & real], self.p[near & bogus], ratio)
-            out[f"completeness{ratio:.0f}to1"], out[f"cut{ratio:.0f}to1"] = point
-        return out
+
+    def ranges(self, cut: float) -> dict[str, tuple[float, float]]:
+        """Return the 68 % range of each of these numbers over samples of the images."""
+        low, high = evaluation.bootstrap(self.data.image, lambda rows: self._measure(cut, rows))
+        return {name: (float(a), float(b)) for name, a, b in zip(_MEASURED, low, high, strict=True)}
+
+    def _measure(self, cut: float, rows: npt.NDArray[np.intp]) -> FloatArray:
+        """Return the numbers of `_MEASURED` for some of the detections."""
+        p, label, injected = self.p[rows], self.data.label[rows], self.data.injected[rows]
+        near = evaluation.faint(self.data)[rows]
+        real, bogus, natural = label == 1, label == 0, (label >= 0) & ~injected
+        points = [
+            evaluation.operating_point(p[near & real], p[near & bogus], ratio)
+            for ratio in evaluation.RATIOS
+        ]
+        return np.array(
+            [
+                _mean(p[real] >= cut),
+                _mean(p[bogus] < cut),
+                evaluation.rejected_at(p[real], p[bogus]),
+                evaluation.calibration_error(p[natural], real[natural]),
+                _mean(real[natural & (p >= cut)]),
+                *(number for point in points for number in point),
+            ]
+        )
 
 
 def judge(forest: Forest, samples: Mapping[str, Sequence[Samples]]) -> list[Judgement]:
@@ -150,6 +171,9 @@ announced.
 """
 
 
+_SHOWN = tuple(name for name in _MEASURED if not name.startswith("cut"))
+
+
 def _summary(judgements: Sequence[Judgement], cut: float) -> str:
     head = (
         "sample", "real", "bogus", "false per deg² and visit", f"real kept at {cut:g}",
@@ -158,16 +182,14 @@ def _summary(judgements: Sequence[Judgement], cut: float) -> str:
     )  # fmt: skip
     rows = []
     for j in judgements:
-        n = j.numbers(cut)
+        n, ranges = j.numbers(cut), j.ranges(cut)
+        shown = [_ranged(n[name], ranges[name]) for name in _SHOWN]
         rows.append(
-            (
-                n["sample"], n["real"], n["bogus"], f"{n['falsePerSquareDegree']:.0f}",
-                _part(n["realKept"]), _part(n["bogusRejected"]), _part(n["rejectedAt99"]),
-                _part(n["calibrationError"]), _part(n["purity"]), _part(n["completeness9to1"]),
-                _part(n["completeness4to1"]), f"{n['faintReal']}, {n['faintBogus']}",
-            )
+            (n["sample"], n["real"], n["bogus"], f"{n['falsePerSquareDegree']:.0f}", *shown,
+             f"{n['faintReal']}, {n['faintBogus']}")
         )  # fmt: skip
-    return f"## On campaigns that it has not seen\n\n{_table(head, rows)}\n"
+    note = "In brackets the 68 % range over samples of the images with replacement."
+    return f"## On campaigns that it has not seen\n\n{_table(head, rows)}\n\n{note}\n"
 
 
 def _by_class(judgement: Judgement, cut: float) -> str:
@@ -206,12 +228,12 @@ def _inputs() -> str:
     return f"## What it looks at\n\n{_table(('feature', 'meaning'), rows)}\n"
 
 
-def _purity(kept: Any, real: Any) -> float:
-    return float(np.mean(real[kept])) if kept.any() else float("nan")
+def _mean(chosen: npt.NDArray[np.bool_]) -> float:
+    return float(np.mean(chosen)) if len(chosen) else float("nan")
 
 
-def _part(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.3f}"
+def _ranged(value: float, ends: tuple[float, float]) -> str:
+    return "–" if np.isnan(value) else f"{value:.3f} ({ends[0]:.3f}–{ends[1]:.3f})"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

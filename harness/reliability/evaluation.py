@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,12 +15,21 @@ from pipeline.exposure import FloatArray
 if TYPE_CHECKING:
     from harness.reliability.samples import Samples
 
-__all__ = ["Share", "calibration_error", "faint", "operating_point", "rejected_at", "shares"]
+__all__ = [
+    "Share",
+    "bootstrap",
+    "calibration_error",
+    "faint",
+    "operating_point",
+    "rejected_at",
+    "shares",
+]
 
 RATIOS = (9.0, 4.0)
 """Bogus to real for which a purity is stated."""
 FAINT = (5.5, 6.5)
 """Signal to noise at which the classifier is judged hardest."""
+_DRAWS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,3 +177,39 @@ def rejected_at(real: FloatArray, bogus: FloatArray, kept: float = 0.99) -> floa
         return float("nan")
     cut = np.sort(real)[int(np.floor((1.0 - kept) * len(real)))]
     return float(np.mean(bogus < cut))
+
+
+def bootstrap(
+    groups: npt.NDArray[np.str_], measure: Callable[[npt.NDArray[np.intp]], FloatArray]
+) -> tuple[FloatArray, FloatArray]:
+    """Range of numbers over samples of whole groups with replacement (Efron 1979).
+
+    Detections of one image share its seeing, its template and its satellites: they are drawn
+    together or not at all.
+
+    Parameters
+    ----------
+    groups : ndarray of str, (n,)
+        Group of every detection.
+    measure : callable
+        Gives k numbers of the detections with some indices.
+
+    Returns
+    -------
+    low, high : ndarray, (k,)
+        16th and 84th percentiles over 200 draws, the same ones every time; NaN of numbers that
+        are not defined in any.
+    """
+    names, member = np.unique(groups, return_inverse=True)
+    rows = [np.flatnonzero(member == k) for k in range(len(names))]
+    rng = np.random.default_rng(1)
+    drawn = np.array(
+        [
+            measure(np.concatenate([rows[k] for k in rng.integers(0, len(rows), len(rows))]))
+            for _ in range(_DRAWS)
+        ]
+    )
+    ends = [[np.nan, np.nan] if not (c := column[np.isfinite(column)]).size else
+            np.percentile(c, (16, 84)) for column in drawn.T]  # fmt: skip
+    low, high = np.transpose(ends)
+    return low, high

@@ -28,7 +28,7 @@ __all__ = ["DESIGN", "Samples", "collect"]
 
 DESIGN = StudyDesign(
     sources=60, snr=(4.5, 100.0), hosted=0.3, negative=0.2, trails=0.15,
-    trail_length=(1.0, 10.0), near_bright=0.2, bright_distance=(8.0, 150.0),
+    trail_length=(1.0, 20.0), near_bright=0.2, bright_distance=(8.0, 150.0),
 )  # fmt: skip
 """What is painted into the images that examples are taken from."""
 
@@ -53,6 +53,8 @@ class Samples:
         FWHM of the PSF of the image.
     patch : ndarray of str, (n,)
         Piece of sky: campaign and detector, over all visits that share a template.
+    image : ndarray of str, (n,)
+        Campaign, visit and detector.
     campaigns : tuple of str
         Identifiers of the studies, which are hashes of their images, settings and versions.
     seeds : tuple of str
@@ -69,6 +71,7 @@ class Samples:
     injected: npt.NDArray[np.bool_]
     width: FloatArray
     patch: npt.NDArray[np.str_]
+    image: npt.NDArray[np.str_]
     campaigns: tuple[str, ...] = ()
     seeds: tuple[str, ...] = ()
     area: float = 0.0
@@ -187,6 +190,7 @@ def _of_unit(tables: Mapping[str, pa.Table], view: View, campaign: str) -> Sampl
         injected=to_numpy(detections, "injectionId") >= 0,
         width=np.full(n, width),
         patch=np.full(n, f"{campaign} {view.number}"),
+        image=np.full(n, f"{campaign} {view.visit} {view.number}"),
     )
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import duckdb
 
-from harness.report.sheets import source_stamps
+from harness.report.sheets import source_stamps, stamp_picture
 from harness.verify.context import Context
 from harness.verify.measurement import Evidence
+from harness.verify.sampling import Picture
 
-__all__ = ["overview_figures"]
+__all__ = ["overview_figures", "overview_pictures"]
 
 _STAMPS = 12
 _CURVES = 6
@@ -50,13 +51,38 @@ def overview_figures(context: Context, folder: Path) -> tuple[Evidence, ...]:
     return tuple(figures)
 
 
-def _stamps(context: Context, folder: Path) -> list[Evidence]:
-    rows = context.rows(
+def overview_pictures(context: Context) -> list[Picture]:
+    """List the drawings of the overview that need pixels.
+
+    Parameters
+    ----------
+    context : Context
+        The campaign.
+
+    Returns
+    -------
+    list of Picture
+        Stamps of the most reliable detections; none where the catalogue cannot name them.
+    """
+    try:
+        return [stamp_picture(row) for row in _best_sources(context)]
+    except (duckdb.Error, TypeError):  # `overview_figures` will say so
+        return []
+
+
+def _best_sources(context: Context) -> list[dict[str, Any]]:
+    if "DiaSource" not in context.columns:
+        return []
+    return context.rows(
         "select visit, detector, x, y, snr, reliability, diaObjectId from DiaSource "
         "where not isSubThreshold and not isNegative and parentDiaSourceId is null "
         "and reliability is not null order by reliability desc, snr desc limit ?",
         [_STAMPS],
     )
+
+
+def _stamps(context: Context, folder: Path) -> list[Evidence]:
+    rows = _best_sources(context)
     for row in rows:
         numbers = f"SNR {row['snr']:.1f}, reliability {row['reliability']:.2f}"
         row["caption"] = f"{row['visit']}/{row['detector']} {numbers}"

@@ -9,13 +9,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment
 from markupsafe import Markup
 
 from harness.report.text import label, number, quantity, shape
 from harness.system.templates import page_environment
 from pipeline.errors import InputError
 
-__all__ = ["render_html"]
+__all__ = ["environment", "render_html", "style"]
 
 _IMAGE = re.compile(r"[a-z]+/[0-9a-f]{20}\.png")
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -36,10 +37,8 @@ def render_html(report: dict[str, Any], folder: Path) -> str:
     str
         A complete document.
     """
-    environment = page_environment(_TEMPLATES)
-    environment.filters |= {
-        "label": label,
-        "shape": shape,
+    pages = environment()
+    pages.filters |= {
         "number": number,
         "quantity": quantity,
         "plot": _plot,
@@ -47,14 +46,37 @@ def render_html(report: dict[str, Any], folder: Path) -> str:
         "pretty": lambda value: json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True),
     }
     digest = hashlib.sha256(json.dumps(report, sort_keys=True).encode()).hexdigest()
-    style = Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8"))
-    return environment.get_template("report.html.j2").render(
+    return pages.get_template("report.html.j2").render(
         r=report,
-        style=style,
+        style=style(),
         digest=digest,
         matrices=_tables(report, "attribute matrix"),
         audits=_tables(report, "log audit"),
     )
+
+
+def environment() -> Environment:
+    """Return the templates of pages, with everything escaped that they print.
+
+    Returns
+    -------
+    jinja2.Environment
+        With the words and shapes of verdicts.
+    """
+    pages = page_environment(_TEMPLATES)
+    pages.filters |= {"label": label, "shape": shape}
+    return pages
+
+
+def style() -> Markup:
+    """Return the style sheet of all pages.
+
+    Returns
+    -------
+    markupsafe.Markup
+        CSS, not to be escaped.
+    """
+    return Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8"))
 
 
 def _plot(plot: dict[str, Any]) -> str:

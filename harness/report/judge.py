@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.report.figures import overview_figures
+from harness.report.figures import overview_figures, overview_pictures
 from harness.report.model import build
-from harness.report.sheets import contact_sheets
+from harness.report.sheets import contact_sheets, sheet_pictures
 from harness.report.simulation import simulation_page
 from harness.report.write import latest_report, next_folder, write_report
 from harness.system.text import one_line
@@ -25,7 +25,7 @@ from harness.verify.paths import TESTCASES
 from harness.verify.pin import pin
 from harness.verify.replay import replay
 from harness.verify.sabotage import matrix_fault
-from harness.verify.sampling import requests_of, start_measuring
+from harness.verify.sampling import Picture, requests_of, start_measuring
 from harness.workspace import Workspace
 from pipeline.errors import FileFormatError
 
@@ -122,15 +122,16 @@ def _judged(
         for c, i, k in spec.checks()
         if not wanted or any(f"{c.id}/{i.id}/{k.id}".startswith(w) for w in wanted)
     ]
-    # What takes long goes on in other processes while the figures are drawn here.
-    start_measuring(context, requests_of(context, checks))
+    # What takes long goes on in other processes while the tables are judged here.
+    pictures = _pictures(spec, context) if folder is not None else []
+    start_measuring(context, requests_of(context, checks), pictures)
     _start_commands(context, checks)
+    results = judge_cases(spec, context, only=wanted, progress=progress)
     sheets: dict[str, list[dict[str, Any]]] = {}
     figures: tuple[Evidence, ...] = ()
     if folder is not None:
         sheets = contact_sheets(spec, context, folder / "evidence")
         figures = overview_figures(context, folder / "evidence")
-    results = judge_cases(spec, context, only=wanted, progress=progress)
     report = build(
         folder.name if folder is not None else context.space.root.resolve().name,
         spec,
@@ -147,6 +148,12 @@ def _judged(
     if folder is not None:
         path = write_report(report, folder, context.testcases, context.space.specification)
     return Judgement(report, results, path)
+
+
+def _pictures(spec: Spec, context: Context) -> list[Picture]:
+    """List every drawing of the report that needs pixels."""
+    sheets = sheet_pictures(spec, context).values()
+    return [*(picture for sheet in sheets for picture in sheet), *overview_pictures(context)]
 
 
 def _start_commands(context: Context, checks: Iterable[Check]) -> None:

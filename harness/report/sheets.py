@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +23,46 @@ from harness.drawing.style import as_png
 from harness.verify.context import Context
 from harness.verify.kinds.inspect import Inspect, draw
 from harness.verify.loader import Spec
-from harness.verify.sampling import template_records
-from harness.verify.view import TemplateRecord, View
+from harness.verify.sampling import Picture, draw_pictures
+from harness.verify.view import View
 from pipeline.atomic import atomic_path
 from pipeline.masks import bits
 
-__all__ = ["contact_sheets", "source_stamps", "store_image"]
+__all__ = [
+    "contact_sheets",
+    "sheet_pictures",
+    "source_stamps",
+    "stamp_picture",
+    "store_image",
+]
 
-_log = logging.getLogger(__name__)
 _PANEL = 220
 Pixels = np.ndarray[Any, Any]
+
+
+def sheet_pictures(spec: Spec, context: Context) -> dict[str, list[Picture]]:
+    """List the drawings of the units that the inspections ask about.
+
+    Parameters
+    ----------
+    spec : Spec
+        Holds the inspections.
+    context : Context
+        The campaign.
+
+    Returns
+    -------
+    dict of list of Picture
+        By the path of the check.
+    """
+    return {
+        f"{case.id}/{item.id}/{check.id}": [
+            Picture(unit.visit, unit.detector, _SHEETS[check.subject.product])
+            for unit in draw(context, check.subject)
+        ]
+        for case, item, check in spec.checks()
+        if isinstance(check.subject, Inspect)
+    }
 
 
 def contact_sheets(spec: Spec, context: Context, folder: Path) -> dict[str, list[dict[str, Any]]]:
@@ -54,20 +82,12 @@ def contact_sheets(spec: Spec, context: Context, folder: Path) -> dict[str, list
     dict
         Captions and files by the path of the check.
     """
-    sheets: dict[str, list[dict[str, Any]]] = {}
-    records = template_records(context)
-    for case, item, check in spec.checks():
-        if not isinstance(check.subject, Inspect):
-            continue
-        rows = []
-        for unit in draw(context, check.subject):
-            place = (unit.visit, unit.detector)
-            view = View(context.space.root, *place, records.get(place, TemplateRecord()))
-            draw_sheet = _science if check.subject.product == "visit_image" else _triplet
-            caption = f"visit {unit.visit} detector {unit.detector}"
-            rows.append(_figure(caption, partial(draw_sheet, view), folder))
-        sheets[f"{case.id}/{item.id}/{check.id}"] = rows
-    return sheets
+    return {
+        path: _figures(
+            context, {p: f"visit {p.visit} detector {p.detector}" for p in drawn}, folder
+        )
+        for path, drawn in sheet_pictures(spec, context).items()
+    }
 
 
 def store_image(data: bytes, folder: Path) -> dict[str, str]:
@@ -144,8 +164,27 @@ def _on_template(view: View, y: Pixels, x: Pixels) -> Pixels:
     return np.stack([v, u])
 
 
+def stamp_picture(source: Mapping[str, Any], half: int = 25) -> Picture:
+    """Describe science, template and difference round a source, side by side.
+
+    Parameters
+    ----------
+    source : mapping
+        With ``visit``, ``detector``, ``x`` and ``y``.
+    half : int, pixel
+        Half size of a stamp.
+
+    Returns
+    -------
+    Picture
+        The drawing.
+    """
+    where = (float(source["x"]), float(source["y"]), half)
+    return Picture(int(source["visit"]), int(source["detector"]), _stamps, where)
+
+
 def source_stamps(
-    context: Context, sources: Sequence[Mapping[str, Any]], folder: Path, half: int = 25
+    context: Context, sources: Sequence[Mapping[str, Any]], folder: Path
 ) -> list[dict[str, Any]]:
     """Draw science, template and difference round some sources, side by side.
 
@@ -157,36 +196,27 @@ def source_stamps(
         With ``visit``, ``detector``, ``x``, ``y`` and ``caption``.
     folder : path-like
         Where the images are kept.
-    half : int, pixel
-        Half size of a stamp.
 
     Returns
     -------
     list of dict
         Path, hash and caption of each image.
     """
-    records = template_records(context)
-    views: dict[tuple[int, int], View] = {}
-    rows = []
-    for source in sorted(sources, key=lambda s: (s["visit"], s["detector"])):
-        place = (int(source["visit"]), int(source["detector"]))
-        if place not in views:
-            record = records.get(place, TemplateRecord())
-            views = {place: View(context.space.root, *place, record)}
-        stamps = partial(_stamps, views[place], source["x"], source["y"], half)
-        rows.append(_figure(source["caption"], stamps, folder))
-    return rows
+    ordered = sorted(sources, key=lambda s: (s["visit"], s["detector"]))
+    return _figures(context, {stamp_picture(s): s["caption"] for s in ordered}, folder)
 
 
-def _figure(caption: str, draw: Callable[[], bytes], folder: Path) -> dict[str, Any]:
-    """Draw and keep an image; where its product is missing or broken, say so in its place."""
-    try:
-        data = draw()
-    except Exception as err:  # whatever a reader says about the product is to be shown
-        _log.debug("%s", caption, exc_info=True)
-        sentence = f"cannot be drawn: {type(err).__name__}: {' '.join(str(err).split())}"
-        return {"caption": caption, "missing": sentence}
-    return {"caption": caption, **store_image(data, folder)}
+def _figures(
+    context: Context, captions: Mapping[Picture, str], folder: Path
+) -> list[dict[str, Any]]:
+    """Draw and keep images; where a product is missing or broken, say so in its place."""
+    drawn = draw_pictures(context, captions)
+    return [
+        {"caption": caption, **store_image(data, folder)}
+        if isinstance(data := drawn[picture], bytes)
+        else {"caption": caption, "missing": f"cannot be drawn: {data}"}
+        for picture, caption in captions.items()
+    ]
 
 
 def _stamps(view: View, x: float, y: float, half: int) -> bytes:
@@ -211,3 +241,7 @@ def _box(shape: tuple[int, int], x: float, y: float, half: int) -> tuple[slice, 
     )
     row, column = first
     return slice(row, row + 2 * half + 1), slice(column, column + 2 * half + 1)
+
+
+_SHEETS = {"visit_image": _science, "difference": _triplet}
+"""How a sheet of a product is drawn."""

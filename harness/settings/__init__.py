@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from harness.execute.config import Config as Execution
 from harness.settings.file import at, read
@@ -137,6 +138,32 @@ class Settings(StageConfig):
             place = at(path, text, where) if path is not None else None
             raise explain_invalid(cls, err, place) from err
 
+    @classmethod
+    def mistakes(cls, path: Path) -> list[ConfigError]:
+        """List every mistake of a configuration file, each with line and column.
+
+        Parameters
+        ----------
+        path : Path
+            The file.
+
+        Returns
+        -------
+        list of ConfigError
+            Empty when `load` would read the file.
+        """
+        try:
+            values, text = read(path)
+            cls.model_validate(values)
+        except ConfigError as err:
+            return [err]
+        except ValidationError as err:
+            return [
+                _explain(cls, one, at(path, text, [str(k) for k in one["loc"]]))
+                for one in err.errors(include_url=False)
+            ]
+        return []
+
     def save(self, path: Path) -> None:
         """Write the commented file, atomically."""
         from harness.settings.toml import render
@@ -234,17 +261,21 @@ def _override(values: dict[str, Any], text: str) -> None:
 def explain_invalid(
     model: type[BaseModel], err: ValidationError, path: Path | str | None
 ) -> ConfigError:
-    errors = err.errors(include_url=False)
-    first = errors[0]
-    location = [str(part) for part in first["loc"]]
+    first, *others = err.errors(include_url=False)
+    return _explain(model, first, path, f"; {len(others)} more" if others else "")
+
+
+def _explain(
+    model: type[BaseModel], error: ErrorDetails, path: Path | str | None, more: str = ""
+) -> ConfigError:
+    location = [str(part) for part in error["loc"]]
     key = ".".join(location)
-    more = f"; {len(errors) - 1} more" if len(errors) > 1 else ""
-    if first["type"] == "extra_forbidden":
+    if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(location[-1], _known(model, location[:-1]), n=1)
         hint = f"did you mean {'.'.join([*location[:-1], near[0]])}?" if near else None
         return ConfigError(f"unknown key{more}", path=path, key=key, hint=hint)
-    message = first["msg"].removeprefix("Value error, ")
-    return ConfigError(f"{message}, not {first['input']!r}{more}", path=path, key=key)
+    message = error["msg"].removeprefix("Value error, ")
+    return ConfigError(f"{message}, not {error['input']!r}{more}", path=path, key=key)
 
 
 def _known(model: type[BaseModel], location: list[str]) -> list[str]:

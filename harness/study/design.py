@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -11,6 +10,7 @@ import numpy as np
 from pydantic import ConfigDict, ValidationError, model_validator
 
 from harness.settings import explain_invalid
+from harness.settings.file import at, read
 from pipeline.config import StageConfig, param
 from pipeline.errors import ConfigError
 from pipeline.exposure import FloatArray
@@ -177,17 +177,14 @@ def load_design(path: Path | None, options: Mapping[str, Any] | None = None) -> 
     ConfigError
         For a missing file, broken TOML, an unknown key or an impossible value.
     """
-    where = path or Path("design")
     values: dict[str, Any] = {}
+    text = ""
     if path is not None:
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as err:
-            raise ConfigError(f"cannot be read: {err.strerror}", path=path) from err
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as err:
-            raise ConfigError(f"is not valid TOML: {err}", path=path) from err
+        values, text = read(path)
     values |= {name: value for name, value in (options or {}).items() if value is not None}
     try:
         return StudyDesign.model_validate(values)
     except ValidationError as err:
+        keys = [str(k) for k in err.errors(include_url=False)[0]["loc"]]
+        where = at(path, text, keys) if path is not None else "design"
         raise explain_invalid(StudyDesign, err, where) from err

@@ -132,6 +132,10 @@ class Copy:
         with path.open("wb") as stream:
             fastavro.writer(stream, schema, change(packets))
 
+    def forget_studies(self) -> None:
+        """Remove the studies: they are of products that have been made again."""
+        shutil.rmtree(self.space.root / "studies", ignore_errors=True)
+
     def close(self) -> None:
         """Remove the copy."""
         shutil.rmtree(self.space.root)

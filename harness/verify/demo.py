@@ -19,7 +19,7 @@ from harness.execute import Config as Execution
 from harness.settings import Campaign, Settings
 from harness.system.scratch import scratch_folder
 
-__all__ = ["EXPECTED", "compare", "main", "sources"]
+__all__ = ["EXPECTED", "compare", "is_demo", "main", "sources"]
 
 EXPECTED = Path(__file__).resolve().parents[2] / "testcases" / "demo" / "sources.csv"
 _PROFILE, _CAMERA, _SEED, _DETECTOR = "tiny", "testcam", 42, 1
@@ -117,7 +117,19 @@ def _same_flux(a: Row, b: Row) -> bool:
     return abs(a["psfFlux"] - b["psfFlux"]) <= room
 
 
-def _is_demo(root: Path) -> bool:
+def is_demo(root: Path) -> bool:
+    """Whether a workspace is itself the demonstration.
+
+    Parameters
+    ----------
+    root : path-like
+        The workspace.
+
+    Returns
+    -------
+    bool
+        By its profile and seed.
+    """
     campaign = Settings.load(root / "nightjar.toml").campaign
     return (campaign.profile, campaign.seed) == (_PROFILE, _SEED)
 
@@ -158,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with scratch_folder() as scratch:
         root = options.workspace
-        if root is None or not _is_demo(root):
+        if root is None or not is_demo(root):
             root = scratch / "demo"
             _make(root)
         if options.write:

@@ -20,8 +20,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 from xml.etree import ElementTree
@@ -30,7 +32,16 @@ from harness.system.hashes import file_hash
 from harness.system.software import tree_hash
 from harness.workspace import atomic
 
-__all__ = ["current_commit", "fault_of", "junit_counts", "main", "run_recorded", "write_record"]
+__all__ = [
+    "current_commit",
+    "fault_of",
+    "junit_counts",
+    "keep_run",
+    "kept_run",
+    "main",
+    "run_recorded",
+    "write_record",
+]
 
 FOLDER = Path("campaigns/evidence")
 _FIELDS = {"kind", "commit", "tree", "utc", "machine", "command", "log", "junit", "result"}
@@ -146,6 +157,76 @@ def _tee(command: Sequence[str], stream: IO[bytes]) -> int:
     return process.returncode
 
 
+def keep_run(kind: str, command: str, output: str, seconds: float, folder: Path = FOLDER) -> None:
+    """Record a command that ended well, so that it need not be run twice for the same code.
+
+    Parameters
+    ----------
+    kind : str
+        What it is evidence of; also the name of the files.
+    command : str
+        What was run.
+    output : str
+        What it said.
+    seconds : float, s
+        Wall time.
+    folder : path-like
+        Where records lie; nothing is kept where one may not write.
+    """
+    result = {"exit_status": 0, "wall_s": round(seconds, 2), "packages": _packages()}
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic(folder / f"{kind}.log") as partial:
+            partial.write_bytes(_first_line(command) + output.encode() + _last_line(result))
+        write_record(kind, result, command, folder)
+
+
+def kept_run(kind: str, command: str, folder: Path = FOLDER) -> tuple[str, float] | None:
+    """Return output and wall time in seconds of a run that `keep_run` recorded.
+
+    Parameters
+    ----------
+    kind, command : str
+        Under which, and what was run.
+    folder : path-like
+        Where records lie.
+
+    Returns
+    -------
+    tuple of str and float, optional
+        None unless a sound record is of this source tree, these packages and this machine.
+    """
+    path = folder / f"{kind}.json"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if fault_of(record, folder) or (record["tree"], record["command"]) != (
+            tree_hash(),
+            command,
+        ):
+            return None
+        if record["machine"] != _machine() or record["result"].get("packages") != _packages():
+            return None
+        return (folder / f"{kind}.log").read_text(encoding="utf-8"), record["result"]["wall_s"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+@lru_cache(maxsize=1)
+def _packages() -> str:
+    """SHA-256 over names and versions of everything that is installed."""
+    found = {f"{d.name} {d.version}" for d in metadata.distributions()}
+    return hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()
+
+
+def _machine() -> dict[str, object]:
+    return {
+        "host": platform.node(),
+        "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "processors": os.cpu_count(),
+        "python": platform.python_version(),
+    }
+
+
 def write_record(kind: str, result: dict[str, Any], command: str, folder: Path = FOLDER) -> Path:
     """Write the record of a command whose log lies in the folder.
 
@@ -171,12 +252,7 @@ def write_record(kind: str, result: dict[str, Any], command: str, folder: Path =
         "commit": current_commit(),
         "tree": tree_hash(),
         "utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "host": platform.node(),
-            "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
-            "processors": os.cpu_count(),
-            "python": platform.python_version(),
-        },
+        "machine": _machine(),
         "command": command,
         "log": file_hash(log),
         "junit": file_hash(junit) if "tests" in result else None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from harness.verify.model import (
 from harness.verify.nodes import Document, Problem, SpecError, read_yaml
 from harness.verify.paths import TESTCASES
 
-__all__ = ["Spec", "json_schema", "load_spec", "spec_files"]
+__all__ = ["SCHEMAS", "Spec", "json_schema", "load_spec", "spec_files"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,15 +165,28 @@ def _unknown_matrices(
     ]
 
 
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a case file, for editors.
+SCHEMAS: Mapping[str, Callable[[], type[BaseModel]]] = {
+    "case": case_model,
+    "requirements": lambda: RequirementFile,
+    "waivers": lambda: WaiverFile,
+}
+"""The model of each file that has a JSON Schema beside it, ``NAME.schema.json``."""
+
+
+def json_schema(name: str = "case") -> dict[str, Any]:
+    """Return the JSON Schema of a case file, the requirements or the waivers, for editors.
+
+    Parameters
+    ----------
+    name : str
+        One of `SCHEMAS`.
 
     Returns
     -------
     dict
         The schema, ready for JSON.
     """
-    schema = case_model().model_json_schema(by_alias=True)
+    schema = SCHEMAS[name]().model_json_schema(by_alias=True)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 

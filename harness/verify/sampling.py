@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from harness.verify.context import Context, Unit
 
 __all__ = [
+    "Picture",
     "Request",
     "combine",
     "combine_groups",
+    "draw_pictures",
     "measure_images",
     "requests_of",
     "start_measuring",
@@ -58,6 +60,26 @@ class Request:
 
 Outcome = Sample | str
 """A sample, or the sentence that says what went wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A drawing of a unit, made where the unit is measured: its planes are read only once.
+
+    Attributes
+    ----------
+    visit, detector : int
+        The unit.
+    draw : callable
+        Returns the PNG, from the view; a function of a module, that other processes know.
+    arguments : tuple of float
+        What else it takes.
+    """
+
+    visit: int
+    detector: int
+    draw: Callable[..., bytes]
+    arguments: tuple[float, ...] = ()
 
 
 def requests_of(context: Context, checks: Iterable[Any]) -> set[Request]:
@@ -105,12 +127,8 @@ def measure_images(
     """
     wanted = sorted(set(requests))
     start_measuring(context, wanted)
-    samples: dict[_Key, Outcome] = context.memory.setdefault("samples", {})
-    for batch in context.memory.pop("flying", []):
-        for request, outcome in batch.outcomes().items():
-            samples[batch.keys[request]] = outcome
-    for pool in context.memory.pop("pools", []):
-        pool.shutdown()
+    _collect(context)
+    samples: dict[_Key, Outcome] = context.memory["samples"]
     return {
         request: {
             place: samples[key] for place, key in _keys(context, request).items() if key in samples
@@ -119,7 +137,41 @@ def measure_images(
     }
 
 
-def start_measuring(context: Context, requests: Iterable[Request]) -> None:
+def draw_pictures(context: Context, pictures: Iterable[Picture]) -> dict[Picture, bytes | str]:
+    """Draw pictures, or take those that were drawn beside the measurements.
+
+    Parameters
+    ----------
+    context : Context
+        The campaign; its memory keeps the pictures.
+    pictures : iterable of Picture
+        What to draw.
+
+    Returns
+    -------
+    mapping of Picture to bytes or str
+        The PNG, or the sentence that says what went wrong.
+    """
+    wanted = list(pictures)
+    start_measuring(context, (), wanted)
+    _collect(context)
+    return {p: context.memory["pictures"][p] for p in wanted}
+
+
+def _collect(context: Context) -> None:
+    """Wait for what is under way and keep it."""
+    for batch in context.memory.pop("flying", []):
+        samples, pictures = batch.outcomes()
+        for request, outcome in samples.items():
+            context.memory["samples"][batch.keys[request]] = outcome
+        context.memory["pictures"] |= pictures
+    for pool in context.memory.pop("pools", []):
+        pool.shutdown()
+
+
+def start_measuring(
+    context: Context, requests: Iterable[Request], pictures: Iterable[Picture] = ()
+) -> None:
     """Begin to measure in other processes; `measure_images` collects what has become of it.
 
     Parameters
@@ -128,23 +180,32 @@ def start_measuring(context: Context, requests: Iterable[Request]) -> None:
         The campaign.
     requests : iterable of Request
         What will be asked for; what is known already or under way is left alone.
+    pictures : iterable of Picture
+        What will be drawn, likewise; see `draw_pictures`.
     """
     flying: list[_Batch] = context.memory.setdefault("flying", [])
     known = set(context.memory.setdefault("samples", {}))
     known |= {key for batch in flying for key in batch.keys.values()}
-    todo: dict[_Place, dict[Request, _Key]] = defaultdict(dict)
+    drawn = set(context.memory.setdefault("pictures", {}))
+    drawn |= {picture for batch in flying for picture in batch.pictures}
+    todo: dict[_Place, tuple[dict[Request, _Key], list[Picture]]]
+    todo = defaultdict(lambda: ({}, []))
     for request in sorted(set(requests)):
         for place, key in _keys(context, request).items():
             if key not in known:
-                todo[place][request] = key
+                todo[place][0][request] = key
+    for picture in dict.fromkeys(pictures):
+        if picture not in drawn:
+            todo[picture.visit, picture.detector][1].append(picture)
     if not todo:
         return
     templates = template_records(context)
-    pool = _pool(min(context.jobs, len(todo)))
-    for place, keys in sorted(todo.items()):
-        record = templates.get(place, TemplateRecord())
-        job = (context.space.root, place, record, sorted(keys))
-        flying.append(_Batch(keys, pool.submit(_measure_unit, job) if pool else job))
+    jobs = [(p, templates.get(p, TemplateRecord()), *todo[p]) for p in todo]
+    pool = _pool(min(context.jobs, len(jobs)))
+    for place, record, keys, drawings in sorted(jobs, key=lambda j: (j[1].file, j[0])):
+        job: _Job = (context.space.root, place, record, sorted(keys), drawings)
+        work: Future[_Outcomes] | _Job = pool.submit(_measure_unit, job) if pool else job
+        flying.append(_Batch(keys, drawings, work))
     if pool:
         context.memory.setdefault("pools", []).append(pool)
         context.endings.append(partial(end_pool, pool))
@@ -152,7 +213,9 @@ def start_measuring(context: Context, requests: Iterable[Request]) -> None:
 
 _Place = tuple[int, int]
 _Key = tuple[Any, ...]
-_Job = tuple[Path, _Place, TemplateRecord, list[Request]]
+_Job = tuple[Path, _Place, TemplateRecord, list[Request], list[Picture]]
+_Outcomes = tuple[dict[Request, Outcome], dict[Picture, bytes | str]]
+_DEAD = "a process died that measured images"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,15 +223,16 @@ class _Batch:
     """All requests of one unit, under way in another process or still to be done here."""
 
     keys: dict[Request, _Key]
-    work: Future[dict[Request, Outcome]] | _Job
+    pictures: list[Picture]
+    work: Future[_Outcomes] | _Job
 
-    def outcomes(self) -> dict[Request, Outcome]:
+    def outcomes(self) -> _Outcomes:
         if not isinstance(self.work, Future):
             return _measure_unit(self.work)
         try:
             return self.work.result()
         except BrokenProcessPool:  # killed, or out of memory
-            return dict.fromkeys(self.keys, "a process died that measured images")
+            return dict.fromkeys(self.keys, _DEAD), dict.fromkeys(self.pictures, _DEAD)
 
 
 def _pool(processes: int) -> ProcessPoolExecutor | None:
@@ -259,8 +323,8 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     return (stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
-def _measure_unit(job: _Job) -> dict[Request, Outcome]:
-    root, place, template, requests = job
+def _measure_unit(job: _Job) -> _Outcomes:
+    root, place, template, requests, pictures = job
     metrics = load_metrics()
     view = View(root, *place, template)
     samples: dict[Request, Outcome] = {}
@@ -269,8 +333,18 @@ def _measure_unit(job: _Job) -> dict[Request, Outcome]:
             arguments = json.loads(request.arguments)
             samples[request] = metrics[request.metric].function(view, **arguments)
         except Exception as err:  # told for this unit; the others are measured all the same
-            samples[request] = f"{type(err).__name__}: {' '.join(str(err).split())}"
-    return samples
+            samples[request] = _sentence(err)
+    drawn: dict[Picture, bytes | str] = {}
+    for picture in pictures:
+        try:
+            drawn[picture] = picture.draw(view, *picture.arguments)
+        except Exception as err:  # whatever a reader says about the product is to be shown
+            drawn[picture] = _sentence(err)
+    return samples, drawn
+
+
+def _sentence(err: Exception) -> str:
+    return f"{type(err).__name__}: {' '.join(str(err).split())}"
 
 
 def combine(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -100,6 +100,12 @@ def remember(view: Any, name: str, make: Callable[[], _T]) -> _T:
     return found
 
 
+@lru_cache(maxsize=1)
+def _read_template(path: Path, _modified: int) -> Exposure:
+    """Read a template once for units that follow one another and have the same."""
+    return io.read_exposure(path)
+
+
 class View:
     """One unit of a campaign.
 
@@ -162,7 +168,8 @@ class View:
     @cached_property
     def template(self) -> Exposure:
         """The template on its own patch of the sky."""
-        return io.read_exposure(self.space.root / self._record.file)
+        path = self.space.root / self._record.file
+        return _read_template(path, path.stat().st_mtime_ns)
 
     @cached_property
     def warped(self) -> Exposure:
@@ -174,12 +181,19 @@ class View:
         return template.warp(self.template, science.wcs, science.shape, self.settings.template)
 
     def plane(self, product: str, name: str = "IMAGE") -> tuple[npt.NDArray[Any], WCS | None]:
-        """One plane of ``visit_image``, ``difference`` or ``template`` with its coordinates."""
+        """One plane of ``visit_image``, ``difference`` or ``template`` with its coordinates.
+
+        Of a product that was read already nothing is read again.
+        """
         paths = {
             "visit_image": self.space.visit_image(self.visit, self.number),
             "difference": self.space.difference(self.visit, self.number),
             "template": self.space.root / self._record.file,
         }
+        whole = vars(self).get(product)
+        exposure = getattr(whole, "exposure", whole)
+        if exposure is not None and (pixels := getattr(exposure, name.lower(), None)) is not None:
+            return pixels, exposure.wcs
         return remember(self, f"{product}/{name}", lambda: io.read_plane(paths[product], name))
 
     @cached_property

@@ -7,6 +7,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from pipeline.compiled import compiled, pixel
+from pipeline.diasource.lines import line_scores
 from pipeline.diasource.measure import Columns, Scene
 from pipeline.diasource.models import cut
 from pipeline.diasource.planes import Planes
@@ -179,6 +180,7 @@ def _neighbours(d: FloatArray, j: int, i: int) -> float:
 
 def feature_table(
     scene: Scene,
+    score: Image,
     science: Exposure,
     template: Exposure,
     targets: Targets,
@@ -190,7 +192,9 @@ def feature_table(
     Parameters
     ----------
     scene : Scene
-        Difference image with its noise and PSF.
+        Pixels of the difference with their noise and PSF.
+    score : ndarray, (ny, nx)
+        Its matched filter in units of the noise.
     science, template : Exposure
         The images that were subtracted.
     targets : Targets
@@ -207,6 +211,7 @@ def feature_table(
     """
     values = _from_pixels(scene) | _from_columns(scene, targets, columns)
     values |= _from_surroundings(scene, targets, peaks)
+    values |= _from_lines(scene, score, targets)
     values |= _from_scene(scene, science, template, targets, columns)
     return np.column_stack([np.asarray(values[name], float) for name in FEATURES])
 
@@ -295,6 +300,15 @@ def _from_scene(
         "sceneDistance": distance / scene.width,
         "sceneShare": np.clip(own / np.maximum(peak, noise), 0.0, 20.0),
     }
+
+
+def _from_lines(scene: Scene, score: Image, targets: Targets) -> Columns:
+    """Light on straight lines through the sources."""
+    rows = np.full((len(targets.at), 2), np.nan)
+    if 0.0 < scene.width <= _WIDEST:
+        at, sign = np.ascontiguousarray(targets.at, float), np.sign(targets.score).astype(float)
+        line_scores(score, at, sign, float(scene.width), rows)
+    return {"lineBoth": rows[:, 0], "lineWeaker": rows[:, 1]}
 
 
 @compiled

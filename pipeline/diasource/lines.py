@@ -7,10 +7,11 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 from scipy.special import gammainc
 
+from pipeline.compiled import compiled, pixel
 from pipeline.diasource.detect import Footprints
-from pipeline.exposure import FloatArray
+from pipeline.exposure import FloatArray, Image
 
-__all__ = ["along_streaks", "find_glints", "find_streaks"]
+__all__ = ["along_streaks", "find_glints", "find_streaks", "line_scores"]
 
 _MIN_LENGTH = 60.0
 _MAX_RATIO = 0.15
@@ -22,6 +23,12 @@ _APART = 20.0
 _NEAR_STREAK = 3.0
 _FARTHER = 2.0
 """How near to its line, in pixels, and how far beyond its ends, in lengths, a streak goes on."""
+_ANGLES = 128
+_FIRST, _LAST, _STEP = 8.0, 32.0, 1.5
+"""Where a line is sampled on either side of a source, FWHM: beyond what moves in an exposure."""
+_STRONGEST = 4.0
+"""No sample counts more, in σ: one star makes no line."""
+_FEWEST_SAMPLES = 4
 
 
 def find_streaks(footprints: Footprints, width: int) -> npt.NDArray[np.bool_]:
@@ -162,3 +169,52 @@ def _alone(at: FloatArray) -> npt.NDArray[np.intp]:
     keep = np.ones(len(at), bool)
     keep[near.max(axis=1)] = False
     return np.flatnonzero(keep)
+
+
+@compiled
+def line_scores(
+    score: Image, at: FloatArray, sign: FloatArray, width: float, out: FloatArray
+) -> None:
+    """Look for a straight line of light through each place that goes on far beyond a source.
+
+    Samples of a matched filter 1.5 FWHM apart are nearly independent, so that their sum over the
+    root of their number is in σ.  A satellite leaves many above any threshold on both sides, a
+    source that moved none (a Radon transform of the surroundings, Nir, Zackay & Ofek 2018, AJ 156,
+    229).
+
+    Parameters
+    ----------
+    score : ndarray, (ny, nx)
+        Signal in units of its noise; NaN where it is unknown.
+    at : ndarray, (n, 2), pixel
+        x and y of the places.
+    sign : ndarray, (n,)
+        1 or -1: sign of the light that is sought.
+    width : float, pixel
+        FWHM of the PSF.
+    out : ndarray, (n, 2)
+        The strongest of 128 directions between 8 and 32 FWHM: both sides together, and the weaker
+        side.  NaN where too little of the surroundings is known.
+    """
+    ny, nx = score.shape
+    steps = int((_LAST - _FIRST) / _STEP) + 1
+    side, count = np.zeros(2), np.zeros(2)
+    for k in range(at.shape[0]):
+        out[k] = np.nan
+        for a in range(_ANGLES):
+            dx, dy = np.cos(np.pi * a / _ANGLES), np.sin(np.pi * a / _ANGLES)
+            side[:], count[:] = 0.0, 0.0
+            for s in range(2 * steps):
+                r = width * (_FIRST + _STEP * (s // 2)) * (1.0 - 2.0 * (s % 2))
+                x, y = pixel(at[k, 0] + r * dx), pixel(at[k, 1] + r * dy)
+                if not (0 <= x < nx and 0 <= y < ny) or np.isnan(score[y, x]):
+                    continue
+                side[s % 2] += min(max(sign[k] * score[y, x], -_STRONGEST), _STRONGEST)
+                count[s % 2] += 1.0
+            if count.max() < _FEWEST_SAMPLES:
+                continue
+            both = side.sum() / np.sqrt(count.sum())
+            known = count >= _FEWEST_SAMPLES
+            weaker = (side[known] / np.sqrt(count[known])).min()
+            out[k, 0] = both if np.isnan(out[k, 0]) else max(out[k, 0], both)
+            out[k, 1] = weaker if np.isnan(out[k, 1]) else max(out[k, 1], weaker)

@@ -65,6 +65,8 @@ FEATURES: Mapping[str, str] = {
     "sceneSnr": "asinh of the brightest pixel within 2.5 FWHM of the image without the source, σ",
     "sceneDistance": "distance to it, FWHM",
     "sceneShare": "peak of the source over that pixel",
+    "lineBoth": "light on a straight line through the source, 8 to 32 FWHM away, σ",
+    "lineWeaker": "the same on the side where there is less of it",
 }
 """What the trees look at, in their order, and what it is."""
 

@@ -55,10 +55,15 @@ _LOGGER = logging.getLogger(__name__)
 _SAME = 2.0
 """Distance, in pixels, up to which peaks of two scores are the same."""
 
-VERSION = 10
+VERSION = 11
 """Raised when the same input and configuration give different rows."""
 
 _SHAPE = list(FEATURES).index("correlation")  # undefined where too few pixels are usable
+_LINE = list(FEATURES).index("lineBoth")
+
+_STREAK = 8.0
+"""Light on a straight line through a source, in σ, from which on it belongs to a trail: chance and
+the stars of a rich field stay below."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,7 +157,8 @@ def run(
     )
     passbands = passbands or Camera.load("generic").passbands
     columns |= sky_errors(columns, exposure.info, config, passbands)
-    columns |= _satellites(targets, streaks, columns, score.shape)
+    on_line = features[:, _LINE] > _STREAK
+    columns |= _satellites(targets, streaks, on_line, columns, score.shape)
     streaks[targets.footprint[columns["isStreak"]]] = True
     mask = _detected(exposure.mask, score, footprints, streaks)
     columns |= footprint_columns(mask, targets, footprints, columns)
@@ -254,7 +260,8 @@ def _measure(
     columns |= trail_columns(scene, moments, targets.selection == 0)
     columns |= {name: values[keep] for name, values in dipoles.items()}
     columns["shape_flag_parent_source"] = targets.is_parent
-    features = feature_table(scene, science, template, targets, peaks, columns)
+    score = np.ascontiguousarray(difference.score, np.float32)
+    features = feature_table(scene, score, science, template, targets, peaks, columns)
     del columns["trailGain"]
     return columns | _reliability(features, width, config), targets, features
 
@@ -285,16 +292,20 @@ def _start(
 
 
 def _satellites(
-    targets: Targets, streaks: npt.NDArray[np.bool_], columns: Columns, shape: tuple[int, ...]
+    targets: Targets,
+    streaks: npt.NDArray[np.bool_],
+    on_line: npt.NDArray[np.bool_],
+    columns: Columns,
+    shape: tuple[int, ...],
 ) -> Columns:
     """Flag fragments of trails and glints: on a line, those that are long themselves and others."""
-    on_streak = np.append(streaks, False)[targets.footprint]
+    on_streak = np.append(streaks, False)[targets.footprint] | (on_line & (targets.selection == 0))
     single = (targets.selection == 0) & ~targets.is_parent & ~columns["isDipole"] & ~on_streak
     index = np.flatnonzero(single)
-    on_line = np.zeros(len(targets.at), bool)
-    on_line[index] = find_glints(targets.at[index], (shape[0], shape[1]))
-    on_streak |= on_line & columns["isTrailed"]
-    glint = on_line & ~on_streak
+    in_row = np.zeros(len(targets.at), bool)
+    in_row[index] = find_glints(targets.at[index], (shape[0], shape[1]))
+    on_streak |= in_row & columns["isTrailed"]
+    glint = in_row & ~on_streak
     return {"isStreak": on_streak, "isGlint": glint, "glint_trail": glint}
 
 

@@ -37,6 +37,7 @@ def draw():
             injected=np.zeros(n, bool),
             width=np.full(n, 4.0),
             patch=rng.integers(0, patches, n).astype(str),
+            image=rng.integers(0, 40, n).astype(str),
             campaigns=(f"hash{seed}",),
             seeds=(f"made {seed}",),
             area=1.0,

@@ -46,6 +46,17 @@ def test_shares_by_class(draw):
     assert low == 0.0 < high < 0.05
 
 
+def test_the_range_of_a_mean_is_that_of_its_groups():
+    groups = np.repeat([f"g{k}" for k in range(50)], 20)
+    shift = np.random.default_rng(1).normal(size=50)
+    values = np.repeat(shift, 20)  # all spread is between groups: 1 / √50, not 1 / √1000
+    low, high = evaluation.bootstrap(groups, lambda rows: np.array([values[rows].mean(), np.nan]))
+    assert (high[0] - low[0]) / 2.0 == pytest.approx(shift.std() / 50**0.5, rel=0.15)
+    assert low[0] < values.mean() < high[0]
+    assert np.isnan(low[1])
+    assert np.isnan(high[1])
+
+
 def test_the_card_states_what_was_measured(draw):
     forest = training.train(draw(1500, 1))
     found = judge(forest, {"made": [draw(2000, 2)], "other": [draw(1000, 3)]})
@@ -54,7 +65,9 @@ def test_the_card_states_what_was_measured(draw):
     numbers = found[0].numbers(0.4)
     assert f"Version `{forest.version}`" in text
     assert f"| made | {numbers['real']} | {numbers['bogus']} |" in text
-    assert f"{numbers['rejectedAt99']:.3f}" in text
+    low, high = found[0].ranges(0.4)["rejectedAt99"]
+    assert low <= numbers["rejectedAt99"] <= high
+    assert f"{numbers['rejectedAt99']:.3f} ({low:.3f}–{high:.3f})" in text
     assert "cut of `[alerts]` is 0.4" in text
 
 

@@ -1,6 +1,7 @@
 """Training: balanced, split by sky, calibrated, the same every time, and equal to scikit-learn."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -112,6 +113,16 @@ def test_the_forest_is_scikit_learns(draw):
     np.testing.assert_allclose(
         ours.predict(data.features), trees.predict_proba(data.features)[:, 1], atol=1e-12
     )
+
+
+def test_the_mean_of_forests_is_the_mean_of_their_sums(draw):
+    data = draw(1500, 5)
+    missing, weight = np.zeros(len(FEATURES)), np.ones(len(data))
+    halves = [np.arange(len(data)) % 2 == k for k in (0, 1)]
+    parts = [training._forest(data.take(half), weight[half], missing) for half in halves]
+    both = replace(parts[0], **training._mean(parts))
+    expected = np.mean([f.sum(data.features) for f in parts], axis=0)
+    np.testing.assert_allclose(both.sum(data.features), expected, atol=1e-12)
 
 
 def test_the_curve_is_the_likeliest():

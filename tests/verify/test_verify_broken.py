@@ -199,7 +199,7 @@ from harness.verify import sampling
 if __name__ == "__main__":
     import time
     import harness.report.judge as judge
-    def start(context, requests):
+    def start(context, requests, pictures):
         pool = sampling._pool(2)
         context.memory["pools"] = [pool]
         context.endings.append(lambda: sampling.end_pool(pool))

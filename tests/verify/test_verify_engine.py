@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,8 +9,8 @@ import pytest
 
 from harness.system.software import tree_hash
 from harness.verify import evidence as records
-from harness.verify.engine import judge_cases, judge_check
-from harness.verify.kinds import command
+from harness.verify.engine import Observation, conclude, judge_cases, judge_check
+from harness.verify.kinds import command, load_kinds
 from harness.verify.loader import load_spec
 from harness.verify.model import case_model
 from harness.verify.verdict import Verdict
@@ -564,3 +565,45 @@ def test_a_clock_set_back_does_not_revive_a_waiver(context):
     newest = datetime.fromtimestamp(context.space.catalog.stat().st_mtime, UTC)
 
     assert context.today >= newest.date()
+
+
+@pytest.mark.parametrize(
+    ("plant", "blocked"),
+    [
+        ("update unit set status = 'failed', cause = null where visit = 2", False),
+        ("delete from unit where visit = 2", False),
+        ("update unit set status = 'failed', cause = 'X'", True),
+    ],
+)
+def test_one_failed_frame_silences_no_case(context, change, plant, blocked):
+    change(plant)
+    spec = load_spec()
+    asked = [f"{c.id}/{c.items[0].id}/{c.items[0].checks[0].id}" for c in spec.cases[2:]]
+
+    reasons = {}
+
+    def look(path, check):
+        if path == "AG-00-05/run/done":
+            return judge_check(path, check, context).observation
+        return Observation("not_run", text="not asked")
+
+    for result in conclude(spec, look, context.today, only=asked):
+        reasons |= {c.path: c.reason for i in result.items for c in i.checks}
+
+    assert set(reasons) == set(asked)
+    expected = "blocked by AG-00-05/run" if blocked else "not asked"
+    assert set(reasons.values()) == {expected}
+
+
+def test_the_kind_in_the_documentation_measures_what_it_says(context):
+    page = Path(__file__).parents[2] / "docs" / "verification.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    names = {"__name__": "example"}
+    load_kinds()  # before there is one more
+    exec(code, names)
+    kind = names["Filled"](tables=["DiaSource", "alert"])
+
+    got = kind.measure(context, None)
+
+    assert (got.value, got.population, got.failing) == (1, 2, ({"table": "alert"},))
+    assert kind.usual_bound() == "= 0 tables"

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from harness.verify.loader import json_schema, load_spec
+from harness.verify.loader import SCHEMAS, json_schema, load_spec
 from harness.verify.nodes import SpecError, read_yaml
 from harness.verify.paths import TESTCASES
 
@@ -53,10 +53,11 @@ def test_the_committed_specification_has_no_mistakes():
         assert sum(len(i.checks) for i in case.items) >= 3
 
 
-def test_the_published_schema_is_that_of_the_models():
-    published = json.loads((TESTCASES / "case.schema.json").read_text())
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_the_published_schema_is_that_of_the_models(name):
+    published = json.loads((TESTCASES / f"{name}.schema.json").read_text())
 
-    assert published == json_schema()
+    assert published == json_schema(name)
 
 
 def test_a_small_specification(folder):

@@ -261,7 +261,7 @@ def test_every_malformed_configuration_is_refused_with_its_place(tmp_path):
 def test_the_command_says_so_and_exits_with_2(folder, capsys):  # noqa: F811
     (folder / "ag-00-05.yaml").write_text(bomb())
 
-    status = execute(["verify", "--lint", "--testcases", str(folder)])
+    status = execute(["lint", str(folder)])
 
     said = capsys.readouterr().err.splitlines()
     assert status == 2

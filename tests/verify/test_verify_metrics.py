@@ -653,3 +653,15 @@ def test_a_variable_star_is_known_where_the_template_has_all_its_inputs(tmp_path
 
     assert [found[k]["flux"] for k in (1, 2)] == pytest.approx([3000.0, 3000.0])
     assert [found[k]["masked"] for k in (1, 2)] == [lost, False]
+
+
+@pytest.mark.parametrize("width", [4, 5, 1024])
+def test_medians_of_rows_are_those_of_numpy(width):
+    from harness.verify.metrics.background import _row_medians
+
+    rng = np.random.default_rng(5)
+    values = rng.normal(1000, 30, (60, width)).astype(np.float32)
+    values[rng.random(values.shape) < 0.3] = np.nan
+    values[:, 0] = 1.0
+
+    assert np.array_equal(_row_medians(values), np.nanmedian(values, axis=1))

@@ -89,3 +89,17 @@ def packet_forced_flux(copy: Copy) -> None:
         return packets
 
     copy.alerts(change, -1)
+
+
+@defect("forced-look-ahead", "AG-00-30/content/assertions")
+def forced_look_ahead(copy: Copy) -> None:
+    """Quote a forced flux of the day after the alert in the packets of the last file."""
+
+    def change(packets: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for packet in packets:
+            if forced := packet["prvDiaForcedSources"]:
+                late = packet["diaSource"]["midpointMjdTai"] + 1.0
+                forced.append({**forced[-1], "midpointMjdTai": late})
+        return packets
+
+    copy.alerts(change, -1)

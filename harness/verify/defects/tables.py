@@ -74,7 +74,7 @@ def utc_for_tai(copy: Copy) -> None:
     copy.sql("update DiaSource set midpointMjdTai = midpointMjdTai - 35.0 / 86400")
 
 
-@defect("clock-slip", "AG-00-20/epoch/clock-offset")
+@defect("clock-slip", "AG-00-20/epoch/clock")
 def clock_slip(copy: Copy) -> None:
     """Let the clock be slow by TAI - UTC: bodies are farther along their tracks."""
     copy.sql("update SSSource set ephOffsetAlongTrack = ephOffsetAlongTrack + 35 * ephRate / 24")
@@ -210,3 +210,21 @@ def silent_failure(copy: Copy) -> None:
         "update unit set status = 'failed', cause = null "
         "where rowid = (select min(rowid) from unit)"
     )
+
+
+@defect("template-of-itself", "AG-00-15/provenance/template-inputs")
+def template_of_itself(copy: Copy) -> None:
+    """Let a science visit be an input of the template that is subtracted from it."""
+    copy.sql(
+        "update template_input set visit = v.visit, sha256 = v.sha256 "
+        "from difference_image d join visit_image v using (visit, detector) "
+        "where d.rowid = (select min(rowid) from difference_image) "
+        "and template_input.templateId = d.templateId and template_input.visit = "
+        "(select min(visit) from template_input i where i.templateId = d.templateId)"
+    )
+
+
+@defect("mean-of-one-band", "AG-00-25/summaries/mean-flux")
+def mean_of_one_band(copy: Copy) -> None:
+    """Make the mean fluxes of one band a twentieth too large."""
+    copy.sql("update DiaObject set g_psfFluxMean = 1.05 * g_psfFluxMean")

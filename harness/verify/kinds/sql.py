@@ -29,7 +29,7 @@ class Sql(Kind):
     The engine counts its rows, NULLs and NaNs itself, because a NULL row vanishes from a
     predicate and from its negation, and NaN compares as larger than every number.  NULLs and
     NaNs in the population fail the check unless ``allow_nulls`` says why they are right.  `value`
-    may return a second column, the standard error.
+    may return a second column, the standard error, and further ones that the report shows.
     """
 
     name: ClassVar[str] = "sql"
@@ -85,11 +85,15 @@ class Sql(Kind):
                 tuple(evidence),
                 note,
             )
-        row = (context.fetch(self.value) or [()])[0]
+        found = context.query(self.value)
+        row = [column[0].as_py() for column in found.columns] if found.num_rows else []
         if not row or row[0] is None:
             raise NotRun("the query returned nothing", count)
         stderr = float(row[1]) if len(row) > 1 and row[1] is not None else None
         value = float("nan") if hidden else float(row[0])
+        if len(row) > 2:
+            shown = {"columns": found.column_names, "rows": [[_cell(v) for v in row]]}
+            evidence.append(Evidence("numbers behind the value", "table", shown))
         return Measurement(value, count, stderr, nulls, nans, (), tuple(evidence), note)
 
 

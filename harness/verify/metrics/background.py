@@ -94,7 +94,16 @@ def _block_ratios(total: np.ndarray, plain: np.ndarray, block: tuple[int, int]) 
         for p in (total, plain)
     )
     enough = np.isfinite(a).sum(axis=1) > height * width // 2
-    return np.asarray(np.nanmedian(a[enough], axis=1) / np.nanmedian(b[enough], axis=1))
+    return np.asarray(_row_medians(a[enough]) / _row_medians(b[enough]))
+
+
+def _row_medians(values: np.ndarray) -> np.ndarray:
+    """Medians of rows without their NaN, as `numpy.nanmedian`, of many rows at once."""
+    ordered = np.sort(values, axis=1)  # NaN at the end
+    n = (~np.isnan(values)).sum(axis=1)
+    rows = np.arange(len(values))
+    middle = ordered[rows, np.maximum(n - 1, 0) // 2] + ordered[rows, n // 2]
+    return np.asarray(middle / values.dtype.type(2))
 
 
 @metric(

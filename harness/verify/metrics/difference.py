@@ -104,7 +104,11 @@ def kernel_flux_error(view: View, radius: float = 5.0) -> Sample:
 _Star = tuple[float, float, npt.NDArray[Any], npt.NDArray[Any], tuple[float, float]]
 
 
-def _remade_stars(view: View, half: int = 14) -> list[_Star]:
+def _remade_stars(view: View) -> list[_Star]:
+    return remember(view, "remade stars", lambda: _remake_stars(view))
+
+
+def _remake_stars(view: View, half: int = 14) -> list[_Star]:
     """Return difference and matched template round bright stars, made anew from the stored kernel.
 
     Each entry is x, y, remade difference, what was subtracted and the place of the star in them.
