@@ -192,6 +192,8 @@ def model_psf(
         If too few stars qualify.
     """
     config = config or Config()
+    usual: ModelledPsf | None
+    strict: ModelledPsf | None
     try:
         usual = _modelled(exposure, found, config, refits)
     except PsfError:
