@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -60,8 +61,9 @@ def _received(servers: str, number: int) -> list[tuple[int, dict[str, Any]]]:
          "log_level": 0}
     )  # fmt: skip
     consumer.subscribe([TOPIC])
-    found = []
-    for _ in range(200):
+    found: list[tuple[int, dict[str, Any]]] = []
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
         message = consumer.poll(0.5)
         if message is None or message.error():
             if len(found) >= number:
