@@ -15,7 +15,7 @@ def test_names_come_from_their_modules():
     assert callable(io.read_raw)
 
 
-@pytest.mark.parametrize("module", ["harness.verify.alerts.check", "harness.export.alerts"])
+@pytest.mark.parametrize("module", ["harness.verify.alerts.check", "harness.alerts.terminal"])
 def test_reading_alerts_loads_no_loops_over_pixels(module):
     program = f"import sys, {module}; print('numba' in sys.modules, 'scipy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
