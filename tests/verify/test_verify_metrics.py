@@ -432,6 +432,14 @@ def kernel(ratio=0.5, sigma=1.2):
     )
 
 
+class Pair(SimpleNamespace):
+    """A unit whose difference may be exchanged; what was remembered of the former is forgotten."""
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        self.__dict__.pop("memory", None)
+
+
 @pytest.fixture
 def pair(exposure):
     """Science = kernel ⊗ template + noise, and its difference without decorrelation."""
@@ -450,7 +458,7 @@ def pair(exposure):
         image=(science.image - matched).astype(np.float32), background=None
     )
     made = Difference(difference, difference.image / 4.0, difference.variance.copy(), kernel())
-    return SimpleNamespace(
+    return Pair(
         visit_image=science, warped=template, difference=made, excluded_bits=int(bits("SAT"))
     )
 
