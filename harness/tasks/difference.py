@@ -118,8 +118,9 @@ def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:
         _write(item, difference, outcome, {}, inputs)
         raise
     exposure = quantised(difference.exposure.replace(mask=result.mask))  # as the file will hold it
-    marked = replace(difference, exposure=exposure, excluded=result.excluded)
-    written = _write(item, marked, outcome, result.metrics, inputs)
+    # Under the same name: of the planes of before nothing is needed any more.
+    difference = replace(difference, exposure=exposure, excluded=result.excluded)
+    written = _write(item, difference, outcome, result.metrics, inputs)
     cutouts = alerts.cut_out(result.sources, written, science, template, settings.alerts)
     io.write_parquet(item.products[-1], cutouts)
     io.write_parquet(item.output.staging("DiaSource", *item.unit), result.sources)
