@@ -16,7 +16,7 @@ from harness.catalog import Catalog
 from harness.ledger import Outcome, Target, now_mjd_tai
 from harness.plan import Unit
 from harness.system.hashes import combine, table_hash
-from harness.tasks.association import phase_per_unit
+from harness.tasks.association import phase_per_unit, units_with_sources
 from harness.tasks.tables import optional_table
 from harness.tasks.versions import as_of
 from harness.workspace import Workspace
@@ -184,5 +184,5 @@ TASK = Task(
     run=_run,
     products=_products,
     staged=("alert",),
-    planned=Context.science_units,
+    planned=units_with_sources,
 )

@@ -26,7 +26,7 @@ from harness.tasks.tables import optional_table
 from pipeline import diaobject, io
 from pipeline.schema import DIA_OBJECT, DIA_OBJECT_LAST, DIA_SOURCE, METRIC, to_numpy
 
-__all__ = ["TASK", "phase_per_unit"]
+__all__ = ["TASK", "phase_per_unit", "units_with_sources"]
 
 _TABLES = (
     "DiaSource",
@@ -81,6 +81,22 @@ def phase_per_unit(
 
     units = _units(context)
     return Phase(task.label, len(units), items())
+
+
+def units_with_sources(context: Context) -> set[Target]:
+    """Units that can be followed up; what was made of others, whose difference is lost, goes.
+
+    Parameters
+    ----------
+    context : Context
+        The campaign.
+
+    Returns
+    -------
+    set of Target
+        Those of the plan whose sources are there.
+    """
+    return {Target(*unit) for unit in _units(context)}
 
 
 def _units(context: Context) -> list[Unit]:

@@ -15,7 +15,7 @@ from harness.campaign.task import Notes, Phase, Stage, Task, WorkItem
 from harness.ledger import Outcome, Target, now_mjd_tai
 from harness.plan import Unit
 from harness.system.hashes import combine, table_hash
-from harness.tasks.association import phase_per_unit
+from harness.tasks.association import phase_per_unit, units_with_sources
 from harness.tasks.versions import as_of, forget_forced_means, refresh_forced_means
 from harness.workspace import Workspace
 from pipeline import diaobject, io
@@ -98,6 +98,6 @@ TASK = Task(
     run=_run,
     products=_products,
     staged=("DiaForcedSource",),
-    planned=Context.science_units,
+    planned=units_with_sources,
     outdate=forget_forced_means,
 )
