@@ -10,6 +10,7 @@ __all__ = [
     "GAUSS_MEDIAN",
     "MAD_TO_SIGMA",
     "MEDIAN_ERROR",
+    "clipped",
     "iqr_std",
     "mad_std",
     "median_error",
@@ -51,6 +52,27 @@ def mad_std(values: npt.NDArray[np.floating], about: float | None = None) -> flo
         return float("nan")
     middle = np.median(values) if about is None else about
     return float(MAD_TO_SIGMA * np.median(np.abs(values - middle)))
+
+
+def clipped(values: npt.NDArray[np.floating], sigmas: float) -> npt.NDArray[np.floating]:
+    """Values near their median.
+
+    The mean of these is a level of pixels that are stored in steps, by which a median would move.
+
+    Parameters
+    ----------
+    values : ndarray, (n,)
+        Finite.
+    sigmas : float
+        Largest distance from the median, in `mad_std`.
+
+    Returns
+    -------
+    ndarray, (m,)
+        Those that are nearer, in their order.
+    """
+    near = np.abs(values - np.median(values)) < sigmas * mad_std(values)
+    return np.asarray(values[near])
 
 
 def median_error(values: npt.NDArray[np.floating]) -> float:

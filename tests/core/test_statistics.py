@@ -12,6 +12,7 @@ from pipeline.statistics import (
     GAUSS_MEDIAN,
     MAD_TO_SIGMA,
     MEDIAN_ERROR,
+    clipped,
     iqr_std,
     mad_std,
     median_error,
@@ -73,3 +74,8 @@ def test_no_other_module_has_its_own_constant() -> None:
     ]
 
     assert wrong == ["pipeline/statistics.py"]
+
+
+def test_clipped_values_are_those_near_the_median() -> None:
+    values = np.array([0.0, 1.0, 2.0, 3.0, 4.0, 1e9])
+    np.testing.assert_array_equal(clipped(values, 2.5), values[:-1])

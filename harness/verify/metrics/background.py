@@ -9,7 +9,7 @@ from harness.verify.blanksky import blank_pixels, pixel_scale
 from harness.verify.metric import Sample, metric
 from harness.verify.view import View
 from pipeline import io
-from pipeline.statistics import mad_std, median_error
+from pipeline.statistics import clipped, mad_std, median_error
 
 __all__: list[str] = []
 
@@ -32,9 +32,7 @@ def _open_pixels(view: View) -> np.ndarray:
 
 
 def _clipped_mean(values: np.ndarray) -> float:
-    """Mean within 2.5 σ; not the median, for pixels lie on a grid of steps of a few 0.01 σ."""
-    near = np.abs(values - np.median(values)) < 2.5 * mad_std(values)
-    return float(values[near].mean())
+    return float(clipped(values, 2.5).mean())
 
 
 @metric(

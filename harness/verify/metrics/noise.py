@@ -12,7 +12,7 @@ from harness.verify.blanksky import blank_pixels
 from harness.verify.metric import Sample, metric
 from harness.verify.view import View, remember
 from pipeline.exposure import Exposure
-from pipeline.statistics import mad_std
+from pipeline.statistics import clipped, mad_std
 
 __all__: list[str] = []
 
@@ -162,8 +162,7 @@ def amp_step(view: View, width: int = 24) -> Sample:
     n = min(len(s) for s in sides)
     if n < 500 or not sky > 0:
         return Sample(float("nan"), 0)
-    # Means, for the medians of pixels that are stored in steps move by whole steps.
-    sides = [s[np.abs(s - np.median(s)) < 3.0 * mad_std(s)] for s in sides]
+    sides = [clipped(s, 3.0) for s in sides]
     error = np.sqrt(sum(s.var() / len(s) for s in sides))
     step = float(sides[1].mean() - sides[0].mean())
     return Sample(100.0 * abs(step) / sky, n, 100.0 * float(error) / sky)
