@@ -142,17 +142,17 @@ def run(
     matches = DIA_OBJECT_TO_OBJECT_MATCH.empty()
     if catalog is not None:
         matches = nearest_objects(current, catalog, config)
+    closed = _superseded(objects, touched, processed_mjd_tai)
+    new = np.unique(ids[born])
     metrics = {
         "nSources": sources.num_rows,
         "nSolarSystemPredicted": predicted,
         "nSolarSystemMatched": ss_sources.num_rows,
         "nMatched": known,
-        "nNewObjects": len(np.unique(ids[born])),
+        "nNewObjects": len(new),
         "nNotAssociated": int(((ids < 0) & (ss_ids < 0)).sum()),
     }
     _LOGGER.info("%s", ", ".join(f"{name} {number}" for name, number in metrics.items()))
-    closed = _superseded(objects, touched, processed_mjd_tai)
-    new = np.unique(ids[born])
     return Result(sources, current, closed, matches, ss_sources, new, metrics)
 
 

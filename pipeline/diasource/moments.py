@@ -226,9 +226,8 @@ def measure_moments(
     n = 2 * radius + 1
     d, w, v = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
     p, px, py = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
-    zero = np.zeros((n, n))
+    zero, noisy = np.zeros((n, n)), np.empty((5, 5))
     g, jac, c = np.empty(5), np.empty((5, 5)), np.empty((5, 5))
-    noisy = np.empty((5, 5))
     step, inverse, cov = np.empty(5), np.empty((5, 5)), np.empty((3, 3))
     theta, start = np.empty(5), np.empty(5)
     for k in range(ix.shape[0]):
@@ -239,17 +238,8 @@ def measure_moments(
             continue
         used = cut(planes, pixel(ix[k]), pixel(iy[k]), float(radius), d, w, v)
         psf_box(coef[k], own[k, 1], own[k, 2], order, p, px, py)
-        total, good = 0.0, 0.0
-        for j in range(n):
-            for i in range(n):
-                total += p[j, i] ** 2
-                if w[j, i] > 0.0:
-                    good += p[j, i] ** 2
-                    d[j, i] += added[k] * p[j, i]
-                else:  # the model stands in for what is missing
-                    d[j, i], v[j, i] = flux * p[j, i], 0.0
-        out[k, COVERED] = good / total
-        if used == 0 or good < 0.3 * total:
+        out[k, COVERED] = _complete(d, w, v, p, flux, added[k])
+        if used == 0 or out[k, COVERED] < 0.3:
             continue
         out[k, STATE] = FAILED
         start[0], start[1] = own[k, 1], own[k, 2]
@@ -281,6 +271,26 @@ def measure_moments(
                 out[k, ONE_STEP] = 0.0
                 if np.hypot(theta[0] - own[k, 1], theta[1] - own[k, 2]) > 3.0:
                     out[k, STATE] = RAN_AWAY
+
+
+@compiled
+def _complete(
+    d: FloatArray, w: FloatArray, v: FloatArray, p: FloatArray, flux: float, added: float
+) -> float:
+    """Put the model where pixels are missing, return to the others what was taken out of them.
+
+    The result is the usable part of Σ P².
+    """
+    total, good = 0.0, 0.0
+    for j in range(p.shape[0]):
+        for i in range(p.shape[1]):
+            total += p[j, i] ** 2
+            if w[j, i] > 0.0:
+                good += p[j, i] ** 2
+                d[j, i] += added * p[j, i]
+            else:
+                d[j, i], v[j, i] = flux * p[j, i], 0.0
+    return good / total
 
 
 @compiled
