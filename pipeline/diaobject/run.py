@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from pipeline.diaobject.astrometry import DAYS_PER_YEAR, Positions, predicted_place
 from pipeline.diaobject.config import Config
+from pipeline.diaobject.counterparts import nearest_objects
 from pipeline.diaobject.groups import Groups
 from pipeline.diaobject.matching import Sky, match, nearby, newborn, within_reach
-from pipeline.diaobject.neighbours import nearest_objects
 from pipeline.diaobject.solarsystem import Prediction, predict, solar_system_sources
 from pipeline.diaobject.summary import FLAG_BITS, summarise
 from pipeline.exposure import FloatArray

@@ -24,11 +24,11 @@ from pipeline.subtract.correlation import measured_correlation
 from pipeline.subtract.decorrelate import design
 from pipeline.subtract.excess import looks_wide, measure_excess, score_width, sky_dominated
 from pipeline.subtract.fit import Fit
-from pipeline.subtract.matching import Match, match_kernel
 from pipeline.subtract.metrics import mean_lag1, measure
 from pipeline.subtract.noise import NoiseModel
 from pipeline.subtract.preconvolve import filtered
 from pipeline.subtract.prepare import WorkingImage, prepare, prepare_pair
+from pipeline.subtract.psf_matching import Match, match_kernel
 from pipeline.subtract.residual import (
     Residual,
     absolute,
