@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 ENTRIES = [
     "pipeline/isr/run.py",
     "pipeline/calibrate/run.py",
-    "pipeline/template/coadd.py",
+    "pipeline/template/run.py",
     "pipeline/diasource/run.py",
     "pipeline/diaobject/run.py",
     "pipeline/diaobject/force.py",
