@@ -1,8 +1,9 @@
-"""The floor plan, enforced: who may import whom, and how large a room may be."""
+"""The structure, enforced: who may import whom, and how long modules and functions may be."""
 
 from __future__ import annotations
 
 import ast
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,7 +101,7 @@ def _within(name: str, package: str) -> bool:
 
 
 @pytest.mark.parametrize("path", _sources("pipeline"), ids=str)
-def test_pipeline_knows_nothing_of_the_house_around_it(path: Path) -> None:
+def test_pipeline_imports_nothing_that_uses_it(path: Path) -> None:
     wrong = [i for i in _imports(path) if any(_within(i, f) for f in FORBIDDEN_IN_PIPELINE)]
 
     assert not wrong
@@ -117,6 +118,15 @@ def test_stages_do_not_import_one_another(stage: str) -> None:
     ]
 
     assert not wrong
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_is_entered_in_run(stage: str) -> None:
+    """Its `run` is that of the module `run`, by whichever way one comes to it."""
+    package = importlib.import_module(f"pipeline.{stage}")
+    module = importlib.import_module(f"pipeline.{stage}.run")
+
+    assert package.run is module.run
 
 
 def test_sims_import_only_what_is_listed() -> None:

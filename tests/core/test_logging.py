@@ -15,7 +15,7 @@ ENTRIES = [
     "pipeline/diasource/run.py",
     "pipeline/diaobject/run.py",
     "pipeline/diaobject/force.py",
-    "pipeline/alerts/packet.py",
+    "pipeline/alerts/run.py",
     "sims/campaign.py",
 ]
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.alerts.avro import (
+    CUTOUTS,
     NOISE_LIMIT,
     RECORDS,
     SCHEMA_VERSION,
@@ -21,7 +22,6 @@ from pipeline.alerts.avro import (
     text,
 )
 from pipeline.alerts.config import Config
-from pipeline.alerts.cutouts import KINDS
 from pipeline.errors import InputError
 from pipeline.schema import (
     ALERT,
@@ -336,7 +336,7 @@ def _stamps(ids: _Integers, cutouts: pa.Table) -> list[list[bytes]]:
             expected="those of every source above threshold, which come with the difference",
         )
     rows = cutouts.take(pa.array([known[number] for number in ids.tolist()], pa.int64()))
-    return [rows[kind].to_pylist() for kind in KINDS]
+    return [rows[kind].to_pylist() for kind in CUTOUTS]
 
 
 def _payload(
