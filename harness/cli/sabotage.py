@@ -1,4 +1,4 @@
-"""``nightjar sabotage``: plant known defects and see which check catches them."""
+"""``nightjar sabotage``: plant known defects and list which check catches them."""
 
 from __future__ import annotations
 

@@ -192,7 +192,7 @@ def _nothing(sources: pa.Table) -> Result:
 
 
 def _one_visit(sources: pa.Table, history: pa.Table) -> float:
-    """Return the epoch of the visit; refuse several, or a history that knows the future."""
+    """Return the epoch of the visit; refuse several, or a history with later sources."""
     visits = np.unique(to_numpy(sources, "visit"))
     time = float(to_numpy(sources, "midpointMjdTai")[0])
     if len(visits) != 1:

@@ -232,7 +232,7 @@ def _log_noise(noise: NoiseModel, working: dict[str, WorkingImage]) -> None:
 def _sky_of_wide_score(
     whitened: Whitened, significance: Image, blank: npt.NDArray[np.uint8], config: Config
 ) -> npt.NDArray[np.bool_] | None:
-    """Pixels that tell the noise of a score which looks too wide; None if it does not."""
+    """Pixels on which the noise of a score that looks too wide is measured; None if it does not."""
     if not (config.decorrelate and looks_wide(significance, blank)):
         return None
     return sky_dominated(whitened.variance, whitened.null_variance, blank)

@@ -1,4 +1,4 @@
-"""White noise again: the decorrelation of a difference, its variance and its PSF.
+"""Decorrelation: filters that whiten a difference, with its variance and its PSF.
 
 The matched template carries correlated noise.  A filter ψ with
 

@@ -60,7 +60,7 @@ _NEAR_STAR = 2.5
 """How far from a star its residual is counted, in FWHM."""
 
 _STARS = (100.0, 5000.0)
-"""Scores of the stars that tell how well the images match."""
+"""Scores of the stars by which the match of the images is measured."""
 
 _FEWEST = 10
 _BISECTIONS = 40

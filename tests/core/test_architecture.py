@@ -284,6 +284,30 @@ def _lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return lines - ((docstring.end_lineno or 0) - docstring.lineno + 1)
 
 
+def test_no_six_lines_stand_twice() -> None:
+    """Counts statements of functions; declarations, signatures and docstrings may be alike."""
+    places: dict[tuple[str, ...], list[str]] = {}
+    for path in _sources("pipeline", "sims", "harness"):
+        lines = _statement_lines(path.read_text())
+        for k in range(len(lines) - 5):
+            if lines[k + 5][0] - lines[k][0] <= 12:
+                key = tuple(text for _, text in lines[k : k + 6])
+                places.setdefault(key, []).append(f"{path.relative_to(ROOT)}:{lines[k][0]}")
+
+    assert not [where for where in places.values() if len(where) > 1]
+
+
+def _statement_lines(source: str) -> list[tuple[int, str]]:
+    """Lines with a word in them that belong to statements of functions, with their numbers."""
+    text, numbers = source.splitlines(), set()
+    for f in ast.walk(ast.parse(source)):
+        if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = f.body[1:] if ast.get_docstring(f) is not None else f.body
+            numbers.update(n for s in body for n in range(s.lineno, (s.end_lineno or 0) + 1))
+    lines = [(n, text[n - 1].strip()) for n in sorted(numbers)]
+    return [(n, line) for n, line in lines if len(line) > 3 and not line.startswith("#")]
+
+
 @pytest.mark.parametrize("package", ["pipeline", "harness", "sims"])
 def test_imports_make_no_circle(package: str) -> None:
     """Counts imports inside functions and for type checkers, and registries found by walking."""
