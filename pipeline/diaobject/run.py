@@ -23,7 +23,6 @@ from pipeline.schema import (
     DIA_OBJECT,
     DIA_OBJECT_HISTORY,
     DIA_OBJECT_TO_OBJECT_MATCH,
-    DIA_SOURCE,
     SS_SOURCE,
     to_numpy,
 )
@@ -250,7 +249,7 @@ def _solar_system(
     ids[matched] = bodies.ids[body]
     table = solar_system_sources(sources.take(matched), bodies, body, time)
     rank = _distance_rank(sky, i, bodies, body)
-    return ids, _with_column(table, "diaDistanceRank", rank, SS_SOURCE), len(inside)
+    return ids, _with_column(table, "diaDistanceRank", rank), len(inside)
 
 
 def _distance_rank(sky: Sky, i: _Integers, bodies: Prediction, body: _Integers) -> _Integers:
@@ -319,9 +318,7 @@ def _superseded(objects: pa.Table, touched: _Integers, end: float) -> pa.Table:
     return DIA_OBJECT_HISTORY.to_arrow(columns)
 
 
-def _with_column(
-    table: pa.Table, name: str, values: FloatArray | _Integers, schema: object = DIA_SOURCE
-) -> pa.Table:
+def _with_column(table: pa.Table, name: str, values: FloatArray | _Integers) -> pa.Table:
     """Replace a column; negative integers become NULL."""
     field = table.schema.field(name)
     missing = np.asarray(values) < 0

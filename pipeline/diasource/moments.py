@@ -243,7 +243,7 @@ def measure_moments(
             continue
         out[k, STATE] = FAILED
         start[0], start[1] = own[k, 1], own[k, 2]
-        start[2], start[3], start[4] = _second(p, own[k, 1], own[k, 2])
+        start[2], start[3], start[4] = _second(p)
         if not _iterate(p, zero, start, 4.0 * radius * radius):
             continue
         out[k, PSF_XX], out[k, PSF_XY], out[k, PSF_YY] = start[2], start[3], start[4]
@@ -301,7 +301,7 @@ def _store(row: FloatArray, theta: FloatArray, cov: FloatArray) -> None:
 
 
 @compiled
-def _second(p: FloatArray, x: float, y: float) -> tuple[float, float, float]:
+def _second(p: FloatArray) -> tuple[float, float, float]:
     """Gaussian with the stamp's noise-equivalent area, where Newton's method starts."""
     total, square = 0.0, 0.0
     for j in range(p.shape[0]):

@@ -453,7 +453,7 @@ def _count(
     for k in range(len(places)):
         v, u = places[k]
         _slopes(scene, response, v, u, slopes)
-        if not _looks_shifted(significance, response, v, u, slopes, covariance, tolerance):
+        if not _looks_shifted(significance, v, u, slopes, covariance, tolerance):
             continue
         for y in range(max(0, v - n), min(ny, v + n + 1)):
             for x in range(max(0, u - n), min(nx, u + n + 1)):
@@ -478,7 +478,6 @@ def _slopes(scene: Image, response: Filter, v: int, u: int, out: FloatArray) -> 
 @compiled
 def _looks_shifted(
     significance: Image,
-    response: Filter,
     v: int,
     u: int,
     slopes: FloatArray,

@@ -87,7 +87,7 @@ def run(
         mask=mask,
         info=_info(chosen),
         wcs=wcs,
-        psf=_psf(chosen, warpers, weights, shape, config),
+        psf=_psf(warpers, weights, shape, config),
         photo_calib=chosen[0].exposure.photo_calib,
         unit=chosen[0].exposure.unit,
         noise_correlation=_noise(chosen, warpers, weights),
@@ -114,7 +114,6 @@ def _count_note(n: int) -> tuple[str, ...]:
 
 
 def _psf(
-    chosen: Sequence[Input],
     warpers: Sequence[Warper],
     weights: FloatArray,
     shape: tuple[int, int],
