@@ -63,7 +63,7 @@ def draw_plot(plot: Description) -> Figure:
         axes = figure.add_subplot()
         shift = _EPOCH if plot["x"].get("date") else 0.0
         if plot["type"] == "map":
-            _draw_map(figure, axes, plot)
+            _draw_map(axes, plot)
             return figure
         draw = _draw_bars if plot["type"] == "bars" else _draw_points
         for index, series in enumerate(plot["series"]):
@@ -110,7 +110,7 @@ def _draw_bars(axes: Axes, series: Description, index: int, shift: float, *, joi
     )
 
 
-def _draw_map(figure: Figure, axes: Axes, plot: Description) -> None:
+def _draw_map(axes: Axes, plot: Description) -> None:
     """Draw cells in grey, each with its value written in it."""
     low, high = plot["z"]["range"]
     for x0, x1, y0, y1, value in plot["series"][0]["points"]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from harness.catalog import connect
 from harness.execute import open_executor
-from harness.execute.warm import compile_loops
+from harness.execute.compilation import compile_loops
 from harness.plan import Selection, Unit
 from harness.settings import Settings
 from harness.study.design import StudyDesign

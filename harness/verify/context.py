@@ -1,4 +1,4 @@
-"""What the checks of one campaign see: its files, its catalogue, its expected units, its people."""
+"""What checks read of a campaign: files, catalogue, expected units, people responsible."""
 
 from __future__ import annotations
 

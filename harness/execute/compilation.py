@@ -56,7 +56,7 @@ def compile_loops(say: Callable[[str], None] = lambda _: None) -> None:
     Parameters
     ----------
     say : callable
-        Told in words when there is something to wait for.
+        Called with a line of text when there is something to wait for.
     """
     marker = _marker()
     if marker.is_file():
