@@ -22,6 +22,7 @@ from scipy.sparse.csgraph import connected_components
 
 from harness.footprints import Indices, overlapping_pairs, shared_fractions
 from harness.settings import Campaign
+from harness.system.dates import periods
 
 __all__ = [
     "OPEN",
@@ -161,7 +162,8 @@ def assign_roles(
     """
     roles: dict[Unit, str] = {}
     for group in group_by_overlap([f for f in frames if f.role == OPEN], campaign.overlap):
-        chosen = _template_visits(_sharpest(group, seeing), campaign.template_inputs)
+        ranked = _sharpest(group, seeing)
+        chosen = _template_visits(ranked, _allowed(ranked, campaign), campaign.template_inputs)
         roles |= {f.unit: TEMPLATE if f.visit in chosen else SCIENCE for f in group}
     return [replace(f, role=roles.get(f.unit, f.role)) for f in frames]
 
@@ -186,7 +188,7 @@ def plan_templates(
     list of TemplatePlan
         In the order of the science visits.  A science unit without any input is in none.
     """
-    plans = _from_roles([f for f in frames if not f.corners])
+    plans = _from_roles([f for f in frames if not f.corners], campaign)
     on_sky = _in_time(f for f in frames if f.corners)
     near = _neighbours(on_sky, campaign.overlap)
     for group in group_by_overlap(on_sky, campaign.overlap):
@@ -194,11 +196,11 @@ def plan_templates(
     return plans
 
 
-def _from_roles(frames: Sequence[Frame]) -> list[TemplatePlan]:
+def _from_roles(frames: Sequence[Frame], campaign: Campaign) -> list[TemplatePlan]:
     def key(frame: Frame) -> tuple[str, str, int]:
         return frame.field_name, frame.band, frame.detector
 
-    inputs = _collect((f for f in frames if f.role == TEMPLATE), key)
+    inputs = _collect(_allowed((f for f in frames if f.role == TEMPLATE), campaign), key)
     science_frames = _collect((f for f in frames if f.role == SCIENCE), key)
     return [
         TemplatePlan(
@@ -218,7 +220,7 @@ def _from_overlap(
     campaign: Campaign,
     seeing: Mapping[Unit, float],
 ) -> list[TemplatePlan]:
-    pool = [f for f in ranked if f.role == TEMPLATE] or ranked
+    pool = _allowed([f for f in ranked if f.role == TEMPLATE] or ranked, campaign)
     rank = {f.unit: place for place, f in enumerate(pool)}
     shared: dict[tuple[Unit, ...], list[Frame]] = defaultdict(list)
     for frame in _in_time(f for f in ranked if f.role == SCIENCE):
@@ -244,10 +246,19 @@ def _sharpest(frames: Sequence[Frame], seeing: Mapping[Unit, float]) -> list[Fra
     return sorted(frames, key=lambda f: (seeing.get(f.unit, np.inf), f.mjd, f.unit))
 
 
-def _template_visits(ranked: Sequence[Frame], wanted: int) -> frozenset[int]:
+def _template_visits(
+    ranked: Sequence[Frame], allowed: Sequence[Frame], wanted: int
+) -> frozenset[int]:
     """Sharpest visits to set aside; none where fewer than as many again would remain."""
-    visits = list(dict.fromkeys(f.visit for f in ranked))
-    return frozenset(visits[:wanted]) if len(visits) >= 2 * wanted else frozenset()
+    visits = list(dict.fromkeys(f.visit for f in allowed))
+    enough = len({f.visit for f in ranked}) >= 2 * wanted and len(visits) >= wanted
+    return frozenset(visits[:wanted]) if enough else frozenset()
+
+
+def _allowed(frames: Iterable[Frame], campaign: Campaign) -> list[Frame]:
+    """Frames that are not kept out of templates by their dates."""
+    out = periods(campaign.template_without)
+    return [f for f in frames if not any(first <= f.mjd <= last for first, last in out)]
 
 
 def group_by_overlap(frames: Sequence[Frame], least: float) -> list[list[Frame]]:

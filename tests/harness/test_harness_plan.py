@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
+
+import pytest
 
 from harness.plan import (
     OPEN,
@@ -14,6 +17,8 @@ from harness.plan import (
     reference_frames,
 )
 from harness.settings import Campaign
+from harness.system.dates import periods
+from pipeline.errors import ConfigError
 
 SIDE = 0.1
 
@@ -102,3 +107,31 @@ def test_selection_by_number_and_time() -> None:
     assert [v for v in range(1, 6) if chosen.keeps(frame(v))] == [2, 3]
     assert not chosen.keeps(frame(2, 7))
     assert Selection().keeps(frame(1))
+
+
+def test_dates_are_kept_out_of_templates() -> None:
+    seeing = {(v, 1): 2.0 - 0.1 * v for v in range(1, 9)}
+    campaign = Campaign(template_inputs=3, template_without="57005/")
+    frames = assign_roles([frame(v) for v in range(1, 9)], campaign, seeing)
+    assert [f.visit for f in frames if f.role == TEMPLATE] == [2, 3, 4]
+
+    few = Campaign(template_inputs=3, template_without="57001/57001.5 57003/")
+    frames = assign_roles([frame(v) for v in range(1, 5)], few, seeing)
+    plans = plan_templates(frames, few, seeing)
+    assert {p.serves: p.inputs for p in plans} == {((1, 1), (3, 1), (4, 1)): ((2, 1),)}
+
+    given = [frame(v, role=TEMPLATE) for v in (1, 2)] + [frame(3, role=SCIENCE)]
+    (plan,) = plan_templates(given, Campaign(template_without="/57001.5"), seeing)
+    assert plan.inputs == ((2, 1),)
+
+
+def test_periods_are_dates_in_order() -> None:
+    assert periods("") == ()
+    day, since = periods("2015-02-17 2015-02-18T12:00:00/")
+    assert day[1] - day[0] == pytest.approx(1.0)
+    assert since == (day[1] + 0.5, math.inf)
+    for wrong in ("tomorrow/", "57002/57001", "nan"):
+        with pytest.raises(ConfigError):
+            periods(wrong)
+        with pytest.raises(ValueError, match="template_without"):
+            Campaign(template_without=wrong)
