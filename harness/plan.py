@@ -2,7 +2,7 @@
 
 Simulated visits come with a role and a field; a template then consists of the template visits of
 the same field, band and detector.  Ingested visits have neither: frames belong together where they
-overlap on the sky, whatever their detector, the sharpest visits become template inputs, and
+overlap on the sky, whatever their detector, the deepest visits become template inputs, and
 where there are too few visits to set any aside every unit gets a template made of all others.
 """
 
@@ -129,7 +129,7 @@ class TemplatePlan:
     band : str
         Band.
     inputs : tuple of Unit
-        Frames that go in, sharpest or earliest first.
+        Frames that go in, deepest or earliest first.
     serves : tuple of Unit
         Science units that are subtracted from it.
     """
@@ -141,9 +141,9 @@ class TemplatePlan:
 
 
 def assign_roles(
-    frames: Sequence[Frame], campaign: Campaign, seeing: Mapping[Unit, float]
+    frames: Sequence[Frame], campaign: Campaign, noise: Mapping[Unit, float]
 ) -> list[Frame]:
-    """Give the frames without a role one: the sharpest visits of a field are template inputs.
+    """Give the frames without a role one: the deepest visits of a field are template inputs.
 
     Parameters
     ----------
@@ -151,8 +151,9 @@ def assign_roles(
         All frames of the campaign that have a visit image.
     campaign : Campaign
         Numbers of inputs and the overlap that is asked for.
-    seeing : mapping of Unit to float, arcsec
-        PSF width of the visit images; infinite for those not on the common flux scale.
+    noise : mapping of Unit to float
+        Noise of a point source in the visit images, by which depth and seeing both count; infinite
+        for those not on the common flux scale.
 
     Returns
     -------
@@ -162,14 +163,14 @@ def assign_roles(
     """
     roles: dict[Unit, str] = {}
     for group in group_by_overlap([f for f in frames if f.role == OPEN], campaign.overlap):
-        ranked = _sharpest(group, seeing)
+        ranked = _deepest(group, noise)
         chosen = _template_visits(ranked, _allowed(ranked, campaign), campaign.template_inputs)
         roles |= {f.unit: TEMPLATE if f.visit in chosen else SCIENCE for f in group}
     return [replace(f, role=roles.get(f.unit, f.role)) for f in frames]
 
 
 def plan_templates(
-    frames: Sequence[Frame], campaign: Campaign, seeing: Mapping[Unit, float]
+    frames: Sequence[Frame], campaign: Campaign, noise: Mapping[Unit, float]
 ) -> list[TemplatePlan]:
     """Choose the template of every science unit.
 
@@ -180,8 +181,9 @@ def plan_templates(
         and detector.
     campaign : Campaign
         Numbers of inputs and the overlap that is asked for.
-    seeing : mapping of Unit to float, arcsec
-        PSF width of the visit images; infinite for those not on the common flux scale.
+    noise : mapping of Unit to float
+        Noise of a point source in the visit images, by which depth and seeing both count; infinite
+        for those not on the common flux scale.
 
     Returns
     -------
@@ -192,7 +194,7 @@ def plan_templates(
     on_sky = _in_time(f for f in frames if f.corners)
     near = _neighbours(on_sky, campaign.overlap)
     for group in group_by_overlap(on_sky, campaign.overlap):
-        plans += _from_overlap(_sharpest(group, seeing), near, campaign, seeing)
+        plans += _from_overlap(_deepest(group, noise), near, campaign, noise)
     return plans
 
 
@@ -218,7 +220,7 @@ def _from_overlap(
     ranked: Sequence[Frame],
     near: Mapping[Unit, Sequence[Frame]],
     campaign: Campaign,
-    seeing: Mapping[Unit, float],
+    noise: Mapping[Unit, float],
 ) -> list[TemplatePlan]:
     pool = _allowed([f for f in ranked if f.role == TEMPLATE] or ranked, campaign)
     rank = {f.unit: place for place, f in enumerate(pool)}
@@ -226,7 +228,7 @@ def _from_overlap(
     for frame in _in_time(f for f in ranked if f.role == SCIENCE):
         inputs = [f for f in near[frame.unit] if f.unit in rank and f.visit != frame.visit]
         inputs.sort(key=lambda f: rank[f.unit])
-        usable = [f for f in inputs if np.isfinite(seeing.get(f.unit, np.inf))]
+        usable = [f for f in inputs if np.isfinite(noise.get(f.unit, np.inf))]
         inputs = usable or inputs[:1]  # never a mean of images on different flux scales
         shared[tuple(f.unit for f in inputs[: campaign.template_inputs_max])].append(frame)
     return [
@@ -242,14 +244,14 @@ def _from_overlap(
     ]
 
 
-def _sharpest(frames: Sequence[Frame], seeing: Mapping[Unit, float]) -> list[Frame]:
-    return sorted(frames, key=lambda f: (seeing.get(f.unit, np.inf), f.mjd, f.unit))
+def _deepest(frames: Sequence[Frame], noise: Mapping[Unit, float]) -> list[Frame]:
+    return sorted(frames, key=lambda f: (noise.get(f.unit, np.inf), f.mjd, f.unit))
 
 
 def _template_visits(
     ranked: Sequence[Frame], allowed: Sequence[Frame], wanted: int
 ) -> frozenset[int]:
-    """Sharpest visits to set aside; none where fewer than as many again would remain."""
+    """Deepest visits to set aside; none where fewer than as many again would remain."""
     visits = list(dict.fromkeys(f.visit for f in allowed))
     enough = len({f.visit for f in ranked}) >= 2 * wanted and len(visits) >= wanted
     return frozenset(visits[:wanted]) if enough else frozenset()
