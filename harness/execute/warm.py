@@ -27,7 +27,7 @@ from scipy.ndimage import gaussian_filter
 import pipeline
 from harness.system.hashes import combine, file_hash
 from harness.system.processes import server
-from pipeline import calibrate, diaobject, diasource, io, isr, subtract, template
+from pipeline import calibrate, diaobject, diasource, io, isr, masks, subtract, template
 from pipeline.camera import Camera
 from pipeline.diasource.reliability import model as classifier
 from pipeline.errors import InputError
@@ -48,6 +48,7 @@ _LOGGER = logging.getLogger(__name__)
 _SCALE = 0.2626 / 3600.0
 _MJD = 57070.0
 _SKY = 400.0
+_SATURATION = 2e4
 _SHAPE = (512, 512)
 _Stars = tuple[FloatArray, FloatArray, FloatArray]
 
@@ -208,7 +209,8 @@ def _visit(stars: _Stars, sigma: float, visit: int, rng: np.random.Generator) ->
     variance = signal + _SKY
     image = signal + rng.normal(size=_SHAPE) * np.sqrt(variance)
     mask = np.zeros(_SHAPE, np.uint32)
-    mask[40:44, 300:310] = 1
+    mask[40:44, 300:310] = masks.bits("BAD")
+    mask[signal > _SATURATION] |= masks.bits("SAT")
     return Exposure(
         image=image.astype(np.float32),
         variance=variance.astype(np.float32),

@@ -46,9 +46,11 @@ def test_a_piece_of_sky_is_in_one_fold(draw):
     assert np.bincount(fold).max() < 2 * np.bincount(fold).min()
 
 
-def test_probabilities_are_those_of_unseen_data(draw):
+def test_probabilities_are_those_of_unseen_data(draw, forest):
     test = draw(2000, 2)
-    p = training.train(draw(8000, 1)).predict(test.features)
+    larger = training.train(draw(8000, 1))
+    assert larger.version != forest.version
+    p = larger.predict(test.features)
     assert calibration_error(p, test.real) < 0.05
     truth = 1.0 / (1.0 + np.exp(-2.0 * test.features[:, 1]))
     both = test.snr < 10.0  # above, there are no bogus ones to learn from
@@ -68,10 +70,6 @@ def test_the_file_says_what_it_was_made_of(forest):
     assert known["simulations"] == ["made 1"]
     assert known["software"]
     assert not any("date" in key or "time" in key for key in known)
-
-
-def test_another_training_is_another_version(draw, forest):
-    assert training.train(draw(2000, 2)).version != forest.version
 
 
 def test_a_file_that_was_changed_is_refused(forest, tmp_path):
