@@ -320,7 +320,7 @@ def _from_lines(scene: Scene, score: Image, targets: Targets) -> Columns:
         ):
             line_scores(score, at, sign, angles, radii * float(scene.width), out)
     names = ("lineBoth", "lineWeaker", "columnBoth", "columnWeaker")
-    return dict(zip(names, np.hstack(found).T, strict=True))
+    return dict(zip(names, np.hstack((found[0], found[1])).T, strict=True))
 
 
 @compiled
