@@ -1,4 +1,4 @@
-"""What tasks see of the campaign when they plan their work."""
+"""What tasks read of the campaign when they plan their work."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from harness.campaign.faults import verify_faults
 from harness.campaign.state import RunState
 from harness.catalog import Catalog
 from harness.execute import open_executor
-from harness.execute.warm import compile_loops
+from harness.execute.compilation import compile_loops
 from harness.ledger import now_mjd_tai
 from harness.plan import Selection
 from harness.settings import Settings

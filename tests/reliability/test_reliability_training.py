@@ -8,7 +8,8 @@ import pytest
 
 from harness.reliability import training
 from harness.reliability.evaluation import calibration_error
-from pipeline.diasource.reliability import FEATURES, Forest
+from harness.verify import context
+from pipeline.diasource.reliability import FEATURES, Forest, model
 from pipeline.errors import ConfigError, InputError
 
 
@@ -135,3 +136,12 @@ def test_too_little_is_one_line(draw):
         training.train(draw(120, 1))
     with pytest.raises(ConfigError, match="on 2 pieces of sky"):
         training.train(draw(2000, 1, patches=2))
+
+
+def test_a_model_of_other_features_keeps_nobody_from_collecting_examples(monkeypatch):
+    def misfit():
+        raise InputError("was trained on 38 other features")
+
+    assert context._classifier_version() == model().version
+    monkeypatch.setattr(context, "classifier", misfit)
+    assert context._classifier_version() is None

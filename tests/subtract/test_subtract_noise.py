@@ -13,7 +13,7 @@ from scipy.signal import fftconvolve
 
 from pipeline import subtract
 from pipeline.exposure import MatchingKernel
-from pipeline.subtract import alard_lupton, matching
+from pipeline.subtract import alard_lupton, psf_matching
 from pipeline.subtract.decorrelate import apply, design
 from pipeline.subtract.excess import NoiseExcess
 from pipeline.subtract.metrics import in_columns, in_rows, mean_lag1
@@ -125,7 +125,7 @@ class TestDirection:
         working = prepare_pair({"science": scene.science, "template": scene.template})
         config = subtract.Config(convolve=choice)
         stamps = find(working["science"], working["template"], config)
-        assert matching._direction(stamps, config) == expected
+        assert psf_matching._direction(stamps, config) == expected
 
 
 class TestDecorrelation:
