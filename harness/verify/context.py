@@ -1,4 +1,4 @@
-"""What the checks of one campaign see: its files, its catalogue, its expected units, its people."""
+"""What checks read of a campaign: files, catalogue, expected units, people responsible."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class Context:
         promised = [[getattr(u, n) for u in self.units] for n in ("visit", "detector", "role")]
         tables = {
             "promised": pa.table(promised, names=["visit", "detector", "role"]),
-            "classifier": pa.table([[classifier().version]], names=["version"]),
+            "classifier": pa.table({"version": pa.array([_classifier_version()], pa.string())}),
         }
         return GuardedCatalog(self.space.catalog, files=self._outside, tables=tables)
 
@@ -339,3 +339,14 @@ class Context:
             if isinstance(record, dict) and "kind" in record:
                 found[str(record["kind"])] = record
         return found
+
+
+def _classifier_version() -> str | None:
+    """Version of the model that comes with the software; None where it fits other features.
+
+    That is so while examples for a new training are collected; no reliability has that version.
+    """
+    try:
+        return classifier().version
+    except InputError:
+        return None

@@ -215,7 +215,7 @@ def conclude(
         result = CaseResult(case)
         results.append(result)
         for item in case.items:
-            blocked = _blocked(case, item, results)
+            blocked = _blocked(case, results)
             checks = []
             for check in item.checks:
                 path = f"{case.id}/{item.id}/{check.id}"
@@ -246,7 +246,7 @@ def _selected(results: Sequence[CaseResult], asked: Sequence[str]) -> list[CaseR
     return [r for r in results if r.items]
 
 
-def _blocked(case: Case, item: Item, results: Sequence[CaseResult]) -> str:
+def _blocked(case: Case, results: Sequence[CaseResult]) -> str:
     """Return the first dependency that did not hold, empty when all did."""
     known = {r.case.id: r.verdict for r in results if r.case is not case}
     known |= {f"{r.case.id}/{i.item.id}": i.verdict for r in results for i in r.items}

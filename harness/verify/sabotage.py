@@ -1,4 +1,4 @@
-"""Proof that the checks work: known defects are planted, and each must be found by its check."""
+"""Test of the checks: known defects are planted, and each must be found by its check."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from harness.verify.kinds.staged import Staged
 from harness.verify.matching import catalogued_sources, match
 from harness.verify.measurement import NotApplicable
 from harness.verify.metric import Sample
-from harness.verify.tables import unequal_rows
+from harness.verify.row_comparison import unequal_rows
 from pipeline import io
 from pipeline.schema import TABLES
 

@@ -293,7 +293,7 @@ def starry(blank):
     """Stars of SNR 200 to 2000 on a grid, their truth, and coordinates without an error."""
     from astropy.wcs import WCS
 
-    from harness.verify.stamps import psf_at
+    from harness.verify.star_fits import psf_at
 
     wcs = WCS(naxis=2)
     wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [150.0, 2.0]
@@ -600,7 +600,7 @@ def test_mask_overgrowth(pair):
 
 
 def test_star_fits_are_right(exposure):
-    from harness.verify.stamps import psf_at, star_fits
+    from harness.verify.star_fits import psf_at, star_fits
 
     image = exposure(shape=(128, 128), seed=4)
     pixels = image.image.copy()

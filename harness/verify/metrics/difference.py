@@ -14,7 +14,7 @@ from scipy import signal
 
 from harness.system.hashes import file_hash
 from harness.verify.metric import Sample, metric
-from harness.verify.stamps import isolated, star_fits
+from harness.verify.star_fits import isolated, star_fits
 from harness.verify.view import View, remember
 from harness.workspace import Workspace
 from pipeline.exposure import Exposure, FloatArray, MatchingKernel, polynomial_terms
