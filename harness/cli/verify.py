@@ -44,6 +44,15 @@ _Output = Annotated[
         show_default="WORKSPACE/reports",
     ),
 ]
+_Adapter = Annotated[
+    str | None,
+    typer.Option(
+        "--adapter",
+        metavar="LAYOUT",
+        help="WORKSPACE is a folder of products that were made elsewhere: rubin (tables of the "
+        "APDB as Parquet, alert packets of LSST). What they do not hold is not applicable.",
+    ),
+]
 _Replay = Annotated[
     str | None,
     typer.Option(
@@ -69,6 +78,7 @@ def verify(
     testcases: _Testcases = None,
     evidence: _Evidence = Path("campaigns/evidence"),
     output: _Output = None,
+    adapter: _Adapter = None,
     replay: _Replay = None,
     overrides: Overrides = None,
     compare: _Compare = False,
@@ -99,10 +109,20 @@ def verify(
             _compare(workspace, overrides, where, as_json)
         else:
             chosen: dict[str, Any] = {"testcases": folder, "evidence": evidence, "jobs": jobs}
-            chosen |= {"only": check or (), "output": output}
+            chosen |= {"only": check or (), "output": output, "adapter": _layout(adapter)}
             _judge(workspace, chosen, quiet, as_json, strict_waivers)
     except SpecError as err:
         _refuse(err)
+
+
+def _layout(name: str | None) -> str:
+    from harness.verify.adapters import ADAPTERS
+
+    if name is not None and name not in ADAPTERS:
+        raise typer.BadParameter(
+            f"{name!r} is none; there is {', '.join(ADAPTERS)}", param_hint="--adapter"
+        )
+    return name or ""
 
 
 def _refuse(err: SpecError) -> None:

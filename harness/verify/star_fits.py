@@ -6,6 +6,7 @@ fluxes are weighted least squares over a small disc.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,10 +16,13 @@ from scipy import ndimage
 
 from pipeline.exposure import FloatArray, Psf
 
-__all__ = ["StarFit", "cut", "isolated", "psf_at", "star_fits"]
+__all__ = ["StarFit", "isolated", "psf_at", "star_fits"]
 
+Indices = npt.NDArray[np.int_]
 _Pixel = TypeVar("_Pixel", bound=np.generic)
 _DEGREE = 5
+_TAPS = np.arange(-3, 4)
+"""Coefficients that a spline of degree 5 within half a pixel needs on either side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,57 +49,58 @@ class StarFit:
     shape_err: float = float("inf")
 
 
-def psf_at(psf: Psf, x: float, y: float, half: int) -> tuple[FloatArray, int, int]:
-    """PSF of a source at a position, sampled on the pixels round it.
+def psf_at(
+    psf: Psf, x: npt.ArrayLike, y: npt.ArrayLike, half: int
+) -> tuple[FloatArray, Indices, Indices]:
+    """PSF of sources at positions, sampled on the pixels round each.
 
     Parameters
     ----------
     psf : Psf
         The model.
-    x, y : float, pixel
-        Position.
+    x, y : array-like, (n,), pixel
+        Positions.
     half : int, pixel
-        Half size of the stamp.
+        Half size of the stamps.
 
     Returns
     -------
-    stamp : ndarray, (2 half + 1, 2 half + 1)
-        Pixel values of a source of unit flux.
-    column, row : int
-        Pixel under the middle of the stamp.
+    stamps : ndarray, (n, 2 half + 1, 2 half + 1)
+        Pixel values of sources of unit flux.
+    columns, rows : ndarray, (n,)
+        Pixels under the middles of the stamps.
     """
-    column, row = round(x), round(y)
-    centred = psf.at(x, y)
-    shifted = ndimage.shift(centred, (y - row, x - column), order=_DEGREE, mode="constant")
-    middle = centred.shape[0] // 2
-    return (
-        shifted[middle - half : middle + half + 1, middle - half : middle + half + 1],
-        column,
-        row,
-    )
+    x, y = np.atleast_1d(np.asarray(x, float)), np.atleast_1d(np.asarray(y, float))
+    columns, rows = np.rint(x).astype(int), np.rint(y).astype(int)
+    coefficients = psf.stamps(x, y)
+    for axis in (1, 2):
+        coefficients = ndimage.spline_filter1d(coefficients, _DEGREE, axis)
+    edge = half + _TAPS[-1] - coefficients.shape[-1] // 2
+    beyond = (max(edge, 0),) * 2
+    coefficients = np.pad(coefficients, ((0, 0), beyond, beyond))
+    shifted = _shifted(_shifted(coefficients, y - rows, half).swapaxes(1, 2), x - columns, half)
+    return shifted.swapaxes(1, 2), columns, rows
 
 
-def cut(image: npt.NDArray[_Pixel], column: int, row: int, half: int) -> npt.NDArray[_Pixel] | None:
-    """Return a square of pixels, None where it reaches over the edge.
+def _shifted(coefficients: FloatArray, by: FloatArray, half: int) -> FloatArray:
+    """Move splines (n, ny, nx) along their rows by up to a pixel; the rows round the middle."""
+    weights = _b_spline(-by[:, None] - _TAPS)
+    middle = coefficients.shape[1] // 2
+    moved = np.zeros((len(coefficients), 2 * half + 1, coefficients.shape[2]))
+    for tap, weight in zip(_TAPS, weights.T, strict=True):
+        first = middle - half + tap
+        moved += weight[:, None, None] * coefficients[:, first : first + 2 * half + 1]
+    return moved
 
-    Parameters
-    ----------
-    image : ndarray, (ny, nx)
-        The image.
-    column, row : int, pixel
-        Middle of the square.
-    half : int, pixel
-        Half size.
 
-    Returns
-    -------
-    ndarray, (2 half + 1, 2 half + 1), optional
-        A view.
-    """
-    ny, nx = image.shape
-    if not (half <= column < nx - half and half <= row < ny - half):
-        return None
-    return image[row - half : row + half + 1, column - half : column + half + 1]
+def _b_spline(at: FloatArray) -> FloatArray:
+    """Evaluate the B-spline of degree 5, by truncated powers (Unser 1999, eq. 2)."""
+    half = 0.5 * (_DEGREE + 1)
+    terms = [
+        (-1.0) ** k * math.comb(_DEGREE + 1, k) * np.maximum(at + half - k, 0.0) ** _DEGREE
+        for k in range(_DEGREE + 2)
+    ]
+    return np.asarray(np.where(np.abs(at) < half, sum(terms), 0.0) / math.factorial(_DEGREE))
 
 
 def star_fits(
@@ -122,64 +127,139 @@ def star_fits(
     Returns
     -------
     list of StarFit or None
-        None where a stamp touches bad pixels or the edge.
+        None where a stamp touches bad pixels or the edge, or the flux is not positive.
     """
-    return [_fit(image, variance, bad, psf, x, y, half) for x, y in positions]
+    x, y = np.array(positions, float).reshape(-1, 2).T
+    found: list[StarFit | None] = [None] * len(x)
+    left = np.arange(len(x))
+    for again in (True, False):  # the second time at the improved position
+        left = left[_clean(bad, x[left], y[left], half)]
+        fits = _Fits.of(image, variance, psf, x[left], y[left], half)
+        shining = fits.solution[:, 0] > 0
+        left, steps = left[shining], fits.solution[shining, 1:3] / fits.solution[shining, :1]
+        x[left] += np.clip(steps[:, 0], -0.5, 0.5)
+        y[left] += np.clip(steps[:, 1], -0.5, 0.5)
+        if not again:
+            for k, fit in zip(left, fits.results(shining, x[left], y[left]), strict=True):
+                found[k] = fit
+    return found
 
 
-def _fit(
-    image: npt.NDArray[np.floating],
-    variance: npt.NDArray[np.floating],
-    bad: npt.NDArray[np.bool_],
-    psf: Psf,
-    x: float,
-    y: float,
-    half: int,
-) -> StarFit | None:
-    for _ in range(2):  # the second time at the improved position
-        stamp, column, row = psf_at(psf, x, y, half + 1)
-        data, noise, mask = (cut(a, column, row, half) for a in (image, variance, bad))
-        if data is None or noise is None or mask is None or mask.any():
-            return None
-        inner = stamp[1:-1, 1:-1]
-        gx = 0.5 * (stamp[1:-1, 2:] - stamp[1:-1, :-2])
-        gy = 0.5 * (stamp[2:, 1:-1] - stamp[:-2, 1:-1])
-        design = np.stack([inner, -gx, -gy, np.ones_like(inner)]).reshape(4, -1).T
-        weight = 1.0 / np.sqrt(noise.astype(float).ravel())
-        normal = design * weight[:, None]
-        solution, *_ = np.linalg.lstsq(normal, data.astype(float).ravel() * weight, rcond=None)
-        residual = data.astype(float).ravel() * weight - normal @ solution
-        flux = float(solution[0])
-        if flux <= 0:
-            return None
-        x += float(np.clip(solution[1] / flux, -0.5, 0.5))
-        y += float(np.clip(solution[2] / flux, -0.5, 0.5))
-    error = float(np.sqrt(np.linalg.inv(normal.T @ normal)[0, 0]))
-    modes = _distortions(inner, gx, gy, x - column, y - row) * weight[:, None]
-    shape, shape_err = _excess(normal, modes, residual, flux)
-    chi2 = float(residual @ residual) / (residual.size - 4)
-    return StarFit(flux, error, chi2, shape, shape_err)
+def _clean(
+    bad: npt.NDArray[np.bool_], x: FloatArray, y: FloatArray, half: int
+) -> npt.NDArray[np.bool_]:
+    """Whether the squares round positions lie on the image and have no bad pixel."""
+    column, row = np.rint(x).astype(int), np.rint(y).astype(int)
+    ny, nx = bad.shape
+    good = (half <= column) & (column < nx - half) & (half <= row) & (row < ny - half)
+    good[good] = ~_squares(bad, column[good], row[good], half).any(axis=1)
+    return np.asarray(good)
 
 
-def _distortions(
-    profile: FloatArray, gx: FloatArray, gy: FloatArray, dx: float, dy: float
-) -> FloatArray:
-    """Change of a profile, ``(n, 3)``, with T and both ellipticities of a source at (dx, dy)."""
-    half = profile.shape[0] // 2
+def _squares(
+    image: npt.NDArray[_Pixel], column: Indices, row: Indices, half: int
+) -> npt.NDArray[_Pixel]:
+    """Pixels of the squares round some, (n, (2 half + 1)²)."""
+    grid = np.arange(-half, half + 1)
+    rows, columns = row[:, None, None] + grid[:, None], column[:, None, None] + grid
+    return image[rows, columns].reshape(len(row), -1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fits:
+    """Weighted least squares of profiles, their slopes along x and y and a level to n stars.
+
+    Attributes
+    ----------
+    stamps : ndarray, (n, 2 half + 3, 2 half + 3)
+        The profiles, a pixel wider than what is fitted.
+    columns, rows : ndarray, (n,)
+        Their middles.
+    weight, residual : ndarray, (n, pixels)
+        One over the noise, and data less model in units of it.
+    normal : ndarray, (n, pixels, 4)
+        Weighted columns of the model.
+    solution : ndarray, (n, 4)
+        Flux, flux times shift along x and y, level.
+    """
+
+    stamps: FloatArray
+    columns: Indices
+    rows: Indices
+    weight: FloatArray
+    residual: FloatArray
+    normal: FloatArray
+    solution: FloatArray
+
+    @classmethod
+    def of(
+        cls,
+        image: npt.NDArray[np.floating],
+        variance: npt.NDArray[np.floating],
+        psf: Psf,
+        x: FloatArray,
+        y: FloatArray,
+        half: int,
+    ) -> _Fits:
+        stamps, columns, rows = psf_at(psf, x, y, half + 1)
+        data = _squares(image, columns, rows, half).astype(float)
+        weight = 1.0 / np.sqrt(_squares(variance, columns, rows, half).astype(float))
+        inner, gx, gy = _profile(stamps)
+        design = np.stack([inner, -gx, -gy, np.ones_like(inner)], axis=-1)
+        normal = design.reshape(*weight.shape, 4) * weight[..., None]
+        solution = _solved(normal, (data * weight)[..., None])[..., 0]
+        residual = data * weight - (normal @ solution[..., None])[..., 0]
+        return cls(stamps, columns, rows, weight, residual, normal, solution)
+
+    def results(self, chosen: npt.NDArray[np.bool_], x: FloatArray, y: FloatArray) -> list[StarFit]:
+        """Return the fits of chosen stars, which are at x and y."""
+        normal, residual, flux = (
+            a[chosen] for a in (self.normal, self.residual, self.solution[:, 0])
+        )
+        error = np.sqrt(np.linalg.inv(normal.swapaxes(1, 2) @ normal)[:, 0, 0])
+        chi2 = (residual**2).sum(axis=1) / (residual.shape[1] - 4)
+        modes = _distortions(self.stamps[chosen], x - self.columns[chosen], y - self.rows[chosen])
+        modes *= self.weight[chosen][..., None]
+        shape, shape_err = _excess(normal, modes, residual, flux)
+        numbers = (flux, error, chi2, shape, shape_err)
+        return [
+            StarFit(f, e, c, (s[0], s[1], s[2]), se)
+            for f, e, c, s, se in zip(*(n.tolist() for n in numbers), strict=True)
+        ]
+
+
+def _solved(normal: FloatArray, data: FloatArray) -> FloatArray:
+    """Solve n systems of least squares by their normal equations."""
+    turned = normal.swapaxes(1, 2)
+    return np.asarray(np.linalg.solve(turned @ normal, turned @ data))
+
+
+def _profile(stamps: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Profiles without their rims, and their slopes along x and y."""
+    gx = 0.5 * (stamps[:, 1:-1, 2:] - stamps[:, 1:-1, :-2])
+    gy = 0.5 * (stamps[:, 2:, 1:-1] - stamps[:, :-2, 1:-1])
+    return stamps[:, 1:-1, 1:-1], gx, gy
+
+
+def _distortions(stamps: FloatArray, dx: FloatArray, dy: FloatArray) -> FloatArray:
+    """Change of profiles, (n, pixels, 3), with T and both ellipticities of sources at (dx, dy)."""
+    profile, gx, gy = _profile(stamps)
+    half = profile.shape[1] // 2
     v, u = np.mgrid[-half : half + 1, -half : half + 1].astype(float)
-    u, v = u - dx, v - dy
+    u, v = u - dx[:, None, None], v - dy[:, None, None]
     fields = [-(2 * profile + u * gx + v * gy), v * gy - u * gx, -(v * gx + u * gy)]
-    return 0.5 * np.stack([f.ravel() for f in fields], axis=1)
+    return 0.5 * np.stack([f.reshape(len(f), -1) for f in fields], axis=-1)
 
 
 def _excess(
-    normal: FloatArray, modes: FloatArray, residual: FloatArray, flux: float
-) -> tuple[tuple[float, float, float], float]:
+    normal: FloatArray, modes: FloatArray, residual: FloatArray, flux: FloatArray
+) -> tuple[FloatArray, FloatArray]:
     """Fit distortions to the residuals, all else left free; relative to the flux."""
-    modes = modes - normal @ np.linalg.lstsq(normal, modes, rcond=None)[0]
-    covariance = np.linalg.inv(modes.T @ modes)
-    size, e1, e2 = (covariance @ (modes.T @ residual) / flux).tolist()
-    return (size, e1, e2), float(np.sqrt(covariance[0, 0])) / flux
+    modes = modes - normal @ _solved(normal, modes)
+    turned = modes.swapaxes(1, 2)
+    covariance = np.linalg.inv(turned @ modes)
+    shape = (covariance @ (turned @ residual[..., None]))[..., 0] / flux[:, None]
+    return shape, np.sqrt(covariance[:, 0, 0]) / flux
 
 
 def isolated(positions: FloatArray, others: FloatArray, distance: float) -> npt.NDArray[np.bool_]:
