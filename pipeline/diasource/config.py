@@ -42,6 +42,9 @@ class Config(StageConfig):
     registration: float = param(
         0.010, "Error of the registration of the template.", unit="arcsec", ge=0
     )
+    residual: float = param(
+        0.004, "Share of its flux that a constant star leaves, where too few stars tell.", ge=0
+    )
     colours: float = param(
         0.7, "Scatter of the colours g - i of sources, for the refraction.", unit="mag", ge=0
     )

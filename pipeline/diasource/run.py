@@ -22,6 +22,7 @@ from pipeline.diasource.features import feature_table
 from pipeline.diasource.fits import Fits
 from pipeline.diasource.flags import square_sides
 from pipeline.diasource.frame import Frame
+from pipeline.diasource.leftover import flux_share
 from pipeline.diasource.lines import along_streaks, find_glints, find_streaks
 from pipeline.diasource.measure import (
     Columns,
@@ -281,9 +282,19 @@ def _measure(
     columns["shape_flag_parent_source"] = targets.is_parent
     features = feature_table(scene, score, science, template, targets, peaks, columns)
     del columns["trailGain"]
+    share = flux_share(planes, psf, template, _kernel_stars(difference), config.residual)
     columns |= forced_errors(columns, width)
+    columns["psfFluxErr"] = np.hypot(
+        columns["psfFluxErr"], share * np.nan_to_num(columns["templateFlux"])
+    )
     columns |= trail_positions(columns, exposure.wcs, fits, width)
     return columns | _reliability(features, width, config), targets, features
+
+
+def _kernel_stars(difference: Difference) -> FloatArray:
+    """Places of the stars that the kernel was fitted to, ``(n, 2)``."""
+    stamps = np.asarray(difference.kernel.stamps, float).reshape(-1, 4)
+    return stamps[stamps[:, 3] > 0, :2]
 
 
 def _registration(difference: Difference, scale: FloatArray, config: Config) -> float:
