@@ -104,7 +104,9 @@ def ingest(
 
     The files stay where they are.  Of a calibrated DECam exposure give the image (ooi); its
     weight (oow) and quality (ood) files are found beside it.  Nothing is registered unless every
-    file is good; what is wrong is said in one line per file.
+    file is good; what is wrong is said in one line per file.  Of HiTS everything that is promised
+    is registered: what needs a file that cannot be used fails when it is run, and the exit code of
+    this command is 1.
     """
     from harness.ingest import HitsResult, ingest_files, ingest_hits
     from harness.workspace import Workspace
@@ -133,7 +135,7 @@ def ingest(
                 keywords=parse_keywords(keyword or []), mask_bits=mask_bits, role=role.value,
             )  # fmt: skip
     units = result.units if isinstance(result, HitsResult) else []
-    for line in result.problems:
+    for line in (*result.problems, *result.faults):
         typer.echo(f"nightjar: {line}", err=True)
     if as_json:
         emit(_document(result, units))
@@ -150,6 +152,8 @@ def ingest(
         if not as_json:
             typer.echo("nightjar: nothing registered", err=True)
         raise typer.Exit(2)
+    if result.faults:
+        raise typer.Exit(1)
 
 
 def _document(result: IngestResult, units: Sequence[Mapping[str, object]]) -> dict[str, object]:
@@ -159,6 +163,7 @@ def _document(result: IngestResult, units: Sequence[Mapping[str, object]]) -> di
         "known": result.known,
         "ignored": result.ignored,
         "problems": result.problems,
+        "faults": result.faults,
         "notes": result.notes,
     }
     return document | ({"units": list(units)} if units else {})

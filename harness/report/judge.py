@@ -99,7 +99,7 @@ def judge_workspace(
     space = Workspace.open(root)
     wanted = tuple(only)
     context = Context(space, testcases, evidence, jobs)
-    with closing(context):
+    with space.reading("verify"), closing(context):
         context.catalog  # noqa: B018 - without one there is nothing to judge
         folder = None
         if write and not wanted:
