@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
@@ -20,10 +20,11 @@ from harness.campaign.faults import verify_faults
 from harness.campaign.state import RunState
 from harness.catalog import Catalog
 from harness.execute import open_executor
-from harness.execute.warm import compile_loops
+from harness.execute.compilation import compile_loops
 from harness.ledger import now_mjd_tai
 from harness.plan import Selection
 from harness.settings import Settings
+from harness.system.dates import mjd_of
 from harness.system.hashes import combine, file_hash
 from harness.system.log import Logbook
 from harness.system.processes import Terminated, heeded_termination
@@ -32,12 +33,9 @@ from harness.system.software import software_version
 from harness.system.threads import one_thread
 from harness.workspace import Workspace, translate_os_errors
 from pipeline.config import config_hash
-from pipeline.errors import ConfigError
-from pipeline.timescales import mjd_utc_to_tai
 
 __all__ = ["run_campaign", "selection"]
 
-_UNIX_EPOCH_MJD = 40587.0
 _EVERYTHING = Selection()
 _KEPT = ("startedMjdTai", "specHash", "previousHash", "coordinatorCpuS")
 _LIBRARIES = ("numpy", "scipy", "astropy", "numba", "pyarrow", "duckdb", "sep", "scikit-learn")
@@ -71,8 +69,8 @@ def selection(
     return Selection(
         visits=frozenset(visits or ()),
         detectors=frozenset(detectors or ()),
-        since=_mjd(since, end=False),
-        until=_mjd(until, end=True),
+        since=mjd_of(since) if since is not None else math.nan,
+        until=mjd_of(until, end=True) if until is not None else math.nan,
     )
 
 
@@ -239,23 +237,6 @@ def _catalog(space: Workspace, *, dry_run: bool) -> Catalog:
     if dry_run and not space.catalog.exists():
         return Catalog(Path(":memory:"))
     return Catalog(space.catalog, read_only=dry_run)
-
-
-def _mjd(text: str | None, *, end: bool) -> float:
-    if text is None:
-        return float("nan")
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        moment = datetime.fromisoformat(text).replace(tzinfo=UTC)
-    except ValueError:
-        raise ConfigError(
-            f"not a date: {text!r}", expected="YYYY-MM-DD, YYYY-MM-DDTHH:MM:SS or an MJD"
-        ) from None
-    day = 1.0 if end and len(text) <= 10 else 0.0
-    return mjd_utc_to_tai(moment.timestamp() / 86400.0 + _UNIX_EPOCH_MJD + day)
 
 
 def _stamp() -> str:

@@ -31,6 +31,26 @@ from pipeline.errors import ConfigError
 __all__ = ["run"]
 
 
+_RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Try units again that failed for a known cause.")
+]
+_Explain = Annotated[
+    bool, typer.Option("--explain", help="Say for every unit why it is done (again).")
+]
+_Dask = Annotated[
+    str | None,
+    typer.Option(
+        "--dask", metavar="ADDRESS", help="Use this Dask cluster, or local:N for N workers."
+    ),
+]
+_Slurm = Annotated[
+    bool, typer.Option("--slurm", help="Use -j jobs of Slurm, started through Dask.")
+]
+_Claims = Annotated[
+    bool, typer.Option("--claims", help="Leave the work to processes of nightjar work.")
+]
+
+
 def run(
     workspace: WorkspacePath,
     jobs: Jobs = None,
@@ -39,25 +59,12 @@ def run(
     since: From = None,
     until: Until = None,
     overrides: Overrides = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try units again that failed for a known cause.")
-    ] = False,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Say for every unit why it is done (again).")
-    ] = False,
+    retry_failed: _RetryFailed = False,
+    explain: _Explain = False,
     time_limit: TimeLimit = None,
-    dask: Annotated[
-        str | None,
-        typer.Option(
-            "--dask", metavar="ADDRESS", help="Use this Dask cluster, or local:N for N workers."
-        ),
-    ] = None,
-    slurm: Annotated[
-        bool, typer.Option("--slurm", help="Use -j jobs of Slurm, started through Dask.")
-    ] = False,
-    claims: Annotated[
-        bool, typer.Option("--claims", help="Leave the work to processes of nightjar work.")
-    ] = False,
+    dask: _Dask = None,
+    slurm: _Slurm = False,
+    claims: _Claims = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: Json = False,

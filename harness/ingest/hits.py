@@ -62,7 +62,7 @@ class HitsResult(IngestResult):
 
 @dataclass(slots=True)
 class _Reader:
-    """Takes exposures in, and remembers what their files are."""
+    """Registers exposures with the kind of each file."""
 
     layout: Layout
     camera: Camera

@@ -186,7 +186,9 @@ class Check(_Model):
         return value
 
     def applies(self, context: Context) -> bool:
-        """Whether all its conditions hold."""
+        """Whether it has a meaning for a campaign and all its conditions hold."""
+        if context.excluded(self):
+            return False
         return all(CONDITIONS[word].holds(context) for word in self.when)
 
     @property

@@ -58,6 +58,9 @@ class Config(StageConfig):
         4.0, "Least |score| of the sub-threshold peaks that are measured.", gt=0
     )
     sub_random: int = param(30, "Most sub-threshold peaks drawn at random.", ge=0)
+    sub_share: float = param(
+        0.1, "Largest share of the rows that random peaks and empty places take.", ge=0, lt=1
+    )
     sub_near: int = param(100, "Most sub-threshold peaks kept near each list of places.", ge=0)
     sub_radius: float = param(2.0, "How near to a place.", unit="arcsec", gt=0)
     sky_sources: int = param(20, "Empty places measured as sky sources.", ge=0)
