@@ -78,7 +78,7 @@ class Targets:
         middle = np.array([[exposure.shape[1] / 2.0], [exposure.shape[0] / 2.0]])
         scale = float(Frame.at(exposure.wcs, *middle).scale[0])
         found = _detections(peaks, footprints)
-        room = max(2, int(config.sub_share / (1.0 - config.sub_share) * len(found)))
+        room = max(1, int(config.sub_share * len(found)))
         sky = _sky(difference, empty[: room // 2])
         faint = sample(peaks, places, config.sub_radius / scale, room - len(sky), config, seed)
         return _join(found, _below(peaks, *faint), sky)
