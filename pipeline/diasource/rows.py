@@ -162,7 +162,11 @@ class Targets:
         head = start[rows]
         values["is_parent"][head] = True
         values["peak"][head] = -1
-        for k, (at, peak) in enumerate(((first, self.peak[rows]), (second, added)), start=1):
+        children: tuple[tuple[FloatArray, npt.NDArray[np.integer]], ...] = (
+            (first, self.peak[rows]),
+            (second, added),
+        )
+        for k, (at, peak) in enumerate(children, start=1):
             values["at"][head + k], values["peak"][head + k] = at, peak
             values["score"][head + k] = peaks.score[peak]
             values["parent"][head + k] = head
