@@ -60,7 +60,7 @@ _LOGGER = logging.getLogger(__name__)
 _SAME = 2.0
 """Distance, in pixels, up to which peaks of two scores are the same."""
 
-VERSION = 12
+VERSION = 13
 """Raised when the same input and configuration give different rows."""
 
 _SHAPE = list(FEATURES).index("correlation")  # undefined where too few pixels are usable
