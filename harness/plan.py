@@ -72,6 +72,8 @@ class Frame:
         Of the file when it was simulated or ingested; empty if it is not known.
     bias, flat : Path, optional
         Calibration frames of a raw frame, whether they are there or not.
+    problem : str
+        Why it cannot be used, as it was found when it was ingested; empty if it can.
     """
 
     visit: int
@@ -87,6 +89,7 @@ class Frame:
     sha256: str = ""
     bias: Path | None = None
     flat: Path | None = None
+    problem: str = ""
 
     @property
     def unit(self) -> Unit:

@@ -59,7 +59,7 @@ class Config(StageConfig):
     )
     sub_random: int = param(30, "Most sub-threshold peaks drawn at random.", ge=0)
     sub_share: float = param(
-        0.1, "Largest share of the rows that random peaks and empty places take.", ge=0, lt=1
+        0.1, "Most random peaks and empty places, one at least, over the detections.", ge=0
     )
     sub_near: int = param(100, "Most sub-threshold peaks kept near each list of places.", ge=0)
     sub_radius: float = param(2.0, "How near to a place.", unit="arcsec", gt=0)

@@ -376,7 +376,7 @@ def _noise_peaks(difference: Difference, peaks: Peaks, config: Config) -> dict[s
     assert psf is not None
     usable = np.isfinite(difference.score) & ((difference.exposure.mask & bits(*config.veto)) == 0)
     above, faint = (
-        expected_peaks(psf.at(nx / 2, ny / 2), np.count_nonzero(usable), bound)
+        expected_peaks(psf.at(nx / 2, ny / 2), float(np.count_nonzero(usable)), bound)
         for bound in (config.threshold, config.sub_threshold)
     )
     seen = (np.abs(peaks.score) > config.sub_threshold) & (peaks.rule == "threshold")
