@@ -6,6 +6,7 @@ its unit fails with a cause.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -133,6 +134,7 @@ def _frame(space: Workspace, visit: Mapping[str, Any], member: Mapping[str, Any]
         mjd=visit["midpointMjdTai"],
         kind=member.get("kind") or "raw",
         path=space.resolve(member.get("file") or visit["file"]),
+        exptime=visit.get("exptime") or math.nan,
         corners=tuple(member.get("corners") or ()),
         sha256=member.get("sha256") or visit.get("sha256") or "",
         bias=bias or space.bias(detector),

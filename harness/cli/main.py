@@ -60,6 +60,7 @@ VERBS: dict[str, str] = {
     "verify": "Judge the campaign against the test cases.",
     "report": "Write the test report.",
     "train-reliability": "Train the classifier of sources, or judge it.",
+    "force": "Measure fluxes at given coordinates in every image of a campaign.",
     "study": "Inject synthetic transients and find out what becomes of them.",
     "subtract": "Subtract a template from an image, outside any workspace.",
     "rerun": "Make a product again from its provenance and compare.",

@@ -64,7 +64,7 @@ class HitsResult(IngestResult):
 
 @dataclass(slots=True)
 class _Reader:
-    """Takes exposures in, and remembers what their files are and what is wrong with them."""
+    """Registers exposures with the kind of each file, and what is wrong with it."""
 
     layout: Layout
     camera: Camera

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from harness.catalog import connect
 from harness.execute import open_executor
-from harness.execute.warm import compile_loops
+from harness.execute.compilation import compile_loops
 from harness.plan import Selection, Unit
 from harness.settings import Settings
 from harness.study.design import StudyDesign
@@ -28,6 +28,7 @@ from harness.system.progress import ProgressDisplay, open_progress
 from harness.workspace import Workspace, atomic, translate_os_errors
 from pipeline import diasource, io, subtract, template
 from pipeline.atomic import UNFINISHED
+from pipeline.diasource.reliability import model as classifier
 from pipeline.errors import ConfigError, UnitError
 
 __all__ = ["run_study"]
@@ -128,6 +129,7 @@ class _Plan:
         versions = [str(m.VERSION) for m in (template, subtract, diasource)]
         sections = ("template", "subtract", "diasource", "alerts")
         configs = [self.settings.section_hash(s) for s in sections]
+        versions += [classifier().version] if self.settings.diasource.classify else []
         design = self.design.model_dump_json()
         return combine([design, self.engine, *versions, *configs, *self.hashes.values()])[:12]
 
