@@ -79,6 +79,8 @@ def hits(root: Path, *, ingested: bool) -> Workspace:
         catalog.insert("visit_image", TABLES["visit_image"].from_rows([
             {"visitImageId": f"{m['visit']}_{m['detector']:02d}", "visit": m["visit"],
              "detector": m["detector"], "psfFwhm": 1.0 + 0.001 * (m["visit"] % 400),
+             "ra": m["corners"][0] + 0.075, "dec": m["corners"][1] + 0.15,
+             "llcra": m["corners"][0], "llcdec": m["corners"][1],
              "file": "products/x.fits", "sha256": "0"} for m in members
         ]))  # fmt: skip
     return space
