@@ -301,9 +301,9 @@ def _measure(
     del columns["trailGain"]
     share = flux_share(planes, psf, template, _kernel_stars(difference), config.residual)
     columns |= forced_errors(columns, width)
-    columns["psfFluxErr"] = np.hypot(
-        columns["psfFluxErr"], share * np.nan_to_num(columns["templateFlux"])
-    )
+    left = share * np.nan_to_num(columns["templateFlux"])
+    for name in ("psfFluxErr", "trailFluxErr"):
+        columns[name] = np.hypot(columns[name], left)
     columns |= trail_positions(columns, exposure.wcs, fits, width)
     return columns | _reliability(features, width, config), targets, features
 
