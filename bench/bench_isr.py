@@ -84,7 +84,7 @@ class Frame:
         self.result = isr.run(self.raw, self.detector, self.calibs)
         self.exposure = self.result.exposure
         e = self.exposure
-        self.background = background.model(e.image, e.variance, e.mask)
+        self.background = background.model(e.image, e.mask)
         self.flux = e.image - self.background.image
         fwhm = camera.psf_fwhm_min / camera.pixel_scale
         self.rays = cosmicray.find(self.flux, e.variance, e.mask, 0.0, fwhm)
@@ -283,9 +283,7 @@ def blank_sky(samples):
     for seed in range(samples):
         rng = np.random.default_rng(seed + 50)
         image = (400 + 20 * rng.standard_normal((4096, 2048), np.float32)).astype(np.float32)
-        model = background.model(
-            image, np.full_like(image, 400.0), np.zeros(image.shape, np.uint32)
-        )
+        model = background.model(image, np.zeros(image.shape, np.uint32))
         biases.append(model.image.mean(dtype=float) - 400.0)
     error = float(np.std(biases, ddof=1) / np.sqrt(samples)) / ELECTRONS_PER_ADU
     emit("bias of blank sky", abs(np.mean(biases)) / ELECTRONS_PER_ADU, "ADU", 0.03, samples,
@@ -316,7 +314,7 @@ def galaxies(frame):
                 galsim.ImageF(nx, ny, scale=scale), center=galsim.PositionD(x + 1, y + 1)
             ).array
             inside = np.hypot(xx - x, yy - y) < 4 * radius / scale
-            after = background.model(e.image + light, e.variance + light, e.mask).image
+            after = background.model(e.image + light, e.mask).image
             lost.append(abs(float((after - before)[inside].sum() / light[inside].sum())))
         emit(f"flux lost round galaxies of {radius} arcsec", max(lost), "fraction", bound,
              len(lost), stage="calibrate")  # fmt: skip
@@ -330,7 +328,7 @@ def speed(frame):
          goal=0.15, stage="io")  # fmt: skip
     emit("remove the instrument signature", cpu(lambda: isr.run(f.raw, f.detector, f.calibs)),
          "CPU s", 0.5, 5, goal=0.2)  # fmt: skip
-    emit("model the background", cpu(lambda: background.model(e.image, e.variance, e.mask)),
+    emit("model the background", cpu(lambda: background.model(e.image, e.mask)),
          "CPU s", 0.6, 5, stage="calibrate")  # fmt: skip
     fwhm = f.camera.psf_fwhm_min / f.camera.pixel_scale
     ours = cpu(lambda: cosmicray.find(f.flux, e.variance, e.mask, 0.0, fwhm))

@@ -152,7 +152,7 @@ def interpreters(given: list[str]) -> dict[str, str]:
     """Interpreters of peers, from NAME=PATH arguments or from the environment."""
     found = {
         name: os.environ[variable]
-        for name in ("sfft", "stdpipe")
+        for name in ("sfft", "stdpipe", "photutils")
         if (variable := f"NIGHTJAR_{name.upper()}_PYTHON") in os.environ
     }
     return found | dict(pair.split("=", 1) for pair in given)

@@ -2,7 +2,7 @@
 
 Simulated visits come with a role and a field; a template then consists of the template visits of
 the same field, band and detector.  Ingested visits have neither: frames belong together where they
-overlap on the sky, whatever their detector, the sharpest visits become template inputs, and
+overlap on the sky, whatever their detector, the deepest visits become template inputs, and
 where there are too few visits to set any aside every unit gets a template made of all others.
 """
 
@@ -22,6 +22,7 @@ from scipy.sparse.csgraph import connected_components
 
 from harness.footprints import Indices, overlapping_pairs, shared_fractions
 from harness.settings import Campaign
+from harness.system.dates import periods
 
 __all__ = [
     "OPEN",
@@ -59,6 +60,8 @@ class Frame:
         ``template``, ``science``, or ``open`` where the campaign must choose.
     mjd : float, d
         TAI midpoint.
+    exptime : float, s
+        Exposure time; NaN if it is not known.
     kind : str
         ``raw``, ``instcal`` or ``generic``: which reader applies.
     path : Path
@@ -71,6 +74,8 @@ class Frame:
         Why the exposure was taken; empty if it is not known.
     bias, flat : Path, optional
         Calibration frames of a raw frame, whether they are there or not.
+    problem : str
+        Why it cannot be used, as it was found when it was ingested; empty if it can.
     """
 
     visit: int
@@ -81,11 +86,13 @@ class Frame:
     mjd: float
     kind: str
     path: Path
+    exptime: float = math.nan
     corners: tuple[float, ...] = ()
     sha256: str = ""
     reason: str = ""
     bias: Path | None = None
     flat: Path | None = None
+    problem: str = ""
 
     @property
     def unit(self) -> Unit:
@@ -131,7 +138,7 @@ class TemplatePlan:
     band : str
         Band.
     inputs : tuple of Unit
-        Frames that go in, sharpest or earliest first.
+        Frames that go in, deepest or earliest first.
     serves : tuple of Unit
         Science units that are subtracted from it.
     """
@@ -143,9 +150,9 @@ class TemplatePlan:
 
 
 def assign_roles(
-    frames: Sequence[Frame], campaign: Campaign, seeing: Mapping[Unit, float]
+    frames: Sequence[Frame], campaign: Campaign, noise: Mapping[Unit, float]
 ) -> list[Frame]:
-    """Give the frames without a role one: the sharpest visits of a field are template inputs.
+    """Give the frames without a role one: the deepest visits of a field are template inputs.
 
     Parameters
     ----------
@@ -153,8 +160,9 @@ def assign_roles(
         All frames of the campaign that have a visit image.
     campaign : Campaign
         Numbers of inputs and the overlap that is asked for.
-    seeing : mapping of Unit to float, arcsec
-        PSF width of the visit images; infinite for those not on the common flux scale.
+    noise : mapping of Unit to float
+        Noise of a point source in the visit images, by which depth and seeing both count; infinite
+        for those not on the common flux scale.
 
     Returns
     -------
@@ -164,13 +172,14 @@ def assign_roles(
     """
     roles: dict[Unit, str] = {}
     for group in group_by_overlap([f for f in frames if f.role == OPEN], campaign.overlap):
-        chosen = _template_visits(_sharpest(group, seeing), campaign.template_inputs)
+        ranked = _deepest(group, noise)
+        chosen = _template_visits(ranked, _allowed(ranked, campaign), campaign.template_inputs)
         roles |= {f.unit: TEMPLATE if f.visit in chosen else SCIENCE for f in group}
     return [replace(f, role=roles.get(f.unit, f.role)) for f in frames]
 
 
 def plan_templates(
-    frames: Sequence[Frame], campaign: Campaign, seeing: Mapping[Unit, float]
+    frames: Sequence[Frame], campaign: Campaign, noise: Mapping[Unit, float]
 ) -> list[TemplatePlan]:
     """Choose the template of every science unit.
 
@@ -181,27 +190,28 @@ def plan_templates(
         and detector.
     campaign : Campaign
         Numbers of inputs and the overlap that is asked for.
-    seeing : mapping of Unit to float, arcsec
-        PSF width of the visit images; infinite for those not on the common flux scale.
+    noise : mapping of Unit to float
+        Noise of a point source in the visit images, by which depth and seeing both count; infinite
+        for those not on the common flux scale.
 
     Returns
     -------
     list of TemplatePlan
         In the order of the science visits.  A science unit without any input is in none.
     """
-    plans = _from_roles([f for f in frames if not f.corners])
+    plans = _from_roles([f for f in frames if not f.corners], campaign)
     on_sky = _in_time(f for f in frames if f.corners)
     near = _neighbours(on_sky, campaign.overlap)
     for group in group_by_overlap(on_sky, campaign.overlap):
-        plans += _from_overlap(_sharpest(group, seeing), near, campaign, seeing)
+        plans += _from_overlap(_deepest(group, noise), near, campaign, noise)
     return plans
 
 
-def _from_roles(frames: Sequence[Frame]) -> list[TemplatePlan]:
+def _from_roles(frames: Sequence[Frame], campaign: Campaign) -> list[TemplatePlan]:
     def key(frame: Frame) -> tuple[str, str, int]:
         return frame.field_name, frame.band, frame.detector
 
-    inputs = _collect((f for f in frames if f.role == TEMPLATE), key)
+    inputs = _collect(_allowed((f for f in frames if f.role == TEMPLATE), campaign), key)
     science_frames = _collect((f for f in frames if f.role == SCIENCE), key)
     return [
         TemplatePlan(
@@ -219,15 +229,15 @@ def _from_overlap(
     ranked: Sequence[Frame],
     near: Mapping[Unit, Sequence[Frame]],
     campaign: Campaign,
-    seeing: Mapping[Unit, float],
+    noise: Mapping[Unit, float],
 ) -> list[TemplatePlan]:
-    pool = [f for f in ranked if f.role == TEMPLATE] or ranked
+    pool = _allowed([f for f in ranked if f.role == TEMPLATE] or ranked, campaign)
     rank = {f.unit: place for place, f in enumerate(pool)}
     shared: dict[tuple[Unit, ...], list[Frame]] = defaultdict(list)
     for frame in _in_time(f for f in ranked if f.role == SCIENCE):
         inputs = [f for f in near[frame.unit] if f.unit in rank and f.visit != frame.visit]
         inputs.sort(key=lambda f: rank[f.unit])
-        usable = [f for f in inputs if np.isfinite(seeing.get(f.unit, np.inf))]
+        usable = [f for f in inputs if np.isfinite(noise.get(f.unit, np.inf))]
         inputs = usable or inputs[:1]  # never a mean of images on different flux scales
         shared[tuple(f.unit for f in inputs[: campaign.template_inputs_max])].append(frame)
     return [
@@ -243,14 +253,23 @@ def _from_overlap(
     ]
 
 
-def _sharpest(frames: Sequence[Frame], seeing: Mapping[Unit, float]) -> list[Frame]:
-    return sorted(frames, key=lambda f: (seeing.get(f.unit, np.inf), f.mjd, f.unit))
+def _deepest(frames: Sequence[Frame], noise: Mapping[Unit, float]) -> list[Frame]:
+    return sorted(frames, key=lambda f: (noise.get(f.unit, np.inf), f.mjd, f.unit))
 
 
-def _template_visits(ranked: Sequence[Frame], wanted: int) -> frozenset[int]:
-    """Sharpest visits to set aside; none where fewer than as many again would remain."""
-    visits = list(dict.fromkeys(f.visit for f in ranked))
-    return frozenset(visits[:wanted]) if len(visits) >= 2 * wanted else frozenset()
+def _template_visits(
+    ranked: Sequence[Frame], allowed: Sequence[Frame], wanted: int
+) -> frozenset[int]:
+    """Deepest visits to set aside; none where fewer than as many again would remain."""
+    visits = list(dict.fromkeys(f.visit for f in allowed))
+    enough = len({f.visit for f in ranked}) >= 2 * wanted and len(visits) >= wanted
+    return frozenset(visits[:wanted]) if enough else frozenset()
+
+
+def _allowed(frames: Iterable[Frame], campaign: Campaign) -> list[Frame]:
+    """Frames that are not kept out of templates by their dates."""
+    out = periods(campaign.template_without)
+    return [f for f in frames if not any(first <= f.mjd <= last for first, last in out)]
 
 
 def group_by_overlap(frames: Sequence[Frame], least: float) -> list[list[Frame]]:
@@ -324,20 +343,29 @@ def reference_frames(
     -------
     dict of Unit to Unit
         Frames that are their own reference are not in it.  The reference is the visit nearest to
-        the middle of the field's visits of which no frame is unfit.
+        the middle of the field's visits of which no frame is unfit, nor exposed for less than half
+        as long as the longest.
     """
     pairs: dict[Unit, Unit] = {}
     bad = {visit for visit, _ in unfit}
     for group in group_by_overlap(frames, least):
-        visits = list(dict.fromkeys(f.visit for f in group))  # in the order of time
-        middle = len(visits) // 2
-        outward = sorted(range(len(visits)), key=lambda i: (abs(i - middle), i))
-        first = next((visits[i] for i in outward if visits[i] not in bad), visits[middle])
+        first = _reference_visit(group, bad)
         anchors = sorted((f for f in group if f.visit == first), key=lambda f: f.detector)
         rest = [f for f in group if f.visit != first]
         for frame, best in zip(rest, _most_overlapping(rest, anchors), strict=True):
             pairs[frame.unit] = anchors[best].unit
     return pairs
+
+
+def _reference_visit(group: Sequence[Frame], bad: Collection[int]) -> int:
+    """Visit to align the others to; of frames in the order of time."""
+    exposed = {f.visit: f.exptime for f in group}
+    visits = list(exposed)
+    longest = max((t for t in exposed.values() if t > 0), default=0.0)
+    middle = len(visits) // 2
+    outward = sorted(range(len(visits)), key=lambda i: (abs(i - middle), i))
+    fit = [visits[i] for i in outward if visits[i] not in bad]
+    return next((v for v in fit if not exposed[v] < 0.5 * longest), (fit or [visits[middle]])[0])
 
 
 def _most_overlapping(frames: Sequence[Frame], anchors: Sequence[Frame]) -> Indices:

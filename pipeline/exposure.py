@@ -1,4 +1,4 @@
-"""The nouns that every stage speaks: exposures, masks, point spread functions, differences.
+"""Data types that all stages share: exposures, masks, point spread functions, differences.
 
 Pixels are 0-based with the centre of the first one at (0, 0); arrays are indexed ``[y, x]``.
 Images and variances are float32, masks uint32 with one statement per bit.  A missing pixel is NaN

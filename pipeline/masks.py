@@ -133,7 +133,7 @@ image was calibrated or subtracted.
 """
 
 UNCLEAN = NOT_AS_MEASURED | {"SUSPECT", "CROSSTALK"}
-"""Near these planes a star does not tell what constant stars leave in a difference."""
+"""Near these planes a star does not show what constant stars leave in a difference."""
 
 DOUBTFUL = frozenset({"INTRP", "SUSPECT", "CROSSTALK", "CR"})
 """Planes of a visit image near a source that lower its reliability.

@@ -98,12 +98,12 @@ def read(
     """
     if "CTYPE1" not in header or "CTYPE2" not in header:
         return None, []
-    cards = _of_two_axes(header, tables=hdus is not None)
-    cards["CRPIX1"] = float(cards.get("CRPIX1", 0.0)) - x0
-    cards["CRPIX2"] = float(cards.get("CRPIX2", 0.0)) - y0
     try:
         with warnings.catch_warnings(), _quiet():
             warnings.simplefilter("ignore")
+            cards = _of_two_axes(header, tables=hdus is not None)
+            cards["CRPIX1"] = float(cards.get("CRPIX1", 0.0)) - x0
+            cards["CRPIX2"] = float(cards.get("CRPIX2", 0.0)) - y0
             wcs = WCS(cards, hdus)
             if not wcs.has_celestial:
                 return None, []
@@ -158,11 +158,11 @@ def _of_two_axes(header: fits.Header, *, tables: bool) -> fits.Header:
 def _mend_wat(cards: fits.Header) -> None:
     """Split IRAF's strings where no blank is lost: FITS drops those at the end of a card."""
     for axis in ("1", "2"):
-        keys = sorted(k for k in cards if re.fullmatch(rf"WAT{axis}_\d{{3}}", k))
+        keys = sorted({k for k in cards if re.fullmatch(rf"WAT{axis}_\d{{3}}", k)})
         parts = [str(cards[k]) for k in keys]
         rest = "".join(p.ljust(_WAT) for p in parts[:-1]) + "".join(parts[-1:])
         for key in keys:
-            del cards[key]
+            cards.remove(key, remove_all=True)
         number = 0
         while rest.strip():
             head = rest[:_WAT].rstrip() if len(rest) > _WAT else rest

@@ -176,7 +176,7 @@ class Defects:
 
 
 def defects(seed: int, detector: Detector, unlisted: int) -> Defects:
-    """Decide what each defect of a detector does, and add columns that no list knows.
+    """Decide what each defect of a detector does, and add columns that are on no list.
 
     Parameters
     ----------

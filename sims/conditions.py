@@ -1,4 +1,4 @@
-"""What a visit was like: seeing, sky, transparency, pointing, refraction."""
+"""Observing conditions of a visit: seeing, sky, transparency, pointing, refraction."""
 
 from __future__ import annotations
 

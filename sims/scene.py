@@ -1,4 +1,4 @@
-"""What shines on a detector in a visit: the sky's sources as the renderer needs them."""
+"""Sources of light on a detector in a visit, as the renderer needs them."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def _throughput(
     x: FloatArray,
     y: FloatArray,
 ) -> FloatArray:
-    """Relative signal of sources: thin clouds of this visit, and what the flats do not know."""
+    """Relative signal of sources: thin clouds of this visit, and what flats do not correct."""
     x_mm, y_mm = geometry.to_plane(x, y)
     illumination = Waves.draw(stream(seed, 0, 0, "star flat"), _STAR_FLAT, (120.0, 500.0))
     return np.asarray(

@@ -1,4 +1,4 @@
-"""The sky: stars, galaxies, what explodes in them and what varies.
+"""The sky: stars, galaxies, supernovae, variable stars and nuclei.
 
 The sky is drawn cell by cell (a tenth of a degree wide); a cell is a pure function of the seed and
 of the densities, so that any detector of any visit can be made alone and sees the same sky.

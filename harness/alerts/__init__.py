@@ -1,1 +1,1 @@
-"""Alerts for people and brokers: read, drawn, compared, published."""
+"""Alerts read, drawn, compared and published."""

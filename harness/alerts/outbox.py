@@ -17,7 +17,7 @@ from harness.ledger import now_mjd_tai
 from harness.workspace import Workspace
 from pipeline import alerts
 
-__all__ = ["Letter", "Outbox"]
+__all__ = ["Outbox", "PendingAlert"]
 
 _BATCH = 500
 _ALERTS = """SELECT a.visit, a.detector, a.diaSourceId, a.sizeBytes, d.contentHash
@@ -26,7 +26,7 @@ WHERE a.emitted ORDER BY a.midpointMjdTai, a.visit, a.detector, a.position"""
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class PendingAlert:
     """One alert to be sent.
 
     Attributes
@@ -76,7 +76,7 @@ class Outbox:
         )
         return int(rows[0][0])
 
-    def pending(self) -> Iterator[Letter]:
+    def pending(self) -> Iterator[PendingAlert]:
         """Yield what is to be sent, in the order of time; one file is held at a time.
 
         Raises
@@ -95,15 +95,15 @@ class Outbox:
                 digest = hashlib.sha256(payload).hexdigest()[:16]
                 known = row["contentHash"]
                 if known is None or (self.changed and known != digest):
-                    yield Letter(row["diaSourceId"], payload, digest)
+                    yield PendingAlert(row["diaSourceId"], payload, digest)
 
-    def delivered(self, letter: Letter, partition: int, offset: int) -> None:
+    def delivered(self, pending: PendingAlert, partition: int, offset: int) -> None:
         """Note an acknowledgement; many are written together."""
         self._delivered.append(
             {
                 "topic": self.topic,
-                "diaSourceId": letter.number,
-                "contentHash": letter.digest,
+                "diaSourceId": pending.number,
+                "contentHash": pending.digest,
                 "schemaId": self.schema_id,
                 "brokerPartition": partition,
                 "brokerOffset": offset,

@@ -12,8 +12,8 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from harness.alerts.entries import summary
+from harness.drawing.cutouts import read_stamps, stamp_as_png
 from harness.drawing.lightcurve import curve_as_svg, read_curve
-from harness.drawing.stamps import read_stamps, stamp_as_png
 from harness.system.templates import page_environment
 from harness.system.text import one_line
 from harness.workspace import atomic, translate_os_errors

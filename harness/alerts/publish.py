@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.alerts.outbox import Letter, Outbox
+from harness.alerts.outbox import Outbox, PendingAlert
 from harness.catalog import Catalog
 from harness.system.text import one_line
 from harness.workspace import Workspace
@@ -170,8 +170,8 @@ def publish(outbox: Outbox, properties: Mapping[str, str], *, timeout_s: float =
     """
     sender = _Sender(outbox, _producer(properties, timeout_s), timeout_s)
     try:
-        for letter in outbox.pending():
-            if not sender.send(letter):
+        for pending in outbox.pending():
+            if not sender.send(pending):
                 break
     except BaseException as err:
         if not isinstance(err, NightjarError):
@@ -218,19 +218,19 @@ class _Sender:
         self.result = Published()
         self._outbox, self._producer, self._timeout_s = outbox, producer, timeout_s
 
-    def send(self, letter: Letter) -> bool:
+    def send(self, pending: PendingAlert) -> bool:
         """Queue an alert, waiting for room; False when there is no point in going on."""
         from confluent_kafka import KafkaError, KafkaException
 
-        message = framed(self._outbox.schema_id, letter.payload)
+        message = framed(self._outbox.schema_id, pending.payload)
         deadline = time.monotonic() + 2 * self._timeout_s
         while not self.result.trouble:
             try:
                 self._producer.produce(
                     self._outbox.topic,
                     value=message,
-                    key=str(letter.number),
-                    on_delivery=lambda err, taken: self._note(letter, err, taken),
+                    key=str(pending.number),
+                    on_delivery=lambda err, taken: self._note(pending, err, taken),
                 )
             except BufferError:  # the queue is full: what is on its way first
                 self._producer.poll(0.5)
@@ -240,7 +240,7 @@ class _Sender:
             except KafkaException as err:
                 if err.args[0].code() != KafkaError.MSG_SIZE_TOO_LARGE:
                     raise
-                self._refuse(letter, err.args[0])
+                self._refuse(pending, err.args[0])
                 return True
             self._producer.poll(0)
             return True
@@ -253,16 +253,16 @@ class _Sender:
         if self._producer.flush(2 * self._timeout_s) and not self.result.trouble:
             self.result.trouble = "the broker does not acknowledge"
 
-    def _note(self, letter: Letter, err: KafkaError | None, taken: Message) -> None:
+    def _note(self, pending: PendingAlert, err: KafkaError | None, taken: Message) -> None:
         from confluent_kafka import KafkaError
 
         if err is None:
             self.result.sent += 1
-            self._outbox.delivered(letter, taken.partition(), taken.offset())
+            self._outbox.delivered(pending, taken.partition(), taken.offset())
         elif err.code() in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_RECORD):
-            self._refuse(letter, err)
+            self._refuse(pending, err)
         elif not self.result.trouble:
             self.result.trouble = one_line(err.str())
 
-    def _refuse(self, letter: Letter, err: KafkaError) -> None:
-        self.result.refused.append(f"alert {letter.number}: {one_line(err.str())}")
+    def _refuse(self, pending: PendingAlert, err: KafkaError) -> None:
+        self.result.refused.append(f"alert {pending.number}: {one_line(err.str())}")

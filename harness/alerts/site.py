@@ -19,8 +19,8 @@ from markupsafe import Markup
 
 from harness.alerts.entries import summary
 from harness.alerts.page import open_templates, utc_words
+from harness.drawing.cutouts import read_stamps, stamp_as_png
 from harness.drawing.lightcurve import Epoch, curve_as_svg, read_curve
-from harness.drawing.stamps import read_stamps, stamp_as_png
 from harness.workspace import atomic, translate_os_errors
 from pipeline.errors import ConfigError
 from pipeline.sphere import project, radec, unit_vectors

@@ -7,8 +7,8 @@ from itertools import islice
 from typing import Any
 
 from harness.alerts.entries import summary
+from harness.drawing.cutouts import read_stamps, stamps_as_text
 from harness.drawing.lightcurve import curve_as_text, read_curve
-from harness.drawing.stamps import read_stamps, stamps_as_text
 from harness.system.text import one_line
 
 __all__ = ["blocks"]

@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError
 
 __all__ = ["TimeBudget", "seconds"]
 
-_CLOSING_S = 5.0  # for the coordinator to close its books
+_CLOSING_S = 5.0  # for the coordinator to record the end
 _QUEUE = 2.0  # a worker may have to end an item before it begins the next
 _UNITS = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
 _CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)")

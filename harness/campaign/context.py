@@ -1,4 +1,4 @@
-"""What tasks see of the campaign when they plan their work."""
+"""What tasks read of the campaign when they plan their work."""
 
 from __future__ import annotations
 
@@ -95,11 +95,11 @@ class Context:
     @cached_property
     def templates(self) -> list[TemplatePlan]:
         """All templates, planned from the visit images that are done when this is first read."""
-        campaign, seeing = self.settings.campaign, self._seeing()
+        campaign, noise = self.settings.campaign, self._noise()
         good = [f for f in self.frames.values() if self.done(Target(*f.unit), "calibrate")]
-        good = assign_roles(good, campaign, seeing)
+        good = assign_roles(good, campaign, noise)
         self.frames |= {f.unit: f for f in good}
-        return plan_templates(good, campaign, seeing)
+        return plan_templates(good, campaign, noise)
 
     @cached_property
     def template_of(self) -> dict[Unit, TemplatePlan]:
@@ -119,19 +119,18 @@ class Context:
         """Chosen frames to subtract a template from, in the order of time."""
         return [f for f in self.frames.values() if f.unit in self.chosen and f.role != TEMPLATE]
 
-    def _seeing(self) -> dict[Unit, float]:
-        """PSF width of the visit images; infinite for those that missed the common flux scale."""
+    def _noise(self) -> dict[Unit, float]:
+        """Noise of a point source; infinite for images that missed the common flux scale."""
         rows = self.state.catalog.rows(
-            """SELECT v.visit, v.detector, v.psfFwhm, m.value AS scale FROM visit_image v
+            """SELECT v.visit, v.detector, v.skyNoise * v.psfFwhm / v.pixelScale AS noise,
+              m.value AS scale FROM visit_image v
             LEFT JOIN metric m ON m.visit = v.visit AND m.detector = v.detector
               AND m.name = 'fluxScale'"""
         )
-        references = self.references
-        width = {(r["visit"], r["detector"]): r["psfFwhm"] or float("inf") for r in rows}
+        references, unknown = self.references, float("inf")
+        noise = {(r["visit"], r["detector"]): r["noise"] or unknown for r in rows}
         tied = {(r["visit"], r["detector"]) for r in rows if r["scale"] is not None}
-        return {
-            u: w if u in tied or u not in references else float("inf") for u, w in width.items()
-        }
+        return {u: n if u in tied or u not in references else unknown for u, n in noise.items()}
 
 
 def _selected(frames: Sequence[Frame], selection: Selection) -> frozenset[Unit]:

@@ -1,4 +1,4 @@
-"""Faults on demand, to see what becomes of a campaign in which a stage goes wrong.
+"""Fault injection: a stage that fails in a chosen way, for tests of the campaign.
 
 ``NIGHTJAR_FAULT=STAGE:KIND`` in the environment, or ``STAGE:KIND:TARGET`` to meet one unit or
 template by its name, and several of them with commas.  The limits that make a disk or the memory

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
@@ -20,10 +20,11 @@ from harness.campaign.faults import verify_faults
 from harness.campaign.state import RunState
 from harness.catalog import Catalog
 from harness.execute import open_executor
-from harness.execute.warm import compile_loops
+from harness.execute.compilation import compile_loops
 from harness.ledger import now_mjd_tai
 from harness.plan import Selection
 from harness.settings import Settings
+from harness.system.dates import mjd_of
 from harness.system.hashes import combine, file_hash
 from harness.system.log import Logbook
 from harness.system.processes import Terminated, heeded_termination
@@ -32,13 +33,11 @@ from harness.system.software import software_version
 from harness.system.threads import one_thread
 from harness.workspace import Workspace, translate_os_errors
 from pipeline.config import config_hash
-from pipeline.errors import ConfigError
-from pipeline.timescales import mjd_utc_to_tai
 
 __all__ = ["run_campaign", "selection"]
 
-_UNIX_EPOCH_MJD = 40587.0
 _EVERYTHING = Selection()
+_KEPT = ("startedMjdTai", "specHash", "previousHash", "coordinatorCpuS")
 _LIBRARIES = ("numpy", "scipy", "astropy", "numba", "pyarrow", "duckdb", "sep", "scikit-learn")
 
 
@@ -70,8 +69,8 @@ def selection(
     return Selection(
         visits=frozenset(visits or ()),
         detectors=frozenset(detectors or ()),
-        since=_mjd(since, end=False),
-        until=_mjd(until, end=True),
+        since=mjd_of(since) if since is not None else math.nan,
+        until=mjd_of(until, end=True) if until is not None else math.nan,
     )
 
 
@@ -117,6 +116,7 @@ def run_campaign(
     InputError
         If the workspace, its configuration or its catalogue cannot be used.
     """
+    began_s = time.process_time()
     verify_faults()
     budget = TimeBudget(time_limit_s)
     space = Workspace.open(root)
@@ -141,13 +141,13 @@ def run_campaign(
         logbook = stack.enter_context(Logbook(space.logs / f"{_stamp()}-run.jsonl", run=run_id))
         executor = stack.enter_context(workers)
         campaign = Campaign(context, executor, display, logbook, retry=retry, budget=budget)
-        return _recorded(campaign, catalog, logbook, settings)
+        return _recorded(campaign, catalog, logbook, settings, began_s)
 
 
 def _recorded(
-    campaign: Campaign, catalog: Catalog, logbook: Logbook, settings: Settings
+    campaign: Campaign, catalog: Catalog, logbook: Logbook, settings: Settings, began_s: float
 ) -> Summary:
-    """Run, and record in the table ``run`` how it ended, whatever happens."""
+    """Run, and record in the table ``run`` how it ended and what books cost, whatever happens."""
     row = _run_row(campaign, settings, logbook)
     catalog.record("run", row, runId=row["runId"])
     logbook.note("info", "run started", {"run": row["runId"]})
@@ -163,6 +163,8 @@ def _recorded(
     finally:
         logbook.note("info", f"run {status}", {"exit_code": code})
         row |= _ending(campaign.summary, status, code)
+        books_s = time.process_time() - began_s - campaign.local_cpu_s
+        row["coordinatorCpuS"] = books_s + float(str(row["coordinatorCpuS"] or 0.0))
         row["fileHashes"] = _hashed(campaign.context.space, str(row["fileHashes"]))
         catalog.record("run", row, runId=row["runId"])
         campaign.state.hashes.save()
@@ -180,7 +182,7 @@ def _run_row(campaign: Campaign, settings: Settings, logbook: Logbook) -> dict[s
     kept = (logbook.path, space.run_config(run_id))
     files = json.loads(str(first["fileHashes"] or "{}")) | {space.relative(p): None for p in kept}
     return {
-        **{n: first[n] for n in ("startedMjdTai", "specHash", "previousHash")},
+        **{n: first[n] for n in _KEPT},
         "runId": run_id,
         "command": " ".join(["nightjar", *sys.argv[1:]]),
         "status": "running",
@@ -203,6 +205,7 @@ def _first_row(space: Workspace, catalog: Catalog) -> dict[str, object]:
         "specHash": file_hash(pin) if pin.is_file() else None,
         "previousHash": last_link(catalog),
         "fileHashes": None,
+        "coordinatorCpuS": None,
     }
 
 
@@ -234,23 +237,6 @@ def _catalog(space: Workspace, *, dry_run: bool) -> Catalog:
     if dry_run and not space.catalog.exists():
         return Catalog(Path(":memory:"))
     return Catalog(space.catalog, read_only=dry_run)
-
-
-def _mjd(text: str | None, *, end: bool) -> float:
-    if text is None:
-        return float("nan")
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        moment = datetime.fromisoformat(text).replace(tzinfo=UTC)
-    except ValueError:
-        raise ConfigError(
-            f"not a date: {text!r}", expected="YYYY-MM-DD, YYYY-MM-DDTHH:MM:SS or an MJD"
-        ) from None
-    day = 1.0 if end and len(text) <= 10 else 0.0
-    return mjd_utc_to_tai(moment.timestamp() / 86400.0 + _UNIX_EPOCH_MJD + day)
 
 
 def _stamp() -> str:

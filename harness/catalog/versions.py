@@ -19,7 +19,7 @@ from harness.system.software import software_version
 from pipeline.errors import ConfigError
 from pipeline.schema import CATALOG_VERSION, SCHEMA_VERSION, TABLES, Column, Table
 
-__all__ = ["adapting", "upgrading"]
+__all__ = ["adapting", "marking", "upgrading"]
 
 Run = Callable[[str], list[tuple[Any, ...]]]
 
@@ -133,6 +133,17 @@ def _changes(run: Run, path: Path, software: str, difference: _Difference) -> li
     if _has_rows(run, name):
         raise _refusal(path, name, fault, software)
     return [f'DROP TABLE "{name}"', difference.table.ddl()]
+
+
+def marking() -> list[str]:
+    """Return the SQL that marks a new file as of this version: what it lacks, it lacks.
+
+    Returns
+    -------
+    list of str
+        Statements in the order in which they have to run.
+    """
+    return [CATALOG_VERSION.ddl(), _record()]
 
 
 def adapting(run: Run, path: Path) -> list[str]:

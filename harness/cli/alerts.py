@@ -163,8 +163,8 @@ def stamps(
     ] = False,
 ) -> None:
     """Write science, template and difference of alerts as PNG or FITS files."""
+    from harness.alerts.cutout_files import write_stamps
     from harness.alerts.entries import Choice
-    from harness.alerts.stamps import write_stamps
 
     with _Reading(files, Choice(source, object_id, reliability, limit)) as packets:
         number = write_stamps(output, packets, scale=scale, as_fits=fits)

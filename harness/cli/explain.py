@@ -1,4 +1,4 @@
-"""``nightjar explain``: the story of a unit or of a source, or a word of the specification."""
+"""``nightjar explain``: the history of a unit or a source, or a term of the specification."""
 
 from __future__ import annotations
 

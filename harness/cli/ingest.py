@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import DryRun, Json, WorkspacePath, emit
+from harness.cli.options import DryRun, Json, Keywords, MaskBits, WorkspacePath, emit
 
 if TYPE_CHECKING:
     from harness.ingest import IngestResult
@@ -34,69 +34,64 @@ class Role(StrEnum):
     OPEN = "open"
 
 
+_Files = Annotated[
+    list[Path] | None,
+    typer.Argument(metavar="FILES...", help="FITS files, or folders of them.", show_default=False),
+]
+_Camera = Annotated[
+    str | None,
+    typer.Option(
+        help="A name of `nightjar camera list`, or a TOML file.", show_default="the workspace's"
+    ),
+]
+_Refcat = Annotated[
+    Path | None, typer.Option(help="Reference catalogue of stars: Parquet, FITS or CSV.")
+]
+_FetchRefcat = Annotated[
+    Archive | None,
+    typer.Option(help="Fetch reference stars round the images; needs astroquery and a network."),
+]
+_Objects = Annotated[
+    Path | None, typer.Option(help="Deep catalogue of stars and galaxies to match with.")
+]
+_Ext = Annotated[
+    str | None,
+    typer.Option(metavar="EXTENSION", help="Extension to take of plain images, by number or name."),
+]
+_Role = Annotated[Role, typer.Option(help="What new visits are for; open: the campaign chooses.")]
+_Hits2015 = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder with HiTS 2015 as it is published: a clone of ap_verify_hits2015 or "
+        "ap_verify_ci_hits2015, or files of the NOIRLab archive.",
+    ),
+]
+_Template = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--template", metavar="VISIT", help="Visit of HiTS to make templates of; repeatable."
+    ),
+]
+_Unverified = Annotated[
+    bool, typer.Option("--unverified", help="Take files of HiTS that are no published copies.")
+]
+
+
 def ingest(
     workspace: WorkspacePath,
-    files: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="FILES...", help="FITS files, or folders of them.", show_default=False
-        ),
-    ] = None,
-    camera: Annotated[
-        str | None,
-        typer.Option(
-            help="A name of `nightjar camera list`, or a TOML file.", show_default="the workspace's"
-        ),
-    ] = None,
-    refcat: Annotated[
-        Path | None, typer.Option(help="Reference catalogue of stars: Parquet, FITS or CSV.")
-    ] = None,
-    fetch_refcat: Annotated[
-        Archive | None,
-        typer.Option(
-            help="Fetch reference stars round the images; needs astroquery and a network."
-        ),
-    ] = None,
-    objects: Annotated[
-        Path | None, typer.Option(help="Deep catalogue of stars and galaxies to match with.")
-    ] = None,
-    ext: Annotated[
-        str | None,
-        typer.Option(
-            metavar="EXTENSION", help="Extension to take of plain images, by number or name."
-        ),
-    ] = None,
-    keyword: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=CARD", help="Header card to use, such as gain=EGAIN."),
-    ] = None,
-    mask_bits: Annotated[
-        str | None,
-        typer.Option(
-            metavar="BITS",
-            help="Bits of the masks that count: ztf, jwst, hst, lsst, noirlab, lco, or 0,8=SAT.",
-        ),
-    ] = None,
-    role: Annotated[
-        Role, typer.Option(help="What new visits are for; open: the campaign chooses.")
-    ] = Role.OPEN,
-    hits2015: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Folder with HiTS 2015 as it is published: a clone of ap_verify_hits2015 or "
-            "ap_verify_ci_hits2015, or files of the NOIRLab archive.",
-        ),
-    ] = None,
-    template: Annotated[
-        list[int] | None,
-        typer.Option(
-            "--template", metavar="VISIT", help="Visit of HiTS to make templates of; repeatable."
-        ),
-    ] = None,
-    unverified: Annotated[
-        bool, typer.Option("--unverified", help="Take files of HiTS that are no published copies.")
-    ] = False,
+    files: _Files = None,
+    camera: _Camera = None,
+    refcat: _Refcat = None,
+    fetch_refcat: _FetchRefcat = None,
+    objects: _Objects = None,
+    ext: _Ext = None,
+    keyword: Keywords = None,
+    mask_bits: MaskBits = None,
+    role: _Role = Role.OPEN,
+    hits2015: _Hits2015 = None,
+    template: _Template = None,
+    unverified: _Unverified = False,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
@@ -104,7 +99,9 @@ def ingest(
 
     The files stay where they are.  Of a calibrated DECam exposure give the image (ooi); its
     weight (oow) and quality (ood) files are found beside it.  Nothing is registered unless every
-    file is good; what is wrong is said in one line per file.
+    file is good; what is wrong is said in one line per file.  Of HiTS everything that is promised
+    is registered: what needs a file that cannot be used fails when it is run, and the exit code of
+    this command is 1.
     """
     from harness.ingest import HitsResult, ingest_files, ingest_hits
     from harness.workspace import Workspace
@@ -112,12 +109,7 @@ def ingest(
 
     if refcat is not None and fetch_refcat is not None:
         raise typer.BadParameter("give --refcat or --fetch-refcat, not both")
-    if bool(files) == (hits2015 is not None):
-        raise typer.BadParameter("give FILES or --hits2015 DIR", param_hint="FILES")
-    if hits2015 is None and (template or unverified):
-        raise typer.BadParameter("--template and --unverified go with --hits2015")
-    if hits2015 is not None and role is not Role.OPEN:
-        raise typer.BadParameter("--role goes with FILES")
+    _refuse_mixture(bool(files), hits2015 is not None, bool(template or unverified), role)
     space = Workspace.open(workspace)
     result: IngestResult
     with nullcontext() if dry_run else space.changing("ingest"):
@@ -133,23 +125,48 @@ def ingest(
                 keywords=parse_keywords(keyword or []), mask_bits=mask_bits, role=role.value,
             )  # fmt: skip
     units = result.units if isinstance(result, HitsResult) else []
-    for line in result.problems:
+    _report(result, units, workspace, dry_run=dry_run, as_json=as_json)
+    if result.problems:
+        raise typer.Exit(2)
+    if result.faults:
+        raise typer.Exit(1)
+
+
+def _refuse_mixture(files: bool, hits: bool, hits_options: bool, role: Role) -> None:
+    """Refuse options of files together with those of HiTS, and neither of the two."""
+    if files == hits:
+        raise typer.BadParameter("give FILES or --hits2015 DIR", param_hint="FILES")
+    if hits_options and not hits:
+        raise typer.BadParameter("--template and --unverified go with --hits2015")
+    if hits and role is not Role.OPEN:
+        raise typer.BadParameter("--role goes with FILES")
+
+
+def _report(
+    result: IngestResult,
+    units: Sequence[Mapping[str, object]],
+    workspace: Path,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Print problems on standard error, and what was registered on standard output."""
+    for line in (*result.problems, *result.faults):
         typer.echo(f"nightjar: {line}", err=True)
     if as_json:
         emit(_document(result, units))
-    elif not result.problems:
-        for note in result.notes:
-            typer.echo(f"note: {note}")
-        _show_units(units, workspace)
-        verb = "would register" if dry_run else "registered"
-        typer.echo(
-            f"{verb} {result.frames} frames of {result.visits} visits"
-            f" ({result.known} known already); next: nightjar run {workspace}"
-        )
+        return
     if result.problems:
-        if not as_json:
-            typer.echo("nightjar: nothing registered", err=True)
-        raise typer.Exit(2)
+        typer.echo("nightjar: nothing registered", err=True)
+        return
+    for note in result.notes:
+        typer.echo(f"note: {note}")
+    _show_units(units, workspace)
+    verb = "would register" if dry_run else "registered"
+    typer.echo(
+        f"{verb} {result.frames} frames of {result.visits} visits"
+        f" ({result.known} known already); next: nightjar run {workspace}"
+    )
 
 
 def _document(result: IngestResult, units: Sequence[Mapping[str, object]]) -> dict[str, object]:
@@ -159,6 +176,7 @@ def _document(result: IngestResult, units: Sequence[Mapping[str, object]]) -> di
         "known": result.known,
         "ignored": result.ignored,
         "problems": result.problems,
+        "faults": result.faults,
         "notes": result.notes,
     }
     return document | ({"units": list(units)} if units else {})

@@ -1,4 +1,4 @@
-"""``nightjar lint``: read what people write, and name every mistake."""
+"""``nightjar lint``: check case files, settings and designs, and list every mistake."""
 
 from __future__ import annotations
 

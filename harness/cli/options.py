@@ -18,6 +18,8 @@ __all__ = [
     "From",
     "Jobs",
     "Json",
+    "Keywords",
+    "MaskBits",
     "Overrides",
     "Quiet",
     "TimeLimit",
@@ -43,6 +45,17 @@ Jobs = Annotated[
         min=1,
         help="Worker processes.",
         show_default="as many as fit",
+    ),
+]
+Keywords = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=CARD", help="Header card to use, such as gain=EGAIN."),
+]
+MaskBits = Annotated[
+    str | None,
+    typer.Option(
+        metavar="BITS",
+        help="Bits of the masks that count: ztf, jwst, hst, lsst, noirlab, lco, or 0,8=SAT.",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]

@@ -31,6 +31,26 @@ from pipeline.errors import ConfigError
 __all__ = ["run"]
 
 
+_RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Try units again that failed for a known cause.")
+]
+_Explain = Annotated[
+    bool, typer.Option("--explain", help="Say for every unit why it is done (again).")
+]
+_Dask = Annotated[
+    str | None,
+    typer.Option(
+        "--dask", metavar="ADDRESS", help="Use this Dask cluster, or local:N for N workers."
+    ),
+]
+_Slurm = Annotated[
+    bool, typer.Option("--slurm", help="Use -j jobs of Slurm, started through Dask.")
+]
+_Claims = Annotated[
+    bool, typer.Option("--claims", help="Leave the work to processes of nightjar work.")
+]
+
+
 def run(
     workspace: WorkspacePath,
     jobs: Jobs = None,
@@ -39,25 +59,12 @@ def run(
     since: From = None,
     until: Until = None,
     overrides: Overrides = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try units again that failed for a known cause.")
-    ] = False,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Say for every unit why it is done (again).")
-    ] = False,
+    retry_failed: _RetryFailed = False,
+    explain: _Explain = False,
     time_limit: TimeLimit = None,
-    dask: Annotated[
-        str | None,
-        typer.Option(
-            "--dask", metavar="ADDRESS", help="Use this Dask cluster, or local:N for N workers."
-        ),
-    ] = None,
-    slurm: Annotated[
-        bool, typer.Option("--slurm", help="Use -j jobs of Slurm, started through Dask.")
-    ] = False,
-    claims: Annotated[
-        bool, typer.Option("--claims", help="Leave the work to processes of nightjar work.")
-    ] = False,
+    dask: _Dask = None,
+    slurm: _Slurm = False,
+    claims: _Claims = False,
     dry_run: DryRun = False,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -109,6 +116,8 @@ def _document(summary: Summary) -> dict[str, Any]:
         "phases": {label: dict(counts) for label, counts in summary.counts.items()},
         "instrumental": summary.instrumental,
         "stopped": summary.stopped,
+        "detectors": summary.detectors,
+        "latencyS": summary.latency_s if summary.detectors else None,
         "troubles": [t.row() for t in _finite(summary.troubles)],
         "reasons": [
             {"phase": p, "visit": v, "detector": d, "template": t, "reason": r}
@@ -143,5 +152,10 @@ def _show(summary: Summary, *, dry_run: bool, explain: bool) -> None:
     total = sum(sum(counts.values()) for counts in summary.counts.values())
     troubles = f"; {len(summary.troubles)} stages failed or blocked" if summary.troubles else ""
     typer.echo(f"{verb}: {total} units{troubles}")
+    if summary.detectors:
+        typer.echo(
+            f"{summary.latency_s:.1f} s from the first raw frame read to the last alert written, "
+            f"of {summary.detectors} detector images"
+        )
     if summary.stopped:
         typer.echo("stopped before the time limit; run the same command again to go on")

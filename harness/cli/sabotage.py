@@ -1,4 +1,4 @@
-"""``nightjar sabotage``: plant known defects and see which check catches them."""
+"""``nightjar sabotage``: plant known defects and list which check catches them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ from harness.cli.options import Jobs, Json, Quiet, WorkspacePath, emit, show_tab
 __all__ = ["sabotage"]
 
 
+_Only = Annotated[
+    list[str] | None, typer.Option("--only", metavar="DEFECT", help="Plant only this defect.")
+]
+_Fast = Annotated[
+    bool,
+    typer.Option("--quick", help="Ask only the check named for a defect; keeps no matrix."),
+]
+
+
 def sabotage(
     workspace: WorkspacePath,
-    only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="DEFECT", help="Plant only this defect.")
-    ] = None,
-    fast: Annotated[
-        bool,
-        typer.Option("--quick", help="Ask only the check named for a defect; keeps no matrix."),
-    ] = False,
+    only: _Only = None,
+    fast: _Fast = False,
     jobs: Jobs = None,
     quiet: Quiet = False,
     as_json: Json = False,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,52 +15,63 @@ if TYPE_CHECKING:
 
 __all__ = ["study"]
 
-_Range = str | None
+_Targets = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="WORKSPACE",
+        help="The campaign; or: compare STUDY STUDY, two folders below studies/.",
+        show_default=False,
+    ),
+]
+_Design = Annotated[
+    Path | None, typer.Option("--design", metavar="FILE", help="Design, see docs/study.md.")
+]
+_Sources = Annotated[int | None, typer.Option(help="Sources per image and realisation.")]
+_Realisations = Annotated[int | None, typer.Option(help="Paintings of every image.")]
+_Snr = Annotated[str | None, typer.Option(metavar="LOW:HIGH", help="True signal-to-noise ratio.")]
+_Hosted = Annotated[float | None, typer.Option(help="Fraction on galaxies.")]
+_Negative = Annotated[float | None, typer.Option(help="Fraction that fades away.")]
+_Trails = Annotated[float | None, typer.Option(help="Fraction that moves.")]
+_Seed = Annotated[int | None, typer.Option(help="Seed of the design.")]
+_Name = Annotated[
+    str | None, typer.Option(help="Folder below studies/; by default a hash of all inputs.")
+]
+_Engine = Annotated[
+    Literal["frame", "local"],
+    typer.Option(help="frame fits every kernel anew; local keeps that of the plain image."),
+]
+_Replace = Annotated[
+    bool, typer.Option("--replace", help="Make the study of --name anew if it is another one.")
+]
+_Config = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Configuration in place of nightjar.toml.")
+]
+_Against = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--against",
+        metavar="SETTINGS",
+        help="Do the study with these settings too, a TOML file or SECTION.KEY=VALUE, and "
+        "compare; may be repeated.",
+    ),
+]
 
 
 def study(
-    targets: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="WORKSPACE",
-            help="The campaign; or: compare STUDY STUDY, two folders below studies/.",
-            show_default=False,
-        ),
-    ],
-    design: Annotated[
-        Path | None, typer.Option("--design", metavar="FILE", help="Design, see docs/study.md.")
-    ] = None,
-    sources: Annotated[int | None, typer.Option(help="Sources per image and realisation.")] = None,
-    realisations: Annotated[int | None, typer.Option(help="Paintings of every image.")] = None,
-    snr: Annotated[
-        _Range, typer.Option(metavar="LOW:HIGH", help="True signal-to-noise ratio.")
-    ] = None,
-    hosted: Annotated[float | None, typer.Option(help="Fraction on galaxies.")] = None,
-    negative: Annotated[float | None, typer.Option(help="Fraction that fades away.")] = None,
-    trails: Annotated[float | None, typer.Option(help="Fraction that moves.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the design.")] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Folder below studies/; by default a hash of all inputs.")
-    ] = None,
-    engine: Annotated[
-        Literal["frame", "local"],
-        typer.Option(help="frame fits every kernel anew; local keeps that of the plain image."),
-    ] = "frame",
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Make the study of --name anew if it is another one.")
-    ] = False,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Configuration in place of nightjar.toml.")
-    ] = None,
-    against: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--against",
-            metavar="SETTINGS",
-            help="Do the study with these settings too, a TOML file or SECTION.KEY=VALUE, and "
-            "compare; may be repeated.",
-        ),
-    ] = None,
+    targets: _Targets,
+    design: _Design = None,
+    sources: _Sources = None,
+    realisations: _Realisations = None,
+    snr: _Snr = None,
+    hosted: _Hosted = None,
+    negative: _Negative = None,
+    trails: _Trails = None,
+    seed: _Seed = None,
+    name: _Name = None,
+    engine: _Engine = "frame",
+    replace: _Replace = False,
+    config: _Config = None,
+    against: _Against = None,
     overrides: Overrides = None,
     visit: Visits = None,
     detector: Detectors = None,
@@ -89,29 +101,19 @@ def study(
             "hosted": hosted, "negative": negative, "trails": trails, "seed": seed,
         },
     )  # fmt: skip
-    common: dict[str, Any] = {
-        "selection": Selection(frozenset(visit or ()), frozenset(detector or ())),
-        "jobs": jobs,
-        "quiet": quiet or as_json,
-        "replace": replace,
-        "engine": engine,
-    }
-    workspace = _one(targets)
     given = tuple(overrides or ())
-    result = run_study(workspace, chosen, name=name, overrides=given, config=config, **common)
+    do = partial(
+        run_study, _one(targets), chosen, jobs=jobs, quiet=quiet or as_json, replace=replace,
+        engine=engine, selection=Selection(frozenset(visit or ()), frozenset(detector or ())),
+    )  # fmt: skip
+    result = do(name=name, overrides=given, config=config)
     if not against:
         _show(result, as_json=as_json)
         return
     values = tuple(word for word in against if "=" in word)
     files = [Path(word) for word in against if "=" not in word]
-    other = run_study(
-        workspace,
-        chosen,
-        name=f"{name}-against" if name else None,
-        overrides=given + values,
-        config=files[-1] if files else config,
-        **common,
-    )
+    second = f"{name}-against" if name else None
+    other = do(name=second, overrides=given + values, config=files[-1] if files else config)
     _compare(result, other, as_json=as_json)
 
 

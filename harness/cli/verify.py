@@ -16,53 +16,73 @@ if TYPE_CHECKING:
 __all__ = ["verify"]
 
 
+_Workspace = Annotated[
+    Path | None,
+    typer.Argument(metavar="WORKSPACE", help="Folder of the campaign.", show_default=False),
+]
+_Check = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--check",
+        metavar="PATH",
+        help="Judge only this case, case/item or case/item/check; writes no report.",
+    ),
+]
+_Testcases = Annotated[
+    Path | None,
+    typer.Option("--testcases", help="Folder of case files.", show_default="those of Nightjar"),
+]
+_Evidence = Annotated[
+    Path, typer.Option("--evidence", help="Folder with the records of tests and containers.")
+]
+_Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        metavar="FOLDER",
+        help="Where the report goes, for a workspace that may only be read.",
+        show_default="WORKSPACE/reports",
+    ),
+]
+_Adapter = Annotated[
+    str | None,
+    typer.Option(
+        "--adapter",
+        metavar="LAYOUT",
+        help="WORKSPACE is a folder of products that were made elsewhere: rubin (tables of the "
+        "APDB as Parquet, alert packets of LSST). What they do not hold is not applicable.",
+    ),
+]
+_Replay = Annotated[
+    str | None,
+    typer.Option(
+        "--replay", metavar="NAME", help="Derive the verdicts of a published report: dmtr-53."
+    ),
+]
+_Compare = Annotated[
+    bool,
+    typer.Option(
+        "--compare",
+        help="Make again what --set touches in a copy by links, judge the copy and show its "
+        "verdicts beside those of the newest report; WORKSPACE is only read.",
+    ),
+]
+_StrictWaivers = Annotated[
+    bool, typer.Option("--strict-waivers", help="Exit 5 when a waiver is stale or expired.")
+]
+
+
 def verify(
-    workspace: Annotated[
-        Path | None,
-        typer.Argument(metavar="WORKSPACE", help="Folder of the campaign.", show_default=False),
-    ] = None,
-    check: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--check",
-            metavar="PATH",
-            help="Judge only this case, case/item or case/item/check; writes no report.",
-        ),
-    ] = None,
-    testcases: Annotated[
-        Path | None,
-        typer.Option("--testcases", help="Folder of case files.", show_default="those of Nightjar"),
-    ] = None,
-    evidence: Annotated[
-        Path, typer.Option("--evidence", help="Folder with the records of tests and containers.")
-    ] = Path("campaigns/evidence"),
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            metavar="FOLDER",
-            help="Where the report goes, for a workspace that may only be read.",
-            show_default="WORKSPACE/reports",
-        ),
-    ] = None,
-    replay: Annotated[
-        str | None,
-        typer.Option(
-            "--replay", metavar="NAME", help="Derive the verdicts of a published report: dmtr-53."
-        ),
-    ] = None,
+    workspace: _Workspace = None,
+    check: _Check = None,
+    testcases: _Testcases = None,
+    evidence: _Evidence = Path("campaigns/evidence"),
+    output: _Output = None,
+    adapter: _Adapter = None,
+    replay: _Replay = None,
     overrides: Overrides = None,
-    compare: Annotated[
-        bool,
-        typer.Option(
-            "--compare",
-            help="Make again what --set touches in a copy by links, judge the copy and show its "
-            "verdicts beside those of the newest report; WORKSPACE is only read.",
-        ),
-    ] = False,
-    strict_waivers: Annotated[
-        bool, typer.Option("--strict-waivers", help="Exit 5 when a waiver is stale or expired.")
-    ] = False,
+    compare: _Compare = False,
+    strict_waivers: _StrictWaivers = False,
     jobs: Jobs = None,
     quiet: Quiet = False,
     as_json: Json = False,
@@ -89,10 +109,20 @@ def verify(
             _compare(workspace, overrides, where, as_json)
         else:
             chosen: dict[str, Any] = {"testcases": folder, "evidence": evidence, "jobs": jobs}
-            chosen |= {"only": check or (), "output": output}
+            chosen |= {"only": check or (), "output": output, "adapter": _layout(adapter)}
             _judge(workspace, chosen, quiet, as_json, strict_waivers)
     except SpecError as err:
         _refuse(err)
+
+
+def _layout(name: str | None) -> str:
+    from harness.verify.adapters import ADAPTERS
+
+    if name is not None and name not in ADAPTERS:
+        raise typer.BadParameter(
+            f"{name!r} is none; there is {', '.join(ADAPTERS)}", param_hint="--adapter"
+        )
+    return name or ""
 
 
 def _refuse(err: SpecError) -> None:

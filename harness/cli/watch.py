@@ -16,35 +16,41 @@ if TYPE_CHECKING:
 __all__ = ["watch"]
 
 
+_Inbox = Annotated[Path, typer.Argument(help="Folder in which raw files land.", show_default=False)]
+_Every = Annotated[float, typer.Option(min=0.05, help="Time between two looks at the inbox, s.")]
+_Once = Annotated[
+    bool, typer.Option("--once", help="End when all that is there has been processed.")
+]
+_Topic = Annotated[
+    str | None, typer.Option(help="Send the alerts to this topic, see alerts publish.")
+]
+_SchemaId = Annotated[
+    int | None,
+    typer.Option(min=0, max=2**32 - 1, help="Number of the schema in the broker's registry."),
+]
+_Broker = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT[,…]", help="Brokers, instead of bootstrap.servers."),
+]
+_Properties = Annotated[
+    Path | None, typer.Option(help="Properties file of librdkafka; secrets belong here.")
+]
+_Timeout = Annotated[
+    float, typer.Option(min=0.1, help="Longest time to wait for an acknowledgement, s.")
+]
+
+
 def watch(
     workspace: WorkspacePath,
-    inbox: Annotated[
-        Path, typer.Argument(help="Folder in which raw files land.", show_default=False)
-    ],
+    inbox: _Inbox,
     jobs: Jobs = None,
-    every: Annotated[
-        float, typer.Option(min=0.05, help="Time between two looks at the inbox, s.")
-    ] = 2.0,
-    once: Annotated[
-        bool, typer.Option("--once", help="End when all that is there has been processed.")
-    ] = False,
-    topic: Annotated[
-        str | None, typer.Option(help="Send the alerts to this topic, see alerts publish.")
-    ] = None,
-    schema_id: Annotated[
-        int | None,
-        typer.Option(min=0, max=2**32 - 1, help="Number of the schema in the broker's registry."),
-    ] = None,
-    broker: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT[,…]", help="Brokers, instead of bootstrap.servers."),
-    ] = None,
-    properties: Annotated[
-        Path | None, typer.Option(help="Properties file of librdkafka; secrets belong here.")
-    ] = None,
-    timeout: Annotated[
-        float, typer.Option(min=0.1, help="Longest time to wait for an acknowledgement, s.")
-    ] = 60.0,
+    every: _Every = 2.0,
+    once: _Once = False,
+    topic: _Topic = None,
+    schema_id: _SchemaId = None,
+    broker: _Broker = None,
+    properties: _Properties = None,
+    timeout: _Timeout = 60.0,
 ) -> None:
     """Process what lands in INBOX, one visit after the other, and publish or write its alerts.
 

@@ -28,7 +28,7 @@ def work(
 
     from harness.campaign.budget import seconds
     from harness.execute.claimant import Claimant
-    from harness.execute.warm import compile_loops
+    from harness.execute.compilation import compile_loops
     from harness.system.processes import heeded_termination
     from harness.workspace import Workspace
 

@@ -50,8 +50,8 @@ def draw_plot(plot: Description) -> Figure:
         ``map``: cells ``[x0, x1, y0, y1, value]`` with the label and range of ``z``),
         ``x`` and ``y`` (``label``, optional ``log``, ``range`` and ``date`` for a Modified Julian
         Date in TAI) and ``series`` of ``name`` and ``points``: ``[x, y]``, ``[x, y, low, high]``
-        or for bars ``[x0, x1, n]``.  Optional ``marks``: ``{"x" or "y": value, "label"}``, drawn
-        as lines.
+        or for bars ``[x0, x1, n]``; a series with ``line`` has no markers.  Optional ``marks``:
+        ``{"x" or "y": value, "label"}``, drawn as lines.
 
     Returns
     -------
@@ -63,7 +63,7 @@ def draw_plot(plot: Description) -> Figure:
         axes = figure.add_subplot()
         shift = _EPOCH if plot["x"].get("date") else 0.0
         if plot["type"] == "map":
-            _draw_map(figure, axes, plot)
+            _draw_map(axes, plot)
             return figure
         draw = _draw_bars if plot["type"] == "bars" else _draw_points
         for index, series in enumerate(plot["series"]):
@@ -85,7 +85,7 @@ def _draw_points(
         yerr=[[max(b[k], 0.0) for b in bars] for k in (0, 1)],
         color=COLOURS[index % 4],
         linestyle=LINES[index % 4] if joined else "none",
-        marker=MARKERS[index % 4],
+        marker="none" if series.get("line") else MARKERS[index % 4],
         markerfacecolor=COLOURS[0] if index % 4 == 0 else "none",
         markersize=4 if index % 4 == 0 else 7,
         linewidth=1.2,
@@ -110,7 +110,7 @@ def _draw_bars(axes: Axes, series: Description, index: int, shift: float, *, joi
     )
 
 
-def _draw_map(figure: Figure, axes: Axes, plot: Description) -> None:
+def _draw_map(axes: Axes, plot: Description) -> None:
     """Draw cells in grey, each with its value written in it."""
     low, high = plot["z"]["range"]
     for x0, x1, y0, y1, value in plot["series"][0]["points"]:

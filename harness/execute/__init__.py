@@ -10,9 +10,9 @@ from harness.execute.claims import ClaimExecutor
 from harness.execute.config import Config
 from harness.execute.executor import Executor, Work
 from harness.execute.local import LocalExecutor
-from harness.execute.patience import Patience
 from harness.execute.serial import SerialExecutor
 from harness.execute.worker import TIMEOUT
+from harness.execute.worker_wait import WorkerWait
 from pipeline.errors import ConfigError
 
 __all__ = [
@@ -60,8 +60,8 @@ def open_executor(
     if config.executor == "local":
         return LocalExecutor(processes, attempts, limit_s)
     if config.executor == "claims":
-        patience = Patience(config.worker_wait, say, f"nightjar work {queue.parent}")
-        return ClaimExecutor(queue, attempts, limit_s, config.lease, patience)
+        wait = WorkerWait(config.worker_wait, say, f"nightjar work {queue.parent}")
+        return ClaimExecutor(queue, attempts, limit_s, config.lease, wait)
     try:
         from harness.execute import cluster
     except ImportError as err:
@@ -73,5 +73,5 @@ def open_executor(
         where, start = cluster.slurm_jobs(processes, config.slurm), "sbatch; squeue says what waits"
     else:
         where, start = cluster.connect(config.dask), f"dask worker {config.dask}"
-    patience = Patience(config.worker_wait, say, start)
-    return cluster.ClusterExecutor(attempts, limit_s, where, patience)
+    wait = WorkerWait(config.worker_wait, say, start)
+    return cluster.ClusterExecutor(attempts, limit_s, where, wait)

@@ -74,7 +74,7 @@ class Claimant:
         return time.monotonic() + self._slowest_s < self._end
 
     def _join(self) -> Session | None:
-        """Enter the session of a coordinator that lives."""
+        """Enter the session of a coordinator that is running."""
         for folder in sorted(self._queue.glob("*/"), reverse=True):
             with suppress(FileNotFoundError):  # it ends while we look
                 about = json.loads((folder / "coordinator").read_text(encoding="utf-8"))

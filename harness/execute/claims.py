@@ -25,8 +25,8 @@ from uuid import uuid4
 
 from harness.execute.engine import Engine
 from harness.execute.executor import Work
-from harness.execute.patience import Patience
 from harness.execute.worker import Lost
+from harness.execute.worker_wait import WorkerWait
 from harness.system.software import software_version
 from pipeline.atomic import atomic_path
 
@@ -160,7 +160,7 @@ class ClaimExecutor(Engine):
         How long an item may take; 0 for any time.
     lease_s : float, s
         How long a worker may give no sign of life.
-    patience : Patience, optional
+    wait : WorkerWait, optional
         How long to wait for workers; for ever by default.
     """
 
@@ -172,9 +172,9 @@ class ClaimExecutor(Engine):
         attempts: int,
         limit_s: float,
         lease_s: float,
-        patience: Patience | None = None,
+        wait: WorkerWait | None = None,
     ) -> None:
-        super().__init__(attempts, patience)
+        super().__init__(attempts, wait)
         self._queue, self._limit_s, self._lease_s = queue, limit_s, lease_s
         self._given: dict[str, Future[Any]] = {}
         self._number = 0
@@ -199,7 +199,7 @@ class ClaimExecutor(Engine):
         session = self._session
         workers = session.files("workers")
         alive = [w.name for w in workers if session.alive(w, session.coordinator)]
-        self._patience.look(alive, session.refusals())
+        self._wait.look(alive, session.refusals())
         return _AHEAD + len(alive)
 
     def _submit(self, item: Work[R], attempt: int) -> Future[R | Lost]:

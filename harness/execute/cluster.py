@@ -23,8 +23,8 @@ import distributed
 
 from harness.execute.engine import Engine
 from harness.execute.executor import Work
-from harness.execute.patience import Patience
 from harness.execute.worker import Lost, Worker
+from harness.execute.worker_wait import WorkerWait
 from harness.system.processes import server
 from harness.system.software import software_version
 from pipeline.errors import ConfigError
@@ -49,7 +49,7 @@ class ClusterExecutor(Engine):
         How long an item may take; 0 for any time.
     open_cluster : callable
         Returns what `distributed.Client` connects to: an address or a cluster.
-    patience : Patience, optional
+    wait : WorkerWait, optional
         How long to wait for workers; for ever by default.
     """
 
@@ -60,9 +60,9 @@ class ClusterExecutor(Engine):
         attempts: int,
         limit_s: float,
         open_cluster: Callable[[ExitStack], object],
-        patience: Patience | None = None,
+        wait: WorkerWait | None = None,
     ) -> None:
-        super().__init__(attempts, patience)
+        super().__init__(attempts, wait)
         self._limit_s, self._open_cluster = limit_s, open_cluster
         self._software = software_version()
         self._stack = ExitStack()
@@ -106,7 +106,7 @@ class ClusterExecutor(Engine):
             if address not in self._threads:
                 task.cancel()
                 _settle(future, Lost(_LEFT))
-        self._patience.look(self._threads, self._refused)
+        self._wait.look(self._threads, self._refused)
 
     def _accepted(self, present: dict[str, int]) -> dict[str, int]:
         """Leave out the workers that have another version of the code, or none."""

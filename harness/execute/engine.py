@@ -14,8 +14,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Self, TypeVar
 
 from harness.execute.executor import Work
-from harness.execute.patience import Patience
 from harness.execute.worker import Lost
+from harness.execute.worker_wait import WorkerWait
 
 __all__ = ["Engine"]
 
@@ -29,16 +29,16 @@ class Engine(ABC):
     ----------
     attempts : int
         How many workers an item may lose before it is given up.
-    patience : Patience, optional
+    wait : WorkerWait, optional
         How long to wait for workers that others start; for ever by default.
     """
 
     look_s: float | None = None
     """How often `_places` is asked although nothing has ended, s."""
 
-    def __init__(self, attempts: int, patience: Patience | None = None) -> None:
+    def __init__(self, attempts: int, wait: WorkerWait | None = None) -> None:
         self._attempts = attempts
-        self._patience = patience or Patience()
+        self._wait = wait or WorkerWait()
 
     def __enter__(self) -> Self:
         return self
@@ -57,7 +57,7 @@ class Engine(ABC):
 
     def map(self, items: Iterable[Work[R]]) -> Iterator[R]:
         """Perform items, one per worker at a time; the results come as they are ready."""
-        self._patience.begin()
+        self._wait.begin()
         coming = iter(items)
         again, last = deque[tuple[Work[R], int]](), deque[Work[R]]()
         waiting: dict[Future[R | Lost], tuple[Work[R], int]] = {}

@@ -135,7 +135,7 @@ class Worker:
         if process is None:
             return "not started"
         process.join(timeout=5)
-        if process.exitcode is None:  # it hung up but lives
+        if process.exitcode is None:  # its pipe is closed, but it runs
             process.kill()
             process.join(timeout=5)
         code = process.exitcode or 0

@@ -100,21 +100,12 @@ def ingest_files(
     base = campaign_settings(space, camera, keep=not dry_run)
     settings = _with_reading(base, keywords or {}, mask_bits)
     definition = Camera.load(space.camera(settings.campaign.camera))
-    campaign = settings.campaign
-    cards = parse_keywords(campaign.keywords.split())
-    reading = _Reading(definition, ext, cards, campaign.mask_bits or None)
+    cards = parse_keywords(settings.campaign.keywords.split())
+    reading = _Reading(definition, ext, cards, settings.campaign.mask_bits or None)
     registry = Registry(space)
     result = IngestResult()
     catalogues = _catalogues(space, refcat, objects)
-    found: list[Candidate] = []
-    for path in _expanded(files):
-        try:
-            frames = _look(path, reading, registry)
-        except InputError as err:
-            result.problems.append(str(err))
-            continue
-        result.ignored += not frames
-        found += frames
+    found = _found(files, reading, registry, result)
     fresh = registry.check(found, result)
     result.notes = _notes(fresh)
     if not result.problems and not dry_run:
@@ -126,6 +117,22 @@ def ingest_files(
                 io.write_parquet(target, table)
             registry.write(_with_role(fresh, registry, role), definition.name)
     return result
+
+
+def _found(
+    files: Iterable[Path], reading: _Reading, registry: Registry, result: IngestResult
+) -> list[Candidate]:
+    """Frames of the files that can be used; what is wrong with the others is noted in `result`."""
+    found: list[Candidate] = []
+    for path in _expanded(files):
+        try:
+            frames = _look(path, reading, registry)
+        except InputError as err:
+            result.problems.append(str(err))
+            continue
+        result.ignored += not frames
+        found += frames
+    return found
 
 
 def _with_role(frames: Sequence[Candidate], registry: Registry, role: str) -> list[Candidate]:
@@ -171,6 +178,8 @@ def campaign_settings(space: Workspace, camera: str | None, *, keep: bool = True
     if camera is None or camera == settings.campaign.camera:
         return settings
     if space.frames.is_file():
+        if Camera.load(camera).name == settings.campaign.camera:  # its own copy counts
+            return settings
         raise ConfigError(
             f"holds frames of camera {settings.campaign.camera}", path=space.root,
             hint="one workspace holds one camera",

@@ -1,4 +1,4 @@
-"""What the detections of a painted image truly are: real, bogus, or not to be told."""
+"""Labels of the detections on an image with injected sources: real, bogus or unclear."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def label(view: View, detections: pa.Table, injections: pa.Table) -> dict[str, n
     detections : pyarrow.Table
         Rows of `harness.study.tables.DETECTION` of one painting.
     injections : pyarrow.Table
-        Rows of `pipeline.schema.INJECTION` of the same painting.
+        Rows of `pipeline.schema.INJECTION` of the same image.
 
     Returns
     -------

@@ -118,7 +118,7 @@ def collect(
     jobs: int | None = None,
     quiet: bool = False,
 ) -> Samples:
-    """Paint a simulated campaign, detect, and tell what every detection is.
+    """Inject sources into a simulated campaign, detect, and label every detection.
 
     Parameters
     ----------

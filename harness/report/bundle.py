@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.report.chain import chained, digest_of
+from harness.report.checksums import SUMS, listing, sums, verdict_bytes
 from harness.report.model import SCHEMA, conclusions, observer_of
-from harness.report.sums import SUMS, listing, sums, verdict_bytes
 from harness.report.write import RENDERINGS, load_report
 from harness.system.hashes import file_hash
 from harness.verify.engine import conclude

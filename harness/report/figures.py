@@ -21,7 +21,7 @@ _CURVES = 6
 
 
 def overview_figures(context: Context, folder: Path) -> tuple[Evidence, ...]:
-    """Draw what a reviewer wants to see first; what cannot be drawn is told.
+    """Draw what a reviewer wants to see first; what cannot be drawn is listed.
 
     Parameters
     ----------

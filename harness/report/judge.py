@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from harness.report.model import build
 from harness.report.sheets import contact_sheets, sheet_pictures
 from harness.report.simulation import simulation_page
 from harness.report.write import latest_report, next_folder, write_report
+from harness.system.scratch import scratch_folder
 from harness.system.text import one_line
+from harness.verify.adapters import ADAPTERS
 from harness.verify.context import Context
 from harness.verify.engine import CaseResult, judge_cases
 from harness.verify.kinds.command import Command
@@ -60,6 +62,7 @@ def judge_workspace(
     jobs: int = 2,
     write: bool = True,
     output: Path | None = None,
+    adapter: str = "",
     progress: Callable[[str], None] | None = None,
 ) -> Judgement:
     """Judge a campaign and write its report.
@@ -80,6 +83,9 @@ def judge_workspace(
         Whether to write the report.
     output : path-like, optional
         Folder of reports; that of the workspace by default.
+    adapter : str
+        Layout of products that were made elsewhere, see `harness.verify.adapters`; the folder is
+        then no workspace.
     progress : callable, optional
         Called with the path of each check before it runs.
 
@@ -96,18 +102,32 @@ def judge_workspace(
         If there is nothing to judge, or the report cannot be written.
     """
     spec = load_spec(testcases)
-    space = Workspace.open(root)
     wanted = tuple(only)
-    context = Context(space, testcases, evidence, jobs)
-    with closing(context):
+    chosen: dict[str, Any] = {"testcases": testcases, "evidence_folder": evidence, "jobs": jobs}
+    with _opened(root, adapter, chosen) as context:
         context.catalog  # noqa: B018 - without one there is nothing to judge
         folder = None
         if write and not wanted:
-            folder = next_folder(output or space.root / "reports", root.resolve().name)
+            folder = next_folder(output or root / "reports", root.resolve().name)
             context.store = folder / "evidence"
         with suppress(FileFormatError):  # one may judge what one may not write
-            pin(space, testcases, late=True)
+            pin(context.space, testcases, late=True)
         return _judged(spec, context, wanted, folder, progress)
+
+
+@contextmanager
+def _opened(root: Path, adapter: str, chosen: dict[str, Any]) -> Iterator[Context]:
+    """Open a workspace, or make one of products that were made elsewhere, for a while."""
+    if not adapter:
+        space = Workspace.open(root)
+        with space.reading("verify"), closing(Context(space, **chosen)) as context:
+            yield context
+        return
+    with (
+        scratch_folder() as scratch,
+        closing(ADAPTERS[adapter](root, scratch / "campaign", **chosen)) as context,
+    ):
+        yield context
 
 
 def _judged(

@@ -185,6 +185,7 @@ def _observation(check: Mapping[str, Any]) -> Observation:
             tuple(check["failing"]),
             evidence,
             seen["text"],
+            seen.get("broken", ""),
         )
     return Observation(
         seen["outcome"],
@@ -273,7 +274,12 @@ def _check(result: CheckResult, sheets: _Sheets) -> dict[str, Any]:
         "allow_empty": check.allow_empty or None,
         "waiver": result.waiver,
         "reason": result.reason,
-        "observed": {"outcome": seen.outcome, "text": seen.text, "stderr_undefined": undefined},
+        "observed": {
+            "outcome": seen.outcome,
+            "text": seen.text,
+            "stderr_undefined": undefined,
+            **({"broken": got.broken} if got and got.broken else {}),
+        },
         "failing": [_subject(s) for s in shown],
         "n_failing": seen.n_failing,
         "parameters": check.subject.model_dump(mode="json", exclude_defaults=True),

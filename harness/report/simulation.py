@@ -1,4 +1,4 @@
-"""The page on simulated frames: what they show beside what was put into them."""
+"""The page on simulated frames: measured values beside the inputs of the simulation."""
 
 from __future__ import annotations
 

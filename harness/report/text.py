@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from harness.verify.verdict import Verdict
 
-__all__ = ["label", "number", "quantity", "shape"]
+__all__ = ["label", "measured", "number", "quantity", "shape"]
 
 
 def label(word: str | None) -> str:
@@ -65,6 +67,27 @@ def number(value: object) -> str:
     return str(value)
 
 
+def measured(value: float | None, error: float | None) -> str:
+    """Round a value where its standard error has its second digit.
+
+    Parameters
+    ----------
+    value, error : float, optional
+        Of any unit, the same for both.
+
+    Returns
+    -------
+    str
+        For tables: ``23.640 ± 0.019``; four digits and no error where there is none.
+    """
+    if value is None or error is None or not np.isfinite([value, error]).all() or error <= 0.0:
+        return number(value)
+    decimals = 1 - int(np.floor(np.log10(error)))
+    if decimals < 0:
+        return f"{value:.4g} ± {error:.2g}"
+    return f"{value:.{decimals}f} ± {error:.{decimals}f}"
+
+
 def quantity(check: dict[str, Any]) -> str:
     """Value of a check with its standard error and unit.
 
@@ -78,7 +101,5 @@ def quantity(check: dict[str, Any]) -> str:
     str
         For tables.
     """
-    text = number(check["value"])
-    if check.get("stderr") is not None:
-        text += f" ± {check['stderr']:.2g}"
+    text = measured(check["value"], check.get("stderr"))
     return f"{text} {check['unit']}".strip() if check["value"] is not None else text

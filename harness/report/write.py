@@ -10,10 +10,10 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from harness.report.checksums import verdict_bytes, write_sums
 from harness.report.html import render_html
 from harness.report.junit import render_junit
 from harness.report.markdown import render_markdown
-from harness.report.sums import verdict_bytes, write_sums
 from harness.verify.loader import spec_files
 from harness.workspace import Workspace, atomic
 from pipeline.errors import FileFormatError, InputError

@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails
 
 from harness.execute.config import Config as Execution
 from harness.settings.file import at, read
+from harness.system.dates import periods
 from harness.workspace import atomic
 from pipeline.alerts import Config as Alerts
 from pipeline.calibrate import Config as Calibrate
@@ -52,6 +53,15 @@ def _file_name(text: str) -> str:
     return text
 
 
+def _periods(text: str) -> str:
+    """Refuse what are no periods of time."""
+    try:
+        periods(text)
+    except ConfigError as err:
+        raise ValueError(str(err)) from None
+    return text
+
+
 class Campaign(StageConfig):
     """What is processed, and by which rules templates are chosen."""
 
@@ -71,6 +81,9 @@ class Campaign(StageConfig):
         3, "template inputs wanted where the exposures have no roles yet", ge=1
     )
     template_inputs_max: int = param(8, "most inputs of one template", ge=1)
+    template_without: Annotated[str, AfterValidator(_periods)] = param(
+        "", "periods kept out of templates, such as '2015-02-17/2015-03-01' (UTC dates or MJD)"
+    )
     overlap: float = param(
         0.2, "least shared fraction of the smaller frame for two frames to be one field", gt=0, le=1
     )

@@ -256,7 +256,7 @@ def flattened(exposure: Exposure) -> Exposure:
     from pipeline.calibrate import background
 
     coarse = background.Config(bin_side=2 * background.Config().bin_side)
-    sky = background.model(exposure.image, exposure.variance, exposure.mask, coarse).image
+    sky = background.model(exposure.image, exposure.mask, coarse).image
     return exposure.replace(image=np.subtract(exposure.image, sky, out=sky))
 
 

@@ -1,4 +1,4 @@
-"""Paint an image, subtract, detect and measure it, find every source again.
+"""Inject sources into an image, subtract, detect, measure, and match what is found.
 
 The code that subtracts and detects is the campaign's; nothing of the campaign is written.  The
 engine ``frame`` subtracts as the campaign would, with a kernel fitted to the painted image.  The

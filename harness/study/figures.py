@@ -75,7 +75,7 @@ def completeness_figure(points: Sample) -> Description:
         "type": "curve",
         "x": {"label": "true signal to noise", "log": True, "range": [3, 60]},
         "y": {"label": "fraction", "range": [0, 1]},
-        "series": [*series, {"name": "noise limit", "points": shown}],
+        "series": [*series, {"name": "noise limit", "points": shown, "line": True}],
     }
 
 

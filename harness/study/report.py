@@ -7,14 +7,19 @@ from html import escape
 from typing import Any
 
 from harness.drawing.plots import render_plot
+from harness.report.text import measured
 
 __all__ = ["render_study"]
 
 _STYLE = (
-    "body{font:15px/1.45 sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}"
-    "table{border-collapse:collapse;margin:.6em 0}td,th{padding:.15em .8em;text-align:right;"
+    "body{font:15px/1.45 sans-serif;max-width:72em;margin:2em auto;padding:0 1em;color:#222}"
+    "table{border-collapse:collapse;margin:.6em 0;display:block;overflow-x:auto}"
+    "td,th{padding:.15em .8em;text-align:right;white-space:nowrap;"
     "border-bottom:1px solid #ddd}td:first-child,th:first-child{text-align:left}"
-    "figure{margin:1.2em 0}figcaption{color:#444}svg{max-width:100%;height:auto}"
+    ".figures{display:grid;gap:0 2em;"
+    "grid-template-columns:repeat(auto-fill,minmax(min(100%,28em),1fr))}"
+    "figure{margin:1.2em 0;break-inside:avoid}figcaption{color:#444}"
+    "svg{width:100%;height:auto}"
 )
 
 
@@ -40,10 +45,10 @@ def render_study(
     parts = [
         f"<h1>Injection study {escape(str(summary['studyId']))}</h1>",
         _headline(summary),
+        '<div class="figures">', *(_figure(figure) for figure in figures), "</div>",
         "<h2>Outcomes</h2>", _table(("outcome", "n"), summary["outcomes"].items()),
         "<h2>Completeness over the noise limit</h2>", _ratios(summary),
-        "<h2>Depth</h2>", _depths(summary),
-        *(_figure(figure) for figure in figures),
+        "<h2>Depth, and gap from the noise limit</h2>", _depths(summary),
         "<h2>Completeness over the noise limit by seeing and detector, true SNR 5 to 50</h2>",
         _table(("width of the visit's PSF over the template's", "n", "detected"),
                ((f"{r['low']} to {r['high'] or '…'}", r["n"], _interval(r["ratio"]))
@@ -74,7 +79,7 @@ def _headline(summary: dict[str, Any]) -> str:
     )  # fmt: skip
     found = ratio["detected"]
     return (
-        f"<p><strong>{_number(found['value'])}</strong> of what the noise alone allows is detected "
+        f"<p><strong>{found['value']:.3f}</strong> of what the noise alone allows is detected "
         f"(95 %: {_number(found['lo'])} to {_number(found['hi'])}; {ratio['n']} point sources of "
         f"true SNR {ratio['snrLow']:g} to {ratio['snrHigh']:g} outside masks). "
         f"Half are detected at a true SNR of {_number(snr50['value'])} ({_number(snr50['lo'])} to "
@@ -94,7 +99,9 @@ def _ratios(summary: dict[str, Any]) -> str:
 
 
 def _interval(found: dict[str, Any]) -> str:
-    return f"{_number(found['value'])} ({_number(found['lo'])}, {_number(found['hi'])})"
+    values = (found["value"], found["lo"], found["hi"])
+    ratio, low, high = (_number(v) if v is None else f"{v:.3f}" for v in values)
+    return f"{ratio} ({low} to {high})"
 
 
 def _depths(summary: dict[str, Any]) -> str:
@@ -103,11 +110,13 @@ def _depths(summary: dict[str, Any]) -> str:
         for sample, curve in summary["curves"].items()
         for stage in ("detected", "reliable", "alerted")
     )
-    return _table(("sources", "stage", "m80 (gap)", "m50 (gap)", "m20 (gap)"), rows)
+    head = [f"{share} / mag (gap)" for share in ("m80", "m50", "m20")]
+    return _table(("sources", "stage", *head), rows)
 
 
 def _depth(depth: dict[str, Any]) -> str:
-    return f"{_number(depth['value'])} ± {_number(depth['error'])} ({_number(depth['gap'])})"
+    gap = depth["gap"]
+    return f"{measured(depth['value'], depth['error'])} ({'–' if gap is None else f'{gap:.3f}'})"
 
 
 _FLUXES = (

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from harness.catalog import connect
 from harness.execute import open_executor
-from harness.execute.warm import compile_loops
+from harness.execute.compilation import compile_loops
 from harness.plan import Selection, Unit
 from harness.settings import Settings
 from harness.study.design import StudyDesign
@@ -28,6 +28,7 @@ from harness.system.progress import ProgressDisplay, open_progress
 from harness.workspace import Workspace, atomic, translate_os_errors
 from pipeline import diasource, io, subtract, template
 from pipeline.atomic import UNFINISHED
+from pipeline.diasource.reliability import model as classifier
 from pipeline.errors import ConfigError, UnitError
 
 __all__ = ["run_study"]
@@ -89,18 +90,19 @@ def run_study(
     """
     space = Workspace.open(root)
     settings = Settings.load(config or space.config, overrides)
-    images = _images(space, selection)
-    _check(space, design, next(iter(images)))
-    plan = _Plan(space, design, settings, engine, images, _hashes(space, images))
-    study = name or plan.key
-    folder = space.root / "studies" / study
-    with translate_os_errors(folder):
-        _begin(folder, plan.key, replace=replace)
-        if not (folder / "study.json").is_file():
-            with open_progress(quiet=quiet) as display:
-                _perform(plan.paintings(folder, study), settings, jobs, space.queue, display)
-            _finish(folder, study, plan)
-    return Study.open(folder)
+    with space.reading("study"):
+        images = _images(space, selection)
+        _check(space, design, next(iter(images)))
+        plan = _Plan(space, design, settings, engine, images, _hashes(space, images))
+        study = name or plan.key
+        folder = space.root / "studies" / study
+        with translate_os_errors(folder):
+            _begin(folder, plan.key, replace=replace)
+            if not (folder / "study.json").is_file():
+                with open_progress(quiet=quiet) as display:
+                    _perform(plan.paintings(folder, study), settings, jobs, space.queue, display)
+                _finish(folder, study, plan)
+        return Study.open(folder)
 
 
 class _Image(NamedTuple):
@@ -127,6 +129,7 @@ class _Plan:
         versions = [str(m.VERSION) for m in (template, subtract, diasource)]
         sections = ("template", "subtract", "diasource", "alerts")
         configs = [self.settings.section_hash(s) for s in sections]
+        versions += [classifier().version] if self.settings.diasource.classify else []
         design = self.design.model_dump_json()
         return combine([design, self.engine, *versions, *configs, *self.hashes.values()])[:12]
 

@@ -1,4 +1,4 @@
-"""The rows of a study as arrays, and the parts of it that questions are asked of."""
+"""The rows of a study as arrays, and the subsets that are evaluated."""
 
 from __future__ import annotations
 

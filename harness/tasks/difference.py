@@ -178,8 +178,8 @@ def _row(
         **rows.sky(image, result.null_variance, rows.per_electron(image)),
         **rows.file(item, outcome),
         "noiseRatio": numbers.get("pixelStd"),
-        "lag1X": numbers.get("lag1X", numbers.get("lag1")),
-        "lag1Y": numbers.get("lag1Y", numbers.get("lag1")),
+        "lag1X": numbers.get("lag1X"),
+        "lag1Y": numbers.get("lag1Y"),
         "nDiaSources": numbers.get("nSources"),
     }
     return rows.complete(DIFFERENCE_IMAGE, row, numbers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -85,4 +86,11 @@ def load_matrices(folder: Path) -> dict[str, Matrix]:
     SpecError
         With every problem of the file.
     """
-    return {m.id: m for m in read_model(folder / "attributes.yaml", _File).matrices}
+    path = folder / "attributes.yaml"
+    return dict(_known(path, path.read_bytes() if path.is_file() else b""))
+
+
+@lru_cache(maxsize=2)
+def _known(path: Path, _content: bytes) -> dict[str, Matrix]:
+    """Read a file once per content: several checks ask for it, and reading takes half a second."""
+    return {m.id: m for m in read_model(path, _File).matrices}

@@ -110,6 +110,9 @@ CONDITIONS: dict[str, Condition] = {
     "half_year": Condition(_span(182.6), "the campaign spans less than half a year"),
     "one_year": Condition(_span(365.0), "the campaign spans less than a year"),
     "two_bands": Condition(_bands, "the campaign has one band only"),
+    "native": Condition(
+        lambda c: not c.foreign, "the products were made elsewhere, by other conventions"
+    ),
     "scheduler": Condition(_scheduler, "there is no batch scheduler here"),
 }
 """Every condition by the word used in case files."""

@@ -1,15 +1,17 @@
-"""What the checks of one campaign see: its files, its catalogue, its expected units, its people."""
+"""What checks read of a campaign: files, catalogue, expected units, people responsible."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import duckdb
 import pyarrow as pa
 
 from harness.campaign.frames import load_frames
@@ -25,6 +27,9 @@ from pipeline.diasource.reliability import model as classifier
 from pipeline.errors import InputError
 
 __all__ = ["Context", "Unit"]
+
+_ELSEWHERE = re.compile(r"information_schema|duckdb_|pragma|sqlite_|now$|current_|today$|random")
+"""Words of a query that asks for something else than the rows of tables."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -73,7 +78,11 @@ class Context:
         Whatever checks compute once and share.
     endings : list of callable
         End what was begun and may still be under way: processes and commands.
+    foreign : bool
+        Whether the products were made elsewhere: what they lack is then no fault.
     """
+
+    foreign: ClassVar[bool] = False
 
     space: Workspace
     testcases: Path = TESTCASES
@@ -115,7 +124,7 @@ class Context:
         promised = [[getattr(u, n) for u in self.units] for n in ("visit", "detector", "role")]
         tables = {
             "promised": pa.table(promised, names=["visit", "detector", "role"]),
-            "classifier": pa.table([[classifier().version]], names=["version"]),
+            "classifier": pa.table({"version": pa.array([_classifier_version()], pa.string())}),
         }
         return GuardedCatalog(self.space.catalog, files=self._outside, tables=tables)
 
@@ -184,6 +193,45 @@ class Context:
             tables.setdefault(table, []).append(column)
         return tables
 
+    def tables_of(self, *queries: str) -> frozenset[str] | None:
+        """Return the tables and views that occur in queries, and maybe some more.
+
+        Parameters
+        ----------
+        *queries : str
+            SQL.
+
+        Returns
+        -------
+        frozenset of str, optional
+            Every table that a word of the queries names; None where they ask for the time or for
+            how the catalogue is made.
+        """
+        words = {word.lower() for sql in queries for word in re.findall(r"\w+", sql)}
+        if any(_ELSEWHERE.match(word) for word in words):
+            return None
+        return frozenset(name for name in self.columns if name.lower() in words)
+
+    def content(self, table: str) -> str:
+        """Identify the columns and rows of a table or view, whatever their order, once.
+
+        Parameters
+        ----------
+        table : str
+            Its name.
+
+        Returns
+        -------
+        str
+            Equal for equal content.
+        """
+        known: dict[str, str] = self.memory.setdefault("contents", {})
+        if table not in known:
+            types = [row[:2] for row in self.fetch(f'describe "{table}"')]
+            rows = self.fetch(f'select count(*), sum(hash(t)) from "{table}" t')
+            known[table] = repr((types, rows))
+        return known[table]
+
     @cached_property
     def runs(self) -> list[dict[str, Any]]:
         """Records of the runs, oldest first."""
@@ -236,6 +284,28 @@ class Context:
             return self.space.staging(product.removeprefix("staging/"), unit.visit, unit.detector)
         return places[product](unit.visit, unit.detector)
 
+    def excluded(self, kind: str, parameters: Mapping[str, object]) -> str:
+        """Say why a check has no meaning for this campaign, nothing where it has.
+
+        Parameters
+        ----------
+        kind : str
+            Name of the kind of the check.
+        parameters : mapping
+            What it asks for.
+        """
+        return ""
+
+    def unanswerable(self, err: duckdb.Error) -> str:
+        """Say why the catalogue need not answer a query, nothing where it should have.
+
+        Parameters
+        ----------
+        err : duckdb.Error
+            What became of the query.
+        """
+        return ""
+
     def sha256(self, path: Path) -> str:
         """SHA-256 of a file, computed once per state of the file."""
         stat = path.stat()
@@ -268,3 +338,14 @@ class Context:
             if isinstance(record, dict) and "kind" in record:
                 found[str(record["kind"])] = record
         return found
+
+
+def _classifier_version() -> str | None:
+    """Version of the model that comes with the software; None where it fits other features.
+
+    That is so while examples for a new training are collected; no reliability has that version.
+    """
+    try:
+        return classifier().version
+    except InputError:
+        return None

@@ -15,7 +15,7 @@ from harness.reliability.evaluation import calibration_error, operating_point, r
 from harness.verify.matching import catalogued_sources, match, near
 from harness.verify.measurement import Evidence, NotApplicable
 from harness.verify.metric import Sample
-from harness.verify.sampling import Request, measure_images
+from harness.verify.sampling import Request, broken_units, measure_images
 from pipeline.statistics import mad_std, median_error
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ class Transients:
         Like `rows`, what became fainter, with negative flux and ``trueSnr``.
     cut : float
         Least reliability of an alert.
+    broken : str
+        Units whose truth could not be told, and why; nothing of them is in here.
     """
 
     rows: tuple[dict[str, Any], ...]
@@ -56,6 +58,7 @@ class Transients:
     everything: tuple[dict[str, Any], ...] = ()
     faded: tuple[dict[str, Any], ...] = ()
     cut: float = 0.0
+    broken: str = ""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -96,11 +99,9 @@ def transients(context: Context) -> Transients:
 def _collected(context: Context) -> Transients:
     request = Request.of("transients", {})
     outcomes = measure_images(context, [request])[request]
-    broken = next((o for o in outcomes.values() if isinstance(o, str)), None)
-    if broken:
-        raise RuntimeError(broken)
     truth = (r for s in outcomes.values() if isinstance(s, Sample) for r in s.rows)
-    catalogued = catalogued_sources(context)
+    unknown = {unit for unit, o in outcomes.items() if isinstance(o, str)}
+    catalogued = {u: s for u, s in catalogued_sources(context).items() if u not in unknown}
     rows = match(truth, catalogued)
     alerts = {
         r["diaSourceId"]: r for r in context.rows("select diaSourceId, emitted, reason from alert")
@@ -109,15 +110,17 @@ def _collected(context: Context) -> Transients:
         alert = alerts.get(row["diaSourceId"])
         row["alerted"] = bool(alert and alert["emitted"] and row["distance"] < _POSITION)
         row["lost"] = _cause(row, alert)
-    detections = tuple(_detections(context, rows, near(rows, catalogued)))
+    found = _detections(context, rows, near(rows, catalogued))
+    detections = tuple(d for d in found if (d["visit"], d["detector"]) not in unknown)
     of = {d["diaSourceId"]: d for d in detections}
     for row in rows:
-        found = of.get(row["diaSourceId"], {})
-        row["owner"] = found.get("diaObjectId") or found.get("ssObjectId")
-        row["blended"] = bool(found.get("blended"))
+        own = of.get(row["diaSourceId"], {})
+        row["owner"] = own.get("diaObjectId") or own.get("ssObjectId")
+        row["blended"] = bool(own.get("blended"))
     brighter, faded = ([r for r in rows if (r["flux"] < 0) == side] for side in (False, True))
     cut = context.settings.alerts.reliability_min
-    return Transients(tuple(brighter), detections, detections, tuple(faded), cut)
+    broken = broken_units(outcomes)
+    return Transients(tuple(brighter), detections, detections, tuple(faded), cut, broken)
 
 
 def _cause(row: dict[str, Any], alert: dict[str, Any] | None) -> str:
@@ -137,8 +140,8 @@ def _detections(
 ) -> list[dict[str, Any]]:
     real = {r["diaSourceId"] for r in rows if r["diaSourceId"] is not None}
     found = context.rows(
-        "select s.diaSourceId, abs(s.snr) as snr, s.isNegative, s.reliability, s.diaObjectId, "
-        "s.ssObjectId, s.parentDiaSourceId is not null as blended, "
+        "select s.visit, s.detector, s.diaSourceId, abs(s.snr) as snr, s.isNegative, "
+        "s.reliability, s.diaObjectId, s.ssObjectId, s.parentDiaSourceId is not null as blended, "
         "coalesce(a.emitted, false) as emitted "
         "from DiaSource s left join alert a using (diaSourceId) where not s.isSubThreshold"
     )

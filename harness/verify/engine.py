@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Literal
 
+import duckdb
+
 from harness.catalog import QueryError
 from harness.verify.bounds import Bound, judge
 from harness.verify.conditions import CONDITIONS
@@ -213,7 +215,7 @@ def conclude(
         result = CaseResult(case)
         results.append(result)
         for item in case.items:
-            blocked = _blocked(case, item, results)
+            blocked = _blocked(case, results)
             checks = []
             for check in item.checks:
                 path = f"{case.id}/{item.id}/{check.id}"
@@ -244,7 +246,7 @@ def _selected(results: Sequence[CaseResult], asked: Sequence[str]) -> list[CaseR
     return [r for r in results if r.items]
 
 
-def _blocked(case: Case, item: Item, results: Sequence[CaseResult]) -> str:
+def _blocked(case: Case, results: Sequence[CaseResult]) -> str:
     """Return the first dependency that did not hold, empty when all did."""
     known = {r.case.id: r.verdict for r in results if r.case is not case}
     known |= {f"{r.case.id}/{i.item.id}": i.verdict for r in results for i in r.items}
@@ -310,14 +312,22 @@ def _observe(path: str, check: Check, context: Context) -> Observation:
         seen = Observation("not_run", text=str(err), population=err.population)
     except QueryError as err:  # the case file asks for what it may not have
         raise ConfigError(f"{path}: {err}") from err
+    except duckdb.Error as err:
+        lack = context.unanswerable(err)
+        seen = Observation("not_applicable", text=lack) if lack else _broken(path, err)
     except Exception as err:  # a check that breaks is an error of the check, not of the campaign
-        _log.debug("%s", path, exc_info=True)
-        text = f"{type(err).__name__}: {' '.join(str(err).split())}"
-        seen = Observation("error", text=text)
+        seen = _broken(path, err)
     return replace(seen, seconds=time.perf_counter() - start)
 
 
+def _broken(path: str, err: Exception) -> Observation:
+    _log.debug("%s", path, exc_info=True)
+    return Observation("error", text=f"{type(err).__name__}: {' '.join(str(err).split())}")
+
+
 def _measured(check: Check, context: Context) -> Observation:
+    if rule := check.excluded(context):
+        raise NotApplicable(rule)
     for word in check.when:
         condition = CONDITIONS[word]
         if condition.broken(context):
@@ -325,6 +335,8 @@ def _measured(check: Check, context: Context) -> Observation:
         if not condition.holds(context):
             raise NotApplicable(condition.otherwise)
     got = check.subject.measure(context, check.limit)
+    if context.foreign and not got.population and not got.broken:
+        raise NotApplicable("these products hold nothing that this is said of")
     return Observation("measured", got, got.note, got.population, len(got.failing))
 
 
@@ -343,6 +355,11 @@ def _decide(path: str, check: Check, seen: Observation) -> CheckResult:
         result.verdict, result.reason = _UNMEASURED[seen.outcome], seen.text
     elif got.population:
         result.verdict, result.reason = _judged(check, got)
+        if got.broken:  # the others tell what they can, and make nothing good
+            others = "; ".join(t for t in (result.verdict.label, result.reason) if t)
+            result.verdict, result.reason = Verdict.ERROR, f"{got.broken}; the others: {others}"
+    elif got.broken:
+        result.reason = got.broken
     elif check.allow_empty:
         result.verdict, result.reason = Verdict.NOT_APPLICABLE, check.allow_empty
     else:

@@ -94,6 +94,21 @@ class Kind(BaseModel, ABC):
         """Return the bound of a check that states none, empty when it must state one."""
         return self.default_bound
 
+    def catalogued(self, context: Context) -> frozenset[str] | None:
+        """Return the tables of the catalogue on which the verdict rests alone.
+
+        Parameters
+        ----------
+        context : Context
+            The campaign.
+
+        Returns
+        -------
+        frozenset of str, optional
+            Their names, those of views too; None where it rests on anything else.
+        """
+        return None
+
     def references(self) -> list[str]:
         """Paths of other checks this one relies on."""
         return []

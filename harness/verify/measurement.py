@@ -71,6 +71,8 @@ class Measurement:
         What a reader may want to see.
     note : str
         One sentence that belongs to the number.
+    broken : str
+        Which subjects could not be measured, and why; the number is that of the others.
     """
 
     value: float
@@ -81,3 +83,4 @@ class Measurement:
     failing: tuple[Subject, ...] = ()
     evidence: tuple[Evidence, ...] = field(default=())
     note: str = ""
+    broken: str = ""

@@ -1,4 +1,4 @@
-"""A strict reader of YAML 1.2 that knows where everything stands.
+"""A strict reader of YAML 1.2 that keeps line and column of every value.
 
 What YAML guesses at, this reader refuses: duplicate keys, ``yes``/``no``/``on``/``off``, numbers
 with leading zeros or in octal, sexagesimal numbers, anchors, aliases and tags.  All problems of a

@@ -17,7 +17,7 @@ from pipeline.schema import TABLES
 if TYPE_CHECKING:
     from harness.verify.context import Context, Unit
 
-__all__ = ["ANNOUNCED", "Container", "containers"]
+__all__ = ["ANNOUNCED", "Container", "containers", "quoted_sources", "table_of"]
 
 ANNOUNCED = ("DiaSource", "DiaForcedSource")
 """Tables whose rows stand in packets."""
@@ -90,18 +90,21 @@ def _read_all(jobs: list[tuple[Path, int]], processes: int) -> list[Container]:
 
 def _read(job: tuple[Path, int]) -> Container:
     path, every = job
-    quoted: dict[str, dict[tuple[Any, ...], dict[str, Any]]] = {name: {} for name in ANNOUNCED}
-
-    def keep(packet: Mapping[str, Any]) -> None:
-        sources = [*(packet.get("prvDiaSources") or ()), packet.get("diaSource")]
-        _quote(quoted["DiaSource"], sources)
-        _quote(quoted["DiaForcedSource"], packet.get("prvDiaForcedSources") or ())
-
+    quoted: _Quoted = {name: {} for name in ANNOUNCED}
     try:
-        outcome = check(path, cutouts_every=every, watch=keep)
+        outcome = check(path, cutouts_every=every, watch=lambda packet: _keep(quoted, packet))
     except NightjarError as err:
         return Container(fault=str(err))
-    return Container(outcome, {name: _table(name, rows.values()) for name, rows in quoted.items()})
+    return Container(outcome, {name: table_of(name, quoted[name].values()) for name in ANNOUNCED})
+
+
+_Quoted = dict[str, dict[tuple[Any, ...], dict[str, Any]]]
+
+
+def _keep(quoted: _Quoted, packet: Mapping[str, Any]) -> None:
+    sources = [*(packet.get("prvDiaSources") or ()), packet.get("diaSource")]
+    _quote(quoted["DiaSource"], sources)
+    _quote(quoted["DiaForcedSource"], packet.get("prvDiaForcedSources") or ())
 
 
 def _quote(known: dict[tuple[Any, ...], dict[str, Any]], rows: Iterable[Any]) -> None:
@@ -110,8 +113,40 @@ def _quote(known: dict[tuple[Any, ...], dict[str, Any]], rows: Iterable[Any]) ->
             known[tuple(row.values())] = row
 
 
-def _table(name: str, rows: Iterable[dict[str, Any]]) -> pa.Table:
-    """Rows with the types of the catalogue; columns that it has not are left to Arrow."""
+def quoted_sources(packets: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Collect the sources that packets quote, of each identifier what comes last.
+
+    Parameters
+    ----------
+    packets : iterable of mapping
+        Alerts of LSST.
+
+    Returns
+    -------
+    list of dict
+        Rows of ``DiaSource``.
+    """
+    quoted: _Quoted = {name: {} for name in ANNOUNCED}
+    for packet in packets:
+        _keep(quoted, packet)
+    rows = quoted["DiaSource"].values()
+    return list({row.get("diaSourceId"): row for row in rows}.values())
+
+
+def table_of(name: str, rows: Iterable[dict[str, Any]]) -> pa.Table:
+    """Make a table with the types of the catalogue; columns that it has not are left to Arrow.
+
+    Parameters
+    ----------
+    name : str
+        Which table of the catalogue.
+    rows : iterable of dict
+        Its rows, all with the columns of the first.
+
+    Returns
+    -------
+    pyarrow.Table
+    """
     rows = list(rows)
     if not rows:
         return TABLES[name].empty()

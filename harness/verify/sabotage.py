@@ -1,4 +1,4 @@
-"""Proof that the checks work: known defects are planted, and each must be found by its check."""
+"""Test of the checks: known defects are planted, and each must be found by its check."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
+from harness.catalog import QueryError
 from harness.system.hashes import file_hash
 from harness.system.software import software_version
+from harness.verify.conditions import CONDITIONS
 from harness.verify.context import Context
 from harness.verify.copy import Copy
 from harness.verify.defect import Defect
 from harness.verify.defects import load_defects
 from harness.verify.engine import judge_check
 from harness.verify.loader import Spec, load_spec
+from harness.verify.model import Check
 from harness.verify.paths import TESTCASES
 from harness.verify.sampling import requests_of, start_measuring
 from harness.verify.verdict import Verdict
@@ -28,7 +33,7 @@ __all__ = ["matrix_fault", "sabotage", "sealed"]
 
 _UNTOUCHED = ("command", "inspect", "review")
 _GOOD = frozenset({Verdict.PASS, Verdict.DEVIATION, Verdict.NOT_APPLICABLE})
-_SHARED = ("samples", "alerts", "sha256", "damage", "study")
+_SHARED = ("samples", "alerts", "sha256", "damage", "headers", "study")
 
 
 def sabotage(
@@ -43,7 +48,8 @@ def sabotage(
     """Plant every known defect in a copy of a workspace and judge the copy.
 
     What a defect cannot touch is not measured again: samples of images and alert files are kept
-    by the state of the files behind them, and unharmed files of a copy are links.
+    by the state of the files behind them, and unharmed files of a copy are links; verdicts that
+    rest on tables alone are kept by the content of these.
 
     Parameters
     ----------
@@ -76,7 +82,10 @@ def sabotage(
     origin = Workspace.open(root)
     chosen = _chosen(list(only))
     memory: dict[Any, Any] = {name: {} for name in _SHARED}
-    with tempfile.TemporaryDirectory(prefix=".sabotage-", dir=root.resolve().parent) as scratch:
+    with (
+        origin.reading("sabotage"),
+        tempfile.TemporaryDirectory(prefix=".sabotage-", dir=root.resolve().parent) as scratch,
+    ):
         copies = _Copies(origin, spec, Path(scratch), memory, jobs, testcases)
         asked = frozenset(d.check for d in chosen) if quick else None
         before = copies.judge(None, asked)
@@ -199,6 +208,7 @@ class _Copies:
     ) -> None:
         self._origin, self._scratch, self._memory = origin, scratch, memory
         self._jobs, self._testcases = jobs, testcases
+        self._known: dict[tuple[str, tuple[Any, ...]], Verdict] = {}
         self._checks = [
             (f"{c.id}/{i.id}/{k.id}", k)
             for c, i, k in spec.checks()
@@ -236,6 +246,28 @@ class _Copies:
         shared = {name: self._memory[name] for name in _SHARED}
         context = Context(space, self._testcases, jobs=self._jobs, memory=shared)
         start_measuring(context, requests_of(context, [k for _, k in checks]))
-        verdicts = {p: judge_check(p, k, context).verdict for p, k in checks}
+        verdicts = {p: self._verdict(p, k, context) for p, k in checks}
         context.close()
         return verdicts
+
+    def _verdict(self, path: str, check: Check, context: Context) -> Verdict:
+        """Judge by a check, or remember what it said of the same tables."""
+        state = _state(check, context)
+        if state is None:
+            return judge_check(path, check, context).verdict
+        if (path, state) not in self._known:
+            self._known[path, state] = judge_check(path, check, context).verdict
+        return self._known[path, state]
+
+
+def _state(check: Check, context: Context) -> tuple[Any, ...] | None:
+    """Identify all that the verdict of a check rests on; None where that is more than tables."""
+    try:
+        tables = check.subject.catalogued(context)
+        if tables is None:
+            return None
+        asked = [CONDITIONS[word] for word in check.when]
+        conditions = tuple((c.holds(context), c.broken(context)) for c in asked)
+        return (conditions, *((t, context.content(t)) for t in sorted(tables)))
+    except (duckdb.Error, QueryError):  # a table that cannot be read: the check says how it is
+        return None

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Picture",
     "Request",
+    "broken_units",
     "combine",
     "combine_groups",
     "draw_pictures",
@@ -99,10 +100,10 @@ def requests_of(context: Context, checks: Iterable[Any]) -> set[Request]:
     """
     asked: set[Request] = set()
     for check in checks:
-        if check.applies(context):
+        if check.subject.name in ("image", "curve") and check.applies(context):
             if check.subject.name == "image":
                 asked.add(Request.of(check.subject.metric, check.subject.args))
-            elif check.subject.name == "curve":
+            else:
                 asked.add(Request.of("transients", {}))
     return asked
 
@@ -364,17 +365,11 @@ def combine(
     Returns
     -------
     Measurement
-        With the subjects that broke the bound.
-
-    Raises
-    ------
-    RuntimeError
-        If the metric broke on a unit.
+        With the subjects outside the bound, and those on which the metric broke.
     """
-    _refuse_broken(outcomes)
     samples = {k: v for k, v in outcomes.items() if isinstance(v, Sample) and v.n > 0}
     if not samples:
-        return Measurement(float("nan"), 0)
+        return Measurement(float("nan"), 0, broken=broken_units(outcomes))
     values = np.array([s.value for s in samples.values()])
     value, stderr = _reduced(list(samples.values()), values, reduce, bound)
     failing = sorted(
@@ -392,6 +387,7 @@ def combine(
         nans=sum(s.nans for s in samples.values()) + int(np.isnan(values).sum()),
         failing=tuple(failing),
         note="; ".join(sorted({s.note for s in samples.values() if s.note})[:3]),
+        broken=broken_units(outcomes),
     )
 
 
@@ -409,19 +405,14 @@ def combine_groups(outcomes: Mapping[tuple[int, int], Outcome], quantile: float)
     -------
     Measurement
         Over the groups; its standard error is that of a typical group.
-
-    Raises
-    ------
-    RuntimeError
-        If the metric broke on a unit.
     """
-    _refuse_broken(outcomes)
     groups: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for sample in outcomes.values():
         for row in sample.rows if isinstance(sample, Sample) else ():
             groups[str(row["group"])].append((float(row["value"]), float(row["stderr"])))
+    broken = broken_units(outcomes)
     if not groups:
-        return Measurement(float("nan"), 0)
+        return Measurement(float("nan"), 0, broken=broken)
     means, errors = [], []
     for members in groups.values():
         values, stderr = np.array(members).T
@@ -431,16 +422,26 @@ def combine_groups(outcomes: Mapping[tuple[int, int], Outcome], quantile: float)
     rows = [[*row] for row in zip(groups, means, errors, strict=True)]
     table = {"columns": ["group", "value", "standard error"], "rows": rows}
     typical = float(np.sqrt(np.mean(np.square(errors))))
-    return Measurement(
-        value, len(groups), typical, evidence=(Evidence("by group", "table", table),)
-    )
+    evidence = (Evidence("by group", "table", table),)
+    return Measurement(value, len(groups), typical, evidence=evidence, broken=broken)
 
 
-def _refuse_broken(outcomes: Mapping[tuple[int, int], Outcome]) -> None:
-    broken = {k: v for k, v in outcomes.items() if isinstance(v, str)}
-    if broken:
-        place, sentence = next(iter(broken.items()))
-        raise RuntimeError(f"{place[0]}/{place[1]} and {len(broken) - 1} more: {sentence}")
+def broken_units(outcomes: Mapping[tuple[int, int], Outcome]) -> str:
+    """Name the units on which a metric broke.
+
+    Parameters
+    ----------
+    outcomes : mapping
+        Samples by unit, or the sentence that says what went wrong.
+
+    Returns
+    -------
+    str
+        The first three units, each with its sentence, and how many more; empty if there is none.
+    """
+    broken = [f"{v}_{d:02d}: {o}" for (v, d), o in sorted(outcomes.items()) if isinstance(o, str)]
+    more = [f"{len(broken) - 3} more"] if len(broken) > 3 else []
+    return "; ".join(broken[:3] + more)
 
 
 def _excess(value: float, bound: Bound) -> float:

@@ -1,4 +1,4 @@
-"""Everything the metrics may want to know about one unit, read once and on demand."""
+"""Products, truth and tables of one unit for the metrics, read once and on demand."""
 
 from __future__ import annotations
 

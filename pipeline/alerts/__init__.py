@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from pipeline.alerts.avro import NOISE_LIMIT, SCHEMA_VERSION, packet_schema
 from pipeline.alerts.config import Config
 from pipeline.alerts.container import read, read_payloads, write
+from pipeline.alerts.run import Packet, Result, Surroundings, run
 from pipeline.lazy import lazy
 
 if TYPE_CHECKING:
     from pipeline.alerts.cutouts import cut_out
-    from pipeline.alerts.packet import Packet, Result, Surroundings, run
 
 __all__ = [
     "NOISE_LIMIT",
@@ -32,11 +32,4 @@ __all__ = [
 VERSION: int = 3
 
 # Who reads alerts needs no loops over pixels.
-__getattr__ = lazy(
-    __name__,
-    Packet="packet",
-    Result="packet",
-    Surroundings="packet",
-    cut_out="cutouts",
-    run="packet",
-)
+__getattr__ = lazy(__name__, cut_out="cutouts")

@@ -31,6 +31,7 @@ from pipeline.schema import (
 )
 
 __all__ = [
+    "CUTOUTS",
     "NAMESPACE",
     "NOISE_LIMIT",
     "RECORDS",
@@ -45,6 +46,8 @@ __all__ = [
 
 SCHEMA_VERSION = "1.0"
 NAMESPACE = "nightjar.v1_0"
+CUTOUTS = ("difference", "science", "template")
+"""The images that cut-outs show, in the order of the packet."""
 
 _AVRO = {
     "i64": "long",
@@ -121,7 +124,7 @@ def _field(name: str, kind: object, doc: str) -> dict[str, object]:
 def packet_schema() -> dict[str, object]:
     """Return the Avro schema of one alert.
 
-    The order of the fields is the order in which `pipeline.alerts.packet` writes them.
+    The order of the fields is the order in which `pipeline.alerts.run` writes them.
 
     Returns
     -------

@@ -19,7 +19,7 @@ from pipeline.atomic import atomic_path
 from pipeline.errors import FileFormatError
 
 if TYPE_CHECKING:
-    from pipeline.alerts.packet import Packet
+    from pipeline.alerts.run import Packet
 
 __all__ = ["read", "read_payloads", "write"]
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from pipeline.alerts.avro import CUTOUTS
 from pipeline.alerts.config import Config
 from pipeline.exposure import NJY_ZERO_POINT, Exposure, FloatArray
 from pipeline.masks import MASK_PLANES, bits
@@ -24,12 +25,9 @@ from pipeline.psfphot import SplinePsf, psf_box
 from pipeline.schema import to_numpy
 from pipeline.sphere import project
 
-__all__ = ["KINDS", "Cutter", "cut_out", "local_wcs", "measured", "psf_images"]
+__all__ = ["Cutter", "cut_out", "local_wcs", "measured", "psf_images"]
 
-KINDS = ("difference", "science", "template")
-"""The images that cut-outs show, in the order of the packet."""
-
-_SCHEMA = pa.schema([("diaSourceId", pa.int64()), *((kind, pa.binary()) for kind in KINDS)])
+_SCHEMA = pa.schema([("diaSourceId", pa.int64()), *((kind, pa.binary()) for kind in CUTOUTS)])
 
 _BLOCK = 2880
 _VARIABLE = ("CRVAL1", "CRVAL2", "CD1_1", "CD1_2", "CD2_1", "CD2_2", "ROTPA")
@@ -65,7 +63,7 @@ def cut_out(
     ids = to_numpy(chosen, "diaSourceId")
     x, y = to_numpy(chosen, "x").astype(float), to_numpy(chosen, "y").astype(float)
     side = np.clip(to_numpy(chosen, "bboxSize"), config.cutout_min, config.cutout_max)
-    images = zip(KINDS, (difference, science, template), strict=True)
+    images = zip(CUTOUTS, (difference, science, template), strict=True)
     files = {kind: Cutter(image, kind, config).cut(ids, x, y, side) for kind, image in images}
     return pa.table({"diaSourceId": ids, **files}, schema=_SCHEMA)
 

@@ -58,13 +58,13 @@ class Background:
     metrics: dict[str, float]
 
 
-def model(image: Image, variance: Image, mask: Mask, config: Config | None = None) -> Background:
+def model(image: Image, mask: Mask, config: Config | None = None) -> Background:
     """Model the background of an image that still has it.
 
     Parameters
     ----------
-    image, variance : ndarray, (ny, nx), float32
-        Any linear unit, and its square.
+    image : ndarray, (ny, nx), float32
+        Any linear unit.
     mask : ndarray, (ny, nx), uint32
         Bad, saturated, interpolated pixels and cosmic rays are left out.
     config : Config, optional

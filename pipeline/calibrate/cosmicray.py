@@ -1,4 +1,4 @@
-"""Cosmic rays: what is sharper than any star can be.
+"""Cosmic rays: pixels sharper than the PSF allows.
 
 A morphological test on one image, before its PSF is known.  For a star, wherever it falls on the
 pixels, the mean of two opposite neighbours at distance d is at least P(d)/P(0) of the pixel

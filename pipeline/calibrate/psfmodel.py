@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.calibrate.config import Config
+from pipeline.calibrate.deblend import Separated, close_neighbours, separate
 from pipeline.calibrate.detect import Detections, detect
 from pipeline.calibrate.measure import Moments, aperture_flux, windowed_moments
-from pipeline.calibrate.neighbours import Separated, close_neighbours, separate
 from pipeline.calibrate.psf import PsfFit, PsfStars, cut_stamps, fit_psf, held_out
 from pipeline.calibrate.stars import (
     contamination,

@@ -181,7 +181,7 @@ def _check_pixels(work: _Work) -> None:
 
 def _subtract_sky(work: _Work) -> None:
     exposure = work.exposure
-    sky = background.model(exposure.image, exposure.variance, exposure.mask, work.config.background)
+    sky = background.model(exposure.image, exposure.mask, work.config.background)
     work.exposure = exposure.replace(image=exposure.image - sky.image, background=sky.image)
 
 

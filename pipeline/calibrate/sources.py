@@ -9,9 +9,9 @@ import numpy.typing as npt
 import pyarrow as pa
 from astropy.wcs import WCS
 
+from pipeline.calibrate.deblend import Separated
 from pipeline.calibrate.detect import Detections
 from pipeline.calibrate.measure import Moments, aperture_flux
-from pipeline.calibrate.neighbours import Separated
 from pipeline.exposure import Exposure, FloatArray, Image, Mask, Psf, VisitInfo
 from pipeline.ids import pack
 from pipeline.masks import bits

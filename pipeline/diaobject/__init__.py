@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pipeline.diaobject.bodies import summarise_bodies
 from pipeline.diaobject.config import Config
+from pipeline.diaobject.counterparts import nearest_objects
 from pipeline.diaobject.force import force
-from pipeline.diaobject.neighbours import nearest_objects
 from pipeline.diaobject.run import PLACES, Result, candidates, run
 from pipeline.diaobject.summary import HISTORY, forced_means, summarise, with_forced
 

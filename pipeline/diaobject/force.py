@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from astropy.wcs import WCS
 
 from pipeline.diaobject.config import Config
-from pipeline.exposure import Difference, Exposure, Mask
+from pipeline.exposure import Difference, Exposure, FloatArray, Mask
 from pipeline.ids import pack
 from pipeline.pixelflags import pixel_flags
-from pipeline.psfphot import forced_flux
+from pipeline.psfphot import ForcedFlux, forced_flux
 from pipeline.schema import DIA_FORCED_SOURCE, to_numpy
 
 __all__ = ["force"]
@@ -63,19 +65,7 @@ def force(
     exposure, info = difference.exposure, difference.exposure.info
     if exposure.wcs is None or exposure.psf is None or science.psf is None:
         raise ValueError("forced photometry needs coordinates and both PSFs")
-    objects = objects.take(np.argsort(to_numpy(objects, "diaObjectId")))
-    early = to_numpy(objects, "firstDiaSourceMjdTai") - info.midpoint_mjd_tai
-    x, y = (
-        exposure.wcs.all_world2pix(to_numpy(objects, "ra"), to_numpy(objects, "dec"), 0)
-        if objects.num_rows
-        else (np.zeros(0), np.zeros(0))
-    )
-    ny, nx = exposure.shape
-    inside = (x >= -0.5) & (y >= -0.5) & (x < nx - 0.5) & (y < ny - 0.5)
-    rows = np.flatnonzero(inside & (early <= config.precovery_window))
-    _LOGGER.info("forced photometry of %d objects, %d off the image or too late", len(rows),
-                 len(inside) - len(rows))  # fmt: skip
-    x, y, objects = x[rows], y[rows], objects.take(rows)
+    objects, x, y = _covered(objects, exposure.wcs, exposure, config)
     on_difference = forced_flux(
         exposure.image, exposure.variance, difference.null_variance, exposure.mask,
         exposure.psf, x, y, correlation=exposure.noise_correlation,
@@ -84,25 +74,12 @@ def force(
         science.image, science.variance, None, science.mask, science.psf, x, y,
         correlation=science.noise_correlation,
     )  # fmt: skip
-    ids = [pack(info.visit, info.detector, first_counter + k) for k in range(len(rows))]
-    flux, error = on_difference.flux, on_difference.flux_err
+    ids = [pack(info.visit, info.detector, first_counter + k) for k in range(len(x))]
     columns = {
         "diaForcedSourceId": np.array(ids, np.int64),
-        "diaObjectId": to_numpy(objects, "diaObjectId"),
-        "ra": to_numpy(objects, "ra"),
-        "dec": to_numpy(objects, "dec"),
-        "psfFlux": flux,
-        "psfFluxErr": error,
-        "psfChi2": on_difference.chi2,
-        "psfNdata": on_difference.ndata,
-        "scienceFlux": on_science.flux,
-        "scienceFluxErr": on_science.flux_err,
-        "psfFlux_flag": on_difference.flag,
-        "psfFlux_flag_edge": on_difference.edge,
-        "psfFlux_flag_noGoodPixels": on_difference.no_good_pixels,
-        "scienceFlux_flag": on_science.flag,
-        "isUpperLimit": np.abs(flux) < _LIMIT * error,
-        "isPrecovery": early[rows] > 0,
+        **{name: to_numpy(objects, name) for name in ("diaObjectId", "ra", "dec")},
+        **_flux_columns(on_difference, on_science),
+        "isPrecovery": to_numpy(objects, "firstDiaSourceMjdTai") > info.midpoint_mjd_tai,
         **_pixel_flags(exposure.mask, x, y),
     }
     return DIA_FORCED_SOURCE.to_arrow(
@@ -113,6 +90,39 @@ def force(
         midpointMjdTai=info.midpoint_mjd_tai,
         timeProcessedMjdTai=processed_mjd_tai,
     )
+
+
+def _covered(
+    objects: pa.Table, wcs: WCS, exposure: Exposure, config: Config
+) -> tuple[pa.Table, FloatArray, FloatArray]:
+    """Objects on the image and not born too long after it, ordered by id, and their pixels."""
+    objects = objects.take(np.argsort(to_numpy(objects, "diaObjectId")))
+    early = to_numpy(objects, "firstDiaSourceMjdTai") - exposure.info.midpoint_mjd_tai
+    x, y = np.zeros(0), np.zeros(0)
+    if objects.num_rows:
+        x, y = wcs.all_world2pix(to_numpy(objects, "ra"), to_numpy(objects, "dec"), 0)
+    ny, nx = exposure.shape
+    inside = (x >= -0.5) & (y >= -0.5) & (x < nx - 0.5) & (y < ny - 0.5)
+    rows = np.flatnonzero(inside & (early <= config.precovery_window))
+    _LOGGER.info("forced photometry of %d objects, %d off the image or too late", len(rows),
+                 len(inside) - len(rows))  # fmt: skip
+    return objects.take(rows), x[rows], y[rows]
+
+
+def _flux_columns(difference: ForcedFlux, science: ForcedFlux) -> dict[str, npt.NDArray[Any]]:
+    return {
+        "psfFlux": difference.flux,
+        "psfFluxErr": difference.flux_err,
+        "psfChi2": difference.chi2,
+        "psfNdata": difference.ndata,
+        "scienceFlux": science.flux,
+        "scienceFluxErr": science.flux_err,
+        "psfFlux_flag": difference.flag,
+        "psfFlux_flag_edge": difference.edge,
+        "psfFlux_flag_noGoodPixels": difference.no_good_pixels,
+        "scienceFlux_flag": science.flag,
+        "isUpperLimit": np.abs(difference.flux) < _LIMIT * difference.flux_err,
+    }
 
 
 def _pixel_flags(

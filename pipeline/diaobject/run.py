@@ -12,9 +12,9 @@ import pyarrow as pa
 
 from pipeline.diaobject.astrometry import DAYS_PER_YEAR, Positions, predicted_place
 from pipeline.diaobject.config import Config
+from pipeline.diaobject.counterparts import nearest_objects
 from pipeline.diaobject.groups import Groups
 from pipeline.diaobject.matching import Sky, match, nearby, newborn, within_reach
-from pipeline.diaobject.neighbours import nearest_objects
 from pipeline.diaobject.solarsystem import Prediction, predict, solar_system_sources
 from pipeline.diaobject.summary import HISTORY, summarise
 from pipeline.exposure import FloatArray
@@ -22,7 +22,6 @@ from pipeline.schema import (
     DIA_OBJECT,
     DIA_OBJECT_HISTORY,
     DIA_OBJECT_TO_OBJECT_MATCH,
-    DIA_SOURCE,
     SS_SOURCE,
     to_numpy,
 )
@@ -133,17 +132,17 @@ def run(
     matches = DIA_OBJECT_TO_OBJECT_MATCH.empty()
     if catalog is not None:
         matches = nearest_objects(current, catalog, config)
+    closed = _superseded(objects, touched, processed_mjd_tai)
+    new = np.unique(ids[born])
     metrics = {
         "nSources": sources.num_rows,
         "nSolarSystemPredicted": predicted,
         "nSolarSystemMatched": ss_sources.num_rows,
         "nMatched": known,
-        "nNewObjects": len(np.unique(ids[born])),
+        "nNewObjects": len(new),
         "nNotAssociated": int(((ids < 0) & (ss_ids < 0)).sum()),
     }
     _LOGGER.info("%s", ", ".join(f"{name} {number}" for name, number in metrics.items()))
-    closed = _superseded(objects, touched, processed_mjd_tai)
-    new = np.unique(ids[born])
     return Result(sources, current, closed, matches, ss_sources, new, metrics)
 
 
@@ -183,7 +182,7 @@ def _nothing(sources: pa.Table) -> Result:
 
 
 def _one_visit(sources: pa.Table, history: pa.Table) -> float:
-    """Return the epoch of the visit; refuse several, or a history that knows the future."""
+    """Return the epoch of the visit; refuse several, or a history with later sources."""
     visits = np.unique(to_numpy(sources, "visit"))
     time = float(to_numpy(sources, "midpointMjdTai")[0])
     if len(visits) != 1:
@@ -241,7 +240,7 @@ def _solar_system(
     ids[matched] = bodies.ids[body]
     table = solar_system_sources(sources.take(matched), bodies, body, time)
     rank = _distance_rank(sky, i, bodies, body)
-    return ids, _with_column(table, "diaDistanceRank", rank, SS_SOURCE), len(inside)
+    return ids, _with_column(table, "diaDistanceRank", rank), len(inside)
 
 
 def _distance_rank(sky: Sky, i: _Integers, bodies: Prediction, body: _Integers) -> _Integers:
@@ -310,9 +309,7 @@ def _superseded(objects: pa.Table, touched: _Integers, end: float) -> pa.Table:
     return DIA_OBJECT_HISTORY.to_arrow(columns)
 
 
-def _with_column(
-    table: pa.Table, name: str, values: FloatArray | _Integers, schema: object = DIA_SOURCE
-) -> pa.Table:
+def _with_column(table: pa.Table, name: str, values: FloatArray | _Integers) -> pa.Table:
     """Replace a column; negative integers become NULL."""
     field = table.schema.field(name)
     missing = np.asarray(values) < 0

@@ -7,8 +7,8 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from pipeline.diasource.config import Config
-from pipeline.diasource.fits import fit_dipoles
-from pipeline.diasource.frame import propagate, segment
+from pipeline.diasource.fits import Fits, fit_dipoles
+from pipeline.diasource.frame import Frame, propagate, segment
 from pipeline.diasource.measure import Columns, Scene, covariance_columns
 from pipeline.diasource.rows import Targets
 from pipeline.diasource.select import Peaks
@@ -70,6 +70,7 @@ def fit_pairs(
     partner: npt.NDArray[np.int64],
     science: Exposure,
     template: Exposure,
+    registration: float,
 ) -> Columns:
     """Fit a dipole to every detection that has a partner.
 
@@ -85,6 +86,8 @@ def fit_pairs(
         Peak of the other lobe, -1 for none.
     science, template : Exposure
         The images that were subtracted.
+    registration : float, arcsec
+        Error of their registration along one axis.
 
     Returns
     -------
@@ -100,10 +103,33 @@ def fit_pairs(
     known = _star_flux(scene, science, template, (plus + minus) / 2.0)
     radius = scene.config.fit_radius
     fits = fit_dipoles(scene.planes, scene.psf, plus, minus, here, known, radius)
-    frame = scene.frame.take(rows)
+    # a lobe of the wrong sign is no dipole, whatever its χ²
+    measured = _on_sky(scene.frame.take(rows), here, fits)
+    finite = np.all([np.isfinite(measured[f"{name}Err"]) for name in _NAMES], axis=0)
+    sound = fits.converged & (fits.theta[:, 0] > 0) & finite
+    sound &= np.abs(fits.theta[:, 1]) < 2.0 * fits.theta[:, 0]
+    n = len(targets.at)
+    columns: Columns = {
+        name: _spread(np.where(sound, value, np.nan), rows, n) for name, value in measured.items()
+    }
+    separation = np.hypot(*fits.theta[:, 4:].T)
+    flags = {
+        "isDipole": sound
+        & _is_dipole(scene.config, fits.theta, fits.gain, separation, scene.width),
+        "dipole_flag": ~sound,
+        "dipole_flag_unresolved": separation < _UNRESOLVED * scene.width,
+        "dipoleFitAttempted": np.ones(len(rows), bool),
+    }
+    columns |= {name: _spread(v, rows, n, False) for name, v in flags.items()}
+    columns["dipoleRegistrationLength"] = _spread(np.full(len(rows), registration), rows, n)
+    return columns | {"dipoleNdata": _spread(fits.ndata, rows, n, 0)}
+
+
+def _on_sky(frame: Frame, here: FloatArray, fits: Fits) -> Columns:
+    """Parameters of the fits on the sky with errors and covariance, and their likelihood."""
     shift = (frame.jacobian @ (fits.theta[:, 2:4] - here[:, 1:])[..., None])[..., 0]
     length, bearing, turn = segment(frame, fits.theta[:, 4], fits.theta[:, 5])
-    transform = np.zeros((len(rows), 6, 6))
+    transform = np.zeros((len(here), 6, 6))
     transform[:, 0, 0] = transform[:, 1, 1] = 1.0
     transform[:, 2:4, 2:4] = frame.jacobian
     transform[:, 4:, 4:] = turn
@@ -115,28 +141,10 @@ def fit_pairs(
         frame.ra + shift[:, 0] / np.cos(np.radians(frame.dec)), frame.dec + shift[:, 1],
         length, bearing,
     )  # fmt: skip
-    measured = dict(zip(_NAMES, values, strict=True))
+    measured: Columns = dict(zip(_NAMES, values, strict=True))
     measured |= {f"{name}Err": errors[:, k] for k, name in enumerate(_NAMES)}
     measured |= covariance_columns(_NAMES, cov)
-    measured |= {"dipoleChi2": fits.chi2, "dipoleLnL": fits.ln_likelihood}
-    # a lobe of the wrong sign is no dipole, whatever its χ²
-    sound = fits.converged & (fits.theta[:, 0] > 0) & np.isfinite(errors).all(axis=1)
-    sound &= np.abs(fits.theta[:, 1]) < 2.0 * fits.theta[:, 0]
-    measured = {k: np.where(sound, v, np.nan) for k, v in measured.items()}
-    n = len(targets.at)
-    columns: Columns = {name: _spread(v, rows, n) for name, v in measured.items()}
-    separation = np.hypot(*fits.theta[:, 4:].T)
-    flags = {
-        "isDipole": sound
-        & _is_dipole(scene.config, fits.theta, fits.gain, separation, scene.width),
-        "dipole_flag": ~sound,
-        "dipole_flag_unresolved": separation < _UNRESOLVED * scene.width,
-        "dipoleFitAttempted": np.ones(len(rows), bool),
-    }
-    columns |= {name: _spread(v, rows, n, False) for name, v in flags.items()}
-    expected = np.full(len(rows), scene.config.registration)
-    columns["dipoleRegistrationLength"] = _spread(expected, rows, n)
-    return columns | {"dipoleNdata": _spread(fits.ndata, rows, n, 0)}
+    return measured | {"dipoleChi2": fits.chi2, "dipoleLnL": fits.ln_likelihood}
 
 
 def _star_flux(scene: Scene, science: Exposure, template: Exposure, at: FloatArray) -> FloatArray:

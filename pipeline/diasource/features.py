@@ -24,6 +24,10 @@ _FAR = 40
 _WIDEST = 256.0
 _CROWD = 25.0
 _NEAR = 2.5  # FWHM
+_ALL_ROUND = np.pi * np.arange(128) / 128
+_BEYOND = np.arange(8.0, 32.1, 1.5)  # FWHM: farther than anything moves in an exposure
+_COLUMN = np.array([np.pi / 2.0])
+_BESIDE = np.arange(2.0, 6.6, 1.5)
 _PSF_PEAK = 0.8  # brightest pixel of a PSF times the square of its FWHM
 
 STAMP_FEATURES = (
@@ -303,12 +307,20 @@ def _from_scene(
 
 
 def _from_lines(scene: Scene, score: Image, targets: Targets) -> Columns:
-    """Light on straight lines through the sources."""
-    rows = np.full((len(targets.at), 2), np.nan)
+    """Light on straight lines through the sources; beside them in their columns, where charge runs.
+
+    A bleed leaves a column of light in whatever else is read with its amplifier, also where the
+    detector that it comes from is not at hand to be subtracted.
+    """
+    found = np.full((2, len(targets.at), 2), np.nan)
     if 0.0 < scene.width <= _WIDEST:
         at, sign = np.ascontiguousarray(targets.at, float), np.sign(targets.score).astype(float)
-        line_scores(score, at, sign, float(scene.width), rows)
-    return {"lineBoth": rows[:, 0], "lineWeaker": rows[:, 1]}
+        for out, angles, radii in zip(
+            found, (_ALL_ROUND, _COLUMN), (_BEYOND, _BESIDE), strict=True
+        ):
+            line_scores(score, at, sign, angles, radii * float(scene.width), out)
+    names = ("lineBoth", "lineWeaker", "columnBoth", "columnWeaker")
+    return dict(zip(names, np.hstack((found[0], found[1])).T, strict=True))
 
 
 @compiled

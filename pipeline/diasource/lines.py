@@ -23,9 +23,6 @@ _APART = 20.0
 _NEAR_STREAK = 3.0
 _FARTHER = 2.0
 """How near to its line, in pixels, and how far beyond its ends, in lengths, a streak goes on."""
-_ANGLES = 128
-_FIRST, _LAST, _STEP = 8.0, 32.0, 1.5
-"""Where a line is sampled on either side of a source, FWHM: beyond what moves in an exposure."""
 _STRONGEST = 4.0
 """No sample counts more, in σ: one star makes no line."""
 _FEWEST_SAMPLES = 4
@@ -173,12 +170,17 @@ def _alone(at: FloatArray) -> npt.NDArray[np.intp]:
 
 @compiled
 def line_scores(
-    score: Image, at: FloatArray, sign: FloatArray, width: float, out: FloatArray
+    score: Image,
+    at: FloatArray,
+    sign: FloatArray,
+    angles: FloatArray,
+    radii: FloatArray,
+    out: FloatArray,
 ) -> None:
-    """Look for a straight line of light through each place that goes on far beyond a source.
+    """Look for a straight line of light through each place that goes on beyond a source.
 
-    Samples of a matched filter 1.5 FWHM apart are nearly independent, so that their sum over the
-    root of their number is in σ.  A satellite leaves many above any threshold on both sides, a
+    Samples of a matched filter 1.5 FWHM apart are nearly independent: the sum of such samples over
+    the root of their number is in σ.  A satellite leaves many above any threshold on both sides, a
     source that moved none (a Radon transform of the surroundings, Nir, Zackay & Ofek 2018, AJ 156,
     229).
 
@@ -190,22 +192,23 @@ def line_scores(
         x and y of the places.
     sign : ndarray, (n,)
         1 or -1: sign of the light that is sought.
-    width : float, pixel
-        FWHM of the PSF.
+    angles : ndarray, (m,), radian
+        Directions to try, from the rows on.
+    radii : ndarray, (k,), pixel
+        Distances of the samples on either side.
     out : ndarray, (n, 2)
-        The strongest of 128 directions between 8 and 32 FWHM: both sides together, and the weaker
-        side.  NaN where too little of the surroundings is known.
+        The strongest direction: both sides together, and the weaker side.  NaN where too little of
+        the surroundings is known.
     """
     ny, nx = score.shape
-    steps = int((_LAST - _FIRST) / _STEP) + 1
     side, count = np.zeros(2), np.zeros(2)
     for k in range(at.shape[0]):
         out[k] = np.nan
-        for a in range(_ANGLES):
-            dx, dy = np.cos(np.pi * a / _ANGLES), np.sin(np.pi * a / _ANGLES)
+        for angle in angles:
+            dx, dy = np.cos(angle), np.sin(angle)
             side[:], count[:] = 0.0, 0.0
-            for s in range(2 * steps):
-                r = width * (_FIRST + _STEP * (s // 2)) * (1.0 - 2.0 * (s % 2))
+            for s in range(2 * len(radii)):
+                r = radii[s // 2] * (1.0 - 2.0 * (s % 2))
                 x, y = pixel(at[k, 0] + r * dx), pixel(at[k, 1] + r * dy)
                 if not (0 <= x < nx and 0 <= y < ny) or np.isnan(score[y, x]):
                     continue

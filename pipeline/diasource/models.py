@@ -24,7 +24,17 @@ from pipeline.diasource.planes import Planes
 from pipeline.exposure import FloatArray
 from pipeline.psfphot import psf_box
 
-__all__ = ["DIPOLE", "POINT", "TRAIL", "cut", "evaluate", "fit", "fit_many", "invert"]
+__all__ = [
+    "DIPOLE",
+    "POINT",
+    "TRAIL",
+    "beside",
+    "cut",
+    "evaluate",
+    "fit",
+    "fit_many",
+    "invert",
+]
 
 POINT, TRAIL, DIPOLE = 0, 1, 2
 _MAX_STEPS = 30
@@ -81,6 +91,40 @@ def cut(
                 continue
             d[j, i], w[j, i], v[j, i] = image[y, x], 1.0 / smooth, variance[y, x]
             count += 1
+    return count
+
+
+@compiled
+def beside(
+    x: float, y: float, a: float, b: float, reach: float, w: FloatArray, v: FloatArray
+) -> int:
+    """Leave out pixels that lie farther from a segment than other sources may.
+
+    Parameters
+    ----------
+    x, y : float, pixel
+        Its middle, from the middle of the box.
+    a, b : float, pixel
+        Its extent as a vector.
+    reach : float, pixel
+        Farthest distance of pixels from it.
+    w, v : ndarray, (n, n)
+        Weights and variance, from `cut`; w becomes zero where a pixel is left out.
+
+    Returns
+    -------
+    int
+        Pixels with weight.
+    """
+    n, count = w.shape[0], 0
+    square = max(a * a + b * b, 1e-12)
+    for j in range(n):
+        for i in range(n):
+            dx, dy = i - n // 2 - x, j - n // 2 - y
+            t = min(max((dx * a + dy * b) / square, -0.5), 0.5)
+            if (dx - t * a) ** 2 + (dy - t * b) ** 2 > reach * reach:
+                w[j, i], v[j, i] = 0.0, 1.0
+            count += w[j, i] > 0.0
     return count
 
 
@@ -387,6 +431,7 @@ def fit_many(
     radius: FloatArray,
     reach: float,
     prior: FloatArray,
+    corridor: float,
     theta: FloatArray,
     cov: FloatArray,
     stats: FloatArray,
@@ -413,6 +458,8 @@ def fit_many(
         How far the centre may move.
     prior : ndarray, (n, 2)
         What is known of the fluxes beforehand, see `fit`.
+    corridor : float, pixel
+        Trails are fitted to pixels no farther than this from where they start; infinite for all.
     theta : ndarray, (n, k)
         Starting points; solutions on return.
     cov : ndarray, (n, k, k)
@@ -429,6 +476,9 @@ def fit_many(
         n = 2 * int(np.ceil(radius[s])) + 1
         d, w, v = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
         count = cut(planes, pixel(ix[s]), pixel(iy[s]), radius[s], d, w, v)
+        if kind == TRAIL and corridor < _WIDEST:
+            start = theta[s]
+            count = beside(start[1], start[2], start[3], start[4], corridor, w, v)
         p, px, py = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
         psf_box(coef[s], own[s, 0], own[s, 1], order, p, px, py)
         total, good, reference = 0.0, 0.0, 0.0

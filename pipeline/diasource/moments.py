@@ -226,9 +226,8 @@ def measure_moments(
     n = 2 * radius + 1
     d, w, v = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
     p, px, py = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
-    zero = np.zeros((n, n))
+    zero, noisy = np.zeros((n, n)), np.empty((5, 5))
     g, jac, c = np.empty(5), np.empty((5, 5)), np.empty((5, 5))
-    noisy = np.empty((5, 5))
     step, inverse, cov = np.empty(5), np.empty((5, 5)), np.empty((3, 3))
     theta, start = np.empty(5), np.empty(5)
     for k in range(ix.shape[0]):
@@ -239,21 +238,12 @@ def measure_moments(
             continue
         used = cut(planes, pixel(ix[k]), pixel(iy[k]), float(radius), d, w, v)
         psf_box(coef[k], own[k, 1], own[k, 2], order, p, px, py)
-        total, good = 0.0, 0.0
-        for j in range(n):
-            for i in range(n):
-                total += p[j, i] ** 2
-                if w[j, i] > 0.0:
-                    good += p[j, i] ** 2
-                    d[j, i] += added[k] * p[j, i]
-                else:  # the model stands in for what is missing
-                    d[j, i], v[j, i] = flux * p[j, i], 0.0
-        out[k, COVERED] = good / total
-        if used == 0 or good < 0.3 * total:
+        out[k, COVERED] = _complete(d, w, v, p, flux, added[k])
+        if used == 0 or out[k, COVERED] < 0.3:
             continue
         out[k, STATE] = FAILED
         start[0], start[1] = own[k, 1], own[k, 2]
-        start[2], start[3], start[4] = _second(p, own[k, 1], own[k, 2])
+        start[2], start[3], start[4] = _second(p)
         if not _iterate(p, zero, start, 4.0 * radius * radius):
             continue
         out[k, PSF_XX], out[k, PSF_XY], out[k, PSF_YY] = start[2], start[3], start[4]
@@ -284,6 +274,26 @@ def measure_moments(
 
 
 @compiled
+def _complete(
+    d: FloatArray, w: FloatArray, v: FloatArray, p: FloatArray, flux: float, added: float
+) -> float:
+    """Put the model where pixels are missing, return to the others what was taken out of them.
+
+    The result is the usable part of Σ P².
+    """
+    total, good = 0.0, 0.0
+    for j in range(p.shape[0]):
+        for i in range(p.shape[1]):
+            total += p[j, i] ** 2
+            if w[j, i] > 0.0:
+                good += p[j, i] ** 2
+                d[j, i] += added * p[j, i]
+            else:
+                d[j, i], v[j, i] = flux * p[j, i], 0.0
+    return good / total
+
+
+@compiled
 def _store(row: FloatArray, theta: FloatArray, cov: FloatArray) -> None:
     row[XX], row[XY], row[YY] = theta[2], theta[3], theta[4]
     row[VAR_XX], row[COV_XX_XY], row[COV_XX_YY] = cov[0, 0], cov[0, 1], cov[0, 2]
@@ -291,7 +301,7 @@ def _store(row: FloatArray, theta: FloatArray, cov: FloatArray) -> None:
 
 
 @compiled
-def _second(p: FloatArray, x: float, y: float) -> tuple[float, float, float]:
+def _second(p: FloatArray) -> tuple[float, float, float]:
     """Gaussian with the stamp's noise-equivalent area, where Newton's method starts."""
     total, square = 0.0, 0.0
     for j in range(p.shape[0]):

@@ -67,6 +67,8 @@ FEATURES: Mapping[str, str] = {
     "sceneShare": "peak of the source over that pixel",
     "lineBoth": "light on a straight line through the source, 8 to 32 FWHM away, σ",
     "lineWeaker": "the same on the side where there is less of it",
+    "columnBoth": "light in the column of the source, 2 to 6.5 FWHM away, σ",
+    "columnWeaker": "the same on the side where there is less of it",
 }
 """What the trees look at, in their order, and what it is."""
 

@@ -18,7 +18,20 @@ from pipeline.io.files import open_fits
 from pipeline.io.headers import Header, image_header
 from pipeline.io.tables import read_parquet
 
-__all__ = ["GAIA_TO_SDSS", "NAMES", "READERS", "Columns", "degrees", "magnitudes", "numbers"]
+__all__ = [
+    "FLUXES",
+    "GAIA_TO_SDSS",
+    "MAGNITUDES",
+    "NAMES",
+    "NANOMAGGY",
+    "READERS",
+    "UNITS",
+    "Columns",
+    "degrees",
+    "in_unit",
+    "magnitudes",
+    "numbers",
+]
 
 Columns = dict[str, npt.NDArray[Any]]
 _T = TypeVar("_T", bound=np.generic)
@@ -47,6 +60,33 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "phot_rp_mean_mag": ("RPmag",),
 }  # fmt: skip
 """Our names, or Gaia's, and those of other archives; in any case of letters."""
+
+MAGNITUDES: tuple[tuple[str, str], ...] = (
+    ("{b}Mag", "{b}MagErr"), ("{b}mag", "e_{b}mag"), ("{b}mag", "{b}magErr"),
+    ("{b}'mag", "e_{b}'mag"), ("{b}_mag", "{b}_magErr"), ("{b}MeanPSFMag", "{b}MeanPSFMagErr"),
+    ("{b}PSFMag", "{b}PSFMagErr"), ("psfMag_{b}", "psfMagErr_{b}"), ("{b}PSF", "e_{b}PSF"),
+    ("{b}_psf", "e_{b}_psf"), ("{b}_psfflux_mag", "{b}_psfflux_magerr"),
+    ("wavg_mag_psf_{b}", "wavg_magerr_psf_{b}"), ("WAVG_MAG_PSF_{B}", "WAVG_MAGERR_PSF_{B}"),
+    ("mag_auto_{b}", "magerr_auto_{b}"), ("MAG_AUTO_{B}", "MAGERR_AUTO_{B}"),
+    ("{b}", "err_{b}"), ("{b}", "Err_{b}"), ("{b}", "d{b}"),
+)  # fmt: skip
+"""Names of AB magnitudes and their errors: ours, those of VizieR, MAST (PS1, ATLAS-Refcat2), SDSS,
+SkyMapper, HSC and DES; ``{B}`` is the capital letter of the band."""
+
+FLUXES: tuple[tuple[str, str], ...] = (
+    ("flux_{b}", "flux_ivar_{b}"),
+    ("FLUX_{B}", "FLUX_IVAR_{B}"),
+    ("psfFlux_{b}", "psfFluxIvar_{b}"),
+)
+"""Names of fluxes in nanomaggies and their inverse variances: Legacy Surveys, SDSS."""
+
+NANOMAGGY = 10.0 ** (0.4 * (31.4 - 22.5))
+"""In nJy."""
+
+UNITS: Mapping[str, str] = {
+    "raErr": "mas", "decErr": "mas", "pmRa": "mas/yr", "pmDec": "mas/yr", "parallax": "mas",
+} | {f"{b}Flux{e}": "nJy" for b in "ugrizy" for e in ("", "Err")}  # fmt: skip
+"""What our columns are in; where a table names another unit, they are converted."""
 
 _SEPARATORS = ("\t", ";", "|", ",")
 _MISSING = ["", "null", "NULL", "None", "nan", "NaN", "NAN", "N/A", "--", "-"]
@@ -245,6 +285,47 @@ def degrees(
     if word not in factors:
         raise FileFormatError(f"unit {unit!r}", path=path, key=name, expected="deg, rad or hours")
     return numbers(values, name, path) * factors[word]
+
+
+def in_unit(
+    values: npt.NDArray[np.generic], name: str, unit: str, wanted: str, path: Path
+) -> npt.NDArray[np.float64]:
+    """Convert a column from the unit that its table names.
+
+    Parameters
+    ----------
+    values : ndarray, (n,)
+        The column.
+    name : str
+        Its name, for messages.
+    unit : str
+        As the table says; empty means the wanted one.
+    wanted : str
+        The unit of the result.
+    path : path
+        For messages.
+
+    Returns
+    -------
+    ndarray, (n,), float
+        The numbers.
+
+    Raises
+    ------
+    FileFormatError
+        If it holds text, or its unit is unknown or of another kind.
+    """
+    found = numbers(values, name, path)
+    if not unit.strip():
+        return found
+    if unit.strip().lower() in ("nanomaggy", "nanomaggies", "nmgy"):
+        found, unit = found * NANOMAGGY, "nJy"
+    from astropy import units
+
+    try:
+        return found * float(units.Unit(unit).to(wanted))
+    except (ValueError, TypeError) as err:  # no unit, or one that cannot be converted
+        raise FileFormatError(f"unit {unit!r}", path=path, key=name, expected=wanted) from err
 
 
 def magnitudes(values: npt.NDArray[np.generic], name: str, path: Path) -> npt.NDArray[np.float64]:

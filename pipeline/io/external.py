@@ -266,7 +266,7 @@ def _require_wcs(raw: Raw, path: Path) -> None:
     if raw.wcs is None:
         reason = next((n for n in raw.notes if n.startswith("coordinates")), "")
         raise FileFormatError(
-            f"no celestial coordinates {f'({reason})' if reason else ''}",
+            "no celestial coordinates" + (f" ({reason})" if reason else ""),
             path=path, key="CTYPE1", expected="a WCS",
         )  # fmt: skip
 

@@ -18,6 +18,12 @@ from pipeline.io import sizes
 __all__ = ["open_fits"]
 
 _START = 64  # bytes that tell what a file is
+_NOT_SAID = (
+    "File may have been truncated",  # also where only padding lacks; `check_sizes` knows better
+    "non-ASCII characters are present",
+    "The following header keyword is invalid",  # cards that cannot be read become notes
+    "Header block contains null bytes",
+)
 
 
 @contextmanager
@@ -53,7 +59,8 @@ def open_fits(
     _refuse_substitutes(path, expected)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", fits.verify.VerifyWarning)
-        warnings.filterwarnings("error", "File may have been truncated", AstropyUserWarning)
+        for message in _NOT_SAID:
+            warnings.filterwarnings("ignore", message, AstropyUserWarning)
         try:
             with (
                 path.open("rb") as packed,
@@ -61,8 +68,6 @@ def open_fits(
                 _opened(stream, path, scaled) as hdus,
             ):
                 yield hdus
-        except AstropyUserWarning as err:
-            raise _damaged(path, "truncated", expected) from err
         except (
             OSError, TypeError, IndexError, EOFError, MemoryError, fits.VerifyError, UnicodeError
         ) as err:  # fmt: skip
@@ -95,6 +100,7 @@ def _opened(stream: IO[bytes], path: Path, scaled: bool) -> Iterator[fits.HDULis
     """Open what has been unpacked, and look at the sizes before anything is read."""
     length = stream.seek(0, os.SEEK_END)
     stream.seek(0)
+    sizes.check_counts(stream)
     try:
         # A memory map would keep a replaced product alive and gains nothing on RICE; a stream of
         # our own is closed even if astropy gives up halfway through opening.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from pipeline.camera import Camera
-from pipeline.io.catalogues import NAMES, READERS
+from pipeline.io.catalogues import FLUXES, MAGNITUDES, NAMES, READERS
 from pipeline.io.filters import ALIASES, FILTER_KEYS, OPEN, UNKNOWN
 from pipeline.io.keywords import ITEMS, SYNONYMS
 from pipeline.io.planes import EXTENSIONS
@@ -99,9 +99,10 @@ _CATALOGUES = """\
 ## Catalogues
 
 Text is read with comma, semicolon, tab or bar, `#` comments and empty cells. Units of columns count
-(degrees, radians, hours); sexagesimal text is read. Magnitudes beyond -30 to 50 are unknown. Gaia's
-G, BP and RP become g, r and i where the colour allows. Identifiers that are missing or no whole
-numbers become row numbers.
+(degrees, radians, hours; mas, mas/yr; nJy, nanomaggies) and must be of the right kind; sexagesimal
+text is read. Magnitudes beyond -30 to 50 are unknown. A letter alone is a magnitude, but `y` beside
+`x`, and `z` without `g`, `r` or `i`, are none. Gaia's G, BP and RP become g, r and i where the
+colour allows. Identifiers that are missing or no whole numbers become row numbers.
 """
 
 
@@ -134,8 +135,14 @@ def document() -> str:
         )),
         _CATALOGUES, f"Files: {_code(READERS)}.\n",
         _table(("column", "also"), ((f"`{k}`", _code(v)) for k, v in NAMES.items())),
+        f"Magnitudes (AB, `r` for any band): {_code(_of_r(MAGNITUDES))}.\n"
+        f"Fluxes in nanomaggies: {_code(_of_r(FLUXES))}.\n",
     ]  # fmt: skip
     return "\n".join(part.rstrip() + "\n" for part in parts)
+
+
+def _of_r(names: Iterable[tuple[str, str]]) -> Iterable[str]:
+    return dict.fromkeys(name.format(b="r", B="R") for name, _ in names)
 
 
 def _cameras() -> Iterator[tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""Headers as strangers write them: one card that cannot be read costs that card, not the file."""
+"""Headers of any origin: a card that cannot be read is left out, the rest of the file is used."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Planes of an image, in one file or in several: pixels, noise, mask, header.
 
-`subtract` and `ingest` read the files of strangers through this one door.
+`subtract` and `ingest` both read files of any origin with it.
 """
 
 from __future__ import annotations

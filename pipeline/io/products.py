@@ -315,7 +315,8 @@ def read_exposure(path: str | Path, near: Sky | None = None) -> Exposure:
         The file.
     near : tuple of ndarray, (n,), deg, optional
         Right ascensions and declinations (ICRS): pixels within 12 of these are wanted.  Of others
-        image and variance may be zero, which no measurement takes for data.
+        image, variance and mask may be zero, which no measurement takes for data.  The background
+        is not read.
 
     Returns
     -------
@@ -339,7 +340,8 @@ def read_difference(path: str | Path, near: Sky | None = None) -> Difference:
     path : path-like
         The file.
     near : tuple of ndarray, optional
-        As for `read_exposure`.
+        As for `read_exposure`; what only detection needs, the score and its noise, is not read:
+        the score is NaN.
 
     Returns
     -------
@@ -353,12 +355,14 @@ def read_difference(path: str | Path, near: Sky | None = None) -> Difference:
     """
     with _open(path) as hdus:
         places = _places(hdus, path, near)
-        counted = "NOISE_SCALE" in hdus
+        exposure = _exposure(hdus, path, places)
+        counted = places is None and "NOISE_SCALE" in hdus
+        nothing = np.broadcast_to(np.float32("nan"), exposure.shape)
         return Difference(
-            exposure=_exposure(hdus, path, places),
-            score=read_pixels(_hdu(hdus, "SCORE", path), places),
+            exposure=exposure,
+            score=nothing if places else read_pixels(_hdu(hdus, "SCORE", path)),
             null_variance=read_pixels(_hdu(hdus, "NULL_VARIANCE", path), places),
-            noise_scale=read_pixels(hdus["NOISE_SCALE"], places) if counted else None,
+            noise_scale=read_pixels(hdus["NOISE_SCALE"]) if counted else None,
             kernel=_kernel(hdus, path),
             metrics=_metrics(_hdu(hdus, "METRICS", path)),
             excluded=_excluded(hdus, path),
@@ -420,15 +424,16 @@ def _places(hdus: fits.HDUList, path: str | Path, near: Sky | None) -> Places | 
 def _exposure(hdus: fits.HDUList, path: str | Path, places: Places | None = None) -> Exposure:
     image = _hdu(hdus, "IMAGE", path)
     header = hdus[0].header
+    sky = places is None and "BACKGROUND" in hdus
     return Exposure(
         image=read_pixels(image, places),
         variance=read_pixels(_hdu(hdus, "VARIANCE", path), places),
-        mask=_mask(_hdu(hdus, "MASK", path)),
+        mask=_mask(_hdu(hdus, "MASK", path), places),
         info=_from_cards(VisitInfo, _INFO, header),
         wcs=world.from_header(image.header),
         psf=_psf(hdus),
         photo_calib=_from_cards(PhotoCalib, _CALIB, header) if "NJYPERE" in header else None,
-        background=read_pixels(hdus["BACKGROUND"], places) if "BACKGROUND" in hdus else None,
+        background=read_pixels(hdus["BACKGROUND"]) if sky else None,
         unit=str(image.header.get("BUNIT", "electron")),
         noise_correlation=_array(hdus, "NOISE_CORRELATION"),
         provenance={
@@ -449,8 +454,8 @@ def _excluded(hdus: fits.HDUList, path: str | Path) -> np.uint32:
     return np.uint32(_own_bits(stored, _hdu(hdus, "MASK", path).header)[0])
 
 
-def _mask(hdu: fits.ImageHDU) -> Mask:
-    return _own_bits(read_pixels(hdu).view(np.uint32), hdu.header)
+def _mask(hdu: fits.ImageHDU, places: Places | None = None) -> Mask:
+    return _own_bits(read_pixels(hdu, places).view(np.uint32), hdu.header)
 
 
 def _own_bits(stored: Mask, header: fits.Header) -> Mask:

@@ -25,11 +25,16 @@ import pyarrow as pa
 
 from pipeline.errors import FileFormatError
 from pipeline.io.catalogues import (
+    FLUXES,
     GAIA_TO_SDSS,
+    MAGNITUDES,
     NAMES,
+    NANOMAGGY,
     READERS,
+    UNITS,
     Columns,
     degrees,
+    in_unit,
     magnitudes,
     numbers,
 )
@@ -37,7 +42,7 @@ from pipeline.io.headers import Header
 from pipeline.schema import OBJECT, REFCAT
 from pipeline.sphere import turned
 
-__all__ = ["read_objects", "read_refcat"]
+__all__ = ["read_objects", "read_places", "read_refcat"]
 
 _BANDS = "ugrizy"
 _MAS_PER_RADIAN = np.degrees(1.0) * 3.6e6
@@ -52,6 +57,7 @@ _RUBIN_OBJECT = {"ra": ("coord_ra",), "dec": ("coord_dec",)} | {
     f"{b}Flux{e}": (f"{b}_cModelFlux{e}", f"{b}_psfFlux{e}") for b in _BANDS for e in ("", "Err")
 }
 _EXTENDEDNESS = ("refExtendedness", "extendedness")
+_IDENTIFIERS = ("id", "name", "Name", "NAME", "objectId")
 _OBJECT_NAMES = "ra and dec in degrees and objectType star or galaxy"
 _LEAST = "ra and dec in degrees and a flux {b}Flux (nJy) or magnitude {b}Mag"
 
@@ -98,6 +104,28 @@ def read_objects(path: str | Path) -> pa.Table:
     return _read(Path(path), _objects)
 
 
+def read_places(path: str | Path) -> pa.Table:
+    """Read a list of coordinates.
+
+    Parameters
+    ----------
+    path : path-like
+        A table in any format of a reference catalogue, or a folder of such files.
+
+    Returns
+    -------
+    pyarrow.Table
+        ``id`` (text: that of the file, or the number of the row from 1), ``ra`` and ``dec``
+        (deg, ICRS).
+
+    Raises
+    ------
+    FileFormatError
+        If a file cannot be read or lacks coordinates.
+    """
+    return _read(Path(path), _places)
+
+
 _Made = Callable[[Columns, Header, Path], pa.Table]
 
 
@@ -128,6 +156,9 @@ def _reference_stars(columns: Columns, header: Header, path: Path) -> pa.Table:
     _require_place(found, path, _LEAST)
     if not any(f"{band}Flux" in found for band in _BANDS):
         raise FileFormatError("no flux in any band", path=path, expected=_LEAST)
+    fluxes = [found[f"{band}Flux"] for band in _BANDS if f"{band}Flux" in found]
+    if not any(np.isfinite(flux).any() for flux in fluxes):
+        raise FileFormatError("no known flux in any row", path=path, expected=_LEAST)
     return REFCAT.to_arrow(_placed(found, path))
 
 
@@ -151,6 +182,19 @@ def _objects(columns: Columns, header: Header, path: Path) -> pa.Table:
     return OBJECT.to_arrow(_placed(known, path))
 
 
+def _places(columns: Columns, _header: Header, path: Path) -> pa.Table:
+    _require_place(columns, path, "ra and dec in degrees")
+    placed = _placed({name: columns[name] for name in ("ra", "dec")}, path)
+    own = next((columns[name] for name in _IDENTIFIERS if name in columns), None)
+    names = range(1, len(placed["ra"]) + 1) if own is None else own
+    schema = pa.schema(
+        [pa.field("id", pa.string())]
+        + [pa.field(name, pa.float64(), metadata={b"unit": b"deg"}) for name in ("ra", "dec")]
+    )
+    values = {"id": [str(v) for v in names], "ra": placed["ra"], "dec": placed["dec"]}
+    return pa.table(values, schema=schema)
+
+
 def _renamed(columns: Columns, units: Mapping[str, str], path: Path) -> Columns:
     """Columns under our names where an archive's are known, places in degrees."""
     lower = {name.lower(): name for name in reversed(list(columns))}
@@ -164,6 +208,10 @@ def _renamed(columns: Columns, units: Mapping[str, str], path: Path) -> Columns:
         found[ours] = columns[source]
         if ours in ("ra", "dec"):
             found[ours] = degrees(columns[source], ours, units.get(source, ""), path)
+        elif ours in UNITS:
+            found[ours] = in_unit(columns[source], source, units.get(source, ""), UNITS[ours], path)
+    for name in set(UNITS) & set(columns) - set(NAMES):
+        found[name] = in_unit(columns[name], name, units.get(name, ""), UNITS[name], path)
     return found
 
 
@@ -183,33 +231,49 @@ def _from_table(
         years = numbers(columns["ref_epoch"], "ref_epoch", path)
         found["epochMjdTai"] = 51544.5 + (years - 2000.0) * 365.25
     for band in _BANDS:
-        _add_magnitude(found, band, columns, path)
+        _add_flux(found, band, columns, path)
     if not any(f"{band}Flux" in found for band in _BANDS):
         _add_gaia(found, columns, path)
     return found
 
 
-_MAGNITUDES = (
-    ("{b}Mag", "{b}MagErr"), ("{b}mag", "e_{b}mag"), ("{b}mag", "{b}magErr"),
-    ("{b}_mag", "{b}_magErr"), ("{b}MeanPSFMag", "{b}MeanPSFMagErr"), ("{b}PSFMag", "{b}PSFMagErr"),
-    ("psfMag_{b}", "psfMagErr_{b}"), ("{b}", "err_{b}"), ("{b}", "Err_{b}"),
-)  # fmt: skip
-"""Names of AB magnitudes and their errors: ours, VizieR's, MAST's for PS1, SDSS's."""
-
-
-def _add_magnitude(found: Columns, band: str, columns: Columns, path: Path) -> None:
+def _add_flux(found: Columns, band: str, columns: Columns, path: Path) -> None:
+    """Add a band from fluxes in nanomaggies or magnitudes, if there are some."""
     if f"{band}Flux" in found:
         return
-    pairs = [(a.format(b=band), e.format(b=band)) for a, e in _MAGNITUDES]
-    present = [pair for pair in pairs if pair[0] in columns]
-    if not present:
+    pair = _present(columns, FLUXES, band)
+    if pair is not None:
+        name, weight = pair
+        found[f"{band}Flux"] = numbers(columns[name], name, path) * NANOMAGGY
+        if weight in columns:
+            known = numbers(columns[weight], weight, path)
+            found[f"{band}FluxErr"] = NANOMAGGY * np.where(known > 0, known, np.nan) ** -0.5
         return
-    name, error = next((pair for pair in present if pair[1] in columns), present[0])
+    pair = _present(columns, MAGNITUDES, band)
+    if pair is None:
+        return
+    name, error = pair
     flux = 10 ** (0.4 * (31.4 - magnitudes(columns[name], name, path)))
     found[f"{band}Flux"] = flux
     if error in columns:
         known = numbers(columns[error], error, path)
         found[f"{band}FluxErr"] = flux * np.where(known > 0, known, np.nan) * (0.4 * np.log(10))
+
+
+def _present(
+    columns: Columns, names: Sequence[tuple[str, str]], band: str
+) -> tuple[str, str] | None:
+    """Name of a band's column and of its error; the pair that is whole comes first."""
+    pairs = [(a.format(b=band, B=band.upper()), e.format(b=band, B=band.upper())) for a, e in names]
+    found = [pair for pair in pairs if pair[0] in columns and _is_band(pair[0], columns)]
+    return next((pair for pair in found if pair[1] in columns), found[0] if found else None)
+
+
+def _is_band(name: str, columns: Columns) -> bool:
+    """Tell a magnitude from a coordinate or a redshift that is called y or z."""
+    if name not in ("u", "y", "z"):
+        return True
+    return any(b in columns for b in "gri") and not (name == "y" and "x" in columns)
 
 
 def _add_gaia(found: Columns, columns: Columns, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Bad columns that no list knows, found from the pixels.
+"""Bad columns that are on no list of defects, found from the pixels.
 
 A bad column is narrow, straight and long; stars are round and galaxies smooth.  The mean of a
 column over a block of rows is therefore compared with those of the columns beside it: a

@@ -15,5 +15,5 @@ __all__ = [
     "wants_template_psf",
 ]
 
-VERSION: int = 9
+VERSION: int = 10
 """Raised when the pixels that come out change."""

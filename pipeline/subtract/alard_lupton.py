@@ -24,11 +24,11 @@ from pipeline.subtract.correlation import measured_correlation
 from pipeline.subtract.decorrelate import design
 from pipeline.subtract.excess import looks_wide, measure_excess, score_width, sky_dominated
 from pipeline.subtract.fit import Fit
-from pipeline.subtract.matching import Match, match_kernel
 from pipeline.subtract.metrics import mean_lag1, measure
 from pipeline.subtract.noise import NoiseModel
 from pipeline.subtract.preconvolve import filtered
 from pipeline.subtract.prepare import WorkingImage, prepare, prepare_pair
+from pipeline.subtract.psf_matching import Match, match_kernel
 from pipeline.subtract.residual import (
     Residual,
     absolute,
@@ -232,7 +232,7 @@ def _log_noise(noise: NoiseModel, working: dict[str, WorkingImage]) -> None:
 def _sky_of_wide_score(
     whitened: Whitened, significance: Image, blank: npt.NDArray[np.uint8], config: Config
 ) -> npt.NDArray[np.bool_] | None:
-    """Pixels that tell the noise of a score which looks too wide; None if it does not."""
+    """Pixels on which the noise of a score that looks too wide is measured; None if it does not."""
     if not (config.decorrelate and looks_wide(significance, blank)):
         return None
     return sky_dominated(whitened.variance, whitened.null_variance, blank)

@@ -1,4 +1,4 @@
-"""Noise autocovariances that nobody declared, measured in the difference itself.
+"""Undeclared noise autocovariances, measured in the difference itself.
 
 A template found in an archive is a resampled coadd more often than not, and its noise is
 correlated.  In the undecorrelated difference the static sky cancels, so its autocovariance is
@@ -35,7 +35,7 @@ _WHITE = 0.02
 """Correlations of neighbouring pixels below this are taken for errors of the measurement."""
 
 _LEAST = 100_000
-"""Blank pixels of a region that tell its two dozen correlations well enough to be worth it."""
+"""Blank pixels of a region from which its two dozen correlations are worth measuring."""
 
 _CORE, _HALO, _DETECT = 5, 25, 4.0
 """Changed sources: boxcar that finds them, box that hides them, threshold."""

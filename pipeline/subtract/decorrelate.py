@@ -1,4 +1,4 @@
-"""White noise again: the decorrelation of a difference, its variance and its PSF.
+"""Decorrelation: filters that whiten a difference, with its variance and its PSF.
 
 The matched template carries correlated noise.  A filter ψ with
 
@@ -140,15 +140,7 @@ def design(
         for name in (source, target)
     }
     total = noise[target] + noise[source] * response
-    level = total[:, :1, :1]
-    psi = np.sqrt(level / np.maximum(total, _FLOOR * level)) if whiten else np.ones_like(total)
-    added = np.ones((len(x), 1, 1))
-    if excess is not None and whiten:
-        lifted = 1.0 + excess.power(size)
-        added = (mean_power(psi**2 * total, size) / mean_power(psi**2 * total / lifted, size))[
-            :, None, None
-        ]
-        psi = psi / np.sqrt(lifted)
+    psi, added = _whitening(total, excess) if whiten else (np.ones_like(total), 1.0)
     middle = _GRID // 2 - 1
     matched = centred(fft.irfft2(psi * spectra(kernels, size), size), middle)
     share = mean_power(psi**2 * noise[source] * response, size)
@@ -163,11 +155,26 @@ def design(
     )
     return Filters(
         psi=centred(fft.irfft2(psi, size), _HALF),
-        spread=spread * added,
-        target=target_share * added[:, 0, 0],
+        spread=spread * np.reshape(added, (-1, 1, 1)),
+        target=target_share * added,
         x=np.unique(x),
         y=np.unique(y),
     )
+
+
+def _whitening(
+    total: FloatArray, excess: NoiseExcess | None
+) -> tuple[FloatArray, FloatArray | float]:
+    """Return filters ψ̂ that whiten a noise power, and by what the excess raises the variance."""
+    size = (_GRID, _GRID)
+    level = total[:, :1, :1]
+    psi = np.sqrt(level / np.maximum(total, _FLOOR * level))
+    if excess is None:
+        return psi, 1.0
+    lifted = 1.0 + excess.power(size)
+    power = psi**2 * total
+    added = mean_power(power, size) / mean_power(power / lifted, size)
+    return psi / np.sqrt(lifted), added
 
 
 def apply(

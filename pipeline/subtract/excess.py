@@ -121,7 +121,7 @@ def _too_wide(values: npt.NDArray[np.floating], each: int, significance: float) 
 def sky_dominated(
     variance: Image, null_variance: Image, blank: npt.NDArray[np.uint8]
 ) -> npt.NDArray[np.bool_]:
-    """Blank pixels whose score hardly knows the photons of sources nearby.
+    """Blank pixels where photon noise of sources nearby hardly enters the score.
 
     They are noise that the score does not count: none of the model's business here.
 

@@ -10,7 +10,7 @@ from pipeline.masks import NOT_IN_SCORE, bits, flagged
 from pipeline.subtract.fit import Fit
 from pipeline.subtract.whitened import Whitened
 
-__all__ = ["lag1", "mean_lag1", "measure", "robust_std"]
+__all__ = ["in_columns", "in_rows", "lag1", "mean_lag1", "measure", "robust_std"]
 
 _EXCLUDED = bits(*NOT_IN_SCORE)
 _BOX = 5
@@ -75,6 +75,8 @@ def measure(difference: Whitened, score: Image, fit: Fit) -> dict[str, float]:
         "pixelStd": robust_std((image[thin] / np.sqrt(variance[thin]))[quiet]),
         "scoreStd": robust_std(score[thin][quiet]),
         "lag1": mean_lag1(regions),
+        "lag1X": mean_lag1(in_rows(regions)),
+        "lag1Y": mean_lag1(in_columns(regions)),
         "lag1Max": float(np.nanmax(np.abs(lag1(regions)), initial=0.0)),
         "lag1Excess": _significant(lag1(regions), regions),
         "blankFraction": float(blank.mean()),
@@ -95,6 +97,40 @@ def _star_chi2(
         if not (mask[box] & _EXCLUDED).any():
             out.append(float(np.mean(image[box].astype(float) ** 2 / variance[box])))
     return np.array(out)
+
+
+def in_rows(sums: FloatArray) -> FloatArray:
+    """Keep the pairs of neighbours in a row alone.
+
+    Parameters
+    ----------
+    sums : ndarray
+        Result of `region_sums`.
+
+    Returns
+    -------
+    ndarray
+        For `lag1`.
+    """
+    return np.asarray(sums[..., [0, 1, 2, 5, 6]])
+
+
+def in_columns(sums: FloatArray) -> FloatArray:
+    """Keep the pairs of neighbours in a column alone.
+
+    Parameters
+    ----------
+    sums : ndarray
+        Result of `region_sums`.
+
+    Returns
+    -------
+    ndarray
+        For `lag1`.
+    """
+    out = sums[..., :5].copy()
+    out[..., 3:] -= sums[..., 5:]
+    return np.asarray(out)
 
 
 def _significant(rho: FloatArray, regions: FloatArray) -> float:
@@ -132,7 +168,7 @@ def lag1(sums: FloatArray) -> FloatArray:
     ndarray
         One value per region.
     """
-    count, total, square, pairs, product = np.moveaxis(sums, -1, 0)
+    count, total, square, pairs, product = np.moveaxis(sums[..., :5], -1, 0)
     enough = (count > 100) & (pairs > 100)
     count, pairs = np.where(enough, count, np.nan), np.where(enough, pairs, np.nan)
     mean = total / count

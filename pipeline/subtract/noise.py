@@ -1,4 +1,4 @@
-"""What a subtraction knows of the noise: one immutable model, refined from pass to pass."""
+"""Noise model of a subtraction: immutable, replaced by a better one from pass to pass."""
 
 from __future__ import annotations
 

@@ -195,11 +195,12 @@ def region_sums(
 
     Returns
     -------
-    ndarray, (tiles_y, tiles_x, 5)
-        n, Σz, Σz², number of neighbouring pairs, Σ z z' over them, z clipped at 5.
+    ndarray, (tiles_y, tiles_x, 7)
+        n, Σz, Σz², number of neighbouring pairs, Σ z z' over them, z clipped at 5; the last two for
+        pairs in a row alone.
     """
     ny, nx = image.shape
-    out = np.zeros((tiles_y, tiles_x, 5))
+    out = np.zeros((tiles_y, tiles_x, 7))
     pulls, above = np.full(nx, np.nan, np.float32), np.full(nx, np.nan, np.float32)
     five = np.float32(5.0)
     for j in range(tiles_y):
@@ -212,6 +213,7 @@ def region_sums(
                 first = i * nx // tiles_x
                 left = np.float32(np.nan)
                 count, total, square, pairs, product = 0, 0.0, 0.0, 0, 0.0
+                in_row, along = 0, 0.0
                 for x in range(first, (i + 1) * nx // tiles_x):
                     z = pulls[x]
                     if not np.isnan(z):
@@ -220,12 +222,14 @@ def region_sums(
                         square += z * z
                         if not np.isnan(left):
                             pairs += 1
+                            in_row += 1
                             product += z * left
+                            along += z * left
                         if not np.isnan(above[x]):
                             pairs += 1
                             product += z * above[x]
                     left = z
-                out[j, i] += np.array([count, total, square, pairs, product])
+                out[j, i] += np.array([count, total, square, pairs, product, in_row, along])
     return out
 
 

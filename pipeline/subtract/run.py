@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.errors import SubtractionError
 from pipeline.exposure import Difference, Exposure
 from pipeline.subtract.config import ALGORITHMS, Config
-from pipeline.subtract.matching import RESIDUAL_SHARE
+from pipeline.subtract.psf_matching import RESIDUAL_SHARE
 
 __all__ = ["Subtractor", "fine_tiles", "run", "subtractor", "wants_template_psf"]
 

@@ -60,7 +60,7 @@ _NEAR_STAR = 2.5
 """How far from a star its residual is counted, in FWHM."""
 
 _STARS = (100.0, 5000.0)
-"""Scores of the stars that tell how well the images match."""
+"""Scores of the stars by which the match of the images is measured."""
 
 _FEWEST = 10
 _BISECTIONS = 40
@@ -453,7 +453,7 @@ def _count(
     for k in range(len(places)):
         v, u = places[k]
         _slopes(scene, response, v, u, slopes)
-        if not _looks_shifted(significance, response, v, u, slopes, covariance, tolerance):
+        if not _looks_shifted(significance, v, u, slopes, covariance, tolerance):
             continue
         for y in range(max(0, v - n), min(ny, v + n + 1)):
             for x in range(max(0, u - n), min(nx, u + n + 1)):
@@ -478,7 +478,6 @@ def _slopes(scene: Image, response: Filter, v: int, u: int, out: FloatArray) -> 
 @compiled
 def _looks_shifted(
     significance: Image,
-    response: Filter,
     v: int,
     u: int,
     slopes: FloatArray,

@@ -329,7 +329,7 @@ def _smooth_variance(
     y: npt.NDArray[np.int64],
     half: int,
 ) -> FloatArray:
-    """Variance from the mean of 3 × 3 pixels, so that weights hardly know a pixel's own noise."""
+    """Variance from the mean of 3 × 3 pixels, as weights must not follow a pixel's own noise."""
     ny, nx = working.shape
     ty, tx = working.noise.shape
     tile = np.minimum(y * ty // ny, ty - 1), np.minimum(x * tx // nx, tx - 1)

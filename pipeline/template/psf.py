@@ -58,7 +58,18 @@ def warped_psf(
         if np.isfinite(place[node]).all() and np.isfinite(jacobian[node]).all():
             stamp = _smoothed(psf.at(*place[node].tolist()), *(r[node] for r in responses))
             cube[node] = _moved(stamp, jacobian[node])
-    return GridPsf(cube, x, y)
+    return GridPsf(_completed(cube), x, y)
+
+
+def _completed(cube: FloatArray) -> FloatArray:
+    """Take for nodes that the coordinates of the input do not reach what the nearest node has."""
+    known = np.isfinite(cube[..., 0, 0])
+    if known.all() or not known.any():
+        return cube
+    from scipy.ndimage import distance_transform_edt
+
+    nearest = distance_transform_edt(~known, return_distances=False, return_indices=True)
+    return np.asarray(cube[tuple(nearest)])
 
 
 def coadd_psf(psfs: Sequence[GridPsf], weights: FloatArray) -> GridPsf:

@@ -1,4 +1,4 @@
-"""Synthetic sources in calibrated images, simulated or real: where, how bright, painted how."""
+"""Injection of synthetic sources into calibrated images, simulated or real."""
 
 from sims.inject.design import Design, draw, null_sigma
 from sims.inject.painter import paint

@@ -1,4 +1,4 @@
-"""Painting sources into an image with its own PSF, its own zero point and their own noise."""
+"""Injection of sources into an image: its PSF and zero point, and their photon noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do the frames hold what was put in?  Measured values beside their inputs, each with a bound."""
+"""Values measured on simulated frames beside their inputs, each with a bound."""
 
 from sims.statistics.channels import laboratory
 from sims.statistics.oracle import rendering

@@ -1,4 +1,4 @@
-"""What a laboratory finds on a simulated detector: gain, noise, linearity, crosstalk.
+"""Laboratory measurements of a simulated detector: gain, noise, linearity, crosstalk.
 
 Frames of known illumination go through the electronics that all frames go through; the analysis
 sees raw pixels and the sections of the header, never the parts they were made of.

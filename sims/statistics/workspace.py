@@ -1,4 +1,4 @@
-"""What the frames of a simulated campaign show, beside what was put into them."""
+"""Values measured on the frames of a simulated campaign beside their inputs."""
 
 from __future__ import annotations
 

@@ -109,9 +109,8 @@ class TestBackground:
         return np.random.default_rng(seed).normal(0.0, 20.0, self.SHAPE)
 
     def model(self, image: Array, mask: npt.NDArray[np.uint32] | None = None) -> Array:
-        variance = np.full(self.SHAPE, 400.0, np.float32)
         nothing = np.zeros(self.SHAPE, np.uint32) if mask is None else mask
-        sky = background.model(image.astype(np.float32), variance, nothing)
+        sky = background.model(image.astype(np.float32), nothing)
         return np.asarray(sky.image, float)
 
     def test_the_surface_of_the_sky_is_followed(self) -> None:

@@ -1,8 +1,9 @@
-"""The floor plan, enforced: who may import whom, and how large a room may be."""
+"""The structure, enforced: who may import whom, and how long modules and functions may be."""
 
 from __future__ import annotations
 
 import ast
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,7 @@ LONG = {
     ("pipeline/io/rice.py", "_encode"): "one pass over bits; its state would be passed eight times",
     ("pipeline/diasource/models.py", "fit"): "Levenberg-Marquardt with its arrays in one place",
     ("pipeline/diasource/features.py", "stamp_features"): "one pass over a stamp for all features",
+    ("pipeline/psfphot.py", "_forced"): "one pass over the pixels of a source for all its sums",
 }
 """Compiled loops of more than 60 lines: a part split off costs a compilation of its own."""
 
@@ -99,7 +101,7 @@ def _within(name: str, package: str) -> bool:
 
 
 @pytest.mark.parametrize("path", _sources("pipeline"), ids=str)
-def test_pipeline_knows_nothing_of_the_house_around_it(path: Path) -> None:
+def test_pipeline_imports_nothing_that_uses_it(path: Path) -> None:
     wrong = [i for i in _imports(path) if any(_within(i, f) for f in FORBIDDEN_IN_PIPELINE)]
 
     assert not wrong
@@ -116,6 +118,15 @@ def test_stages_do_not_import_one_another(stage: str) -> None:
     ]
 
     assert not wrong
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_is_entered_in_run(stage: str) -> None:
+    """Its `run` is that of the module `run`, by whichever way one comes to it."""
+    package = importlib.import_module(f"pipeline.{stage}")
+    module = importlib.import_module(f"pipeline.{stage}.run")
+
+    assert package.run is module.run
 
 
 def test_sims_import_only_what_is_listed() -> None:
@@ -247,7 +258,7 @@ def test_modules_stay_small(path: Path) -> None:
 
 def test_functions_stay_small() -> None:
     functions = [
-        ((str(path.relative_to(ROOT)), f.name), _body_lines(f), _is_compiled(f))
+        ((str(path.relative_to(ROOT)), f.name), _lines(f), _is_compiled(f))
         for path in _sources("pipeline", "sims", "harness")
         for f in ast.walk(ast.parse(path.read_text()))
         if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef)
@@ -264,9 +275,37 @@ def _is_compiled(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     return any(isinstance(d, ast.Name) and d.id == "compiled" for d in function.decorator_list)
 
 
-def _body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    body = function.body[1:] if ast.get_docstring(function) else function.body
-    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+def _lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines with the signature and without the docstring."""
+    lines = (function.end_lineno or 0) - function.lineno + 1
+    if ast.get_docstring(function) is None:
+        return lines
+    docstring = function.body[0]
+    return lines - ((docstring.end_lineno or 0) - docstring.lineno + 1)
+
+
+def test_no_six_lines_stand_twice() -> None:
+    """Counts statements of functions; declarations, signatures and docstrings may be alike."""
+    places: dict[tuple[str, ...], list[str]] = {}
+    for path in _sources("pipeline", "sims", "harness"):
+        lines = _statement_lines(path.read_text())
+        for k in range(len(lines) - 5):
+            if lines[k + 5][0] - lines[k][0] <= 12:
+                key = tuple(text for _, text in lines[k : k + 6])
+                places.setdefault(key, []).append(f"{path.relative_to(ROOT)}:{lines[k][0]}")
+
+    assert not [where for where in places.values() if len(where) > 1]
+
+
+def _statement_lines(source: str) -> list[tuple[int, str]]:
+    """Lines with a word in them that belong to statements of functions, with their numbers."""
+    text, numbers = source.splitlines(), set()
+    for f in ast.walk(ast.parse(source)):
+        if isinstance(f, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = f.body[1:] if ast.get_docstring(f) is not None else f.body
+            numbers.update(n for s in body for n in range(s.lineno, (s.end_lineno or 0) + 1))
+    lines = [(n, text[n - 1].strip()) for n in sorted(numbers)]
+    return [(n, line) for n, line in lines if len(line) > 3 and not line.startswith("#")]
 
 
 @pytest.mark.parametrize("package", ["pipeline", "harness", "sims"])

@@ -11,11 +11,11 @@ ROOT = Path(__file__).parents[2]
 ENTRIES = [
     "pipeline/isr/run.py",
     "pipeline/calibrate/run.py",
-    "pipeline/template/coadd.py",
+    "pipeline/template/run.py",
     "pipeline/diasource/run.py",
     "pipeline/diaobject/run.py",
     "pipeline/diaobject/force.py",
-    "pipeline/alerts/packet.py",
+    "pipeline/alerts/run.py",
     "sims/campaign.py",
 ]
 

@@ -10,10 +10,13 @@ WIDTH = 4.0
 SIGMA = WIDTH / 2.355 * 2**0.5  # a star's image in its own matched filter
 
 
-def scores(score, at, sign=1.0, width=WIDTH):
+ALL_ROUND, FAR = np.pi * np.arange(128) / 128, WIDTH * np.arange(8.0, 32.1, 1.5)
+
+
+def scores(score, at, sign=1.0, angles=ALL_ROUND, radii=FAR):
     out = np.empty((len(at), 2))
     at = np.asarray(at, float).reshape(-1, 2)
-    line_scores(score.astype(np.float32), at, np.full(len(at), sign), width, out)
+    line_scores(score.astype(np.float32), at, np.full(len(at), sign), angles, radii, out)
     return out
 
 
@@ -81,6 +84,16 @@ def test_at_the_edge_the_known_side_counts_and_without_any_there_is_nothing(nois
     assert weaker > 8.0
     assert np.isnan(scores(np.full((500, 500), np.nan), [(250, 250)])).all()
     assert np.isnan(scores(np.full((20, 20), 3.0), [(10, 10)])).all()
+
+
+def test_a_short_column_of_light_is_seen_beside_a_source_and_a_row_is_not(noise):
+    column, beside = np.array([np.pi / 2.0]), WIDTH * np.arange(2.0, 6.6, 1.5)
+    ghost = line(3.0, -30.0, 30.0, slope=0.0)
+    both, weaker = scores(noise + ghost.T, [(250, 250)], angles=column, radii=beside)[0]
+    assert both > 5.5
+    assert weaker > 3.0
+    assert scores(noise + ghost, [(250, 250)], angles=column, radii=beside)[0, 0] < 4.0
+    assert scores(noise, [(250, 250)], angles=column, radii=beside)[0, 0] < 4.0
 
 
 def test_the_pieces_of_a_faint_trail_are_flagged_and_a_star_beside_it_is_not(lab):

@@ -125,6 +125,13 @@ def bombs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         "bzip2.fits.bz2": bz2.compress(primary(40000, 40000)) + bz2.compress(bytes(64 * MIB)) * 100,
         "terabyte.fits": primary(10**6, 10**6),
         "naxis999.fits": primary()[:160] + header(NAXIS=999)[:80] + primary()[240:],
+        "naxis_e20.fits": primary()[:160] + header(NAXIS=10**20)[:80] + primary()[240:],
+        "znaxis_e20.fits": tiled(100, 100, zeros(MIB)).replace(
+            b"ZNAXIS  =                    2", b"ZNAXIS  = 99999999999999999999"
+        ),
+        "tfields_e20.fits": tiled(100, 100, zeros(MIB)).replace(
+            b"TFIELDS =                    1", b"TFIELDS = 99999999999999999999"
+        ),
         "naxis999_ones.fits": wide + bytes(2880),
         "minus.fits": primary(-5, 40) + bytes(2880),
         "cube.fits": primary(20, 20, 20) + bytes(34560),

@@ -15,7 +15,7 @@ from numpy.testing import assert_array_equal
 
 from pipeline import psfphot, quantise
 from pipeline.calibrate import cosmicray, detect, measure
-from pipeline.calibrate.neighbours import separate
+from pipeline.calibrate.deblend import separate
 from pipeline.compiled import FAR, pixel
 from pipeline.diaobject.config import Config as ObjectConfig
 from pipeline.diaobject.groups import Groups

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from harness.execute import warm
+from harness.execute import compilation
 from pipeline import calibrate, diaobject, diasource, subtract, template
 from pipeline.errors import UnitError
 from pipeline.exposure import Difference, Exposure
@@ -24,9 +25,13 @@ Damage = Callable[[Exposure], Exposure]
 
 
 def _sky(seed: int) -> Exposure:
-    rng = np.random.default_rng(seed)
-    stars = warm._stars(np.random.default_rng(3), (512, 512), 90)
-    return _cut(warm._visit(stars, 1.9, seed, rng), SIDE, SIDE)
+    return _cut(_visit(seed), SIDE, SIDE)
+
+
+@lru_cache(maxsize=3)
+def _visit(seed: int) -> Exposure:
+    stars = compilation._stars(np.random.default_rng(3), (512, 512), 90)
+    return compilation._visit(stars, 1.9, seed, np.random.default_rng(seed))
 
 
 def _cut(exposure: Exposure, ny: int, nx: int) -> Exposure:
@@ -187,7 +192,7 @@ def test_vignetted_frame_with_spurious_sources() -> None:
     v, u = np.mgrid[:512, :512] - 255.5
     x, y = np.mgrid[130:390:34, 130:390:34].reshape(2, -1) + rng.uniform(-4, 4, (2, 64))
     flux = 10 ** rng.uniform(3.8, 5.2, 64)
-    sky = warm._visit((x, y, flux), 1.8, 1, rng)
+    sky = compilation._visit((x, y, flux), 1.8, 1, rng)
     structure = gaussian_filter(rng.normal(size=(512, 512)), 1.2)
     structure *= 600.0 / structure.std() * np.clip((np.hypot(u, v) - 190.0) / 30.0, 0.0, 1.0)
     exposure = sky.replace(image=sky.image + structure.astype(np.float32), unit="electron")
@@ -207,7 +212,7 @@ def test_vignetted_frame_with_spurious_sources() -> None:
 
 
 def _difference(science: Exposure, before: Exposure) -> Difference:
-    whole = warm._difference(_grown(science), _grown(before))
+    whole = compilation._difference(_grown(science), _grown(before))
     ny, nx = science.shape
     part = np.s_[:ny, :nx]
     return replace(
@@ -219,7 +224,7 @@ def _difference(science: Exposure, before: Exposure) -> Difference:
 
 
 def _grown(exposure: Exposure) -> Exposure:
-    """Padded with zeros to the size that `warm` works with."""
+    """Padded with zeros to the size that `compilation` works with."""
     ny, nx = exposure.shape
     pad = ((0, 512 - ny), (0, 512 - nx))
     return exposure.replace(

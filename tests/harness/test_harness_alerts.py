@@ -22,8 +22,8 @@ from harness.alerts.site import nights_of, sky_map
 from harness.alerts.terminal import blocks
 from harness.catalog import Catalog
 from harness.cli.main import execute
+from harness.drawing.cutouts import Stamp, north_up, read_stamps, stamps_as_text
 from harness.drawing.lightcurve import Epoch, curve_as_svg, curve_as_text, read_curve
-from harness.drawing.stamps import Stamp, north_up, read_stamps, stamps_as_text
 from harness.export.history import known_at, versions_of
 from pipeline import diaobject
 from pipeline.schema import DIA_SOURCE

@@ -131,3 +131,36 @@ def test_what_cannot_be_exported_is_one_line(
     assert said in error
     assert len(error.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_fluxes_at_given_places_are_those_of_the_objects_there(
+    campaign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = "psfFlux, psfFluxErr, scienceFlux, scienceFluxErr, psfChi2, psfNdata"
+    with Catalog(campaign / "catalog.duckdb", read_only=True) as catalog:
+        known = catalog.rows(
+            f"""SELECT diaForcedSourceId AS id, ra, dec, visit, detector, {names}
+            FROM DiaForcedSource ORDER BY hash(diaForcedSourceId) LIMIT 12"""
+        )
+        times = dict(
+            catalog.fetch("""SELECT (d.visit, d.detector), t.lastMjdTai FROM difference_image d
+            JOIN template t USING (templateId)""")
+        )
+    lines = [f"{row['id']},{row['ra']!r},{row['dec']!r}" for row in known]
+    lines.append("nowhere,10:00:00,-88:00:00")  # half in degrees, half in hours: refused
+    places, output = tmp_path / "places.csv", tmp_path / "fluxes.parquet"
+    places.write_text("\n".join(["id,ra,dec", *lines]))
+    assert execute(["force", str(campaign), "--at", str(places), "-o", str(output)]) == 2
+    assert "places.csv" in capsys.readouterr().err
+    places.write_text("\n".join(["name,RA,Dec", *lines[:-1], "nowhere,150.0,-88.0"]))
+    assert execute(["force", str(campaign), "--at", str(places), "-o", str(output)]) == 0
+    table = pq.read_table(output)
+    rows = {(row["id"], row["visit"], row["detector"]): row for row in table.to_pylist()}
+    assert len(rows) == table.num_rows
+    for row in known:
+        mine = rows[str(row["id"]), row["visit"], row["detector"]]
+        assert {k: mine[k] for k in names.split(", ")} == {k: row[k] for k in names.split(", ")}
+        assert mine["templateLastMjdTai"] == times[row["visit"], row["detector"]]
+    assert "nowhere" not in table["id"].to_pylist()
+    assert table.schema.field("psfFlux").metadata[b"unit"] == b"nJy"
+    assert capsys.readouterr().out.startswith(f"{table.num_rows} fluxes at 13 places in ")

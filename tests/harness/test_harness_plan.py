@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
+
+import pytest
 
 from harness.plan import (
     OPEN,
@@ -14,6 +17,8 @@ from harness.plan import (
     reference_frames,
 )
 from harness.settings import Campaign
+from harness.system.dates import periods
+from pipeline.errors import ConfigError
 
 SIDE = 0.1
 
@@ -53,27 +58,27 @@ def test_few_visits_get_templates_made_of_all_others() -> None:
     assert len({p.name for p in plans}) == 3
 
 
-def test_many_visits_set_the_sharpest_aside() -> None:
-    seeing = {(v, 1): 2.0 - 0.1 * v for v in range(1, 9)}
-    frames = assign_roles([frame(v) for v in range(1, 9)], Campaign(template_inputs=3), seeing)
+def test_many_visits_set_the_deepest_aside() -> None:
+    noise = {(v, 1): 2.0 - 0.1 * v for v in range(1, 9)}
+    frames = assign_roles([frame(v) for v in range(1, 9)], Campaign(template_inputs=3), noise)
     assert [f.visit for f in frames if f.role == TEMPLATE] == [6, 7, 8]
-    (plan,) = plan_templates(frames, Campaign(template_inputs=3), seeing)
+    (plan,) = plan_templates(frames, Campaign(template_inputs=3), noise)
     assert plan.inputs == ((8, 1), (7, 1), (6, 1))
     assert [v for v, _ in plan.serves] == [1, 2, 3, 4, 5]
 
 
 def test_science_is_never_in_its_own_template() -> None:
     for n in range(1, 12):
-        seeing = {(v, 1): 1.0 + 0.01 * v for v in range(n)}
-        frames = assign_roles([frame(v) for v in range(n)], Campaign(), seeing)
-        for plan in plan_templates(frames, Campaign(), seeing):
+        noise = {(v, 1): 1.0 + 0.01 * v for v in range(n)}
+        frames = assign_roles([frame(v) for v in range(n)], Campaign(), noise)
+        for plan in plan_templates(frames, Campaign(), noise):
             assert not set(plan.inputs) & set(plan.serves)
 
 
 def test_images_off_the_common_flux_scale_are_no_inputs_if_others_are_there() -> None:
-    seeing = {(1, 1): 1.0, (2, 1): float("inf"), (3, 1): 1.1}
-    frames = assign_roles([frame(v) for v in (1, 2, 3)], Campaign(), seeing)
-    inputs = {p.serves[0][0]: p.inputs for p in plan_templates(frames, Campaign(), seeing)}
+    noise = {(1, 1): 1.0, (2, 1): float("inf"), (3, 1): 1.1}
+    frames = assign_roles([frame(v) for v in (1, 2, 3)], Campaign(), noise)
+    inputs = {p.serves[0][0]: p.inputs for p in plan_templates(frames, Campaign(), noise)}
     assert inputs == {1: ((3, 1),), 2: ((1, 1), (3, 1)), 3: ((1, 1),)}
 
 
@@ -91,6 +96,14 @@ def test_reference_is_one_visit_of_the_field() -> None:
     assert pairs == {(1, 1): (2, 1), (3, 1): (2, 1)}
 
 
+def test_short_exposures_are_no_reference() -> None:
+    times = {1: 300.0, 2: 20.0, 3: 250.0, 4: 10.0}
+    frames = [frame(v, exptime=t) for v, t in times.items()]
+    assert reference_frames(frames, 0.2) == {(1, 1): (3, 1), (2, 1): (3, 1), (4, 1): (3, 1)}
+    assert reference_frames(frames, 0.2, {(3, 1)})[3, 1] == (1, 1)
+    assert reference_frames(frames[1:], 0.2, {(3, 1)})[3, 1] == (2, 1)
+
+
 def test_another_frame_takes_the_place_of_an_unfit_reference() -> None:
     frames = [frame(v) for v in (1, 2, 3)]
     assert reference_frames(frames, 0.2, {(2, 1)}) == {(2, 1): (1, 1), (3, 1): (1, 1)}
@@ -102,3 +115,31 @@ def test_selection_by_number_and_time() -> None:
     assert [v for v in range(1, 6) if chosen.keeps(frame(v))] == [2, 3]
     assert not chosen.keeps(frame(2, 7))
     assert Selection().keeps(frame(1))
+
+
+def test_dates_are_kept_out_of_templates() -> None:
+    noise = {(v, 1): 2.0 - 0.1 * v for v in range(1, 9)}
+    campaign = Campaign(template_inputs=3, template_without="57005/")
+    frames = assign_roles([frame(v) for v in range(1, 9)], campaign, noise)
+    assert [f.visit for f in frames if f.role == TEMPLATE] == [2, 3, 4]
+
+    few = Campaign(template_inputs=3, template_without="57001/57001.5 57003/")
+    frames = assign_roles([frame(v) for v in range(1, 5)], few, noise)
+    plans = plan_templates(frames, few, noise)
+    assert {p.serves: p.inputs for p in plans} == {((1, 1), (3, 1), (4, 1)): ((2, 1),)}
+
+    given = [frame(v, role=TEMPLATE) for v in (1, 2)] + [frame(3, role=SCIENCE)]
+    (plan,) = plan_templates(given, Campaign(template_without="/57001.5"), noise)
+    assert plan.inputs == ((2, 1),)
+
+
+def test_periods_are_dates_in_order() -> None:
+    assert periods("") == ()
+    day, since = periods("2015-02-17 2015-02-18T12:00:00/")
+    assert day[1] - day[0] == pytest.approx(1.0)
+    assert since == (day[1] + 0.5, math.inf)
+    for wrong in ("tomorrow/", "57002/57001", "nan"):
+        with pytest.raises(ConfigError):
+            periods(wrong)
+        with pytest.raises(ValueError, match="template_without"):
+            Campaign(template_without=wrong)

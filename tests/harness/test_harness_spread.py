@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.execute import ClaimExecutor, patience
+from harness.execute import ClaimExecutor, worker_wait
 from harness.execute.claimant import Claimant
 from harness.execute.claims import Session
-from harness.execute.patience import NoWorkerError, Patience
+from harness.execute.worker_wait import NoWorkerError, WorkerWait
 from harness.system.software import software_version
 from pipeline.errors import ConfigError
 from tests.harness.cubes import Cube, marks
@@ -157,9 +157,9 @@ def test_work_of_others_is_not_run(what: str, tmp_path: Path) -> None:
 def test_a_run_without_workers_says_so_and_ends_incomplete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "_SAY_S", 0.1)
+    monkeypatch.setattr(worker_wait, "_SAY_S", 0.1)
     said: list[str] = []
-    waiting = Patience(1.0, said.append, "nightjar work W")
+    waiting = WorkerWait(1.0, said.append, "nightjar work W")
     with ClaimExecutor(tmp_path / "queue", 1, 0.0, LEASE_S, waiting) as workers:
         assert list(workers.map([])) == []
         with pytest.raises(NoWorkerError, match=r"worker_wait: no worker for 1 s.*nightjar work W"):
@@ -173,7 +173,7 @@ def test_a_run_without_workers_says_so_and_ends_incomplete(
 def test_a_run_all_of_whose_workers_were_refused_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "_REFUSED_S", 1.0)
+    monkeypatch.setattr(worker_wait, "_REFUSED_S", 1.0)
     monkeypatch.setattr("harness.execute.claimant.software_version", lambda: "0.0.0")
     said: list[str] = []
     refusals = []
@@ -185,7 +185,7 @@ def test_a_run_all_of_whose_workers_were_refused_ends(
 
     thread = threading.Thread(target=claim)
     thread.start()
-    waiting = Patience(60.0, said.append)
+    waiting = WorkerWait(60.0, said.append)
     with (
         ClaimExecutor(tmp_path / "queue", 1, 0.0, LEASE_S, waiting) as workers,
         pytest.raises(ConfigError, match=r"all 1 workers .* has nightjar 0\.0\.0") as caught,
@@ -259,7 +259,7 @@ def test_dask_workers_of_another_version_are_refused(
     distributed = pytest.importorskip("distributed")
     from harness.execute.cluster import ClusterExecutor, connect
 
-    monkeypatch.setattr(patience, "_REFUSED_S", 0.5)
+    monkeypatch.setattr(worker_wait, "_REFUSED_S", 0.5)
     said: list[str] = []
     with distributed.LocalCluster(
         n_workers=1,
@@ -269,7 +269,7 @@ def test_dask_workers_of_another_version_are_refused(
         dashboard_address="127.0.0.1:0",
     ) as cluster:
         address = cluster.scheduler_address
-        executor = ClusterExecutor(1, 20.0, connect(address), Patience(60.0, said.append))
+        executor = ClusterExecutor(1, 20.0, connect(address), WorkerWait(60.0, said.append))
         executor._software = "0.0.0"
         with executor as workers:
             assert list(workers.map([])) == []
@@ -278,7 +278,7 @@ def test_dask_workers_of_another_version_are_refused(
         cluster.scale(0)
         wait_until(lambda: not cluster.scheduler.workers)
         with (
-            ClusterExecutor(1, 20.0, connect(address), Patience(0.5, said.append)) as workers,
+            ClusterExecutor(1, 20.0, connect(address), WorkerWait(0.5, said.append)) as workers,
             pytest.raises(NoWorkerError, match="no worker for 1 s"),
         ):
             list(workers.map([Cube(1, tmp_path / "marks")]))

@@ -185,6 +185,9 @@ def _assert_stars(table, band="r"):
         ("a.csv", _text(",", names=("raMean", "decMean", "rMeanPSFMag"))),
         ("a.csv", _text(",", names=("ra", "dec", "r"))),
         ("a.csv", _text(",", names=("ra", "dec", "psfMag_r"))),
+        ("a.csv", _text(",", names=("RA_ICRS", "DE_ICRS", "r'mag"))),
+        ("a.csv", _text(",", names=("raj2000", "dej2000", "r_psf"))),
+        ("a.csv", _text(",", names=("RA", "DEC", "WAVG_MAG_PSF_R"))),
     ],
 )  # fmt: skip
 def test_text_of_archives(tmp_path, name, text):
@@ -201,6 +204,45 @@ def test_units_of_a_table_count(tmp_path, name):
     kind = {"fits": "fits", "ecsv": "ascii.ecsv"}.get(name[2:], "votable")
     table.write(tmp_path / name, format=kind)
     _assert_stars(io.read_refcat(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["a.fits", "a.vot", "a.ecsv"])
+def test_units_of_fluxes_motions_and_errors_count(tmp_path, name):
+    import astropy.units as u
+
+    known = {
+        "ra": RA * u.deg, "dec": DEC * u.deg, "rFlux": FLUX * 1e-3 * u.uJy,
+        "ra_error": [0.001, 0.002, 0.003] * u.arcsec, "pmra": [1.0, 2.0, 3.0] * u.arcsec / u.yr,
+        "Plx": [1.0, 2.0, 3.0] * u.mas,
+    }  # fmt: skip
+    kind = {"fits": "fits", "ecsv": "ascii.ecsv"}.get(name[2:], "votable")
+    Table(known).write(tmp_path / name, format=kind)
+    table = io.read_refcat(tmp_path / name)
+    _assert_stars(table)
+    np.testing.assert_allclose(table["raErr"].to_numpy(), [1.0, 2.0, 3.0], rtol=1e-6)
+    np.testing.assert_allclose(table["pmRa"].to_numpy(), [1e3, 2e3, 3e3], rtol=1e-6)
+    np.testing.assert_allclose(table["parallax"].to_numpy(), [1.0, 2.0, 3.0], rtol=1e-6)
+
+    Table({**known, "rFlux": FLUX * u.ct}).write(tmp_path / f"b{name}", format=kind)
+    with pytest.raises(FileFormatError, match=r"rFlux.*unit '(ct|count)'.*nJy"):
+        io.read_refcat(tmp_path / f"b{name}")
+
+
+def test_nanomaggies_with_inverse_variance(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("ra,dec,flux_r,flux_ivar_r,flux_z\n1.0,2.0,1000.0,4.0,10\n1.0,2.1,10,0,\n")
+    table = io.read_refcat(path)
+    np.testing.assert_allclose(-2.5 * np.log10(table["rFlux"].to_numpy()) + 31.4, [15.0, 20.0])
+    assert table["rFluxErr"].to_pylist() == [pytest.approx(0.5 * 10**3.56), None]
+    assert table["zFlux"].to_pylist() == [pytest.approx(10**4.56), None]
+
+
+def test_pixel_coordinates_and_redshifts_are_no_magnitudes(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("ra,dec,x,y,z,rMag\n1.0,2.0,17.0,18.0,0.3,19.0\n")
+    table = io.read_refcat(path)
+    assert table["rFlux"].null_count == 0
+    assert table["yFlux"].null_count == table["zFlux"].null_count == 1
 
 
 def test_sexagesimal_places(tmp_path):
@@ -244,6 +286,7 @@ def test_catalogue_without_a_row_or_with_nonsense_is_refused(tmp_path):
         ("ra,dec,rMag\n", "holds no row"),
         ("ra,dec,rMag\nhere,there,18\n", "a.csv ra"),
         ("ra,dec,rMag\n1,2,bright\n", "rMag"),
+        ("ra,dec,rMag\n1,2,99\n", "no known flux"),
     ):
         path.write_text(text)
         with pytest.raises(FileFormatError, match=words):

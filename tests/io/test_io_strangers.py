@@ -71,6 +71,23 @@ def with_card(path, text):
     return path
 
 
+def test_file_that_ends_short_of_a_block_is_read_and_a_truncated_one_is_not(tmp_path):
+    image = sky_image()
+    tiles = fits.HDUList([fits.PrimaryHDU(), fits.CompImageHDU(image, header())])
+    tiles.writeto(tmp_path / "tiles.fits")
+    for path in (write(tmp_path / "a.fits", image), tmp_path / "tiles.fits"):
+        content = path.read_bytes()
+        path.write_bytes(content[: content.rindex(content.rstrip(b"\0")[-1:]) + 1])
+        assert len(path.read_bytes()) % 2880
+        short = read_planes(Planes(path)).image
+        assert short.shape == image.shape
+        assert np.isfinite(short).all()
+        for cut in (path.read_bytes()[:-2000], path.read_bytes() + b"\0"):
+            path.write_bytes(cut)
+            with pytest.raises(FileFormatError, match="truncated"):
+                read_planes(Planes(path))
+
+
 # -- headers -------------------------------------------------------------------------------------
 
 BROKEN = [

@@ -10,9 +10,10 @@ from pipeline.diasource.reliability import FEATURES
 
 @pytest.fixture(scope="session", autouse=True)
 def few_trees():
-    """Train with few trees: what is tested is not how well a forest does."""
+    """Train with few trees and bins: what is tested is not how well a forest does."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(training._TREES, "max_iter", 25)
+        patch.setitem(training._TREES, "max_bins", 15)
         patch.setitem(training._TREES, "learning_rate", 0.3)
         yield
 

@@ -57,8 +57,12 @@ def test_the_range_of_a_mean_is_that_of_its_groups():
     assert np.isnan(high[1])
 
 
-def test_the_card_states_what_was_measured(draw):
-    forest = training.train(draw(1500, 1))
+@pytest.fixture(scope="module")
+def forest(draw):
+    return training.train(draw(1500, 1))
+
+
+def test_the_card_states_what_was_measured(draw, forest):
     found = judge(forest, {"made": [draw(2000, 2)], "other": [draw(1000, 3)]})
     assert [j.name for j in found] == ["made", "other", "all"]
     text = card(forest, found, 0.4)
@@ -71,7 +75,6 @@ def test_the_card_states_what_was_measured(draw):
     assert "cut of `[alerts]` is 0.4" in text
 
 
-def test_what_was_trained_on_proves_nothing(draw):
-    forest = training.train(draw(1500, 1))
+def test_what_was_trained_on_proves_nothing(draw, forest):
     with pytest.raises(ConfigError, match="was trained on"):
         judge(forest, {"made": [draw(1500, 1)]})

@@ -8,7 +8,8 @@ import pytest
 
 from harness.reliability import training
 from harness.reliability.evaluation import calibration_error
-from pipeline.diasource.reliability import FEATURES, Forest
+from harness.verify import context
+from pipeline.diasource.reliability import FEATURES, Forest, model
 from pipeline.errors import ConfigError, InputError
 
 
@@ -45,9 +46,11 @@ def test_a_piece_of_sky_is_in_one_fold(draw):
     assert np.bincount(fold).max() < 2 * np.bincount(fold).min()
 
 
-def test_probabilities_are_those_of_unseen_data(draw):
+def test_probabilities_are_those_of_unseen_data(draw, forest):
     test = draw(2000, 2)
-    p = training.train(draw(8000, 1)).predict(test.features)
+    larger = training.train(draw(8000, 1))
+    assert larger.version != forest.version
+    p = larger.predict(test.features)
     assert calibration_error(p, test.real) < 0.05
     truth = 1.0 / (1.0 + np.exp(-2.0 * test.features[:, 1]))
     both = test.snr < 10.0  # above, there are no bogus ones to learn from
@@ -67,10 +70,6 @@ def test_the_file_says_what_it_was_made_of(forest):
     assert known["simulations"] == ["made 1"]
     assert known["software"]
     assert not any("date" in key or "time" in key for key in known)
-
-
-def test_another_training_is_another_version(draw, forest):
-    assert training.train(draw(2000, 2)).version != forest.version
 
 
 def test_a_file_that_was_changed_is_refused(forest, tmp_path):
@@ -137,3 +136,12 @@ def test_too_little_is_one_line(draw):
         training.train(draw(120, 1))
     with pytest.raises(ConfigError, match="on 2 pieces of sky"):
         training.train(draw(2000, 1, patches=2))
+
+
+def test_a_model_of_other_features_keeps_nobody_from_collecting_examples(monkeypatch):
+    def misfit():
+        raise InputError("was trained on 38 other features")
+
+    assert context._classifier_version() == model().version
+    monkeypatch.setattr(context, "classifier", misfit)
+    assert context._classifier_version() is None

@@ -90,7 +90,7 @@ def test_no_change_is_no_news() -> None:
 @pytest.mark.slow
 def test_false_alarms_are_rare() -> None:
     """Repeats in which one fiftieth of the noise is drawn anew: 5 % may be called."""
-    called, repeats = 0, 100
+    called, repeats = 0, 40
     for k in range(repeats):
         others = detections(3 * k, new=15), detections(3 * k + 1, new=15)
         found = compare(rows(k, 1000 + k), rows(k, 2000 + k), others, seed=k)

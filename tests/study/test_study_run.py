@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import chi2
 
+import harness.study.run as study_run
 from harness.catalog import connect
 from harness.cli.main import execute
+from harness.settings import Settings
 from harness.study.completeness import fit
 from harness.study.design import StudyDesign
 from harness.study.engine import Engine, Painting, PaintingResult
@@ -21,6 +24,7 @@ from harness.study.sample import Sample
 from harness.study.store import Study
 from harness.workspace import Workspace
 from pipeline import io
+from pipeline.diasource.reliability import model
 from pipeline.psfphot import flux_noise
 from pipeline.schema import to_numpy
 
@@ -117,6 +121,20 @@ def test_the_same_study_is_the_same(space: Workspace, study: Study, tmp_path: Pa
     assert again.folder.name == study.folder.name
     for name in ("injection", "injection_outcome", "recovery", "detection"):
         assert again.table(name).equals(study.table(name))
+
+
+def test_another_classifier_makes_another_study(
+    space: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def key(*overrides: str) -> str:
+        settings = Settings.load(space.config, overrides)
+        return study_run._Plan(space, DESIGN, settings, "local", {}, {}).key
+
+    unclassified = key("diasource.classify=false")
+    before, other = key(), replace(model(), curve=np.array([1.0, 0.5]))
+    monkeypatch.setattr(study_run, "classifier", lambda: other)
+    assert len({before, key(), unclassified}) == 3
+    assert key("diasource.classify=false") == unclassified
 
 
 def test_a_killed_study_goes_on(

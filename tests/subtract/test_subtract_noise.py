@@ -13,10 +13,12 @@ from scipy.signal import fftconvolve
 
 from pipeline import subtract
 from pipeline.exposure import MatchingKernel
-from pipeline.subtract import alard_lupton, matching
+from pipeline.subtract import alard_lupton, psf_matching
 from pipeline.subtract.decorrelate import apply, design
 from pipeline.subtract.excess import NoiseExcess
+from pipeline.subtract.metrics import in_columns, in_rows, mean_lag1
 from pipeline.subtract.noise import NoiseModel
+from pipeline.subtract.pixels import region_sums
 from pipeline.subtract.prepare import prepare_pair
 from pipeline.subtract.stamps import find
 from tests.subtract.conftest import gaussian
@@ -123,7 +125,7 @@ class TestDirection:
         working = prepare_pair({"science": scene.science, "template": scene.template})
         config = subtract.Config(convolve=choice)
         stamps = find(working["science"], working["template"], config)
-        assert matching._direction(stamps, config) == expected
+        assert psf_matching._direction(stamps, config) == expected
 
 
 class TestDecorrelation:
@@ -210,3 +212,14 @@ def test_decisions_are_logged(make_scene, caplog):
     assert "taken as white" in text
     assert "noise autocovariance measured of science and template" in text
     assert "autocovariance measured" in text
+
+
+def test_correlation_of_rows_is_told_from_that_of_columns() -> None:
+    """Noise plus a share s of its neighbour correlates by s / (1 + s²)."""
+    noise = np.random.default_rng(3).normal(size=(400, 401))
+    rows = (noise[:, 1:] + 0.3 * noise[:, :-1]).astype(np.float32)
+    for image, known in ((rows, (0.3 / 1.09, 0.0)), (rows.T.copy(), (0.0, 0.3 / 1.09))):
+        sums = region_sums(image, np.ones_like(image), np.ones(image.shape, np.uint8), 4, 4)
+        found = mean_lag1(in_rows(sums)), mean_lag1(in_columns(sums))
+        assert found == pytest.approx(known, abs=4 / 400)  # four standard errors
+        assert mean_lag1(sums) == pytest.approx(np.mean(found), abs=1e-3)

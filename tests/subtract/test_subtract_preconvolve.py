@@ -15,7 +15,7 @@ from harness.cli.main import execute
 from pipeline import io, subtract
 from pipeline.exposure import Difference, GridPsf
 from pipeline.masks import NOT_IN_SCORE, bits
-from pipeline.subtract import matching
+from pipeline.subtract import psf_matching
 from pipeline.subtract.basis import Basis
 from pipeline.subtract.masks import spread
 from pipeline.subtract.preconvolve import design_filter, filtered
@@ -74,7 +74,7 @@ def left(difference: Difference, pair: dict[str, Any]) -> float:
 
 
 def test_bright_trails_leave_next_to_nothing(pair, difference, monkeypatch):
-    monkeypatch.setattr(matching, "RESIDUAL_SHARE", np.inf)
+    monkeypatch.setattr(psf_matching, "RESIDUAL_SHARE", np.inf)
     without = subtract.run(pair["science"], pair["template"])
 
     assert without.kernel.before is None

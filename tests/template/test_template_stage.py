@@ -13,6 +13,8 @@ from pipeline.errors import TemplateError
 from pipeline.exposure import Exposure, GridPsf, VisitInfo
 from pipeline.masks import NO_SKY, bits
 from pipeline.template.lanczos import autocorrelation, table, weights
+from pipeline.template.mapping import Mapping
+from pipeline.template.psf import warped_psf
 from pipeline.template.warp import Warper
 
 SCALE = 0.263 / 3600
@@ -395,3 +397,12 @@ def test_pixels_made_side_by_side_are_those_made_alone(make, degrees):
         error = np.abs(found - expected)[both]
         assert np.mean(error > 1e-5 * np.abs(expected[both]).max()) < 1e-3
         assert error.max() < 0.02 * np.nanmax(np.abs(expected))
+
+
+def test_psf_is_known_where_the_sky_of_the_input_does_not_reach():
+    y, x = np.mgrid[0:330:32, 0:330:32].astype(float)
+    x[:, 6:] = np.nan
+    warped = warped_psf(psf_of(1.8), Mapping(x, y, 32), (300, 300), 64)
+    assert np.isfinite(warped.cube).all()
+    np.testing.assert_array_equal(warped.cube[:, -1], warped.cube[:, 1])
+    assert warped.at(290.0, 150.0).sum() == pytest.approx(1.0, abs=1e-3)

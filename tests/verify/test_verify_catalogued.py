@@ -13,7 +13,7 @@ from harness.verify.kinds.staged import Staged
 from harness.verify.matching import catalogued_sources, match
 from harness.verify.measurement import NotApplicable
 from harness.verify.metric import Sample
-from harness.verify.tables import unequal_rows
+from harness.verify.row_comparison import unequal_rows
 from pipeline import io
 from pipeline.schema import TABLES
 
@@ -173,6 +173,26 @@ def test_moved_sources_of_the_catalogue_are_found(context, truth, change):
     change("update DiaSource set ra = ra + 3.0 / 3600")
 
     assert known_answer(context, "detected") == 0.0
+
+
+def test_a_unit_whose_truth_is_unknown_is_named_and_the_others_judged(context, truth, monkeypatch):
+    known = curves.measure_images
+
+    def measure(context, requests):
+        return {r: {**o, (1, 1): "it broke"} for r, o in known(context, requests).items()}
+
+    monkeypatch.setattr(curves, "measure_images", measure)
+    got = Curve(quantity="flux_pull").measure(context, None)
+
+    assert (got.value, got.broken) == (1.0, "1_01: it broke")
+
+
+def test_detections_of_a_unit_whose_truth_is_unknown_are_not_false(context, monkeypatch):
+    broken = {(2, 1): "it broke"}
+    monkeypatch.setattr(curves, "measure_images", lambda _, r: {next(iter(r)): broken})
+
+    assert curves.transients(context).everything == ()
+    assert context.scalar("select count(*) from DiaSource where detector = 1 and visit = 2") > 0
 
 
 def test_transients_are_collected_once(context, truth, monkeypatch):

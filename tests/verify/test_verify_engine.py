@@ -226,6 +226,21 @@ def test_a_wrong_variance_plane_is_found(context, space, exposure):
     assert got.measurement.value == pytest.approx(1.3**-0.5, abs=0.02)
 
 
+def test_a_frame_that_breaks_a_metric_is_named_and_the_others_judged(context, space):
+    path = space.visit_image(2, 1)
+    path.write_bytes(path.read_bytes()[:4000])
+    kind = {"image": {"metric": "noise_ratio"}}
+
+    good, bad = (judged(context, kind, bound=bound) for bound in ("0.9 .. 1.1", "< 0.5"))
+
+    assert (good.verdict, bad.verdict) == (Verdict.ERROR, Verdict.ERROR)
+    assert good.measurement.value == pytest.approx(1.0, abs=0.03)
+    assert [r[0] for r in good.measurement.evidence[0].data["rows"]] == [1]
+    assert good.reason.startswith("2_01: ")
+    assert "the others: Pass" in good.reason
+    assert "the others: Fail" in bad.reason
+
+
 def test_samples_are_kept_until_a_file_changes(context, space, exposure):
     kind = {"image": {"metric": "noise_ratio"}}
     before = judged(context, kind, bound="0.9 .. 1.1").measurement.value
@@ -607,3 +622,28 @@ def test_the_kind_in_the_documentation_measures_what_it_says(context):
 
     assert (got.value, got.population, got.failing) == (1, 2, ({"table": "alert"},))
     assert kind.usual_bound() == "= 0 tables"
+
+
+def test_content_of_a_table_is_known_by_its_rows_whatever_their_order(context, change):
+    before = context.content("DiaSource")
+    context.memory.clear()
+    context.catalog.close()
+    del context.catalog
+    change("create table other as select * from DiaSource order by ra desc")
+    assert context.content("other") == before
+    context.catalog.close()
+    del context.catalog
+    context.memory.clear()
+    change("update other set psfFlux = psfFlux * 1.000001 where diaSourceId = 3")
+
+    assert context.content("other") != before
+
+
+def test_tables_of_a_query_are_those_it_names(context):
+    sql_of = context.tables_of
+
+    assert sql_of("select v.visit from visit_image v join diasource using (visit)") == {
+        "visit_image", "DiaSource",
+    }  # fmt: skip
+    assert sql_of("select * from information_schema.columns") is None
+    assert sql_of("select current_date from DiaSource") is None

@@ -7,10 +7,10 @@ import pytest
 
 from harness.report import diff_reports, load_report, render_all, render_diff, write_report
 from harness.report.bundle import check_bundle, require_untouched
+from harness.report.checksums import write_sums
 from harness.report.html import render_html
 from harness.report.junit import render_junit
 from harness.report.model import build
-from harness.report.sums import write_sums
 from harness.verify.engine import judge_cases
 from harness.verify.expected import Expected, compare
 from harness.verify.loader import load_spec

@@ -25,6 +25,13 @@ def duplicate_sources(copy: Copy) -> None:
     copy.sql("insert into DiaSource select * from DiaSource limit 1")
 
 
+@defect("misnumbered-sources", "AG-00-25/unique/packed")
+def misnumbered_sources(copy: Copy) -> None:
+    """Give every source a number of the next detector."""
+    copy.free("DiaSource")
+    copy.sql("update DiaSource set diaSourceId = diaSourceId + (16::bigint << 21)")
+
+
 @defect("constant-counts", "AG-00-25/counts/equals-children")
 def constant_counts(copy: Copy) -> None:
     """Set every nDiaSources to 1, as in 2017."""

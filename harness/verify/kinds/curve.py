@@ -61,10 +61,13 @@ class Curve(Kind):
         everything = transients(context)
         sample = everything.between(self.snr_min, self.snr_max)
         if not len(sample):
-            return Measurement(float("nan"), 0)
+            return Measurement(float("nan"), 0, broken=everything.broken)
         value, stderr, n = QUANTITIES[self.quantity].function(sample)
         evidence = (completeness_figure(everything),) if self.figure else ()
-        return Measurement(value, n, stderr, failing=tuple(_lost(sample)[:50]), evidence=evidence)
+        lost = tuple(_lost(sample)[:50])
+        return Measurement(
+            value, n, stderr, failing=lost, evidence=evidence, broken=everything.broken
+        )
 
 
 def _lost(sample: Transients) -> list[dict[str, Any]]:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Header"]
 
+_KEPT = 500
+"""Files whose headers are kept: some 0.1 MB each."""
+
 _TYPES: dict[str, type[Any]] = {"str": str, "int": int, "float": float, "bool": bool}
 
 
@@ -67,7 +70,7 @@ class Header(Kind):
         places = [(u, context.product(self.product, u)) for u in context.expected(self.product)]
         present = [(u, p) for u, p in places if p.is_file()]
         for unit, path in present:
-            headers = _headers(path)
+            headers = _headers(context, path)
             found = {**{n: self._fault(n, c, headers) for n, c in self.cards.items()}}
             found |= {n: "" if n in headers else "no such HDU" for n in self.hdus}
             failing += [{**unit.key, "card": n, "fault": f} for n, f in found.items() if f]
@@ -81,6 +84,15 @@ class Header(Kind):
         return card.fault(header.get(name))
 
 
-def _headers(path: Path) -> dict[str, fits.Header]:
+def _headers(context: Context, path: Path) -> dict[str, fits.Header]:
+    """Read the headers of a file; those of the first files are kept for other checks."""
+    stat = path.stat()
+    known: dict[object, dict[str, fits.Header]] = context.memory.setdefault("headers", {})
+    key = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    if key in known:
+        return known[key]
     with fits.open(path, memmap=True) as hdus:
-        return {h.name or f"{i}": h.header.copy() for i, h in enumerate(hdus)}
+        found = {h.name or f"{i}": h.header.copy() for i, h in enumerate(hdus)}
+    if len(known) < _KEPT:
+        known[key] = found
+    return found

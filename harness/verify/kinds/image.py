@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
@@ -63,13 +64,4 @@ class Image(Kind):
         ]
         columns = ["visit", "detector", "value", "standard error", "n", "note"]
         table = Evidence(f"{self.metric} by unit", "table", {"columns": columns, "rows": rows})
-        return Measurement(
-            got.value,
-            got.population,
-            got.stderr,
-            got.nulls,
-            got.nans,
-            got.failing,
-            (table,),
-            got.note,
-        )
+        return replace(got, evidence=(table,))

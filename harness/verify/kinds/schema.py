@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from harness.verify.attributes import Attribute, Need, load_matrices
+from harness.verify.attributes import Attribute, Matrix, Need, load_matrices
 from harness.verify.kind import Kind
-from harness.verify.measurement import Evidence, Measurement
+from harness.verify.measurement import Evidence, Measurement, NotApplicable
 from pipeline.schema import TABLES
 
 if TYPE_CHECKING:
@@ -42,10 +42,22 @@ class Schema(Kind):
         """``attributes``."""
         return "attributes"
 
+    def catalogued(self, context: Context) -> frozenset[str] | None:
+        """Return the tables whose columns deliver the attributes, and those of their conditions."""
+        matrix = load_matrices(context.testcases)[self.matrix]
+        needs = [n for a in self._chosen(matrix) for n in a.columns]
+        wanted = {(n.table or matrix.table, w) for n in needs for w in (n.where, matrix.where)}
+        return context.tables_of(*(f'from "{t}" where {w or "true"}' for t, w in wanted))
+
+    def _chosen(self, matrix: Matrix) -> list[Attribute]:
+        return [a for a in matrix.attributes if not self.attributes or a.id in self.attributes]
+
     def measure(self, context: Context, bound: Bound) -> Measurement:
         """Fill the matrix."""
         matrix = load_matrices(context.testcases)[self.matrix]
-        chosen = [a for a in matrix.attributes if not self.attributes or a.id in self.attributes]
+        chosen = self._chosen(matrix)
+        if context.foreign and not self.catalogued(context):
+            raise NotApplicable("these products lack the table whose columns are asked for")
         rows: list[list[Any]] = []
         failing: list[dict[str, Any]] = []
         nulls = nans = 0

@@ -63,6 +63,10 @@ class Sql(Kind):
         """``rows``, or what the author says the value is in."""
         return self.measured_in
 
+    def catalogued(self, context: Context) -> frozenset[str] | None:
+        """Return the tables that the queries name."""
+        return context.tables_of(self.population, self.rows or self.value)
+
     def measure(self, context: Context, bound: Bound) -> Measurement:
         """Count the population, then ask."""
         count, nulls, nans = _account(context, self.population)

@@ -12,7 +12,7 @@ from pydantic import Field
 from harness.verify.kind import Kind
 from harness.verify.measurement import Evidence, Measurement, NotRun
 from harness.verify.packets import containers
-from harness.verify.tables import unequal_rows
+from harness.verify.row_comparison import unequal_rows
 from pipeline.schema import TABLES
 
 if TYPE_CHECKING:

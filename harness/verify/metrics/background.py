@@ -11,8 +11,10 @@ from harness.verify.view import View
 from pipeline import io
 from pipeline.statistics import clipped, mad_std, median_error
 
-__all__: list[str] = []
+__all__ = ["row_medians"]
 
+_SKIP = 8
+"""One row of so many gives the medians of the blocks well enough."""
 _ENOUGH = 400_000  # pixels give the level of the sky to 0.002 σ
 
 
@@ -51,7 +53,7 @@ def background_identity(view: View, block: int = 64) -> Sample:
     image = view.visit_image
     assert image.background is not None
     assert image.photo_calib is not None
-    some = slice(None, None, 4)  # every fourth row gives the medians of the blocks well enough
+    some = slice(None, None, _SKIP)
     total = (image.image[some] + image.background[some]) / image.photo_calib.njy_per_electron
     total[image.mask[some] != 0] = np.nan
     bias, flat = _calibrations(view)
@@ -61,8 +63,8 @@ def background_identity(view: View, block: int = 64) -> Sample:
         raw = view.raw.data[amp.data.slices][some].astype(np.float32)
         raw -= np.median(view.raw.data[amp.overscan.slices][some], axis=1, keepdims=True)
         plain = (raw - bias[rows, columns][some]) * (amp.gain / flat[rows, columns][some])
-        kept = total[rows.start // 4 : rows.start // 4 + len(plain), columns]
-        found.append(_block_ratios(kept, plain, (block // 4, block)))
+        kept = total[rows.start // _SKIP : rows.start // _SKIP + len(plain), columns]
+        found.append(_block_ratios(kept, plain, (block // _SKIP, block)))
     ratios = np.concatenate(found)
     if len(ratios) < 4:
         return Sample(float("nan"), 0)
@@ -92,11 +94,22 @@ def _block_ratios(total: np.ndarray, plain: np.ndarray, block: tuple[int, int]) 
         for p in (total, plain)
     )
     enough = np.isfinite(a).sum(axis=1) > height * width // 2
-    return np.asarray(_row_medians(a[enough]) / _row_medians(b[enough]))
+    return np.asarray(row_medians(a[enough]) / row_medians(b[enough]))
 
 
-def _row_medians(values: np.ndarray) -> np.ndarray:
-    """Medians of rows without their NaN, as `numpy.nanmedian`, of many rows at once."""
+def row_medians(values: np.ndarray) -> np.ndarray:
+    """Take the medians of rows without their NaN, as `numpy.nanmedian`, of many rows at once.
+
+    Parameters
+    ----------
+    values : ndarray, (n, m)
+        Rows, each with a number at least.
+
+    Returns
+    -------
+    ndarray, (n,)
+        In their unit and type.
+    """
     ordered = np.sort(values, axis=1)  # NaN at the end
     n = (~np.isnan(values)).sum(axis=1)
     rows = np.arange(len(values))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from scipy import signal
 
 from harness.system.hashes import file_hash
 from harness.verify.metric import Sample, metric
-from harness.verify.stamps import isolated, star_fits
+from harness.verify.star_fits import isolated, star_fits
 from harness.verify.view import View, remember
 from harness.workspace import Workspace
 from pipeline.exposure import Exposure, FloatArray, MatchingKernel, polynomial_terms
@@ -191,11 +192,10 @@ def _tops(view: View, limit: float, half: int) -> list[tuple[int, int]]:
     image = np.nan_to_num(view.visit_image.image)
     bad = (view.difference.exposure.mask & np.uint32(view.excluded_bits)) != 0
     bad |= ((view.visit_image.mask | view.warped.mask) & bits(*NOT_AS_MEASURED)) != 0
-    y, x = np.nonzero(~bad & (image > limit))
+    rows, columns = np.nonzero(~bad & (image > limit))
+    y, x = _highest(image, rows, columns)
     return [
-        (c, r)
-        for c, r in zip(x.tolist(), y.tolist(), strict=True)
-        if image[r, c] >= _around(image, c, r).max() and not _touches(bad, c, r, half)
+        (c, r) for c, r in zip(x.tolist(), y.tolist(), strict=True) if not _touches(bad, c, r, half)
     ]
 
 
@@ -204,10 +204,8 @@ def _peaks(science: Exposure, template: Exposure, snr_min: float) -> npt.NDArray
     noise = float(np.sqrt(np.median(science.variance[::8, ::8])))
     image = np.nan_to_num(science.image)
     clean = (science.mask & bits(*NOT_AS_MEASURED)) == 0
-    y, x = np.nonzero(clean & (image > 0.12 * snr_min * noise))
-    pixels = [(int(c), int(r)) for c, r in zip(x, y, strict=True)]
-    peak = np.array([image[r, c] >= _around(image, c, r).max() for c, r in pixels])
-    y, x = (y[peak], x[peak]) if len(peak) else (y, x)
+    rows, columns = np.nonzero(clean & (image > 0.12 * snr_min * noise))
+    y, x = _highest(image, rows, columns)
     everything = np.stack([x, y], axis=1).astype(float)
     if not len(everything):
         return everything
@@ -216,6 +214,19 @@ def _peaks(science: Exposure, template: Exposure, snr_min: float) -> npt.NDArray
     order = np.argsort(-image[y, x], kind="stable")
     kept = [i for i in order if alone[i] and not _touches(bad, int(x[i]), int(y[i]))]
     return everything[kept[:200]]
+
+
+def _highest(
+    image: npt.NDArray[np.floating], y: npt.NDArray[np.int_], x: npt.NDArray[np.int_], half: int = 4
+) -> tuple[npt.NDArray[np.int_], npt.NDArray[np.int_]]:
+    """Those pixels that none within a square exceeds; the nearest neighbours rule most out."""
+    ny, nx = image.shape
+    steps = range(-half, half + 1)
+    for dy, dx in sorted(itertools.product(steps, steps), key=lambda s: s[0] ** 2 + s[1] ** 2):
+        near = image[(y + dy).clip(0, ny - 1), (x + dx).clip(0, nx - 1)]
+        high = image[y, x] >= near
+        y, x = y[high], x[high]
+    return y, x
 
 
 def _around(

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.verify.metric import Sample, metric
-from harness.verify.stamps import isolated, star_fits
+from harness.verify.star_fits import isolated, star_fits
 from harness.verify.view import View, remember
 from pipeline.exposure import Psf
 from pipeline.masks import NOT_AS_MEASURED, bits

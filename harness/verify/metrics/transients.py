@@ -25,6 +25,8 @@ NEAR = 2.5
 _FAINTEST = 3.0
 _RADIUS = 1.0
 """Within how many arcsec a detection may be that of a transient; trails reach further."""
+_ROUNDING = 1e-9
+"""Difference of a constant flux from its weighted mean, over the flux: the last bits."""
 _VARIED = 0.1
 """Variation between a template's inputs, over the flux in the difference, that matters."""
 _OWN_MOTION = 0.024
@@ -92,8 +94,9 @@ def true_differences(
             before[2] - truth["dec"][i],
         )
         stationary = moved * 3600.0 < 2.0 * view.camera.pixel_scale
-        flux = float(truth["flux"][i]) - (before[0] if stationary else 0.0)
-        if flux == 0 or (flux < 0 and not faded):
+        now = float(truth["flux"][i])
+        flux = now - (before[0] if stationary else 0.0)
+        if abs(flux) <= _ROUNDING * now or (flux < 0 and not faded):
             continue
         unknown = stationary and before[3] > _VARIED * abs(flux) and _lost_inputs(view, x, y)
         rows.append({"index": i, "x": x, "y": y, "flux": flux, "masked": unknown})
@@ -116,21 +119,21 @@ def _template_flux(view: View) -> dict[int, tuple[float, float, float, float]]:
         columns=["truthId", "visit", "detector", "flux", "ra", "dec"],
         filters=[("visit", "in", [v for v, *_ in inputs])],
     )
-    columns = {n: table.column(n).to_numpy(zero_copy_only=False) for n in table.column_names}
-    weights = {(v, d): w / total for v, d, w in inputs}
-    sums: dict[int, list[float]] = {}
-    for truth_id, visit, detector, flux, ra, dec in zip(*columns.values(), strict=True):
-        weight = weights.get((int(visit), int(detector)), 0.0)
-        if weight:
-            entry = sums.setdefault(int(truth_id), [0.0, 0.0, 0.0, 0.0, np.inf, -np.inf])
-            entry[0] += weight * float(flux)
-            entry[1] += weight * float(ra)
-            entry[2] += weight * float(dec)
-            entry[3] += weight
-            entry[4:] = min(entry[4], float(flux)), max(entry[5], float(flux))
-    return {
-        k: (f / w, ra / w, dec / w, high - low) for k, (f, ra, dec, w, low, high) in sums.items()
-    }
+    names, place = np.unique(to_numpy(table, "truthId"), return_inverse=True)
+    weight = np.zeros(table.num_rows)
+    for visit, detector, w in inputs:
+        here = (to_numpy(table, "visit") == visit) & (to_numpy(table, "detector") == detector)
+        weight[here] = w / total
+    used, place, weight = weight > 0, place[weight > 0], weight[weight > 0]
+    flux, ra, dec = (to_numpy(table, n)[used].astype(float) for n in ("flux", "ra", "dec"))
+    low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
+    np.minimum.at(low, place, flux)
+    np.maximum.at(high, place, flux)
+    sums = [np.bincount(place, weight * c, len(names)) for c in (flux, ra, dec, 1.0)]
+    found = np.flatnonzero(sums[3] > 0)
+    mean = np.array(sums[:3])[:, found] / sums[3][found]
+    columns = names[found], *mean, (high - low)[found]
+    return {k: (f, a, d, r) for k, f, a, d, r in zip(*(c.tolist() for c in columns), strict=True)}
 
 
 def _describe(view: View, rows: list[dict[str, Any]], faintest: float) -> list[dict[str, Any]]:

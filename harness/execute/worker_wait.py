@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 
 from pipeline.errors import ConfigError
 
-__all__ = ["NoWorkerError", "Patience"]
+__all__ = ["NoWorkerError", "WorkerWait"]
 
 _SAY_S = 5.0
 _REFUSED_S = 30.0  # for one that may work to come after others that may not
@@ -19,7 +19,7 @@ class NoWorkerError(ConfigError):
     exit_code = 4
 
 
-class Patience:
+class WorkerWait:
     """Watches the workers of an engine: says that there is none, and gives up in the end.
 
     Parameters

@@ -14,6 +14,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numba
@@ -28,6 +29,8 @@ from harness.system.hashes import combine, file_hash
 from harness.system.processes import server
 from pipeline import calibrate, diaobject, diasource, io, isr, masks, subtract, template
 from pipeline.camera import Camera
+from pipeline.diasource.reliability import model as classifier
+from pipeline.errors import InputError
 from pipeline.exposure import (
     Difference,
     Exposure,
@@ -56,7 +59,7 @@ def compile_loops(say: Callable[[str], None] = lambda _: None) -> None:
     Parameters
     ----------
     say : callable
-        Told in words when there is something to wait for.
+        Called with a line of text when there is something to wait for.
     """
     marker = _marker()
     if marker.is_file():
@@ -129,9 +132,16 @@ def _templates() -> None:
 def _sources() -> None:
     """Make sources of a difference, then objects and forced fluxes."""
     rng = np.random.default_rng(3)
-    science, before = (_visit(_stars(rng, _SHAPE, 12), 2.0, 9, rng) for _ in range(2))
+    x, y, flux = _stars(rng, _SHAPE, 12)
+    trail = np.linspace(200.0, 240.0, 20), np.full(20, 300.0), np.full(20, 4e3)
+    with_trail = np.append(x, trail[0]), np.append(y, trail[1]), np.append(flux, trail[2])
+    science = _visit(with_trail, 2.0, 9, rng)
+    before = _visit(_stars(rng, _SHAPE, 12), 2.0, 9, rng)
     difference = _difference(science, before)
-    found = diasource.run(difference, science, before, now_mjd_tai=_MJD)
+    plain = diasource.Config(classify=False)  # what trains a classifier needs none
+    found = diasource.run(difference, science, before, plain, now_mjd_tai=_MJD)
+    with suppress(InputError):
+        classifier().predict(found.features)
     nothing = DIA_OBJECT.arrow_schema.empty_table(), DIA_SOURCE.arrow_schema.empty_table()
     result = diaobject.run(found.sources, *nothing, processed_mjd_tai=_MJD)
     diaobject.force(result.objects, difference, science, processed_mjd_tai=_MJD)

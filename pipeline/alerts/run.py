@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.alerts.avro import (
+    CUTOUTS,
     NOISE_LIMIT,
     RECORDS,
     SCHEMA_VERSION,
@@ -22,7 +23,6 @@ from pipeline.alerts.avro import (
     text,
 )
 from pipeline.alerts.config import Config
-from pipeline.alerts.cutouts import KINDS
 from pipeline.errors import InputError
 from pipeline.schema import (
     ALERT,
@@ -244,7 +244,7 @@ class _Encoded:
         self.forced = _Timeline(forced, "diaObjectId", "midpointMjdTai", "visit", window)
         self.forced_rows = encode(self.forced.table, RECORDS["diaForcedSource"])
         self.forced_more = encode(self.forced.table, RECORDS["diaForcedSourceMore"])
-        self._solar_system(chosen, around, window)
+        self._solar_system(chosen, around)
         self._limits(around, window)
         matches = _or_empty(around.matches, DIA_OBJECT_TO_OBJECT_MATCH)
         matches = _of(matches, self.objects).sort_by(
@@ -253,9 +253,7 @@ class _Encoded:
         self.match_ids = to_numpy(matches, "diaObjectId")
         self.matches = encode(matches, RECORDS["nearbyObject"])
 
-    def _solar_system(
-        self, chosen: pa.Table, around: Surroundings, window: tuple[float, float]
-    ) -> None:
+    def _solar_system(self, chosen: pa.Table, around: Surroundings) -> None:
         ids = to_numpy(chosen, "diaSourceId")
         ss_sources = _or_empty(around.ss_sources, SS_SOURCE)
         self.ss, _, self.ss_row = _pick(ss_sources, "diaSourceId", ids, ("ssSource", "ssSource"))
@@ -338,7 +336,7 @@ def _stamps(ids: _Integers, cutouts: pa.Table) -> list[list[bytes]]:
             expected="those of every source above threshold, which come with the difference",
         )
     rows = cutouts.take(pa.array([known[number] for number in ids.tolist()], pa.int64()))
-    return [rows[kind].to_pylist() for kind in KINDS]
+    return [rows[kind].to_pylist() for kind in CUTOUTS]
 
 
 def _payload(

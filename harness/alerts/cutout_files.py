@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.drawing.stamps import STAMPS, read_stamps, stamp_as_png
+from harness.drawing.cutouts import STAMPS, read_stamps, stamp_as_png
 from harness.workspace import atomic, translate_os_errors
 
 __all__ = ["write_stamps"]
