@@ -70,6 +70,8 @@ class Frame:
         RA and Dec of the four corners in turn; empty where not needed.
     sha256 : str
         Of the file when it was simulated or ingested; empty if it is not known.
+    reason : str
+        Why the exposure was taken; empty if it is not known.
     bias, flat : Path, optional
         Calibration frames of a raw frame, whether they are there or not.
     problem : str
@@ -87,6 +89,7 @@ class Frame:
     exptime: float = math.nan
     corners: tuple[float, ...] = ()
     sha256: str = ""
+    reason: str = ""
     bias: Path | None = None
     flat: Path | None = None
     problem: str = ""

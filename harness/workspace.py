@@ -219,6 +219,11 @@ class Workspace:
         """Ephemerides of known solar-system objects."""
         return self.root / "ephemerides" / "ephemerides.parquet"
 
+    @property
+    def orbits(self) -> Path:
+        """Orbits of solar-system objects, in the columns of the Minor Planet Center."""
+        return self.root / "ephemerides" / "mpc_orbits.parquet"
+
     def camera(self, name: str) -> Path | str:
         """Camera definition: the workspace's own copy, else the bundled one's name."""
         own = self.root / "calib" / "camera" / f"{name}.toml"

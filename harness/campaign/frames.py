@@ -130,6 +130,7 @@ def _frame(space: Workspace, visit: Mapping[str, Any], member: Mapping[str, Any]
         detector=detector,
         band=visit["band"],
         field_name=visit.get("field") or "",
+        reason=visit.get("observationReason") or "",
         role=visit.get("role") or OPEN,
         mjd=visit["midpointMjdTai"],
         kind=member.get("kind") or "raw",

@@ -190,6 +190,7 @@ class Registry:
             "visit": info.visit,
             "band": info.band,
             "field": info.field or None,
+            "observationReason": info.reason or None,
             "exptime": info.exptime,
             "startMjdUtc": _start(info),
             "midpointMjdTai": info.midpoint_mjd_tai,
