@@ -91,8 +91,10 @@ def mjd_tai_to_utc(mjd_tai: float) -> float:
     Returns
     -------
     float, d
-        The date in UTC.
+        The date in UTC; before 1960 in UT1, see `ut_day_to_tai`.
     """
+    if mjd_tai < _FIRST_UTC:
+        return mjd_tai - _before_utc(mjd_tai) / _DAY_S  # which changes by 1e-8 of itself
     near = mjd_tai - tai_minus_utc(mjd_tai) / _DAY_S
     return mjd_tai - tai_minus_utc(near) / _DAY_S
 
@@ -141,8 +143,13 @@ def ut_day_to_tai(day: int, seconds: float) -> float:
         late = seconds >= _DAY_S and tai_minus_utc(day + 1) == tai_minus_utc(day)
         offset = tai_minus_utc(day + 1 if late else day + min(seconds, 86399.0) / _DAY_S)
     else:
-        offset = _delta_t(1858.8774 + (day + seconds / _DAY_S) / 365.2425) - _TT_MINUS_TAI
+        offset = _before_utc(day + seconds / _DAY_S)
     return day + (seconds + offset) / _DAY_S
+
+
+def _before_utc(mjd: float) -> float:
+    """TAI - UT1 in seconds at a date before 1960."""
+    return _delta_t(1858.8774 + mjd / 365.2425) - _TT_MINUS_TAI
 
 
 def _delta_t(year: float) -> float:

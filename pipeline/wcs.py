@@ -107,6 +107,8 @@ def read(
             wcs = WCS(cards, hdus)
             if not wcs.has_celestial:
                 return None, []
+            if wcs.naxis != 2:
+                raise ValueError(f"{wcs.naxis} axes")
             return _icrs(wcs, cards)
     except Exception as err:  # wcslib and astropy raise a dozen kinds
         reason = " ".join(str(err).split())[:120]

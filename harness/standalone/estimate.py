@@ -337,7 +337,8 @@ def _moffat(
     """Peak, width and exponent of A (1 + r²/w²)^-β, by least squares with n pixels per ring."""
     from scipy.optimize import least_squares
 
-    weight = np.sqrt(n / (np.maximum(profile, 0.0) + _SKY * profile[0]))
+    top = max(float(profile.max()), 1e-9)  # a ring has nothing in the middle
+    weight = np.sqrt(n / (np.maximum(profile, 0.0) + _SKY * top))
 
     def off(theta: FloatArray) -> FloatArray:
         peak, w, beta = np.exp(theta)

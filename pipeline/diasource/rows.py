@@ -287,7 +287,7 @@ def footprint_pixels(
         pixels = footprints.of(int(targets.footprint[siblings[0]]))
         shares = _nearest(pixels, shape[1], targets.at[siblings])
         for k, share in zip(siblings.tolist(), shares, strict=True):
-            parts[k] = share
+            parts[k] = share if share.size else _box(shape, targets, k)
     return parts
 
 
@@ -295,6 +295,11 @@ def _whole(shape: tuple[int, int], targets: Targets, footprints: Footprints, k: 
     """Pixels of the footprint of a row, or of a box round it if it has none."""
     if targets.footprint[k] >= 0:
         return footprints.of(int(targets.footprint[k]))
+    return _box(shape, targets, k)
+
+
+def _box(shape: tuple[int, int], targets: Targets, k: int) -> Ints:
+    """Pixels round a row that has none of its own."""
     x, y = targets.at[k]
     return box_pixels(shape, round(x), round(y), _SMALL_BOX)
 

@@ -10,6 +10,7 @@ from pipeline.timescales import (
     mjd_tai_to_utc,
     mjd_utc_to_tai,
     tai_minus_utc,
+    ut_day_to_tai,
 )
 
 
@@ -70,6 +71,11 @@ def test_back_to_utc_on_both_sides_of_a_leap_second(seconds: float) -> None:
     utc = 57204.0 + seconds / 86400.0
 
     assert mjd_tai_to_utc(mjd_utc_to_tai(utc)) == pytest.approx(utc, abs=1e-10)
+
+
+@pytest.mark.parametrize("day", [999, 15020, 25977, 36933])
+def test_back_to_universal_time_before_utc(day: int) -> None:
+    assert mjd_tai_to_utc(ut_day_to_tai(day, 3600.0)) == pytest.approx(day + 1 / 24, abs=1e-9)
 
 
 @pytest.mark.parametrize("mjd", [36933.0, float("nan")])

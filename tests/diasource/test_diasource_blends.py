@@ -3,6 +3,7 @@
 import numpy as np
 
 from pipeline.diasource.detect import Footprints
+from pipeline.diasource.flags import square_sides
 from pipeline.diasource.rows import Targets, footprint_pixels
 from pipeline.diasource.select import Peaks
 
@@ -75,3 +76,17 @@ def test_every_pixel_of_a_blend_goes_to_its_nearest_part():
         v, u = np.divmod(part, 64)
         distance = np.hypot(u[:, None] - x, v[:, None] - y)
         np.testing.assert_allclose(distance[:, k], distance.min(axis=1))
+
+
+def test_part_without_a_nearest_pixel_has_those_round_it():
+    targets, _ = blend([(20, 20), (50, 50)], (60.0, 50.0))
+    near = np.array([20 * 64 + 20, 20 * 64 + 21], np.int32)
+    footprints = Footprints(np.zeros(2, np.int32), np.ones(2), np.array([0, 2]), near)
+
+    parent, first, second = footprint_pixels((64, 64), targets, footprints)
+
+    np.testing.assert_array_equal(parent, near)
+    np.testing.assert_array_equal(first, near)
+    assert second.size > 0
+    assert 50 * 64 + 50 in second
+    assert square_sides((64, 64), [parent, first, second]).min() >= 1

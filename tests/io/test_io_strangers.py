@@ -245,6 +245,12 @@ def test_plain_coordinates_stay_what_they_are():
         assert list(wcs.wcs.ctype) == ["RA---TAN", "DEC--TAN"]
 
 
+def test_cards_of_a_twenty_first_axis_are_no_coordinates_of_an_image():
+    found, notes = world.read(header(CRVAL21=1.0))
+    assert found is None
+    assert "21 axes" in notes[0]
+
+
 def test_coordinates_that_nobody_knows_are_none_with_a_reason():
     for kinds in (("RA---XXX", "DEC--XXX"), ("HPLN-TAN", "HPLT-TAN")):
         wcs, notes = world.read(header(CTYPE1=kinds[0], CTYPE2=kinds[1]))

@@ -109,6 +109,16 @@ def test_flux_is_total_at_any_seeing(width, few):
     assert enclosed_flux(psf, SHAPE, few=few) == pytest.approx(inside, rel=0.015 if few else 0.01)
 
 
+def test_flux_of_a_ring_is_finite():
+    """A defocused star is dark, and by noise negative, in its middle."""
+    r = np.hypot(*(np.mgrid[:41, :41] - 20))
+    cut = np.exp(-0.5 * ((r - 6.0) / 1.0) ** 2)
+    cut[20, 20] = -0.05 * cut.max()
+    psf = PolynomialPsf((cut / cut[r <= 12].sum())[None], 0, SHAPE)
+    for few in (False, True):
+        assert 0.9 < enclosed_flux(psf, SHAPE, few=few) < 1.1
+
+
 def test_cosmic_rays_are_marked_and_stars_are_not():
     stars = places(25, 6, (3.7, 4.7))
     made = image_of(stars, 3.5)
