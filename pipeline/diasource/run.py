@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from astropy.wcs import WCS
 from scipy.spatial import cKDTree
 
 from pipeline import ids
@@ -141,20 +142,12 @@ def run(
     """
     config = config or Config()
     exposure = difference.exposure
-    if exposure.psf is None or exposure.wcs is None:
-        raise MeasurementError("difference without PSF or WCS", visit=exposure.info.visit)
-    middle = exposure.psf.at(exposure.shape[1] / 2, exposure.shape[0] / 2)
-    if not np.isfinite(middle).all():
-        raise MeasurementError("PSF that is not finite", visit=exposure.info.visit)
-    if not np.isfinite(difference.score).any():
-        raise MeasurementError("score image without a usable pixel", visit=exposure.info.visit)
+    psf, wcs, width = _required(difference)
     score = np.ascontiguousarray(difference.score, np.float32)
     x, y = _peaks(difference, score, config)
     footprints = flood(score, x, y, config.threshold)
     peaks = Peaks.of(score, x, y)
     judge(peaks, footprints, exposure.mask, config)
-    psf = SplinePsf.of(exposure.psf)
-    width = float(fwhm(middle))
     planes = Planes.of(
         exposure.image, exposure.variance, difference.null_variance, exposure.mask,
         bits(*config.unusable),
@@ -169,7 +162,7 @@ def run(
         difference, science, template, planes, targets, peaks, footprints, trails, config
     )
     passbands = passbands or Camera.load("generic").passbands
-    scale = Frame.at(exposure.wcs, columns["x"], columns["y"]).scale
+    scale = Frame.at(wcs, columns["x"], columns["y"]).scale
     columns |= sky_errors(columns, exposure.info, scale, config, passbands)
     on_line = features[:, _LINE] > _STREAK
     columns |= _satellites(targets, streaks, on_line, columns, score.shape)
@@ -177,18 +170,10 @@ def run(
     mask = _detected(exposure.mask, score, footprints, streaks)
     columns |= footprint_columns(mask, targets, footprints, columns)
     columns |= identity_columns(difference, template, targets, peaks, now_mjd_tai)
-    low = np.flatnonzero((targets.peak >= 0) & (columns["reliability"] < config.reliability_cut))
-    peaks.stop(
-        targets.peak[low], "reliability", columns["reliability"][low], config.reliability_cut
-    )
+    _stop_unreliable(peaks, targets, columns["reliability"], config.reliability_cut)
     metrics = _metrics(peaks, columns, targets)
     metrics |= _sky_pulls(planes, psf, empty) | _noise_peaks(difference, peaks, config)
-    _LOGGER.info(
-        "%d candidates: %d sources (%d negative), %d dipoles, %d trailed, %d on streaks,"
-        " %d below the reliability cut",
-        *(metrics[n] for n in ("nCandidates", "nSources", "nNegative", "nDipoles", "nTrailed",
-                               "nStreaks", "nUnreliable")),
-    )  # fmt: skip
+    _log(metrics)
     return Result(
         sources=DIA_SOURCE.to_arrow(columns) if len(targets.at) else DIA_SOURCE.empty(),
         candidates=ledger(peaks, exposure.info.visit, exposure.info.detector),
@@ -196,6 +181,34 @@ def run(
         excluded=_excluded(difference, config),
         metrics=metrics,
         features=features,
+    )
+
+
+def _required(difference: Difference) -> tuple[SplinePsf, WCS, float]:
+    """PSF, coordinates, and FWHM in the middle in pixels; refuse a difference without them."""
+    exposure = difference.exposure
+    if exposure.psf is None or exposure.wcs is None:
+        raise MeasurementError("difference without PSF or WCS", visit=exposure.info.visit)
+    middle = exposure.psf.at(exposure.shape[1] / 2, exposure.shape[0] / 2)
+    if not np.isfinite(middle).all():
+        raise MeasurementError("PSF that is not finite", visit=exposure.info.visit)
+    if not np.isfinite(difference.score).any():
+        raise MeasurementError("score image without a usable pixel", visit=exposure.info.visit)
+    return SplinePsf.of(exposure.psf), exposure.wcs, float(fwhm(middle))
+
+
+def _stop_unreliable(peaks: Peaks, targets: Targets, reliability: FloatArray, cut: float) -> None:
+    low = np.flatnonzero((targets.peak >= 0) & (reliability < cut))
+    peaks.stop(targets.peak[low], "reliability", reliability[low], cut)
+
+
+def _log(metrics: Mapping[str, float]) -> None:
+    names = ("nCandidates", "nSources", "nNegative", "nDipoles", "nTrailed", "nStreaks",
+             "nUnreliable")  # fmt: skip
+    _LOGGER.info(
+        "%d candidates: %d sources (%d negative), %d dipoles, %d trailed, %d on streaks,"
+        " %d below the reliability cut",
+        *(metrics[name] for name in names),
     )
 
 
