@@ -70,8 +70,12 @@ class Frame:
         RA and Dec of the four corners in turn; empty where not needed.
     sha256 : str
         Of the file when it was simulated or ingested; empty if it is not known.
+    reason : str
+        Why the exposure was taken; empty if it is not known.
     bias, flat : Path, optional
         Calibration frames of a raw frame, whether they are there or not.
+    problem : str
+        Why it cannot be used, as it was found when it was ingested; empty if it can.
     """
 
     visit: int
@@ -85,8 +89,10 @@ class Frame:
     exptime: float = math.nan
     corners: tuple[float, ...] = ()
     sha256: str = ""
+    reason: str = ""
     bias: Path | None = None
     flat: Path | None = None
+    problem: str = ""
 
     @property
     def unit(self) -> Unit:

@@ -31,11 +31,13 @@ FRAME_SCHEMA = pa.schema(
         ("corners", pa.list_(pa.float64())),
         ("bias", pa.string()),
         ("flat", pa.string()),
+        ("problem", pa.string()),
     ]
 )
 """Columns of ``raw/frames.parquet``, one row per ingested visit and detector.
 
-``bias`` and ``flat`` are files elsewhere; without them those in ``calib/`` count.
+``bias`` and ``flat`` are files elsewhere; without them those in ``calib/`` count.  ``problem`` says
+why a frame cannot be used: its unit fails with that.
 """
 
 
@@ -128,6 +130,7 @@ def _frame(space: Workspace, visit: Mapping[str, Any], member: Mapping[str, Any]
         detector=detector,
         band=visit["band"],
         field_name=visit.get("field") or "",
+        reason=visit.get("observationReason") or "",
         role=visit.get("role") or OPEN,
         mjd=visit["midpointMjdTai"],
         kind=member.get("kind") or "raw",
@@ -137,4 +140,5 @@ def _frame(space: Workspace, visit: Mapping[str, Any], member: Mapping[str, Any]
         sha256=member.get("sha256") or visit.get("sha256") or "",
         bias=bias or space.bias(detector),
         flat=flat or space.flat(visit["band"], detector),
+        problem=member.get("problem") or "",
     )

@@ -26,7 +26,6 @@ from harness.catalog import connect, versions, views
 from harness.plan import Frame
 from harness.settings import Campaign, Settings
 from harness.verify.context import Context, Unit
-from harness.verify.model import Check
 from harness.verify.packets import quoted_sources, table_of
 from harness.workspace import Workspace
 from pipeline.alerts import read
@@ -90,17 +89,14 @@ class ForeignContext(Context):
         """None are recorded."""
         return []
 
-    def excluded(self, check: Check) -> str:
+    def excluded(self, kind: str, parameters: Mapping[str, object]) -> str:
         """Say why a check has no meaning here, nothing where it has."""
-        kind = check.subject.name
         if kind not in _JUDGED:
             return _PARTS.get(kind, f"these products come without what a check of {kind} examines")
-        if kind == "staged" and check.subject.model_dump()["of"] == "staging":
+        if kind == "staged" and parameters["of"] == "staging":
             return "these products come without staging tables"
-        if kind == "staged" and check.subject.model_dump()["table"] not in self.tables:
+        if kind == "staged" and parameters["table"] not in self.tables:
             return _QUOTED
-        if kind == "schema" and not check.subject.catalogued(self):
-            return "these products lack the table whose columns are asked for"
         if kind == "alert" and not any(self.product("alerts", u).is_file() for u in self.units):
             return "these products come without alert packets"
         return ""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import duckdb
 import pyarrow as pa
@@ -25,9 +25,6 @@ from harness.workspace import Workspace
 from pipeline.camera import Camera
 from pipeline.diasource.reliability import model as classifier
 from pipeline.errors import InputError
-
-if TYPE_CHECKING:
-    from harness.verify.model import Check
 
 __all__ = ["Context", "Unit"]
 
@@ -287,13 +284,15 @@ class Context:
             return self.space.staging(product.removeprefix("staging/"), unit.visit, unit.detector)
         return places[product](unit.visit, unit.detector)
 
-    def excluded(self, check: Check) -> str:
+    def excluded(self, kind: str, parameters: Mapping[str, object]) -> str:
         """Say why a check has no meaning for this campaign, nothing where it has.
 
         Parameters
         ----------
-        check : Check
-            Any check.
+        kind : str
+            Name of the kind of the check.
+        parameters : mapping
+            What it asks for.
         """
         return ""
 

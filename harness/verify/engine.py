@@ -326,7 +326,7 @@ def _broken(path: str, err: Exception) -> Observation:
 
 
 def _measured(check: Check, context: Context) -> Observation:
-    if rule := context.excluded(check):
+    if rule := check.excluded(context):
         raise NotApplicable(rule)
     for word in check.when:
         condition = CONDITIONS[word]

@@ -187,9 +187,13 @@ class Check(_Model):
 
     def applies(self, context: Context) -> bool:
         """Whether it has a meaning for a campaign and all its conditions hold."""
-        if context.excluded(self):
+        if self.excluded(context):
             return False
         return all(CONDITIONS[word].holds(context) for word in self.when)
+
+    def excluded(self, context: Context) -> str:
+        """Say why it has no meaning for a campaign, nothing where it has."""
+        return context.excluded(self.subject.name, self.subject.model_dump())
 
     @property
     def subject(self) -> Kind:

@@ -82,7 +82,10 @@ def sabotage(
     origin = Workspace.open(root)
     chosen = _chosen(list(only))
     memory: dict[Any, Any] = {name: {} for name in _SHARED}
-    with tempfile.TemporaryDirectory(prefix=".sabotage-", dir=root.resolve().parent) as scratch:
+    with (
+        origin.reading("sabotage"),
+        tempfile.TemporaryDirectory(prefix=".sabotage-", dir=root.resolve().parent) as scratch,
+    ):
         copies = _Copies(origin, spec, Path(scratch), memory, jobs, testcases)
         asked = frozenset(d.check for d in chosen) if quick else None
         before = copies.judge(None, asked)

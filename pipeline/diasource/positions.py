@@ -95,7 +95,8 @@ def trail_positions(columns: Columns, wcs: WCS, fits: Fits, width: float) -> Col
     """Return the positions of trailed sources: the middle of the trail.
 
     A point fitted to a trail slides along it.  Where no point could be fitted, only a trail twice
-    as long as the PSF is believed.
+    as long as the PSF is believed; none where the template is brighter than the change: a star's
+    residual beside a point looks like a short trail.
 
     Parameters
     ----------
@@ -115,6 +116,7 @@ def trail_positions(columns: Columns, wcs: WCS, fits: Fits, width: float) -> Col
     """
     long = np.hypot(*fits.theta[:, 3:].T) > 2.0 * width
     use = columns["isTrailed"] & (long | ~columns["centroid_flag"])
+    use &= ~(np.abs(columns["templateFlux"]) > np.abs(columns["psfFlux"]))
     frame = Frame.at(wcs, fits.theta[:, 1], fits.theta[:, 2])
     sky = propagate(frame.jacobian, fits.cov[:, 1:3, 1:3])
     errors = np.sqrt(np.abs(np.diagonal(sky, axis1=1, axis2=2)))

@@ -78,7 +78,7 @@ class Targets:
         middle = np.array([[exposure.shape[1] / 2.0], [exposure.shape[0] / 2.0]])
         scale = float(Frame.at(exposure.wcs, *middle).scale[0])
         found = _detections(peaks, footprints)
-        room = max(2, int(config.sub_share / (1.0 - config.sub_share) * len(found)))
+        room = max(1, int(config.sub_share * len(found)))
         sky = _sky(difference, empty[: room // 2])
         faint = sample(peaks, places, config.sub_radius / scale, room - len(sky), config, seed)
         return _join(found, _below(peaks, *faint), sky)
@@ -162,7 +162,11 @@ class Targets:
         head = start[rows]
         values["is_parent"][head] = True
         values["peak"][head] = -1
-        for k, (at, peak) in enumerate(((first, self.peak[rows]), (second, added)), start=1):
+        children: tuple[tuple[FloatArray, npt.NDArray[np.integer]], ...] = (
+            (first, self.peak[rows]),
+            (second, added),
+        )
+        for k, (at, peak) in enumerate(children, start=1):
             values["at"][head + k], values["peak"][head + k] = at, peak
             values["score"][head + k] = peaks.score[peak]
             values["parent"][head + k] = head

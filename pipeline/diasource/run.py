@@ -23,6 +23,7 @@ from pipeline.diasource.features import feature_table
 from pipeline.diasource.fits import Fits
 from pipeline.diasource.flags import square_sides
 from pipeline.diasource.frame import Frame
+from pipeline.diasource.leftover import flux_share
 from pipeline.diasource.lines import along_streaks, find_glints, find_streaks
 from pipeline.diasource.measure import (
     Columns,
@@ -48,7 +49,7 @@ from pipeline.diasource.rows import (
 from pipeline.diasource.select import Peaks, judge, sky_places
 from pipeline.diasource.trails import Trails, find_trails
 from pipeline.errors import MeasurementError
-from pipeline.exposure import Difference, Exposure, FloatArray, Image, Mask
+from pipeline.exposure import Difference, Exposure, FloatArray, Image, Mask, Psf
 from pipeline.masks import bits
 from pipeline.psfphot import ForcedFlux, SplinePsf, forced_flux, fwhm
 from pipeline.schema import DIA_SOURCE
@@ -60,7 +61,7 @@ _LOGGER = logging.getLogger(__name__)
 _SAME = 2.0
 """Distance, in pixels, up to which peaks of two scores are the same."""
 
-VERSION = 12
+VERSION = 14
 """Raised when the same input and configuration give different rows."""
 
 _SHAPE = list(FEATURES).index("correlation")  # undefined where too few pixels are usable
@@ -142,12 +143,14 @@ def run(
     """
     config = config or Config()
     exposure = difference.exposure
-    psf, wcs, width = _required(difference)
+    stars, wcs, middle = _required(difference)
     score = np.ascontiguousarray(difference.score, np.float32)
     x, y = _peaks(difference, score, config)
     footprints = flood(score, x, y, config.threshold)
     peaks = Peaks.of(score, x, y)
     judge(peaks, footprints, exposure.mask, config)
+    psf = SplinePsf.of(stars)
+    width = float(fwhm(middle))
     planes = Planes.of(
         exposure.image, exposure.variance, difference.null_variance, exposure.mask,
         bits(*config.unusable),
@@ -184,8 +187,8 @@ def run(
     )
 
 
-def _required(difference: Difference) -> tuple[SplinePsf, WCS, float]:
-    """PSF, coordinates, and FWHM in the middle in pixels; refuse a difference without them."""
+def _required(difference: Difference) -> tuple[Psf, WCS, FloatArray]:
+    """PSF, WCS and the PSF in the middle of a difference that can be measured."""
     exposure = difference.exposure
     if exposure.psf is None or exposure.wcs is None:
         raise MeasurementError("difference without PSF or WCS", visit=exposure.info.visit)
@@ -194,22 +197,24 @@ def _required(difference: Difference) -> tuple[SplinePsf, WCS, float]:
         raise MeasurementError("PSF that is not finite", visit=exposure.info.visit)
     if not np.isfinite(difference.score).any():
         raise MeasurementError("score image without a usable pixel", visit=exposure.info.visit)
-    return SplinePsf.of(exposure.psf), exposure.wcs, float(fwhm(middle))
+    return exposure.psf, exposure.wcs, middle
 
 
-def _stop_unreliable(peaks: Peaks, targets: Targets, reliability: FloatArray, cut: float) -> None:
+def _stop_unreliable(
+    peaks: Peaks, targets: Targets, reliability: npt.NDArray[Any], cut: float
+) -> None:
+    """Note in the ledger which sources the reliability keeps from alerts."""
     low = np.flatnonzero((targets.peak >= 0) & (reliability < cut))
     peaks.stop(targets.peak[low], "reliability", reliability[low], cut)
 
 
-def _log(metrics: Mapping[str, float]) -> None:
-    names = ("nCandidates", "nSources", "nNegative", "nDipoles", "nTrailed", "nStreaks",
-             "nUnreliable")  # fmt: skip
+def _log(metrics: Mapping[str, Any]) -> None:
     _LOGGER.info(
         "%d candidates: %d sources (%d negative), %d dipoles, %d trailed, %d on streaks,"
         " %d below the reliability cut",
-        *(metrics[name] for name in names),
-    )
+        *(metrics[n] for n in ("nCandidates", "nSources", "nNegative", "nDipoles", "nTrailed",
+                               "nStreaks", "nUnreliable")),
+    )  # fmt: skip
 
 
 def _peaks(difference: Difference, score: Image, config: Config) -> tuple[Ints, Ints]:
@@ -294,9 +299,19 @@ def _measure(
     columns["shape_flag_parent_source"] = targets.is_parent
     features = feature_table(scene, score, science, template, targets, peaks, columns)
     del columns["trailGain"]
+    share = flux_share(planes, psf, template, _kernel_stars(difference), config.residual)
     columns |= forced_errors(columns, width)
+    left = share * np.nan_to_num(columns["templateFlux"])
+    for name in ("psfFluxErr", "trailFluxErr"):
+        columns[name] = np.hypot(columns[name], left)
     columns |= trail_positions(columns, exposure.wcs, fits, width)
     return columns | _reliability(features, width, config), targets, features
+
+
+def _kernel_stars(difference: Difference) -> FloatArray:
+    """Places of the stars that the kernel was fitted to, ``(n, 2)``."""
+    stamps = np.asarray(difference.kernel.stamps, float).reshape(-1, 4)
+    return stamps[stamps[:, 3] > 0, :2]
 
 
 def _registration(difference: Difference, scale: FloatArray, config: Config) -> float:
@@ -389,7 +404,7 @@ def _noise_peaks(difference: Difference, peaks: Peaks, config: Config) -> dict[s
     assert psf is not None
     usable = np.isfinite(difference.score) & ((difference.exposure.mask & bits(*config.veto)) == 0)
     above, faint = (
-        expected_peaks(psf.at(nx / 2, ny / 2), np.count_nonzero(usable), bound)
+        expected_peaks(psf.at(nx / 2, ny / 2), float(np.count_nonzero(usable)), bound)
         for bound in (config.threshold, config.sub_threshold)
     )
     seen = (np.abs(peaks.score) > config.sub_threshold) & (peaks.rule == "threshold")

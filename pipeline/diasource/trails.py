@@ -156,7 +156,7 @@ def _lines(peaks: Peaks, footprints: Footprints, width: float, nx: int) -> list[
     if not len(accepted):
         return []
     group = _groups(peaks, footprints, seen, _GAP * width)[accepted]
-    lines = []
+    lines: list[_Line | None] = []
     for label in np.unique(group):
         alike = accepted[group == label]
         whole = _line(footprints, alike, width, nx)
@@ -171,8 +171,7 @@ def _groups(
     """Group of each footprint: linked by peaks of the same sign that are near each other."""
     n = len(footprints.start) - 1
     at = np.column_stack([peaks.x[seen], peaks.y[seen]])
-    pairs = seen[cKDTree(at).query_pairs(gap, output_type="ndarray")] if len(seen) else []
-    i, j = np.asarray(pairs, np.intp).reshape(-1, 2).T
+    i, j = seen[cKDTree(at).query_pairs(gap, output_type="ndarray")].T
     same = peaks.score[i] * peaks.score[j] > 0
     a, b = footprints.label[i[same]], footprints.label[j[same]]
     graph = coo_array((np.ones(len(a), bool), (a, b)), shape=(n, n))

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from harness.verify.attributes import Attribute, Matrix, Need, load_matrices
 from harness.verify.kind import Kind
-from harness.verify.measurement import Evidence, Measurement
+from harness.verify.measurement import Evidence, Measurement, NotApplicable
 from pipeline.schema import TABLES
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ class Schema(Kind):
         """Fill the matrix."""
         matrix = load_matrices(context.testcases)[self.matrix]
         chosen = self._chosen(matrix)
+        if context.foreign and not self.catalogued(context):
+            raise NotApplicable("these products lack the table whose columns are asked for")
         rows: list[list[Any]] = []
         failing: list[dict[str, Any]] = []
         nulls = nans = 0

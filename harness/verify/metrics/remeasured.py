@@ -194,8 +194,9 @@ def pixel_error_remeasured(
     themselves are left out: their errors contain the pull of its residual.
     """
     s = _clean_sources(view)
-    faint = (np.abs(s["snr"]) < snr_max) & np.isfinite(s["xErr"] + s["yErr"])
-    faint = np.flatnonzero(faint & (np.abs(s["templateFlux"]) < np.abs(s["psfFlux"])))
+    alone = np.abs(s["templateFlux"]) < np.abs(s["psfFlux"])
+    usable = alone & np.isfinite(s["xErr"] + s["yErr"])
+    faint = np.flatnonzero(usable & (np.abs(s["snr"]) < snr_max))
     ratios = []
     for disc in _discs(view, s["x"][faint], s["y"][faint]):
         k = faint[disc.index]
