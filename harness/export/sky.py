@@ -166,7 +166,7 @@ def _nested(table: pa.Table) -> pa.Table:
 
 
 def _write_cells(table: pa.Table, cells: _Cells, dataset: Path) -> None:
-    metadata = []
+    metadata: list[pq.FileMetaData] = []
     for (order, cell), rows in cells.items():
         folder = dataset / f"Norder={order}" / f"Dir={cell // _IN_FOLDER * _IN_FOLDER}"
         folder.mkdir(parents=True, exist_ok=True)

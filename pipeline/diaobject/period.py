@@ -202,7 +202,8 @@ def periods(
         return result
     rows = usable[groups.index]
     part = Groups.of(groups.index[rows])
-    peak = _peaks(part, *(np.asarray(v, float)[rows] for v in (time, flux, error)), config)
+    t, y, e = (np.asarray(v, float)[rows] for v in (time, flux, error))
+    peak = _peaks(part, t, y, e, config)
     scatter = np.sqrt(groups.mean((time - groups.spread(groups.mean(time))) ** 2))[usable]
     result["period"][usable] = 1.0 / peak[:, 0]
     result["periodPower"][usable] = np.clip(peak[:, 1], 0.0, 1.0)

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.compiled import compiled, pixel
+from pipeline.diasource import models
 from pipeline.diasource.models import DIPOLE, POINT, TRAIL, beside, cut, fit_many
 from pipeline.diasource.planes import Planes
 from pipeline.exposure import FloatArray, Image
@@ -138,10 +139,16 @@ def _run(
         )  # fmt: skip
     theta[:, position : position + 2] += middle
     return Fits(
-        theta=theta, cov=cov, chi2=stats[:, 0], ln_likelihood=stats[:, 1], cost=stats[:, 2],
-        gain=stats[:, 7], ndata=np.nan_to_num(stats[:, 4]).astype(np.int32), good=stats[:, 5],
-        converged=stats[:, 6] > 0,
-    )  # fmt: skip
+        theta=theta,
+        cov=cov,
+        chi2=stats[:, models.CHI2],
+        ln_likelihood=stats[:, models.LN_LIKELIHOOD],
+        cost=stats[:, models.COST],
+        gain=stats[:, models.GAIN],
+        ndata=np.nan_to_num(stats[:, models.N_PIXELS]).astype(np.int32),
+        good=stats[:, models.USABLE],
+        converged=stats[:, models.CONVERGED] > 0,
+    )
 
 
 def fit_points(

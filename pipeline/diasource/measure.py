@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from pipeline.diasource import moments as adaptive
-from pipeline.diasource.aperture import aperture_flux
+from pipeline.diasource.aperture import BEYOND, FLUX, USABLE, VARIANCE, aperture_flux
 from pipeline.diasource.config import Config
 from pipeline.diasource.fits import Fits, fit_points, fit_trails
 from pipeline.diasource.frame import Frame, propagate, segment
@@ -246,11 +246,11 @@ def _aperture(scene: Scene) -> Columns:
             float(scene.config.aperture_radius), rows,
         )  # fmt: skip
         out[index] = rows
-    truncated = out[:, 3] > 0
+    truncated = out[:, BEYOND] > 0
     return {
-        "apFlux": out[:, 0],
-        "apFluxErr": np.sqrt(out[:, 1]),
-        "apFlux_flag": truncated | (out[:, 2] < 0.5),
+        "apFlux": out[:, FLUX],
+        "apFluxErr": np.sqrt(out[:, VARIANCE]),
+        "apFlux_flag": truncated | (out[:, USABLE] < 0.5),
         "apFlux_flag_apertureTruncated": truncated,
     }
 

@@ -37,6 +37,10 @@ __all__ = [
 ]
 
 POINT, TRAIL, DIPOLE = 0, 1, 2
+
+# What `fit` and `fit_many` say of a fit beside its solution.
+CHI2, LN_LIKELIHOOD, COST, STEPS, N_PIXELS, USABLE, CONVERGED, GAIN = range(8)
+
 _MAX_STEPS = 30
 _SHORTEST = 0.7
 _LONGEST = 16  # trails in sides of the box; what is longer is no model of these pixels
@@ -378,7 +382,8 @@ def fit(
             if w[j, i] > 0.0:
                 chi2 += (d[j, i] - m[j, i]) ** 2 / v[j, i]
                 logs += np.log(2.0 * np.pi * v[j, i])
-    stats[0], stats[1], stats[2], stats[3] = chi2, -0.5 * (chi2 + logs), cost, steps
+    stats[CHI2], stats[LN_LIKELIHOOD] = chi2, -0.5 * (chi2 + logs)
+    stats[COST], stats[STEPS] = cost, steps
     moved = np.hypot(theta[at] - x0, theta[at + 1] - y0)
     return converged and moved < 0.999 * reach and np.isfinite(cov[0, 0])
 
@@ -471,7 +476,7 @@ def fit_many(
     for s in range(ix.shape[0]):
         if not 0.0 <= radius[s] <= _WIDEST:
             stats[s], theta[s], cov[s] = np.nan, np.nan, np.nan
-            stats[s, 6] = 0.0
+            stats[s, CONVERGED] = 0.0
             continue
         n = 2 * int(np.ceil(radius[s])) + 1
         d, w, v = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
@@ -490,11 +495,11 @@ def fit_many(
                     d[j, i] += own[s, 2] * p[j, i]
                     reference += w[j, i] * (d[j, i] - own[s, 3] * p[j, i]) ** 2
         stats[s] = np.nan
-        stats[s, 4], stats[s, 5], stats[s, 6] = count, good / total, 0.0
+        stats[s, N_PIXELS], stats[s, USABLE], stats[s, CONVERGED] = count, good / total, 0.0
         if count <= theta.shape[1] or good <= 0.0:
             theta[s] = np.nan
             cov[s] = np.nan
             continue
         done = fit(kind, theta[s], coef[s], order, d, w, v, reach, prior[s], cov[s], stats[s])
-        stats[s, 6] = 1.0 if done else 0.0
-        stats[s, 7] = reference - stats[s, 2]
+        stats[s, CONVERGED] = 1.0 if done else 0.0
+        stats[s, GAIN] = reference - stats[s, COST]

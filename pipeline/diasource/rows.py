@@ -279,7 +279,8 @@ def footprint_pixels(
     Returns
     -------
     list of ndarray of int
-        ``y nx + x`` of the pixels, for each of n rows.
+        ``y nx + x`` of the pixels, for each of n rows: those of its footprint that are nearest to
+        it, or a box round it if there are none.
     """
     parts = [_whole(shape, targets, footprints, k) for k in range(len(targets.at))]
     for parent in np.unique(targets.parent[targets.parent >= 0]):
@@ -287,7 +288,7 @@ def footprint_pixels(
         pixels = footprints.of(int(targets.footprint[siblings[0]]))
         shares = _nearest(pixels, shape[1], targets.at[siblings])
         for k, share in zip(siblings.tolist(), shares, strict=True):
-            parts[k] = share if share.size else _box(shape, targets, k)
+            parts[k] = share if len(share) else _box(shape, targets, k)
     return parts
 
 
@@ -299,7 +300,6 @@ def _whole(shape: tuple[int, int], targets: Targets, footprints: Footprints, k: 
 
 
 def _box(shape: tuple[int, int], targets: Targets, k: int) -> Ints:
-    """Pixels round a row that has none of its own."""
     x, y = targets.at[k]
     return box_pixels(shape, round(x), round(y), _SMALL_BOX)
 
