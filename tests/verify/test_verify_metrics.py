@@ -701,7 +701,7 @@ def test_highest_pixels_are_those_that_none_in_their_square_exceeds():
 
 
 def test_a_psf_moved_in_a_batch_is_that_of_scipy(exposure):
-    from harness.verify.stamps import psf_at
+    from harness.verify.star_fits import psf_at
 
     psf = exposure(shape=(64, 64)).psf
     x, y = np.array([30.0, 20.31, 40.5]), np.array([31.0, 25.77, 19.5])
