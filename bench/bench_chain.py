@@ -26,7 +26,7 @@ from bench.chain import STEPS, Chain, missing  # noqa: E402
 from bench.peers import interpreters  # noqa: E402
 from bench.timing import timed  # noqa: E402
 from harness.catalog import Catalog  # noqa: E402
-from harness.execute.warm import compile_loops  # noqa: E402
+from harness.execute.compilation import compile_loops  # noqa: E402
 
 NIGHTJAR = (sys.executable, "-m", "harness.cli.main")
 RAW = ("nightjar.toml", "raw", "calib", "refcat", "ephemerides")

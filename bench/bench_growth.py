@@ -27,7 +27,7 @@ from astropy.time import Time  # noqa: E402
 
 from bench.timing import timed  # noqa: E402
 from harness.catalog import Catalog  # noqa: E402
-from harness.execute.warm import compile_loops  # noqa: E402
+from harness.execute.compilation import compile_loops  # noqa: E402
 from harness.system.hashes import file_hash  # noqa: E402
 from pipeline import io  # noqa: E402
 

@@ -106,6 +106,7 @@ class Truth:
     true: Any
     found: Any
     objects: pa.Table
+    sky: Scene
     bodies: int
     lost_bodies: int
 
@@ -122,6 +123,19 @@ class Truth:
         kinds = np.unique(np.stack([self.true, self.found]), axis=1)[0]
         parts = np.unique(kinds, return_counts=True)[1]
         return float(np.mean(parts[count > 1] == 1))
+
+    def pulls(self, name: str) -> Any:
+        """Errors of ``pmRa``, ``pmDec`` or ``parallax`` of whole stars, in quoted errors."""
+        found, true = np.unique(np.stack([self.found, self.true]), axis=1)
+        _, kind, count = np.unique(found, return_inverse=True, return_counts=True)
+        alone = (count[kind] == 1) & (np.bincount(true)[true] == 1)
+        ids = to_numpy(self.objects, "diaObjectId")
+        row = np.argsort(ids)[np.searchsorted(np.sort(ids), found[alone])]
+        sky = {"pmRa": self.sky.pm[0] * 1e3, "pmDec": self.sky.pm[1] * 1e3,
+               "parallax": self.sky.parallax}  # fmt: skip
+        off = to_numpy(self.objects, name)[row] - sky[name][true[alone]]
+        pull = off / to_numpy(self.objects, f"{name}Err")[row]
+        return pull[np.isfinite(pull)]
 
 
 def associate(
@@ -153,7 +167,7 @@ def associate(
     found = to_numpy(pa.concat_tables(history), "diaObjectId")
     who = np.concatenate(true)
     star = (who >= 0) & (found >= 0)
-    return Truth(who[star], found[star], objects, int((who < 0).sum()), lost)
+    return Truth(who[star], found[star], objects, sky, int((who < 0).sum()), lost)
 
 
 def report(name: str, value: float, sign: str, bound: float, population: str) -> None:
@@ -175,6 +189,9 @@ def science(seed: int) -> None:
     fast = associate(seed + 2, n=1000, sigma=0.1, speed=800.0)
     population = "1000 stars, parallaxes of 0 to 50 mas, 60 visits"
     report("split, 800 mas/yr", 1 - fast.whole, "<=", 0.02, population)
+    for name in ("pmRa", "pmDec", "parallax"):
+        off = abs(float(np.std(fast.pulls(name))) - 1.0)
+        report(f"{name} pull off one", off, "<=", 0.1, population)
 
 
 if __name__ == "__main__":

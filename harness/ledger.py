@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from harness.system.hashes import file_hash
+from harness.system.machine import loop_s
 from pipeline.errors import NightjarError, StorageError
 from pipeline.timescales import mjd_utc_to_tai
 
@@ -75,6 +76,8 @@ class StageRecord:
         How often it was tried.
     wall_s, cpu_s : float, s
         Time it took.
+    loop_s : float, s, optional
+        Processor time of `harness.system.machine.loop_s` in the same process.
     peak_rss_mib : float, MiB
         Largest resident memory of the process during the stage.
     input_hash, config_hash, stage_version : str, str, int
@@ -98,6 +101,7 @@ class StageRecord:
     attempts: int = 1
     wall_s: float = 0.0
     cpu_s: float = 0.0
+    loop_s: float | None = None
     peak_rss_mib: float = float("nan")
     input_hash: str = ""
     config_hash: str = ""
@@ -225,11 +229,12 @@ class Measure:
     """Cost of a stage; filled when the block of `measuring` ends."""
 
     wall_s = cpu_s = 0.0
+    loop_s: float | None = None
     peak_rss_mib = started_mjd_tai = float("nan")
 
-    def costs(self) -> dict[str, float]:
+    def costs(self) -> dict[str, float | None]:
         """Return the costs as keywords of `StageRecord`."""
-        names = ("wall_s", "cpu_s", "peak_rss_mib", "started_mjd_tai")
+        names = ("wall_s", "cpu_s", "loop_s", "peak_rss_mib", "started_mjd_tai")
         return {name: getattr(self, name) for name in names}
 
 
@@ -248,6 +253,7 @@ def now_mjd_tai() -> float:
 def measuring() -> Iterator[Measure]:
     """Measure wall time, CPU time and peak memory of a block."""
     measure = Measure()
+    measure.loop_s = loop_s()
     measure.started_mjd_tai = now_mjd_tai()
     _reset_peak()
     wall, cpu = time.perf_counter(), time.process_time()

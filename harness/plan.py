@@ -60,6 +60,8 @@ class Frame:
         ``template``, ``science``, or ``open`` where the campaign must choose.
     mjd : float, d
         TAI midpoint.
+    exptime : float, s
+        Exposure time; NaN if it is not known.
     kind : str
         ``raw``, ``instcal`` or ``generic``: which reader applies.
     path : Path
@@ -68,8 +70,12 @@ class Frame:
         RA and Dec of the four corners in turn; empty where not needed.
     sha256 : str
         Of the file when it was simulated or ingested; empty if it is not known.
+    reason : str
+        Why the exposure was taken; empty if it is not known.
     bias, flat : Path, optional
         Calibration frames of a raw frame, whether they are there or not.
+    problem : str
+        Why it cannot be used, as it was found when it was ingested; empty if it can.
     """
 
     visit: int
@@ -80,10 +86,13 @@ class Frame:
     mjd: float
     kind: str
     path: Path
+    exptime: float = math.nan
     corners: tuple[float, ...] = ()
     sha256: str = ""
+    reason: str = ""
     bias: Path | None = None
     flat: Path | None = None
+    problem: str = ""
 
     @property
     def unit(self) -> Unit:
@@ -334,20 +343,29 @@ def reference_frames(
     -------
     dict of Unit to Unit
         Frames that are their own reference are not in it.  The reference is the visit nearest to
-        the middle of the field's visits of which no frame is unfit.
+        the middle of the field's visits of which no frame is unfit, nor exposed for less than half
+        as long as the longest.
     """
     pairs: dict[Unit, Unit] = {}
     bad = {visit for visit, _ in unfit}
     for group in group_by_overlap(frames, least):
-        visits = list(dict.fromkeys(f.visit for f in group))  # in the order of time
-        middle = len(visits) // 2
-        outward = sorted(range(len(visits)), key=lambda i: (abs(i - middle), i))
-        first = next((visits[i] for i in outward if visits[i] not in bad), visits[middle])
+        first = _reference_visit(group, bad)
         anchors = sorted((f for f in group if f.visit == first), key=lambda f: f.detector)
         rest = [f for f in group if f.visit != first]
         for frame, best in zip(rest, _most_overlapping(rest, anchors), strict=True):
             pairs[frame.unit] = anchors[best].unit
     return pairs
+
+
+def _reference_visit(group: Sequence[Frame], bad: Collection[int]) -> int:
+    """Visit to align the others to; of frames in the order of time."""
+    exposed = {f.visit: f.exptime for f in group}
+    visits = list(exposed)
+    longest = max((t for t in exposed.values() if t > 0), default=0.0)
+    middle = len(visits) // 2
+    outward = sorted(range(len(visits)), key=lambda i: (abs(i - middle), i))
+    fit = [visits[i] for i in outward if visits[i] not in bad]
+    return next((v for v in fit if not exposed[v] < 0.5 * longest), (fit or [visits[middle]])[0])
 
 
 def _most_overlapping(frames: Sequence[Frame], anchors: Sequence[Frame]) -> Indices:

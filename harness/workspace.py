@@ -3,7 +3,8 @@
 ``WORKSPACE/`` holds ``nightjar.toml``, the inputs (``raw calib refcat ephemerides truth``), the
 products, the staging tables, ``catalog.duckdb``, the alerts, the logs and the reports.  A file is
 written under a temporary name beside its place and then renamed, so that it is there whole or
-not at all.  One command at a time may change a workspace.
+not at all.  One command at a time may change a workspace, and none while others read what hangs
+together in it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -118,17 +119,40 @@ class Workspace:
             sweep_scratch()
             yield
 
+    @contextmanager
+    def reading(self, command: str) -> Iterator[None]:
+        """See that no other command changes the workspace during the block; others may read it.
+
+        Where there is no lock and none can be made, as on a read-only disk, nobody is kept out.
+
+        Parameters
+        ----------
+        command : str
+            Who that is, for the message.
+
+        Raises
+        ------
+        ConfigError
+            If another command changes it.
+        """
+        with ExitStack() as stack:
+            try:
+                (self.root / ".lock").touch()
+                lock = stack.enter_context((self.root / ".lock").open(encoding="utf-8"))
+            except OSError:
+                lock = None
+            if lock is not None and not _lock(lock, fcntl.LOCK_SH, self.root):
+                raise _in_use(lock, self.root, f"nightjar {command} needs it as it is")
+            yield
+
     def _take(self, lock: IO[str], name: str) -> None:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as err:
-            lock.seek(0)
-            holder = lock.read().strip() or "another command"
-            raise ConfigError(
-                f"is in use by {holder}", path=self.root, hint="wait for it to end"
-            ) from err
-        except OSError as err:
-            raise StorageError(f"cannot be locked: {err.strerror}", path=self.root) from err
+        if not _lock(lock, fcntl.LOCK_EX, self.root):
+            if _lock(lock, fcntl.LOCK_SH, self.root):
+                raise ConfigError(
+                    "is being read by another command, which needs it as it is", path=self.root,
+                    hint="wait for nightjar verify, study or rerun to end",
+                )  # fmt: skip
+            raise _in_use(lock, self.root, "wait for it to end")
         with translate_os_errors(self.root):
             lock.truncate(0)
             lock.write(name)
@@ -195,6 +219,11 @@ class Workspace:
         """Ephemerides of known solar-system objects."""
         return self.root / "ephemerides" / "ephemerides.parquet"
 
+    @property
+    def orbits(self) -> Path:
+        """Orbits of solar-system objects, in the columns of the Minor Planet Center."""
+        return self.root / "ephemerides" / "mpc_orbits.parquet"
+
     def camera(self, name: str) -> Path | str:
         """Camera definition: the workspace's own copy, else the bundled one's name."""
         own = self.root / "calib" / "camera" / f"{name}.toml"
@@ -241,3 +270,20 @@ class Workspace:
     def resolve(self, stored: str) -> Path:
         """Undo `relative`."""
         return self.root / stored
+
+
+def _lock(file: IO[str], how: int, root: Path) -> bool:
+    """Lock a file without waiting, and say whether that went."""
+    try:
+        fcntl.flock(file, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as err:
+        raise StorageError(f"cannot be locked: {err.strerror}", path=root) from err
+    return True
+
+
+def _in_use(lock: IO[str], root: Path, hint: str) -> ConfigError:
+    lock.seek(0)
+    holder = lock.read().strip() or "another command"
+    return ConfigError(f"is in use by {holder}", path=root, hint=hint)

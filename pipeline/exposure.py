@@ -67,6 +67,8 @@ class VisitInfo:
         Name of the camera definition.
     field : str
         Name of the field; template and science are paired by field and band.
+    reason : str
+        Why the exposure was taken: the observing programme.
     gain : float, electron per image unit
         Mean gain of the pixels as they are; 1 for images in electrons.
     read_noise : float, electron
@@ -85,6 +87,7 @@ class VisitInfo:
     airmass: float = float("nan")
     camera: str = ""
     field: str = ""
+    reason: str = ""
     gain: float = 1.0
     read_noise: float = 0.0
     saturation: float = float("inf")

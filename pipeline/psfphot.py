@@ -387,8 +387,9 @@ def psf_box(
                 slope += ux[k] * c
             rows[j, i] = value
             slopes[j, i] = slope
-    for j in range(n):
-        for i in range(n):
+    p[:], px[:], py[:] = 0.0, 0.0, 0.0
+    for j in range(max(0, -y0 - order), min(n, side - y0)):
+        for i in range(max(0, -x0), min(n, side - order - x0)):
             value, slope_x, slope_y = 0.0, 0.0, 0.0
             for k in range(order + 1):
                 value += wy[k] * rows[j + k, i]

@@ -24,7 +24,7 @@ from sims.artefacts import ARTEFACTS, Map
 from sims.frame import make_frame
 from sims.geometry import DetectorGeometry
 from sims.profiles import Profile, profiles
-from sims.rawfile import Piece, extension, pieces, write_raw
+from sims.rawfile import PROGRAM, Piece, extension, pieces, write_raw
 from sims.schedule import Visit
 
 __all__ = ["simulate"]
@@ -242,6 +242,7 @@ def _make_catalogues(plan: _Plan) -> None:
     write_parquet(
         root / "ephemerides" / "ephemerides.parquet", minorplanets.ephemerides(profile, seed)
     )
+    write_parquet(root / "ephemerides" / "mpc_orbits.parquet", minorplanets.orbits(profile, seed))
 
 
 def _assemble_raw(plan: _Plan, visit: int) -> None:
@@ -335,6 +336,7 @@ def _exposure(plan: _Plan, visit: Visit) -> dict[str, object]:
         "visit": visit.number,
         "band": visit.band,
         "field": visit.field,
+        "observationReason": PROGRAM,
         "exptime": visit.exptime,
         "startMjdUtc": visit.start_mjd_utc,
         "midpointMjdTai": visit.midpoint,

@@ -16,7 +16,7 @@ from sims.schedule import Visit
 from sims.solarsystem import Orbits, apparent, draw_orbit
 from sims.streams import stream
 
-__all__ = ["FIRST_ID", "bodies", "designation", "ephemerides"]
+__all__ = ["FIRST_ID", "bodies", "designation", "ephemerides", "orbits"]
 
 FIRST_ID = 10**13
 """Identifiers of bodies start here, above those of anything fixed on the sky."""
@@ -106,10 +106,42 @@ def ephemerides(profile: Profile, seed: int) -> pa.Table:
     pyarrow.Table
         `pipeline.schema.SS_EPHEMERIS`.
     """
-    orbits = bodies(profile, seed)
-    orbits = orbits.take(np.flatnonzero(orbits.known))
-    parts = [_night(orbits, visits) for visits in _nights(profile.visits)]
+    known = _known(profile, seed)
+    parts = [_night(known, visits) for visits in _nights(profile.visits)]
     return pa.concat_tables(parts)
+
+
+def orbits(profile: Profile, seed: int) -> pa.Table:
+    """Osculating elements of the known bodies, as the Minor Planet Center tabulates them.
+
+    Parameters
+    ----------
+    profile : Profile
+        The campaign.
+    seed : int
+        Its seed.
+
+    Returns
+    -------
+    pyarrow.Table
+        `pipeline.schema.MPC_ORBITS`.
+    """
+    known = _known(profile, seed)
+    names = [designation(int(i)) for i in known.ids]
+    return schema.MPC_ORBITS.to_arrow(
+        {
+            "id": np.arange(1, len(known) + 1),
+            "designation": names,
+            "packed_primary_provisional_designation": names,
+            "unpacked_primary_provisional_designation": names,
+            **known.elements(),
+        }
+    )
+
+
+def _known(profile: Profile, seed: int) -> Orbits:
+    everything = bodies(profile, seed)
+    return everything.take(np.flatnonzero(everything.known))
 
 
 def _nights(visits: tuple[Visit, ...]) -> list[list[Visit]]:

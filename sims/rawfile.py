@@ -20,7 +20,10 @@ from sims.geometry import DetectorGeometry, tpv_cards
 from sims.schedule import LATITUDE, LONGITUDE, horizon
 from sims.streams import stream
 
-__all__ = ["Piece", "extension", "pieces", "primary", "write_raw"]
+__all__ = ["PROGRAM", "Piece", "extension", "pieces", "primary", "write_raw"]
+
+PROGRAM = "Nightjar simulation"
+"""Observing programme of simulated exposures."""
 
 _BLOCK = 2880
 _KEYWORD = 8
@@ -57,6 +60,7 @@ def primary(conditions: Conditions, camera: Camera) -> bytes:
                 ("PRODTYPE", "image", "data product type"),
                 ("OBSTYPE", "object", "observation type"),
                 ("OBJECT", visit.field, "field"),
+                ("PROGRAM", PROGRAM, "observing programme"),
                 ("EXPNUM", visit.number, "exposure number"),
                 ("OBSID", obsid, "observation ID"),
                 ("FILTER", camera.passbands.bands[visit.band].filter, "unique filter identifier"),

@@ -85,6 +85,32 @@ class Orbits:
         y = self.a * np.sqrt(1 - self.e**2) * np.sin(big_e)
         return np.asarray(x[:, None] * self.p + y[:, None] * self.q)
 
+    def elements(self) -> dict[str, FloatArray]:
+        """Keplerian elements by their names in `pipeline.schema.MPC_ORBITS`, ``(n,)`` each.
+
+        Angles in degrees with respect to the ecliptic and equinox of J2000, times in MJD (TT),
+        distances in AU; ``g`` is left out, since the phase law here is linear.
+        """
+        p, q = _ecliptic(self.p), _ecliptic(self.q)
+        pole = np.cross(p, q)
+        motion = np.sqrt(_GM / self.a**3)
+        epoch = self.epoch + _TAI_TO_TT
+        anomaly = np.remainder(self.mean_anomaly, 2 * np.pi)
+        return {
+            "a": self.a,
+            "q": self.a * (1 - self.e),
+            "e": self.e,
+            "i": np.degrees(np.arctan2(np.hypot(pole[:, 0], pole[:, 1]), pole[:, 2])),
+            "node": np.degrees(np.arctan2(pole[:, 0], -pole[:, 1])) % 360.0,
+            "argperi": np.degrees(np.arctan2(p[:, 2], q[:, 2])) % 360.0,
+            "mean_anomaly": np.degrees(anomaly),
+            "mean_motion": np.degrees(motion),
+            "period": 2 * np.pi / motion,
+            "peri_time": epoch - anomaly / motion,
+            "epoch_mjd": epoch,
+            "h": self.h,
+        }
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Apparent:
@@ -245,6 +271,12 @@ def _phase(body: FloatArray, line: FloatArray) -> FloatArray:
     norm = np.linalg.norm(body, axis=1) * np.linalg.norm(line, axis=1)
     cosine = np.einsum("ij,ij->i", body, line) / norm
     return np.asarray(np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))))
+
+
+def _ecliptic(vectors: FloatArray) -> FloatArray:
+    """Turn equatorial vectors ``(n, 3)`` into the ecliptic."""
+    c, s = np.cos(_OBLIQUITY), np.sin(_OBLIQUITY)
+    return np.asarray(vectors @ np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]]))
 
 
 def _cross(a: FloatArray, b: FloatArray) -> FloatArray:

@@ -20,12 +20,21 @@ from harness.campaign.staleness import TODO, ConfigMemory, Staleness
 from harness.campaign.store import accept, retire
 from harness.campaign.task import Blocked, Phase, Task, WorkItem
 from harness.execute import Executor, SerialExecutor
-from harness.ledger import BLOCKED, DONE, Outcome, StageRecord, Target
+from harness.ledger import BLOCKED, DONE, Outcome, StageRecord, Target, now_mjd_tai
 from harness.system.log import Logbook
 from harness.system.progress import ProgressDisplay
 from pipeline import io
 
-__all__ = ["Campaign", "Summary"]
+__all__ = ["LATENCY", "Campaign", "Summary"]
+
+LATENCY = """
+  WITH new AS (SELECT * FROM unit WHERE startedMjdTai >= ? AND status = ?),
+    through AS (SELECT visit, detector FROM new WHERE stage IN ('isr', 'alerts')
+      GROUP BY visit, detector HAVING count(*) = 2)
+  SELECT count(DISTINCT (visit, detector)) AS n,
+    86400 * (max(startedMjdTai + wallS / 86400) - min(startedMjdTai)) AS s
+  FROM new SEMI JOIN through USING (visit, detector)"""
+"""How many detector images went from raw frame to alerts since a time, and how long that took."""
 
 
 @dataclass(slots=True)
@@ -44,6 +53,9 @@ class Summary:
         Difference images without a zero point: their fluxes are electrons instead of nJy.
     stopped : bool
         Whether the time was too short to begin everything.
+    latency_s, detectors : float, s, and int
+        From the first raw frame read to the last alert written, and of how many detectors; NaN
+        where no frame went all the way.
     """
 
     counts: dict[str, Counter[str]] = field(default_factory=dict)
@@ -51,6 +63,8 @@ class Summary:
     reasons: list[tuple[str, int, int, str | None, str]] = field(default_factory=list)
     instrumental: int = 0
     stopped: bool = False
+    latency_s: float = float("nan")
+    detectors: int = 0
 
     @property
     def exit_code(self) -> int:
@@ -77,6 +91,11 @@ class Campaign:
         Whether known failures are tried again.
     budget : TimeBudget, optional
         The time there is.
+
+    Attributes
+    ----------
+    local_cpu_s : float, s
+        Processor time of the work items that were done in this process.
     """
 
     def __init__(
@@ -92,6 +111,8 @@ class Campaign:
         self.context, self.state = context, context.state
         self.executor, self.display, self.logbook = executor, display, logbook
         self.summary = Summary()
+        self.local_cpu_s = 0.0
+        self._begun_mjd = now_mjd_tai()
         self._staleness = Staleness(self.state, retry=retry)
         self._budget = budget or TimeBudget()
         self._in_flight: dict[Target, WorkItem] = {}
@@ -115,7 +136,14 @@ class Campaign:
                     return self.summary
         instrumental = "SELECT count(*) FROM difference_image WHERE unit <> 'nJy'"
         self.summary.instrumental = int(self.state.catalog.value(instrumental))
+        self._note_latency()
         return self.summary
+
+    def _note_latency(self) -> None:
+        """Take from the ledger how long the frames took that this invocation took all the way."""
+        (row,) = self.state.catalog.rows(LATENCY, [self._begun_mjd, DONE])
+        if row["n"]:
+            self.summary.latency_s, self.summary.detectors = float(row["s"]), int(row["n"])
 
     def _register(self) -> None:
         """Take the exposures and the skipped detectors into the catalogue."""
@@ -141,6 +169,8 @@ class Campaign:
             executor = SerialExecutor() if phase.local else self.executor
             for outcome in executor.map(todo):
                 self._accept(phase, outcome)
+                if isinstance(executor, SerialExecutor):
+                    self.local_cpu_s += sum(record.cpu_s for record in outcome.stages)
             self.state.hashes.save()
         if not phase.final:
             del self.summary.troubles[before:]

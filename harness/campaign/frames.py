@@ -6,6 +6,7 @@ its unit fails with a cause.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,11 +31,13 @@ FRAME_SCHEMA = pa.schema(
         ("corners", pa.list_(pa.float64())),
         ("bias", pa.string()),
         ("flat", pa.string()),
+        ("problem", pa.string()),
     ]
 )
 """Columns of ``raw/frames.parquet``, one row per ingested visit and detector.
 
-``bias`` and ``flat`` are files elsewhere; without them those in ``calib/`` count.
+``bias`` and ``flat`` are files elsewhere; without them those in ``calib/`` count.  ``problem`` says
+why a frame cannot be used: its unit fails with that.
 """
 
 
@@ -127,12 +130,15 @@ def _frame(space: Workspace, visit: Mapping[str, Any], member: Mapping[str, Any]
         detector=detector,
         band=visit["band"],
         field_name=visit.get("field") or "",
+        reason=visit.get("observationReason") or "",
         role=visit.get("role") or OPEN,
         mjd=visit["midpointMjdTai"],
         kind=member.get("kind") or "raw",
         path=space.resolve(member.get("file") or visit["file"]),
+        exptime=visit.get("exptime") or math.nan,
         corners=tuple(member.get("corners") or ()),
         sha256=member.get("sha256") or visit.get("sha256") or "",
         bias=bias or space.bias(detector),
         flat=flat or space.flat(visit["band"], detector),
+        problem=member.get("problem") or "",
     )

@@ -37,6 +37,7 @@ from pipeline.config import config_hash
 __all__ = ["run_campaign", "selection"]
 
 _EVERYTHING = Selection()
+_KEPT = ("startedMjdTai", "specHash", "previousHash", "coordinatorCpuS")
 _LIBRARIES = ("numpy", "scipy", "astropy", "numba", "pyarrow", "duckdb", "sep", "scikit-learn")
 
 
@@ -115,6 +116,7 @@ def run_campaign(
     InputError
         If the workspace, its configuration or its catalogue cannot be used.
     """
+    began_s = time.process_time()
     verify_faults()
     budget = TimeBudget(time_limit_s)
     space = Workspace.open(root)
@@ -139,13 +141,13 @@ def run_campaign(
         logbook = stack.enter_context(Logbook(space.logs / f"{_stamp()}-run.jsonl", run=run_id))
         executor = stack.enter_context(workers)
         campaign = Campaign(context, executor, display, logbook, retry=retry, budget=budget)
-        return _recorded(campaign, catalog, logbook, settings)
+        return _recorded(campaign, catalog, logbook, settings, began_s)
 
 
 def _recorded(
-    campaign: Campaign, catalog: Catalog, logbook: Logbook, settings: Settings
+    campaign: Campaign, catalog: Catalog, logbook: Logbook, settings: Settings, began_s: float
 ) -> Summary:
-    """Run, and record in the table ``run`` how it ended, whatever happens."""
+    """Run, and record in the table ``run`` how it ended and what books cost, whatever happens."""
     row = _run_row(campaign, settings, logbook)
     catalog.record("run", row, runId=row["runId"])
     logbook.note("info", "run started", {"run": row["runId"]})
@@ -161,6 +163,8 @@ def _recorded(
     finally:
         logbook.note("info", f"run {status}", {"exit_code": code})
         row |= _ending(campaign.summary, status, code)
+        books_s = time.process_time() - began_s - campaign.local_cpu_s
+        row["coordinatorCpuS"] = books_s + float(str(row["coordinatorCpuS"] or 0.0))
         row["fileHashes"] = _hashed(campaign.context.space, str(row["fileHashes"]))
         catalog.record("run", row, runId=row["runId"])
         campaign.state.hashes.save()
@@ -178,7 +182,7 @@ def _run_row(campaign: Campaign, settings: Settings, logbook: Logbook) -> dict[s
     kept = (logbook.path, space.run_config(run_id))
     files = json.loads(str(first["fileHashes"] or "{}")) | {space.relative(p): None for p in kept}
     return {
-        **{n: first[n] for n in ("startedMjdTai", "specHash", "previousHash")},
+        **{n: first[n] for n in _KEPT},
         "runId": run_id,
         "command": " ".join(["nightjar", *sys.argv[1:]]),
         "status": "running",
@@ -201,6 +205,7 @@ def _first_row(space: Workspace, catalog: Catalog) -> dict[str, object]:
         "specHash": file_hash(pin) if pin.is_file() else None,
         "previousHash": last_link(catalog),
         "fileHashes": None,
+        "coordinatorCpuS": None,
     }
 
 

@@ -1,12 +1,15 @@
 """The catalogue: one DuckDB file with every table of `pipeline.schema`.
 
 Only the coordinator writes, one transaction at a time; rows of a visit and detector replace what
-was there before, so that doing a unit again changes nothing.
+was there before, so that doing a unit again changes nothing.  A transaction that a full disk ends
+leaves the file as it was before.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +18,8 @@ import duckdb
 import pyarrow as pa
 
 from harness.catalog import versions
-from pipeline.errors import ConfigError
+from pipeline.atomic import atomic_path
+from pipeline.errors import ConfigError, WriteError
 from pipeline.schema import TABLES
 
 __all__ = ["Catalog", "connect"]
@@ -23,15 +27,26 @@ __all__ = ["Catalog", "connect"]
 _BATCH = "__nightjar_batch"  # names are case-insensitive and tables win over variables
 
 
+_FULL = [os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)]
+
+
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C during a query be what it is; DuckDB makes a RuntimeError of it."""
+def _translated(path: Path) -> Iterator[None]:
+    """Make of the errors of DuckDB what they are: Ctrl-C during a query, or a disk that is full."""
     try:
         yield
     except RuntimeError as err:
         if str(err) == "Query interrupted":
             raise KeyboardInterrupt from err
         raise
+    except duckdb.Error as err:
+        reason = next((words for words in _FULL if words in str(err)), "")
+        if not reason:
+            raise
+        raise WriteError(
+            f"cannot be written: {reason}", path=path,
+            hint="make room and give the same command again: what was recorded is kept",
+        ) from err  # fmt: skip
 
 
 def connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection:
@@ -53,9 +68,15 @@ def connect(path: Path, *, read_only: bool = False) -> duckdb.DuckDBPyConnection
     ------
     ConfigError
         If another process has it, or it is no DuckDB file that this DuckDB can read.
+    WriteError
+        If there is no room for it.
     """
     try:
-        return duckdb.connect(str(path), read_only=read_only)
+        with _translated(path):
+            if not (read_only or path.exists() or str(path) == ":memory:"):
+                with atomic_path(path) as partial:  # or a full disk would leave half a file
+                    duckdb.connect(str(partial)).close()
+            return duckdb.connect(str(path), read_only=read_only)
     except duckdb.Error as err:
         if "lock" not in str(err).lower():
             raise ConfigError(f"cannot be opened: {err}", path=path) from err
@@ -122,7 +143,7 @@ class Catalog:
 
     def _run(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         # Always drained: DuckDB 2 refuses other work while a result is open.
-        with _interruptible():
+        with _translated(self.path):
             rows: list[tuple[Any, ...]] = self._connection.execute(sql, list(parameters)).fetchall()
         return rows
 
@@ -133,7 +154,8 @@ class Catalog:
         try:
             yield
         except BaseException:
-            self._run("ROLLBACK")
+            with contextlib.suppress(duckdb.Error, WriteError):  # what comes first is what matters
+                self._run("ROLLBACK")
             raise
         self._run("COMMIT")
 
@@ -152,7 +174,7 @@ class Catalog:
     @contextlib.contextmanager
     def _batch(self, rows: pa.Table) -> Iterator[None]:
         """Let queries see an Arrow table under the name of the batch."""
-        with _interruptible():
+        with _translated(self.path):
             self._connection.register(_BATCH, rows)
             try:
                 yield
@@ -210,7 +232,7 @@ class Catalog:
         pyarrow.Table
             The result.
         """
-        with _interruptible():
+        with _translated(self.path):
             return self._connection.sql(sql, params=list(parameters) or None).to_arrow_table()
 
     def query_with(self, rows: pa.Table, sql: str, parameters: Sequence[object] = ()) -> pa.Table:

@@ -20,12 +20,15 @@ class Format(StrEnum):
     VOTABLE = "votable"
     CSV = "csv"
     REGIONS = "regions"
+    MOC = "moc"
 
 
 def export(
     workspace: WorkspacePath,
     table: Annotated[str, typer.Argument(help="Table or view of the catalogue.")],
-    output: Annotated[Path, typer.Argument(help="File to write.", show_default=False)],
+    output: Annotated[
+        Path, typer.Argument(help="File to write (--hats: folder).", show_default=False)
+    ],
     file_format: Annotated[
         Format | None, typer.Option("--format", help="File format.", show_default="by the suffix")
     ] = None,
@@ -36,12 +39,18 @@ def export(
         bool,
         typer.Option("--lightcurves", help="Give each DiaObject its epochs in a nested column."),
     ] = False,
+    hats: Annotated[
+        bool,
+        typer.Option(
+            "--hats", help="Make OUTPUT a HATS catalogue of DiaObject with its light curves."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write a table or view of WORKSPACE to a file, with units and meanings of its columns.
 
-    The suffix says the format: .parquet, .vot, .csv, or .reg for regions of DS9 (of images: their
-    outlines).
+    The suffix says the format: .parquet, .vot, .csv, .reg for regions of DS9 (of images: their
+    outlines) or .fits for a coverage map (MOC). Maps and --hats need the extra sky.
 
     Tables: DiaSource DiaObject DiaForcedSource SSSource visit_image difference_image candidate …
     Views: lightcurve diasource_derived diaobject_colour diasource_object_match.
@@ -59,6 +68,7 @@ def export(
             file_format.value if file_format else None,
             where,
             lightcurves=lightcurves,
+            hats=hats,
         )
     if as_json:
         emit({"table": table, "rows": rows, "file": str(output)})

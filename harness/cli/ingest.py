@@ -99,7 +99,9 @@ def ingest(
 
     The files stay where they are.  Of a calibrated DECam exposure give the image (ooi); its
     weight (oow) and quality (ood) files are found beside it.  Nothing is registered unless every
-    file is good; what is wrong is said in one line per file.
+    file is good; what is wrong is said in one line per file.  Of HiTS everything that is promised
+    is registered: what needs a file that cannot be used fails when it is run, and the exit code of
+    this command is 1.
     """
     from harness.ingest import HitsResult, ingest_files, ingest_hits
     from harness.workspace import Workspace
@@ -126,6 +128,8 @@ def ingest(
     _report(result, units, workspace, dry_run=dry_run, as_json=as_json)
     if result.problems:
         raise typer.Exit(2)
+    if result.faults:
+        raise typer.Exit(1)
 
 
 def _refuse_mixture(files: bool, hits: bool, hits_options: bool, role: Role) -> None:
@@ -147,7 +151,7 @@ def _report(
     as_json: bool,
 ) -> None:
     """Print problems on standard error, and what was registered on standard output."""
-    for line in result.problems:
+    for line in (*result.problems, *result.faults):
         typer.echo(f"nightjar: {line}", err=True)
     if as_json:
         emit(_document(result, units))
@@ -172,6 +176,7 @@ def _document(result: IngestResult, units: Sequence[Mapping[str, object]]) -> di
         "known": result.known,
         "ignored": result.ignored,
         "problems": result.problems,
+        "faults": result.faults,
         "notes": result.notes,
     }
     return document | ({"units": list(units)} if units else {})

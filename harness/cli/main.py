@@ -55,6 +55,7 @@ VERBS: dict[str, str] = {
     "run": "Run the pipeline: raw exposures to alerts.",
     "watch": "Process raw files as they land, visit by visit to alerts.",
     "work": "Perform items of a run that was started elsewhere.",
+    "slices": "Process a campaign that is larger than the disk, part by part.",
     "status": "Say what is done, what failed and why.",
     "verify": "Judge the campaign against the test cases.",
     "report": "Write the test report.",

@@ -116,6 +116,8 @@ def _document(summary: Summary) -> dict[str, Any]:
         "phases": {label: dict(counts) for label, counts in summary.counts.items()},
         "instrumental": summary.instrumental,
         "stopped": summary.stopped,
+        "detectors": summary.detectors,
+        "latencyS": summary.latency_s if summary.detectors else None,
         "troubles": [t.row() for t in _finite(summary.troubles)],
         "reasons": [
             {"phase": p, "visit": v, "detector": d, "template": t, "reason": r}
@@ -150,5 +152,10 @@ def _show(summary: Summary, *, dry_run: bool, explain: bool) -> None:
     total = sum(sum(counts.values()) for counts in summary.counts.values())
     troubles = f"; {len(summary.troubles)} stages failed or blocked" if summary.troubles else ""
     typer.echo(f"{verb}: {total} units{troubles}")
+    if summary.detectors:
+        typer.echo(
+            f"{summary.latency_s:.1f} s from the first raw frame read to the last alert written, "
+            f"of {summary.detectors} detector images"
+        )
     if summary.stopped:
         typer.echo("stopped before the time limit; run the same command again to go on")

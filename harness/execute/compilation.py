@@ -132,7 +132,11 @@ def _templates() -> None:
 def _sources() -> None:
     """Make sources of a difference, then objects and forced fluxes."""
     rng = np.random.default_rng(3)
-    science, before = (_visit(_stars(rng, _SHAPE, 12), 2.0, 9, rng) for _ in range(2))
+    x, y, flux = _stars(rng, _SHAPE, 12)
+    trail = np.linspace(200.0, 240.0, 20), np.full(20, 300.0), np.full(20, 4e3)
+    with_trail = np.append(x, trail[0]), np.append(y, trail[1]), np.append(flux, trail[2])
+    science = _visit(with_trail, 2.0, 9, rng)
+    before = _visit(_stars(rng, _SHAPE, 12), 2.0, 9, rng)
     difference = _difference(science, before)
     plain = diasource.Config(classify=False)  # what trains a classifier needs none
     found = diasource.run(difference, science, before, plain, now_mjd_tai=_MJD)

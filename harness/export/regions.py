@@ -11,12 +11,14 @@ import pyarrow as pa
 from harness.system.text import one_line
 from pipeline.errors import ConfigError
 
-__all__ = ["write_regions"]
+__all__ = ["CORNERS", "write_regions"]
 
 _HEAD = "# Region file format: DS9 version 4.1\nglobal color=green\nicrs\n"
-_CORNERS = tuple(
+CORNERS = tuple(
     f"{corner}{axis}" for corner in ("llc", "lrc", "urc", "ulc") for axis in ("ra", "dec")
 )
+"""Columns of images: right ascension and declination of their corners in turn."""
+
 _RADIUS = 2.0  # arcsec
 _NAMES = ("diaSourceId", "diaObjectId", "objectId", "visit", "templateId")
 
@@ -38,7 +40,7 @@ def write_regions(table: pa.Table, path: Path) -> None:
     ConfigError
         If the table has neither.
     """
-    columns = _CORNERS if set(_CORNERS) <= set(table.column_names) else ("ra", "dec")
+    columns = CORNERS if set(CORNERS) <= set(table.column_names) else ("ra", "dec")
     if not set(columns) <= set(table.column_names):
         raise ConfigError(
             "has no positions for regions", path=path, expected="the columns ra and dec"

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from harness.catalog import GuardedCatalog
 from harness.export.regions import write_regions
+from harness.export.sky import write_hats, write_moc
 from harness.system.text import in_cell
 from harness.workspace import atomic
 from pipeline.errors import ConfigError
@@ -31,6 +32,7 @@ _FORMATS = {
     ".votable": "votable",
     ".csv": "csv",
     ".reg": "regions",
+    ".fits": "moc",
 }
 
 _WITH_CURVES = ("DiaObject",)
@@ -50,6 +52,7 @@ def export_table(
     where: str | None = None,
     *,
     lightcurves: bool = False,
+    hats: bool = False,
 ) -> int:
     """Write a table or view.
 
@@ -62,11 +65,13 @@ def export_table(
     output : Path
         The file.
     kind : str, optional
-        ``parquet``, ``votable``, ``csv`` or ``regions``; by default what the suffix says.
+        ``parquet``, ``votable``, ``csv``, ``regions`` or ``moc``; by default what the suffix says.
     where : str, optional
         SQL condition.
     lightcurves : bool
         Whether each object gets its epochs, in a nested column.
+    hats : bool
+        Whether to make a folder, a HATS catalogue of the objects with their light curves.
 
     Returns
     -------
@@ -80,9 +85,10 @@ def export_table(
     """
     import duckdb
 
-    kind = _format_of(output, kind)
-    if lightcurves and (name not in _WITH_CURVES or kind != "parquet"):
-        raise ConfigError("light curves go with DiaObject, as Parquet", key="--lightcurves")
+    kind = "parquet" if hats else _format_of(output, kind)
+    if (hats or lightcurves) and (name not in _WITH_CURVES or kind != "parquet"):
+        key = "--hats" if hats else "--lightcurves"
+        raise ConfigError("light curves go with DiaObject, as Parquet", key=key)
     known = [
         r["table_name"] for r in catalog.rows("SELECT table_name FROM information_schema.tables")
     ]
@@ -92,12 +98,16 @@ def export_table(
         raise ConfigError(f"no table {name!r}", expected=", ".join(sorted(known)), hint=hint)
     try:
         table = catalog.query(f'SELECT * FROM "{name}" WHERE {where or "true"}')
-        curves = catalog.query(f"{_CURVES} {where or 'true'})") if lightcurves else None
+        wanted = lightcurves or hats
+        curves = catalog.query(f"{_CURVES} {where or 'true'})") if wanted else None
     except duckdb.Error as err:
         raise ConfigError(f"condition {where!r} fails: {err}") from err
     if curves is not None:
         table = _with_curves(_described(name, table), curves)
-    write_table(name, table, output, kind)
+    if hats:
+        write_hats(table, output, f"{name} of {catalog.path.parent.name}")
+    else:
+        write_table(name, table, output, kind)
     return int(table.num_rows)
 
 
@@ -211,4 +221,10 @@ def _plain(values: pa.Array) -> npt.NDArray[np.generic]:
     return np.asarray(values.fill_null(filler).to_numpy(zero_copy_only=False))
 
 
-_WRITERS = {"parquet": _parquet, "votable": _votable, "csv": _csv, "regions": write_regions}
+_WRITERS = {
+    "parquet": _parquet,
+    "votable": _votable,
+    "csv": _csv,
+    "regions": write_regions,
+    "moc": write_moc,
+}

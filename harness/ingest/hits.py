@@ -2,15 +2,16 @@
 
 The files stay where they are.  Each is compared with the published checksums, every exposure gets
 bias and flat of the nearest night, and the stars of the shards that it needs become the workspace's
-reference catalogue: positions of Gaia, fluxes of Pan-STARRS1.
+reference catalogue: positions of Gaia, fluxes of Pan-STARRS1.  A file that cannot be used costs the
+units that need it: they are registered with what is wrong, and fail with it.
 """
 
 from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -19,7 +20,7 @@ import pyarrow as pa
 
 from harness.ingest.camera import keep_camera
 from harness.ingest.layout import Layout, survey
-from harness.ingest.published import LDM533_DETECTORS, archive_names, ldm533, verified
+from harness.ingest.published import LDM533_DETECTORS, archive_log, ldm533, ldm533_visits, verified
 from harness.ingest.registry import Candidate, IngestResult, Registry
 from harness.ingest.run import campaign_settings, header_corners
 from harness.plan import OPEN, SCIENCE, TEMPLATE
@@ -49,7 +50,8 @@ class HitsResult(IngestResult):
     ----------
     units : list of dict
         Every unit of LDM-533: visit, detector, field, start and state, which is ``present``,
-        ``pointer`` (not fetched), ``lost`` (its file lacks the detector) or ``absent``.
+        ``damaged`` (a file that it needs cannot be used), ``pointer`` (not fetched), ``lost`` (its
+        file lacks the detector) or ``absent``.
     """
 
     units: list[dict[str, object]] = field(default_factory=list)
@@ -62,7 +64,7 @@ class HitsResult(IngestResult):
 
 @dataclass(slots=True)
 class _Reader:
-    """Registers exposures with the kind of each file."""
+    """Registers exposures with the kind of each file, and what is wrong with it."""
 
     layout: Layout
     camera: Camera
@@ -71,35 +73,61 @@ class _Reader:
     result: HitsResult
     sources: Counter[str] = field(default_factory=Counter)
     digests: dict[Path, str] = field(default_factory=dict)
+    faults: dict[Path, str] = field(default_factory=dict)
 
     def checked(self, path: Path) -> str:
-        """Return the SHA-256 of a file; complain if it is of no published copy."""
+        """Return the SHA-256 of a file; it is at fault if it is of no published copy."""
         if path not in self.digests:
             found = verified(path)
             self.digests[path] = found.sha256
             self.sources[found.source] += 1
             if not found.source and not self.unverified:
-                self.result.problems.append(_unlike(path, found.sha256, found.expected))
+                self.faults.setdefault(path, _unlike(path, found.sha256, found.expected))
         return self.digests[path]
 
     def frames(self, path: Path) -> list[Candidate]:
         """Return the frames of a raw exposure that are wanted."""
-        wanted = self.templates | {promise.visit for promise in ldm533()}
-        headers = io.read_raw_headers(path, self.camera)
-        if not any(info.visit in wanted for info, _ in headers.values()):
+        try:
+            headers = io.read_raw_headers(path, self.camera)
+        except InputError as err:
+            self.faults[path] = str(err)
+            return self._promised(path)
+        if not any(self._wants(info.visit) for info, _ in headers.values()):
             self.result.ignored += 1
             return []
-        sha256 = self.checked(path)
         some = LDM533_DETECTORS if self.camera.name == "decam" else headers
         return [
-            Candidate(
-                info, "raw", path, sha256,
-                header_corners(header, self.camera.detector(number).raw_shape),
-                role=self._role(info.visit), bias=self._bias(info), flat=self._flat(info),
+            self._candidate(
+                path, info, header_corners(header, self.camera.detector(number).raw_shape)
             )
             for number, (info, header) in headers.items()
             if number in some
-        ]  # fmt: skip
+        ]
+
+    def _promised(self, path: Path) -> list[Candidate]:
+        """Return the frames that a file which cannot be read should hold, by the archive's log."""
+        exposure = archive_log().get(path.name)
+        if exposure is None or not self._wants(exposure.visit):
+            self.faults[path] += "; which exposure it is cannot be told: it is left out"
+            return []
+        numbers = LDM533_DETECTORS if self.camera.name == "decam" else self.camera.detectors
+        infos = [exposure.info(number, self.camera.name) for number in numbers]
+        return [
+            self._candidate(path, info, ())
+            for info in infos
+            if not io.reason_to_skip(info.detector, self.camera, info.exptime)
+        ]
+
+    def _wants(self, visit: int) -> bool:
+        return visit in self.templates or visit in ldm533_visits()
+
+    def _candidate(self, path: Path, info: VisitInfo, corners: tuple[float, ...]) -> Candidate:
+        sha256, bias, flat = self.checked(path), self._bias(info), self._flat(info)
+        problem = next((self.faults[p] for p in (path, bias, flat) if p in self.faults), "")
+        return Candidate(
+            info, "raw", path, sha256, corners,
+            role=self._role(info.visit), bias=bias, flat=flat, problem=problem,
+        )  # fmt: skip
 
     def _role(self, visit: int) -> str:
         if not self.templates:
@@ -167,14 +195,18 @@ def ingest_hits(
     definition = Camera.load(space.camera(settings.campaign.camera))
     layout = survey(folder)
     result = HitsResult()
-    reader = _Reader(layout, definition, frozenset(templates), unverified, result)
-    found = _frames(layout.raw, reader)
+    reader = _Reader(
+        layout, definition, frozenset(templates), unverified, result, faults=dict(layout.faults)
+    )
+    found = _readable_first([frame for path in layout.raw for frame in reader.frames(path)])
+    stars = _stars(reader, found) if refcat is None else io.read_refcat(refcat)
+    defects = _defects(reader, found)
+    found = [_with_stars_and_defects(frame, reader) for frame in found]
     registry = Registry(space)
     fresh = registry.check(found, result)
     result.units = _units(layout, found)
-    stars = _stars(reader, found) if refcat is None else io.read_refcat(refcat)
-    defects = _defects(layout, found, definition)
     result.problems += _absent(templates, registry, found)
+    result.faults = list(reader.faults.values())
     result.notes = _notes(reader, found, defects is not None)
     result.problems = list(dict.fromkeys(result.problems))
     if not result.problems and not dry_run and (fresh or found):
@@ -190,14 +222,21 @@ def ingest_hits(
     return result
 
 
-def _frames(paths: Iterable[Path], reader: _Reader) -> list[Candidate]:
-    found: list[Candidate] = []
-    for path in paths:
-        try:
-            found += reader.frames(path)
-        except InputError as err:
-            reader.result.problems.append(str(err))
-    return found
+def _readable_first(frames: Sequence[Candidate]) -> list[Candidate]:
+    """Leave out frames of files that cannot be used where another file holds the same ones."""
+    good = {frame.unit for frame in frames if not frame.problem}
+    return [frame for frame in frames if not frame.problem or frame.unit not in good]
+
+
+def _with_stars_and_defects(frame: Candidate, reader: _Reader) -> Candidate:
+    """Say of a frame what is wrong with the shards and the list of defects that it needs."""
+    centre = unit_vectors(np.array([frame.info.ra]), np.array([frame.info.dec]))
+    name = reader.camera.detector(frame.info.detector).name.upper()
+    needed = [lists[name] for lists in reader.layout.defects.values() if name in lists]
+    for shards in (reader.layout.positions, reader.layout.fluxes):
+        needed += _shards(shards, centre) if shards else []
+    faults = (reader.faults[path] for path in needed if path in reader.faults)
+    return replace(frame, problem=frame.problem or next(faults, ""))
 
 
 def _unlike(path: Path, sha256: str, expected: str) -> str:
@@ -236,13 +275,25 @@ def _stars(reader: _Reader, found: Sequence[Candidate]) -> pa.Table | None:
     positions, fluxes = (_shards(c, centres) for c in (layout.positions, layout.fluxes))
     for path in (*positions, *fluxes):
         reader.checked(path)
-    try:
-        if not (positions and fluxes):
-            raise FileFormatError("has no shard for these pointings", path=layout.folder)
-        return merge_shards(positions, fluxes, centres, _RADIUS)
-    except InputError as err:
-        reader.result.problems.append(str(err))
-        return None
+    return _merged(reader, positions, fluxes, centres)
+
+
+def _merged(
+    reader: _Reader, positions: Sequence[Path], fluxes: Sequence[Path], centres: FloatArray
+) -> pa.Table | None:
+    """Join the shards that are not at fault; one that cannot be read is, and left out."""
+    while True:
+        place, light = ([p for p in some if p not in reader.faults] for some in (positions, fluxes))
+        try:
+            if not (place and light):
+                raise FileFormatError("has no shard for these pointings", path=reader.layout.folder)
+            return merge_shards(place, light, centres, _RADIUS)
+        except InputError as err:
+            at = Path(str(err.path))
+            if at not in {*place, *light}:
+                reader.result.problems.append(str(err))
+                return None
+            reader.faults[at] = str(err)
 
 
 def _shards(catalogues: Mapping[str, Mapping[int, Path]], centres: FloatArray) -> list[Path]:
@@ -251,18 +302,21 @@ def _shards(catalogues: Mapping[str, Mapping[int, Path]], centres: FloatArray) -
     return [path for n, path in sorted(shards.items()) if reaches(n, centres, _RADIUS)]
 
 
-def _defects(
-    layout: Layout, found: Sequence[Candidate], camera: Camera
-) -> dict[int, tuple[Box, ...]] | None:
+def _defects(reader: _Reader, found: Sequence[Candidate]) -> dict[int, tuple[Box, ...]] | None:
     """Defects by detector, of the last list that holds at the first exposure; None without."""
     first = min((_day(frame.info) for frame in found), default=None)
-    days = [day for day in layout.defects if first is not None and day <= first]
+    days = [day for day in reader.layout.defects if first is not None and day <= first]
     if not days:
         return None
-    numbers = {detector.name.upper(): n for n, detector in camera.detectors.items()}
-    lists = layout.defects[max(days)]
-    own = {number: detector.defects for number, detector in camera.detectors.items()}
-    return own | {numbers[n]: read_defects(path) for n, path in lists.items() if n in numbers}
+    detectors = reader.camera.detectors
+    numbers = {detector.name.upper(): n for n, detector in detectors.items()}
+    lists = {number: detector.defects for number, detector in detectors.items()}
+    for name, path in reader.layout.defects[max(days)].items():
+        try:
+            lists |= {numbers[name]: read_defects(path)} if name in numbers else {}
+        except InputError as err:
+            reader.faults[path] = str(err)
+    return lists
 
 
 def _notes(reader: _Reader, found: Sequence[Candidate], listed: bool) -> list[str]:
@@ -291,14 +345,14 @@ def _notes(reader: _Reader, found: Sequence[Candidate], listed: bool) -> list[st
 
 def _units(layout: Layout, found: Sequence[Candidate]) -> list[dict[str, object]]:
     """State of every unit of LDM-533."""
-    here = {frame.unit for frame in found}
+    here = {frame.unit: "damaged" if frame.problem else "present" for frame in found}
     visits = {visit for visit, _ in here}
-    names = archive_names()
-    pointers = {names.get(path.name) for path in layout.pointers}
+    log = archive_log()
+    pointers = {log[path.name].visit for path in layout.pointers if path.name in log}
 
     def state(visit: int, detector: int) -> str:
         if (visit, detector) in here:
-            return "present"
+            return here[visit, detector]
         if visit in visits:
             return "lost"
         return "pointer" if visit in pointers else "absent"

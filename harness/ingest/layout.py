@@ -58,6 +58,8 @@ class Layout:
         Shards by catalogue and trixel.
     defects : dict of date to dict of str to Path
         Lists of defects by the day from which they hold and the detector's position.
+    faults : dict of Path to str
+        Files whose names make no sense, and why.
     """
 
     folder: Path
@@ -70,6 +72,7 @@ class Layout:
     positions: dict[str, dict[int, Path]] = field(default_factory=dict)
     fluxes: dict[str, dict[int, Path]] = field(default_factory=dict)
     defects: dict[date, dict[str, Path]] = field(default_factory=dict)
+    faults: dict[Path, str] = field(default_factory=dict)
 
 
 def survey(folder: Path) -> Layout:
@@ -100,7 +103,8 @@ def survey(folder: Path) -> Layout:
             try:
                 _ADD[kind](layout, path, match)
             except ValueError as err:
-                raise FileFormatError(f"its name has no date: {err}", path=path) from err
+                words = f"its name has no date: {err}; it is left out"
+                layout.faults[path] = str(FileFormatError(words, path=path))
     if not layout.raw and not layout.pointers:
         raise FileFormatError(
             "holds no raw exposure",

@@ -12,13 +12,27 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["LDM533_DETECTORS", "Promise", "Verification", "archive_names", "ldm533", "verified"]
+from pipeline.exposure import VisitInfo
+from pipeline.timescales import midpoint_mjd_tai
+
+__all__ = [
+    "LDM533_DETECTORS",
+    "LoggedExposure",
+    "Promise",
+    "Verification",
+    "archive_log",
+    "ldm533",
+    "ldm533_visits",
+    "verified",
+]
 
 _DATA = Path(__file__).parent / "data"
 _BLOCK = 1 << 22
+_UNIX_EPOCH_MJD = 40587.0
 _FIELDS = ("Blind15A_26", "Blind15A_40", "Blind15A_42")
 
 LDM533_DETECTORS = (*range(3, 61), 62)
@@ -43,6 +57,55 @@ class Promise:
     detector: int
     field: str
     start: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedExposure:
+    """What the archive's log says of an exposure.
+
+    Attributes
+    ----------
+    visit : int
+        Exposure number.
+    field, band : str
+        Name of the field; filter.
+    start : str
+        UTC of the start of the exposure.
+    exptime : float, s
+        Open-shutter time.
+    ra, dec : float, deg
+        Pointing.
+    """
+
+    visit: int
+    field: str
+    band: str
+    start: str
+    exptime: float
+    ra: float
+    dec: float
+
+    def info(self, detector: int, camera: str) -> VisitInfo:
+        """Return the same as what a header would say of a detector.
+
+        Parameters
+        ----------
+        detector : int
+            CCD number.
+        camera : str
+            Name of the camera definition.
+
+        Returns
+        -------
+        VisitInfo
+            Without electronics and airmass.
+        """
+        start = datetime.fromisoformat(self.start).replace(tzinfo=UTC).timestamp() / 86400.0
+        return VisitInfo(
+            self.visit, detector, self.band, self.exptime,
+            midpoint_mjd_tai(start + _UNIX_EPOCH_MJD, self.exptime), self.ra, self.dec,
+            camera=camera, field=self.field,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +143,35 @@ def ldm533() -> tuple[Promise, ...]:
     return tuple(Promise(v, d, f, s) for v, f, s in visits for d in LDM533_DETECTORS)
 
 
-def archive_names() -> dict[str, int]:
-    """Exposure number by the name of the raw file in the archive.
+@lru_cache(maxsize=1)
+def ldm533_visits() -> frozenset[int]:
+    """Return the exposure numbers of LDM-533.
 
     Returns
     -------
-    dict
-        Of all exposures of HiTS 2015.
+    frozenset of int
+        84 of them.
     """
-    return {row["archive_file"]: int(row["expnum"]) for row in _rows("hits2015_exposures")}
+    return frozenset(promise.visit for promise in ldm533())
+
+
+@lru_cache(maxsize=1)
+def archive_log() -> Mapping[str, LoggedExposure]:
+    """Exposures by the name of their raw file in the archive.
+
+    Returns
+    -------
+    mapping of str to LoggedExposure
+        All of HiTS 2015.
+    """
+    return {row["archive_file"]: _logged(row) for row in _rows("hits2015_exposures")}
+
+
+def _logged(row: Mapping[str, str]) -> LoggedExposure:
+    numbers = (float(row[name]) for name in ("exptime_s", "ra_deg", "dec_deg"))
+    return LoggedExposure(
+        int(row["expnum"]), row["object"], row["band"], row["date_obs_utc"], *numbers
+    )
 
 
 def verified(path: Path) -> Verification:

@@ -32,6 +32,8 @@ class IngestResult:
         New visits and frames, frames that were registered before, companion files.
     problems : list of str
         One line per bad file; nothing is registered if there is any.
+    faults : list of str
+        One line per file that cannot be used, though what needs it is registered and will fail.
     notes : list of str
         What was assumed of good files, each kind once.
     """
@@ -41,6 +43,7 @@ class IngestResult:
     known: int = 0
     ignored: int = 0
     problems: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -66,6 +69,8 @@ class Candidate:
         ``template``, ``science``, or ``open`` where the campaign must choose.
     bias, flat : Path, optional
         Calibration frames elsewhere.
+    problem : str
+        Why it cannot be used; empty if it can.
     """
 
     info: VisitInfo
@@ -77,6 +82,7 @@ class Candidate:
     role: str = OPEN
     bias: Path | None = None
     flat: Path | None = None
+    problem: str = ""
 
     @property
     def unit(self) -> tuple[int, int]:
@@ -118,7 +124,8 @@ class Registry:
         fresh = [c for c in found if (str(c.path), c.info.detector) not in known]
         result.known = len(found) - len(fresh)
         fresh = _numbered(fresh, max(self.visits, default=0))
-        seen = {(m["visit"], m["detector"]): Path(m["file"]) for m in self.members}
+        usable = [m for m in self.members if not m.get("problem")]
+        seen = {(m["visit"], m["detector"]): Path(m["file"]) for m in usable}
         starts = self._starts()
         for frame in fresh:
             twin = seen.get(frame.unit)
@@ -183,6 +190,7 @@ class Registry:
             "visit": info.visit,
             "band": info.band,
             "field": info.field or None,
+            "observationReason": info.reason or None,
             "exptime": info.exptime,
             "startMjdUtc": _start(info),
             "midpointMjdTai": info.midpoint_mjd_tai,
@@ -208,6 +216,7 @@ def _member(frame: Candidate) -> dict[str, Any]:
         "corners": list(frame.corners),
         "bias": str(frame.bias) if frame.bias else None,
         "flat": str(frame.flat) if frame.flat else None,
+        "problem": frame.problem or None,
     }
 
 

@@ -178,6 +178,8 @@ def campaign_settings(space: Workspace, camera: str | None, *, keep: bool = True
     if camera is None or camera == settings.campaign.camera:
         return settings
     if space.frames.is_file():
+        if Camera.load(camera).name == settings.campaign.camera:  # its own copy counts
+            return settings
         raise ConfigError(
             f"holds frames of camera {settings.campaign.camera}", path=space.root,
             hint="one workspace holds one camera",

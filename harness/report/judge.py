@@ -119,7 +119,8 @@ def judge_workspace(
 def _opened(root: Path, adapter: str, chosen: dict[str, Any]) -> Iterator[Context]:
     """Open a workspace, or make one of products that were made elsewhere, for a while."""
     if not adapter:
-        with closing(Context(Workspace.open(root), **chosen)) as context:
+        space = Workspace.open(root)
+        with space.reading("verify"), closing(Context(space, **chosen)) as context:
             yield context
         return
     with (

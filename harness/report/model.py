@@ -369,6 +369,7 @@ def _input(context: Context) -> dict[str, Any]:
         "reference catalogue": space.refcat,
         "object catalogue": space.objects,
         "ephemerides": space.ephemerides,
+        "orbits": space.orbits,
         "configuration": space.config,
     }
     return {

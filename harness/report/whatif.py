@@ -68,7 +68,8 @@ def what_if(
             hint=f"nightjar verify {root}",
         )
     with scratch_folder() as scratch:
-        copy = Copy.of(space, scratch / space.root.resolve().name, (), ())
+        with space.reading("verify --compare"):
+            copy = Copy.of(space, scratch / space.root.resolve().name, (), ())
         settings.save(copy.space.config)
         summary = run_campaign(copy.space.root, jobs=jobs, quiet=True)
         made = _made(summary.counts)

@@ -57,7 +57,11 @@ def rerun_alert(root: Path, number: int, output: Path | None = None) -> RerunRes
         If something cannot be made again.
     """
     space, result = Workspace.open(root), RerunResult()
-    with Catalog(space.catalog, read_only=True) as catalog, scratch_folder() as folder:
+    with (
+        space.reading("rerun"),
+        Catalog(space.catalog, read_only=True) as catalog,
+        scratch_folder() as folder,
+    ):
         unit, context = _unit(space, catalog, number)
         into = Workspace.create(folder / "rerun")
         link_inputs(space, into)

@@ -99,7 +99,7 @@ def rerun_product(product: Path, output: Path | None = None) -> RerunResult:
         return _rerun_standalone(product, header, output)
     space = _workspace_of(product)
     settings = settings_of_run(space, str(header.get("RUNID", "")))
-    with scratch_folder() as folder:
+    with space.reading("rerun"), scratch_folder() as folder:
         item = _item(space, settings, product, header)
         now = {**item.provenance(), **item.input_cards, "SOFTVER": software_version()}
         result = RerunResult(changed=_changes(now, header))

@@ -180,10 +180,10 @@ def _cells(
     rows: FloatArray,
     ideal: FloatArray | None = None,
 ) -> list[list[float]]:
-    """Found fraction (over the ideal one) in the cells that hold five sources at least."""
-    out = []
+    """Found fraction (over the ideal one, where it is known) in cells of five sources or more."""
+    out, known = [], np.isfinite(ideal) if ideal is not None else np.ones(len(x), bool)
     for (x0, x1), (y0, y1) in product(pairwise(columns), pairwise(rows)):
-        inside = (x >= x0) & (x < x1) & (y >= y0) & (y <= y1)
+        inside = known & (x >= x0) & (x < x1) & (y >= y0) & (y <= y1)
         if inside.sum() >= _LEAST_IN_CELL:
             share = found[inside].mean() / (1.0 if ideal is None else ideal[inside].mean())
             out.append([float(v) for v in (x0, x1, y0, y1, share)])

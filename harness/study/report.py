@@ -79,7 +79,7 @@ def _headline(summary: dict[str, Any]) -> str:
     )  # fmt: skip
     found = ratio["detected"]
     return (
-        f"<p><strong>{found['value']:.3f}</strong> of what the noise alone allows is detected "
+        f"<p><strong>{_number(found['value'])}</strong> of what the noise alone allows is detected "
         f"(95 %: {_number(found['lo'])} to {_number(found['hi'])}; {ratio['n']} point sources of "
         f"true SNR {ratio['snrLow']:g} to {ratio['snrHigh']:g} outside masks). "
         f"Half are detected at a true SNR of {_number(snr50['value'])} ({_number(snr50['lo'])} to "

@@ -90,18 +90,19 @@ def run_study(
     """
     space = Workspace.open(root)
     settings = Settings.load(config or space.config, overrides)
-    images = _images(space, selection)
-    _check(space, design, next(iter(images)))
-    plan = _Plan(space, design, settings, engine, images, _hashes(space, images))
-    study = name or plan.key
-    folder = space.root / "studies" / study
-    with translate_os_errors(folder):
-        _begin(folder, plan.key, replace=replace)
-        if not (folder / "study.json").is_file():
-            with open_progress(quiet=quiet) as display:
-                _perform(plan.paintings(folder, study), settings, jobs, space.queue, display)
-            _finish(folder, study, plan)
-    return Study.open(folder)
+    with space.reading("study"):
+        images = _images(space, selection)
+        _check(space, design, next(iter(images)))
+        plan = _Plan(space, design, settings, engine, images, _hashes(space, images))
+        study = name or plan.key
+        folder = space.root / "studies" / study
+        with translate_os_errors(folder):
+            _begin(folder, plan.key, replace=replace)
+            if not (folder / "study.json").is_file():
+                with open_progress(quiet=quiet) as display:
+                    _perform(plan.paintings(folder, study), settings, jobs, space.queue, display)
+                _finish(folder, study, plan)
+        return Study.open(folder)
 
 
 class _Image(NamedTuple):

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from harness.campaign.context import Context
 from harness.campaign.task import Notes, Phase, Stage, Task, WorkItem
 from harness.catalog import Catalog
 from harness.ledger import Outcome, Target, now_mjd_tai
-from harness.plan import Unit
+from harness.plan import Frame, Unit
 from harness.system.hashes import combine, table_hash
 from harness.tasks.association import phase_per_unit, units_with_sources
 from harness.tasks.tables import optional_table
@@ -32,9 +33,10 @@ _CORNERS = ("llc", "lrc", "urc", "ulc")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Item(WorkItem):
-    """One unit and its tables as known at the visit."""
+    """One unit, its exposure, and its tables as known at the visit."""
 
     tables: Mapping[str, pa.Table]
+    frame: Frame
 
 
 def _phases(context: Context) -> Iterator[Phase]:
@@ -61,11 +63,16 @@ def make_item(context: Context, unit: Unit) -> _Item:
     content = [context.state.hashes.of(path) for path in files]
     content += [context.settings.section_hash("diaobject")]
     content += [f"{key} {table_hash(table)}" for key, table in sorted(tables.items())]
+    frame = context.frames[unit]
+    content += [frame.field_name, frame.reason]
+    if tables["ss_sources"].num_rows:
+        content += [context.state.hashes.of(space.orbits)]
     return _Item(
         task=TASK,
         target=Target(*unit),
         keys=TASK.keys(context.settings, combine(content)),
         tables=tables,
+        frame=frame,
         **context.common(),
     )
 
@@ -154,8 +161,11 @@ def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:
     surroundings = alerts.Surroundings(
         ss_sources=tables.pop("ss_sources"),
         ss_history=tables.pop("ss_history"),
+        orbits=_orbits(item),
         matches=matches,
         limits=tables.pop("limits"),
+        observation_reason=item.frame.reason or None,
+        target_name=item.frame.field_name or None,
         software=item.cards.get("SOFTVER"),
         run=item.cards.get("RUNID"),
     )
@@ -168,8 +178,23 @@ def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:
     )
     alerts.write(item.products[0], result.packets)
     outcome.wrote(item.products[0])
-    io.write_parquet(item.output.staging("alert", *item.unit), result.ledger)
+    ledger = _with_file(result.ledger, item.output.relative(item.products[0]))
+    io.write_parquet(item.output.staging("alert", *item.unit), ledger)
     yield ()
+
+
+def _orbits(item: _Item) -> pa.Table | None:
+    """Orbits of the bodies that were seen, where a table of orbits is given."""
+    seen = item.tables["ss_sources"]["designation"].drop_null()
+    path = item.space.orbits
+    return io.read_orbits(path, seen.to_pylist()) if len(seen) and path.is_file() else None
+
+
+def _with_file(ledger: pa.Table, name: str) -> pa.Table:
+    """Say which file holds the alerts that were written."""
+    at = ledger.schema.get_field_index("file")
+    files = pc.if_else(ledger["emitted"], name, pa.scalar(None, pa.string()))
+    return ledger.set_column(at, ledger.schema.field(at), files)
 
 
 def _products(space: Workspace, target: Target) -> tuple[Path, ...]:

@@ -91,7 +91,8 @@ def make_item(context: Context, frame: Frame, reference: Path | None = None) -> 
     """
     of, space = context.state.hashes.of, context.space
     raw = of(frame.path)
-    detrended = combine([raw, str(frame.detector), *_calibration_hashes(context, frame)])
+    problem = [frame.problem] if frame.problem else []
+    detrended = combine([raw, str(frame.detector), *_calibration_hashes(context, frame), *problem])
     calibrated = combine([detrended, of(space.refcat), of(reference) if reference else ""])
     return _Item(
         task=TASK,
@@ -132,6 +133,8 @@ def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:
 
 def _detrended(item: _Item, camera: Camera) -> tuple[Exposure, Mapping[str, float], Notes]:
     frame = item.frame
+    if frame.problem:
+        raise FileFormatError(frame.problem)
     if frame.kind == "instcal":
         exposure = io.read_instcal(frame.path, frame.detector)
         _verify_input(item, exposure.info)

@@ -20,7 +20,7 @@ from pipeline.exposure import Difference, Exposure
 
 __all__ = ["Copy"]
 
-_OWN = (".duckdb", ".toml", ".jsonl", "plan.json")
+_OWN = (".duckdb", ".toml", ".jsonl", ".lock", "plan.json")
 
 
 @dataclass(frozen=True, slots=True)

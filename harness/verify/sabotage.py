@@ -85,7 +85,10 @@ def sabotage(
     spec = load_spec(testcases)
     origin = Workspace.open(root)
     chosen = _chosen(list(only))
-    with tempfile.TemporaryDirectory(prefix=".sabotage-", dir=root.resolve().parent) as scratch:
+    with (
+        origin.reading("sabotage"),
+        tempfile.TemporaryDirectory(prefix=".sabotage-", dir=root.resolve().parent) as scratch,
+    ):
         asked = frozenset(d.check for d in chosen) if quick else None
         task = _Task(root, Path(scratch), testcases, asked)
         before: dict[str, Verdict] = {}
@@ -96,11 +99,11 @@ def sabotage(
             if progress is not None:
                 progress(name)
     expected = {d.check for d in chosen}
-    harmless = sorted(p for p in expected if before.get(p, Verdict.ERROR) not in _GOOD)
+    false_alarms = sorted(p for p in expected if before.get(p, Verdict.ERROR) not in _GOOD)
     must = [p for p, k in _measured_checks(spec) if k.severity == "must"]
     return sealed(
         {
-            "unharmed": {"caught_by": harmless},
+            "unharmed": {"caught_by": false_alarms},
             "defects": rows,
             "survivors": [r["id"] for r in rows if not r["caught"]],
             "idle": [] if quick else _idle(rows, must),

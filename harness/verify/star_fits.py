@@ -162,7 +162,8 @@ def _squares(
     """Pixels of the squares round some, (n, (2 half + 1)²)."""
     grid = np.arange(-half, half + 1)
     rows, columns = row[:, None, None] + grid[:, None], column[:, None, None] + grid
-    return image[rows, columns].reshape(len(row), -1)
+    squares: npt.NDArray[_Pixel] = image[rows, columns].reshape(len(row), -1)
+    return squares
 
 
 @dataclass(frozen=True, slots=True)

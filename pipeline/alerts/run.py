@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.alerts.avro import (
     CUTOUTS,
@@ -80,7 +81,7 @@ class Surroundings:
     ss_sources, ss_history : pyarrow.Table, optional
         `SS_SOURCE` of this visit and of earlier ones.
     orbits : pyarrow.Table, optional
-        `MPC_ORBITS`.
+        `MPC_ORBITS`; those of the bodies in `ss_sources` are used.
     matches : pyarrow.Table, optional
         `DIA_OBJECT_TO_OBJECT_MATCH`.
     limits : pyarrow.Table, optional
@@ -265,6 +266,7 @@ class _Encoded:
         self.ss_past_ids = to_numpy(earlier, "ssObjectId")
         self.ss_past = encode(earlier, RECORDS["ssSource"])
         orbits = _or_empty(around.orbits, MPC_ORBITS)
+        orbits = orbits.filter(pc.is_in(orbits["designation"], ss_sources["designation"]))
         self.orbits = encode(orbits, RECORDS["mpc_orbits"])
         known = {name: k for k, name in enumerate(to_numpy(orbits, "designation"))}
         names = to_numpy(ss_sources, "designation")

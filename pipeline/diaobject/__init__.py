@@ -6,8 +6,8 @@ from pipeline.diaobject.bodies import summarise_bodies
 from pipeline.diaobject.config import Config
 from pipeline.diaobject.counterparts import nearest_objects
 from pipeline.diaobject.force import force
-from pipeline.diaobject.run import HISTORY, PLACES, Result, candidates, run
-from pipeline.diaobject.summary import forced_means, summarise, with_forced
+from pipeline.diaobject.run import PLACES, Result, candidates, run
+from pipeline.diaobject.summary import HISTORY, forced_means, summarise, with_forced
 
 __all__ = [
     "HISTORY",
@@ -25,4 +25,4 @@ __all__ = [
     "with_forced",
 ]
 
-VERSION: int = 4
+VERSION: int = 5

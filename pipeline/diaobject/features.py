@@ -7,7 +7,9 @@ Difference fluxes are signed and may average to zero, so nothing is divided by a
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
+from pipeline.compiled import compiled
 from pipeline.diaobject.groups import Groups
 from pipeline.exposure import FloatArray
 
@@ -125,17 +127,41 @@ def _linear(
     return np.where(usable, slope, np.nan), np.where(usable, slope_error, np.nan)
 
 
+@compiled
+def _stetson_sums(
+    starts: npt.NDArray[np.int64],
+    count: npt.NDArray[np.int64],
+    flux: FloatArray,
+    error: FloatArray,
+    out: FloatArray,
+) -> None:
+    """Fill `out` (m, 3): Σ sgn(δ²-1) √|δ²-1| about the re-weighted mean, Σ|δ| and Σδ²."""
+    for g in range(len(starts)):
+        first, last, n = starts[g], starts[g] + count[g], count[g]
+        factor = np.sqrt(n / max(n - 1, 1))
+        mean = plain = 0.0
+        for k in range(_STETSON_ROUNDS):
+            total = product = 0.0
+            for i in range(first, last):
+                delta = factor * (flux[i] - mean) / error[i] if k else 0.0
+                weight = error[i] ** -2.0 / (1.0 + (0.5 * delta) ** 2)
+                total += weight
+                product += weight * flux[i]
+            mean = product / total
+            plain = plain if k else mean
+        out[g] = 0.0
+        for i in range(first, last):
+            pair = (factor * (flux[i] - mean) / error[i]) ** 2 - 1.0
+            delta = factor * (flux[i] - plain) / error[i]
+            out[g, 0] += np.copysign(np.sqrt(abs(pair)), pair)
+            out[g, 1] += abs(delta)
+            out[g, 2] += delta**2
+
+
 def _stetson(groups: Groups, flux: FloatArray, error: FloatArray) -> tuple[FloatArray, FloatArray]:
     n = groups.count
-    factor = groups.spread(np.sqrt(n / np.maximum(n - 1, 1)))
-    weight = error**-2.0
-    for _ in range(_STETSON_ROUNDS):
-        mean = groups.sum(weight * flux) / groups.sum(weight)
-        delta = factor * (flux - groups.spread(mean)) / error
-        weight = error**-2.0 / (1.0 + (np.abs(delta) / 2.0) ** 2)
-    pairs = delta**2 - 1.0
-    j = groups.mean(np.sign(pairs) * np.sqrt(np.abs(pairs)))
-    plain = factor * (flux - groups.spread(weighted_mean(groups, flux, error)[0])) / error
-    square = groups.mean(plain**2)
-    k = groups.mean(np.abs(plain)) / np.sqrt(np.where(square > 0, square, np.nan))
+    sums = np.empty((len(groups), 3))
+    _stetson_sums(groups.starts, n, flux, error, sums)
+    j, modulus, square = sums.T / n
+    k = modulus / np.sqrt(np.where(square > 0, square, np.nan))
     return np.where(n >= 2, j, np.nan), np.where(n >= 2, k, np.nan)

@@ -11,89 +11,167 @@ from pipeline.diaobject.config import Config
 from pipeline.diaobject.groups import Groups
 from pipeline.exposure import FloatArray
 
-__all__ = ["log_false_alarm", "periods"]
+__all__ = ["PERIODS", "log_false_alarm", "periods"]
 
+PERIODS = ("period", "periodPower", "periodLogFap")
+"""Columns of ``DiaObject`` behind ``{b}_``."""
+
+_Singles = npt.NDArray[np.float32]
 
 _MOST_STEPS = 1e8
-_LANES = 16  # frequencies that advance together, as wide as vector registers need
+_HALF = 63  # frequencies on either side of the middle of a block
+_SIDE, _WIDTH = _HALF + 1, 2 * _HALF + 1
+_BLOCKS = 64  # that are searched together: their sums fit the cache of a core
 
 
 @compiled
-def _powers(
+def _middles(first: int, step: float, t: FloatArray, out: _Singles) -> None:
+    """Cosines and sines of the middles of blocks, and of twice their frequency, ``(2, 2 m, n)``."""
+    blocks = out.shape[1] // 2
+    for i in range(len(t)):
+        phase = 2.0 * np.pi * step * t[i]
+        c, s = np.cos(phase * (first + _HALF)), np.sin(phase * (first + _HALF))
+        a, b = np.cos(phase * _WIDTH), np.sin(phase * _WIDTH)
+        for j in range(blocks):
+            out[0, j, i], out[0, blocks + j, i] = c, s
+            out[1, j, i], out[1, blocks + j, i] = c * c - s * s, 2.0 * c * s
+            c, s = c * a - s * b, c * b + s * a
+
+
+@compiled
+def _offsets(
+    step: float, t: FloatArray, y: FloatArray, w: FloatArray, once: _Singles, twice: _Singles
+) -> None:
+    """Weighted cosines and sines of the offsets within a block, of weights and of fluxes."""
+    n = _SIDE
+    for i in range(len(t)):
+        c, s, wi, wy = 1.0, 0.0, w[i], w[i] * y[i]
+        a, b = np.cos(2.0 * np.pi * step * t[i]), np.sin(2.0 * np.pi * step * t[i])
+        for k in range(n):
+            once[i, k], once[i, n + k] = wi * c, wi * s
+            once[i, 2 * n + k], once[i, 3 * n + k] = wy * c, wy * s
+            twice[i, k], twice[i, n + k] = wi * (c * c - s * s), wi * 2.0 * c * s
+            c, s = c * a - s * b, c * b + s * a
+
+
+@compiled
+def _bounds(
+    once: _Singles, twice: _Singles, count: int, error: np.float32, upper: _Singles
+) -> float:
+    """Fill upper bounds of powers, ``(2, m, offsets)``; return the largest lower bound.
+
+    An error of a sum enters the power divided by the determinant; near zero anything is possible.
+    """
+    n, half, least = _SIDE, np.float32(0.5), np.full(_SIDE, np.float32(-1.0))
+    blocks = upper.shape[1]
+    for place in range(2 * blocks):
+        side, j = place // blocks, place % blocks
+        a, b, aa, bb = once[j], once[blocks + j], twice[j], twice[blocks + j]
+        sign, to = np.float32(1 - 2 * side), upper[side, j]
+        missing = count - j * _WIDTH - _HALF  # offsets from here on lie beyond the last frequency
+        for k in range(n):
+            cs, ss = a[k] - sign * b[n + k], b[k] + sign * a[n + k]
+            yc, ys = a[2 * n + k] - sign * b[3 * n + k], b[2 * n + k] + sign * a[3 * n + k]
+            cc = half + half * (aa[k] - sign * bb[n + k])
+            p, q = cc - cs * cs, half + half - cc - ss * ss
+            r = half * (bb[k] + sign * aa[n + k]) - cs * ss
+            determinant = p * q - r * r
+            power = (q * yc * yc + p * ys * ys - (r + r) * yc * ys) / determinant
+            within = (missing - k if side == 0 else missing + k) > 0
+            sound = determinant > np.float32(10.0) * error
+            off = error / determinant
+            to[k] = (
+                (power + off if sound else np.float32(np.inf)) if within else np.float32(-np.inf)
+            )
+            low = power - off if sound and within else np.float32(-1.0)
+            least[k] = low if low > least[k] else least[k]
+    return float(least.max())
+
+
+@compiled
+def _power(frequency: float, t: FloatArray, y: FloatArray, w: FloatArray) -> float:
+    """Power at a frequency of fluxes of unit variance; -1 where it is not defined."""
+    cs, ss, cc, cross, yc, ys = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for i in range(len(t)):
+        u, v = np.cos(2.0 * np.pi * frequency * t[i]), np.sin(2.0 * np.pi * frequency * t[i])
+        cs += w[i] * u
+        ss += w[i] * v
+        cc += w[i] * u * u
+        cross += w[i] * u * v
+        yc += w[i] * y[i] * u
+        ys += w[i] * y[i] * v
+    p, q, r = cc - cs * cs, 1.0 - cc - ss * ss, cross - cs * ss
+    determinant = p * q - r * r
+    power = (q * yc * yc + p * ys * ys - 2.0 * r * yc * ys) / determinant
+    return power if determinant > 1e-12 else -1.0
+
+
+@compiled
+def _improve(
     first: int,
     step: float,
     t: FloatArray,
     y: FloatArray,
     w: FloatArray,
-    yy: float,
-    out: FloatArray,
+    upper: _Singles,
+    least: float,
+    best: FloatArray,
 ) -> None:
-    """Powers at the multiples of a step from the first on; `out` has full lanes.
+    """Update `best`, number and power of the highest peak, where a power may reach `least`."""
+    for side in range(2):
+        for j in range(upper.shape[1]):
+            bounds = upper[side, j]
+            for k in range(len(bounds)):
+                if bounds[k] >= least:
+                    place = first + j * _WIDTH + _HALF + (k if side == 0 else -k)
+                    exact = _power(place * step, t, y, w)
+                    if exact > best[1] or (exact == best[1] and place < best[0]):
+                        best[0], best[1] = place, exact
 
-    -1 where the power is not defined.  Phases advance by rotation instead of by fresh sines; 10⁵
-    rotations lose about 10⁻¹¹.
+
+def _highest(
+    t: FloatArray, y: FloatArray, w: FloatArray, step: float, first: int, number: int
+) -> tuple[float, float]:
+    """Frequency and power of the highest of `number` multiples of a step.
+
+    Frequencies are those of the middle of a block plus or minus an offset, so that sums over the
+    epochs are products of matrices.  These are of single precision and find the candidates; the
+    powers of those are computed in double precision.
     """
-    n = len(t)
-    turn = 2.0 * np.pi * step
-    a, b, sums = np.empty((n, _LANES)), np.empty((n, _LANES)), np.empty((6, _LANES))
-    for i in range(n):
-        for k in range(_LANES):
-            phase = 2.0 * np.pi * step * (first + k) * t[i]
-            a[i, k], b[i, k] = np.cos(phase), np.sin(phase)
-    cosines, sines = np.cos(turn * _LANES * t), np.sin(turn * _LANES * t)
-    cs, ss, cc, cross, yc, ys = sums[0], sums[1], sums[2], sums[3], sums[4], sums[5]
-    for start in range(0, len(out), _LANES):
-        sums[:] = 0.0
-        for i in range(n):
-            wi, wy, c, s, ai, bi = w[i], w[i] * y[i], cosines[i], sines[i], a[i], b[i]
-            for k in range(_LANES):
-                u, v = ai[k], bi[k]
-                wu = wi * u
-                cs[k] += wu
-                ss[k] += wi * v
-                cc[k] += wu * u
-                cross[k] += wu * v
-                yc[k] += wy * u
-                ys[k] += wy * v
-                ai[k] = u * c - v * s
-                bi[k] = u * s + v * c
-        for k in range(_LANES):
-            p, q = cc[k] - cs[k] * cs[k], 1.0 - cc[k] - ss[k] * ss[k]
-            r = cross[k] - cs[k] * ss[k]
-            determinant = p * q - r * r
-            power = q * yc[k] * yc[k] + p * ys[k] * ys[k] - 2.0 * r * yc[k] * ys[k]
-            power /= determinant * yy
-            out[start + k] = power if determinant > 1e-12 else -1.0
+    once = np.empty((len(t), 4 * _SIDE), np.float32)
+    twice = np.empty((len(t), 2 * _SIDE), np.float32)
+    _offsets(step, t, y, w, once, twice)
+    best, error = np.array([first, -1.0]), np.float32(1e-6 * (10 + len(t)))
+    for start in range(first, first + number, _BLOCKS * _WIDTH):
+        count = min(first + number - start, _BLOCKS * _WIDTH)
+        blocks = -(-count // _WIDTH)
+        middles = np.empty((2, 2 * blocks, len(t)), np.float32)
+        _middles(start, step, t, middles)
+        upper = np.empty((2, blocks, _SIDE), np.float32)
+        least = _bounds(middles[0] @ once, middles[1] @ twice, count, error, upper)
+        _improve(start, step, t, y, w, upper, max(least, best[1]), best)
+    return best[0] * step, best[1]
 
 
-@compiled
-def _periodograms(
-    starts: npt.NDArray[np.int64],
-    count: npt.NDArray[np.int64],
-    time: FloatArray,
-    flux: FloatArray,
-    weight: FloatArray,
-    oversampling: float,
-    top: float,
-    out: FloatArray,
-) -> None:
-    """Fill `out` (m, 2) with the frequency and the power of each group's highest peak."""
-    for g in range(len(starts)):
-        n, s = count[g], starts[g]
-        t, w = time[s : s + n] - time[s], weight[s : s + n]
-        w = w / w.sum()
-        y = flux[s : s + n] - (w * flux[s : s + n]).sum()
-        yy = (w * y * y).sum()
-        step = 1.0 / (oversampling * (t[n - 1] - t[0]))
+def _peaks(
+    groups: Groups, time: FloatArray, flux: FloatArray, error: FloatArray, config: Config
+) -> FloatArray:
+    """Frequency and power of each group's highest peak, ``(m, 2)``."""
+    t = time - groups.spread(time[groups.starts])
+    w = error**-2.0
+    w = w / groups.spread(groups.sum(w))
+    y = flux - groups.spread(groups.sum(w * flux))
+    y = y / groups.spread(np.sqrt(groups.sum(w * y * y)))
+    oversampling, top = float(config.period_oversampling), float(config.period_max_frequency)
+    peaks = np.full((len(groups), 2), np.nan)
+    for g, (start, n) in enumerate(zip(groups.starts, groups.count, strict=True)):
+        of = slice(start, start + n)
+        step = 1.0 / (oversampling * t[start + n - 1])
         first = int(oversampling)
-        if not first <= top / step < _MOST_STEPS:
-            out[g] = np.nan
-            continue
-        number = int(top / step) - first + 1
-        powers = np.empty((number // _LANES + 1) * _LANES)
-        _powers(first, step, t, y, w, yy, powers)
-        best = np.argmax(powers[:number])
-        out[g, 0], out[g, 1] = (first + best) * step, powers[best]
+        if first <= top / step < _MOST_STEPS:
+            number = int(top / step) - first + 1
+            peaks[g] = _highest(t[of], y[of], w[of], step, first, number)
+    return peaks
 
 
 def periods(
@@ -119,21 +197,13 @@ def periods(
     span = groups.max(time) - groups.min(time)
     varies = groups.max(flux) > groups.min(flux)
     usable = (groups.count >= config.period_min_points) & (span >= config.period_min_span) & varies
-    result = {name: np.full(len(groups), np.nan) for name in ("period", "periodPower")}
-    result["periodLogFap"] = np.full(len(groups), np.nan)
+    result = {name: np.full(len(groups), np.nan) for name in PERIODS}
     if not usable.any():
         return result
-    peak = np.full((int(usable.sum()), 2), np.nan)
-    _periodograms(
-        groups.starts[usable],
-        groups.count[usable],
-        np.ascontiguousarray(time, float),
-        np.ascontiguousarray(flux, float),
-        np.ascontiguousarray(error, float) ** -2.0,
-        float(config.period_oversampling),
-        float(config.period_max_frequency),
-        peak,
-    )
+    rows = usable[groups.index]
+    part = Groups.of(groups.index[rows])
+    t, y, e = (np.asarray(v, float)[rows] for v in (time, flux, error))
+    peak = _peaks(part, t, y, e, config)
     scatter = np.sqrt(groups.mean((time - groups.spread(groups.mean(time))) ** 2))[usable]
     result["period"][usable] = 1.0 / peak[:, 0]
     result["periodPower"][usable] = np.clip(peak[:, 1], 0.0, 1.0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,7 @@ from pipeline.diaobject.counterparts import nearest_objects
 from pipeline.diaobject.groups import Groups
 from pipeline.diaobject.matching import Sky, match, nearby, newborn, within_reach
 from pipeline.diaobject.solarsystem import Prediction, predict, solar_system_sources
-from pipeline.diaobject.summary import FLAG_BITS, summarise
+from pipeline.diaobject.summary import HISTORY, summarise
 from pipeline.exposure import FloatArray
 from pipeline.schema import (
     DIA_OBJECT,
@@ -28,20 +27,12 @@ from pipeline.schema import (
 )
 from pipeline.sphere import displaced, unit_vectors
 
-__all__ = ["HISTORY", "PLACES", "Result", "candidates", "run"]
+__all__ = ["PLACES", "Result", "candidates", "run"]
 
 PLACES = (
     "diaObjectId", "ra", "raErr", "dec", "decErr", "ra_dec_Cov", "radecMjdTai", "pmRa", "pmDec",
 )  # fmt: skip
 """Columns of ``DiaObject`` that say where an object is."""
-
-HISTORY = (
-    "diaSourceId", "visit", "detector", "diaObjectId", "midpointMjdTai", "band",
-    "ra", "raErr", "dec", "decErr", "ra_dec_Cov", "scienceRa", "scienceRaErr", "scienceDec",
-    "scienceDecErr", "scienceRa_scienceDec_Cov", "psfFlux", "psfFluxErr", "scienceFlux",
-    "scienceFluxErr", "templateFlux", "templateFluxErr", *chain(*FLAG_BITS.values()),
-)  # fmt: skip
-"""Columns of ``DiaSource`` that objects are computed from."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -137,7 +128,7 @@ def run(
     touched = np.unique(ids[ids >= 0])
     past = history.filter(pa.array(np.isin(to_numpy(history, "diaObjectId"), touched)))
     everything = pa.concat_tables([past.select(HISTORY), sources.select(HISTORY)])
-    current = summarise(everything, forced, processed_mjd_tai, config)
+    current = summarise(everything, forced, processed_mjd_tai, config, former=objects)
     matches = DIA_OBJECT_TO_OBJECT_MATCH.empty()
     if catalog is not None:
         matches = nearest_objects(current, catalog, config)

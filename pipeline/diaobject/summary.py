@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +15,11 @@ from pipeline.diaobject.astrometry import Positions, mean_position, proper_motio
 from pipeline.diaobject.config import Config
 from pipeline.diaobject.features import light_curve_features, weighted_mean
 from pipeline.diaobject.groups import Groups
-from pipeline.diaobject.period import periods
+from pipeline.diaobject.period import PERIODS, periods
 from pipeline.exposure import FloatArray
 from pipeline.schema import BANDS, DIA_OBJECT, to_numpy
 
-__all__ = ["FLAG_BITS", "forced_means", "summarise", "with_forced"]
+__all__ = ["FLAG_BITS", "HISTORY", "forced_means", "summarise", "with_forced"]
 
 FLAG_BITS = {
     1: ("psfFlux_flag", "centroid_flag", "apFlux_flag", "shape_flag", "forced_PsfFlux_flag"),
@@ -29,25 +31,43 @@ FLAG_BITS = {
 }
 """Bits of ``DiaObject.flags`` and the columns of DiaSource any of which sets them."""
 
+HISTORY = (
+    "diaSourceId", "visit", "detector", "diaObjectId", "midpointMjdTai", "band",
+    "ra", "raErr", "dec", "decErr", "ra_dec_Cov", "scienceRa", "scienceRaErr", "scienceDec",
+    "scienceDecErr", "scienceRa_scienceDec_Cov", "psfFlux", "psfFluxErr", "scienceFlux",
+    "scienceFluxErr", "templateFlux", "templateFluxErr", *chain(*FLAG_BITS.values()),
+)  # fmt: skip
+"""Columns of ``DiaSource`` that objects are computed from."""
+
 _SINGLE, _INFLATED = 64, 128
+_FLUXES = ("midpointMjdTai", "band", "psfFlux", "psfFluxErr", "scienceFlux", "scienceFluxErr")
 _Columns = dict[str, FloatArray]
 
 
 def summarise(
-    sources: pa.Table, forced: pa.Table | None, processed_mjd_tai: float, config: Config
+    sources: pa.Table,
+    forced: pa.Table | None,
+    processed_mjd_tai: float,
+    config: Config,
+    *,
+    former: pa.Table | None = None,
 ) -> pa.Table:
     """Compute the current state of every object in a table of sources.
 
     Parameters
     ----------
     sources : pyarrow.Table
-        `DIA_SOURCE`, all rows of each object; rows without ``diaObjectId`` are left out.
+        The columns `HISTORY` of ``DiaSource``, all rows of each object; rows without
+        ``diaObjectId`` are left out.
     forced : pyarrow.Table, optional
         `DIA_FORCED_SOURCE`; rows of other objects are ignored.
     processed_mjd_tai : float, d
         Becomes ``validityStartMjdTai``.
     config : Config
         Limits.
+    former : pyarrow.Table, optional
+        `DIA_OBJECT`: earlier states of these objects, made with the same configuration.  The
+        periods of a band without new rows are taken from them.
 
     Returns
     -------
@@ -71,7 +91,7 @@ def summarise(
     inflated = place.pop("inflated") > 1.0
     columns |= place
     columns |= _motion(sources, groups, place["radecMjdTai"], config)
-    columns |= _photometry(sources, groups, config)
+    columns |= _photometry(sources, groups, config, former)
     columns["flags"] = _flags(sources, groups, inflated)
     table = DIA_OBJECT.to_arrow(columns)
     return table if forced is None else with_forced(table, forced)
@@ -129,7 +149,7 @@ def _sorted(sources: pa.Table) -> pa.Table:
     ids = to_numpy(sources, "diaObjectId")
     keys = (to_numpy(sources, "diaSourceId"), to_numpy(sources, "midpointMjdTai"), ids)
     order = np.lexsort(keys)
-    return sources.take(order[ids[order] >= 0])
+    return sources.select(HISTORY).take(order[ids[order] >= 0])
 
 
 def _rows_of(
@@ -169,17 +189,21 @@ def _motion(sources: pa.Table, groups: Groups, epoch: FloatArray, config: Config
     return columns
 
 
-def _photometry(sources: pa.Table, groups: Groups, config: Config) -> _Columns:
+def _photometry(
+    sources: pa.Table, groups: Groups, config: Config, former: pa.Table | None
+) -> _Columns:
     """Statistics of the fluxes within `Config.characterization_window` of the latest source."""
     time = to_numpy(sources, "midpointMjdTai")
     recent = time >= groups.spread(groups.max(time)) - config.characterization_window
-    sources, index, time = sources.filter(pa.array(recent)), groups.index[recent], time[recent]
+    sources = sources.select(_FLUXES).filter(pa.array(recent))
+    index, time = groups.index[recent], time[recent]
     band = _band_numbers(sources)
+    earlier = None if former is None else _Earlier.of(groups.keys, former)
 
     def psf(part: Groups, flux: FloatArray, error: FloatArray, at: FloatArray) -> _Columns:
         found = light_curve_features(part, at, flux, error)
         named = {f"psfFlux{name}": values for name, values in found.items()}
-        return named | periods(part, at, flux, error, config)
+        return named | _periods(part, at, flux, error, config, earlier)
 
     def science(part: Groups, flux: FloatArray, error: FloatArray) -> _Columns:
         return _mean_features("scienceFlux", part, flux, error)
@@ -189,6 +213,52 @@ def _photometry(sources: pa.Table, groups: Groups, config: Config) -> _Columns:
     columns = _by_band(index, band, n, psf, flux, error, time)
     flux, error = to_numpy(sources, "scienceFlux"), to_numpy(sources, "scienceFluxErr")
     return columns | _by_band(index, band, n, science, flux, error)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Earlier:
+    """Periods of objects as they were known, ``(m, bands)`` each, and the latest epoch then."""
+
+    last: FloatArray
+    count: FloatArray
+    columns: _Columns
+
+    @classmethod
+    def of(cls, ids: npt.NDArray[np.int64], former: pa.Table) -> _Earlier:
+        row, order = _rows_of(ids, to_numpy(former, "diaObjectId"))
+
+        def known(name: str) -> FloatArray:
+            values = np.full(len(ids), np.nan)
+            values[row] = to_numpy(former, name)[order]
+            return values
+
+        def by_band(name: str) -> FloatArray:
+            return np.stack([known(f"{b}_{name}") for b in BANDS], axis=1).ravel()
+
+        columns = {name: by_band(name) for name in PERIODS}
+        return cls(known("lastDiaSourceMjdTai"), by_band("psfFluxNdata"), columns)
+
+
+def _periods(
+    groups: Groups,
+    time: FloatArray,
+    flux: FloatArray,
+    error: FloatArray,
+    config: Config,
+    earlier: _Earlier | None,
+) -> _Columns:
+    """Periods of objects and bands; those whose rows have not changed keep what they had."""
+    if earlier is None:
+        return periods(groups, time, flux, error, config)
+    last = earlier.last[groups.keys // len(BANDS)]
+    same = (groups.max(time) <= last) & (groups.count == earlier.count[groups.keys])
+    rows = ~same[groups.index]
+    fresh = periods(Groups.of(groups.keys[groups.index[rows]]), time[rows], flux[rows], error[rows],
+                    config)  # fmt: skip
+    columns = {name: values[groups.keys] for name, values in earlier.columns.items()}
+    for name, values in fresh.items():
+        columns[name][~same] = values
+    return columns
 
 
 def _forced_features(groups: Groups, flux: FloatArray, error: FloatArray) -> _Columns:

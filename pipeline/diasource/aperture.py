@@ -11,6 +11,8 @@ from pipeline.psfphot import psf_box
 
 __all__ = ["aperture_flux"]
 
+FLUX, VARIANCE, USABLE, BEYOND = range(4)  # columns of `aperture_flux`
+
 
 @compiled
 def _overlap(dx: float, dy: float, radius: float) -> float:
@@ -106,5 +108,5 @@ def aperture_flux(
                 good += part
                 flux += part * (d + added[s] * p[j, i])
                 variance += part * part * v
-        out[s, 0], out[s, 1] = flux, variance
-        out[s, 2], out[s, 3] = good / area, beyond / area
+        out[s, FLUX], out[s, VARIANCE] = flux, variance
+        out[s, USABLE], out[s, BEYOND] = good / area, beyond / area

@@ -42,6 +42,9 @@ class Config(StageConfig):
     registration: float = param(
         0.010, "Error of the registration of the template.", unit="arcsec", ge=0
     )
+    residual: float = param(
+        0.004, "Share of its flux that a constant star leaves, where too few stars tell.", ge=0
+    )
     colours: float = param(
         0.7, "Scatter of the colours g - i of sources, for the refraction.", unit="mag", ge=0
     )
@@ -58,6 +61,9 @@ class Config(StageConfig):
         4.0, "Least |score| of the sub-threshold peaks that are measured.", gt=0
     )
     sub_random: int = param(30, "Most sub-threshold peaks drawn at random.", ge=0)
+    sub_share: float = param(
+        0.1, "Most random peaks and empty places, one at least, over the detections.", ge=0
+    )
     sub_near: int = param(100, "Most sub-threshold peaks kept near each list of places.", ge=0)
     sub_radius: float = param(2.0, "How near to a place.", unit="arcsec", gt=0)
     sky_sources: int = param(20, "Empty places measured as sky sources.", ge=0)

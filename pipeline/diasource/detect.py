@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pipeline.compiled import compiled
 from pipeline.exposure import FloatArray, Image
 
-__all__ = ["Footprints", "find_peaks", "flood"]
+__all__ = ["Footprints", "expected_peaks", "find_peaks", "flood"]
 
 Ints = npt.NDArray[np.int32]
 
@@ -97,6 +97,45 @@ def _extrema(score: Image, bound: np.float32) -> Ints:
     for k in range(len(found)):
         out[k] = found[k]
     return out
+
+
+def expected_peaks(psf: FloatArray, pixels: float, bound: float) -> float:
+    """Peaks of both signs that white noise alone leaves in a matched filter.
+
+    For high bounds u they are as many as the Euler characteristic of the pixels above u, N(u) =
+    A √|Λ| (2π)^(-3/2) u exp(-u²/2) for each sign, with Λ the second derivatives of the noise's
+    autocorrelation (Adler & Taylor 2007, Random Fields and Geometry, ch. 11), here from its
+    logarithm one pixel away.  A pixel at distance
+    d from a peak sees it lower by the factor 1 - dᵀΛd/2, on average over all d in a pixel.
+
+    Parameters
+    ----------
+    psf : ndarray, (side, side)
+        The filter.
+    pixels : float
+        Number of pixels A.
+    bound : float
+        Score u above which peaks count.
+
+    Returns
+    -------
+    float
+        Expected number.
+    """
+    stamp = np.asarray(psf, float)
+    xx, yy, both = (
+        -np.log(
+            (stamp[: len(stamp) - j, : len(stamp) - i] * stamp[j:, i:]).sum() / (stamp**2).sum()
+        )
+        for j, i in ((0, 1), (1, 0), (1, 1))
+    )
+    curvature = np.array([[2.0 * xx, both - xx - yy], [both - xx - yy, 2.0 * yy]])
+    nodes, weights = np.polynomial.legendre.leggauss(5)
+    d = np.array(np.meshgrid(nodes, nodes)) / 2.0
+    lower = 1.0 - 0.5 * np.einsum("aij,ab,bij->ij", d, curvature, d)
+    u = bound / np.maximum(lower, 0.1)
+    density = u * np.exp(-0.5 * u**2) * np.sqrt(np.linalg.det(curvature)) / (2.0 * np.pi) ** 1.5
+    return float(2.0 * pixels * (np.outer(weights, weights) * density).sum() / 4.0)
 
 
 def flood(score: Image, x: Ints, y: Ints, threshold: float) -> Footprints:

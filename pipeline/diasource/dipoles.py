@@ -70,6 +70,7 @@ def fit_pairs(
     partner: npt.NDArray[np.int64],
     science: Exposure,
     template: Exposure,
+    registration: float,
 ) -> Columns:
     """Fit a dipole to every detection that has a partner.
 
@@ -85,6 +86,8 @@ def fit_pairs(
         Peak of the other lobe, -1 for none.
     science, template : Exposure
         The images that were subtracted.
+    registration : float, arcsec
+        Error of their registration along one axis.
 
     Returns
     -------
@@ -118,8 +121,7 @@ def fit_pairs(
         "dipoleFitAttempted": np.ones(len(rows), bool),
     }
     columns |= {name: _spread(v, rows, n, False) for name, v in flags.items()}
-    expected = np.full(len(rows), scene.config.registration)
-    columns["dipoleRegistrationLength"] = _spread(expected, rows, n)
+    columns["dipoleRegistrationLength"] = _spread(np.full(len(rows), registration), rows, n)
     return columns | {"dipoleNdata": _spread(fits.ndata, rows, n, 0)}
 
 

@@ -13,12 +13,21 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.compiled import compiled, pixel
-from pipeline.diasource.models import DIPOLE, POINT, TRAIL, fit_many
+from pipeline.diasource import models
+from pipeline.diasource.models import DIPOLE, POINT, TRAIL, beside, cut, fit_many
 from pipeline.diasource.planes import Planes
 from pipeline.exposure import FloatArray, Image
 from pipeline.psfphot import SplinePsf, psf_box
 
-__all__ = ["Fits", "fit_dipoles", "fit_points", "fit_trails"]
+__all__ = [
+    "Fits",
+    "fit_dipoles",
+    "fit_doubles",
+    "fit_lines",
+    "fit_points",
+    "fit_trails",
+    "left_over",
+]
 
 _SIZE = {POINT: 3, TRAIL: 5, DIPOLE: 6}
 _MIN_TRAIL = 3.0
@@ -28,6 +37,7 @@ _SETTLED = 0.01
 _VAGUE = 4.0
 _OVERLAP = 5.0
 _KNOWN_TO = 0.1
+_RESPONSE = 0.75  # of a matched filter to a line, 1.5 FWHM long, in corridors of two
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,11 +113,13 @@ def _run(
     reach: float,
     own: FloatArray,
     prior: FloatArray | None = None,
+    corridor: float = np.inf,
 ) -> Fits:
     """Fit sources whose boxes are centred on the pixels `at`, ``(n, 2)``.
 
     `own` holds x, y, the flux to put back and the flux to compare with, ``(n, 4)``; `prior`
-    what is known of the first parameter, its value and one over its variance, ``(n, 2)``.
+    what is known of the first parameter, its value and one over its variance, ``(n, 2)``;
+    `corridor` how far from where a trail starts its pixels may lie.
     """
     n, k = len(at), _SIZE[kind]
     middle = np.rint(at).astype(float)
@@ -123,14 +135,20 @@ def _run(
         x, y = np.ascontiguousarray(middle[s, 0]), np.ascontiguousarray(middle[s, 1])
         fit_many(
             kind, planes, coef, psf.order, x, y, own[s], radius[s], float(reach),
-            prior[s], theta[s], cov[s], stats[s],
+            prior[s], float(corridor), theta[s], cov[s], stats[s],
         )  # fmt: skip
     theta[:, position : position + 2] += middle
     return Fits(
-        theta=theta, cov=cov, chi2=stats[:, 0], ln_likelihood=stats[:, 1], cost=stats[:, 2],
-        gain=stats[:, 7], ndata=np.nan_to_num(stats[:, 4]).astype(np.int32), good=stats[:, 5],
-        converged=stats[:, 6] > 0,
-    )  # fmt: skip
+        theta=theta,
+        cov=cov,
+        chi2=stats[:, models.CHI2],
+        ln_likelihood=stats[:, models.LN_LIKELIHOOD],
+        cost=stats[:, models.COST],
+        gain=stats[:, models.GAIN],
+        ndata=np.nan_to_num(stats[:, models.N_PIXELS]).astype(np.int32),
+        good=stats[:, models.USABLE],
+        converged=stats[:, models.CONVERGED] > 0,
+    )
 
 
 def fit_points(
@@ -263,6 +281,120 @@ def fit_trails(
         second = _run(TRAIL, planes, psf, points[again, 1:], restart, larger, 12.0, own[again])
         fits = fits.replace_at(again, second)
     return fits
+
+
+def fit_lines(
+    planes: Planes,
+    psf: SplinePsf,
+    flux: FloatArray,
+    middle: FloatArray,
+    extent: FloatArray,
+    corridor: float,
+) -> Fits:
+    """Fit trails that are longer than the PSF, with nothing but their own pixels.
+
+    Parameters
+    ----------
+    planes : Planes
+        Pixels.
+    psf : SplinePsf
+        The PSF.
+    flux : ndarray, (n,)
+        Flux of a point in the middle.
+    middle, extent : ndarray, (n, 2), pixel
+        Where each trail seems to be, and from where to where as a vector.
+    corridor : float, pixel
+        How far from there its pixels reach.
+
+    Returns
+    -------
+    Fits
+        Parameters F, x, y, a, b.
+    """
+    length = np.hypot(*extent.T)
+    total = flux * np.maximum(1.0, length / (_RESPONSE * corridor))
+    theta = np.column_stack([total, middle, extent])
+    own = np.column_stack([middle, np.zeros(len(flux)), flux])
+    reach = float(np.max(0.2 * length, initial=corridor))
+    radius = length / 2.0 + corridor
+    return _run(TRAIL, planes, psf, middle, theta, radius, reach, own, None, corridor)
+
+
+def left_over(
+    planes: Planes, middle: FloatArray, extent: FloatArray, corridor: float
+) -> FloatArray:
+    """χ² of the pixels on which `fit_lines` fits trails, with the weights of the fit, ``(n,)``.
+
+    Parameters
+    ----------
+    planes : Planes
+        Pixels without the sources of another model.
+    middle, extent : ndarray, (n, 2), pixel
+        Trails.
+    corridor : float, pixel
+        How far from there the pixels reach.
+
+    Returns
+    -------
+    ndarray, (n,)
+        Σ w r².
+    """
+    out = np.empty(len(middle))
+    _left_over(planes, np.ascontiguousarray(np.hstack([middle, extent])), float(corridor), out)
+    return out
+
+
+@compiled
+def _left_over(planes: Planes, lines: FloatArray, corridor: float, out: FloatArray) -> None:
+    for k in range(len(lines)):
+        x, y, a, b = lines[k]
+        radius = np.hypot(a, b) / 2.0 + corridor
+        n = 2 * int(np.ceil(radius)) + 1
+        d, w, v = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
+        ix, iy = pixel(np.rint(x)), pixel(np.rint(y))
+        cut(planes, ix, iy, radius, d, w, v)
+        beside(x - ix, y - iy, a, b, corridor, w, v)
+        out[k] = (w * d * d).sum()
+
+
+def fit_doubles(
+    planes: Planes, psf: SplinePsf, points: FloatArray, arm: float, radius: float
+) -> tuple[Fits, Fits]:
+    """Fit two points, and for comparison a trail, to the same pixels round one source.
+
+    Parameters
+    ----------
+    planes : Planes
+        Pixels.
+    psf : SplinePsf
+        The PSF.
+    points : ndarray, (n, 3)
+        Flux and position of point-source fits.
+    arm : float, pixel
+        Half the separation to start with, in four directions.
+    radius : float, pixel
+        Radius of the pixels.
+
+    Returns
+    -------
+    pairs : Fits
+        Parameters of a dipole, F, Δ, x, y, a, b: the points have the fluxes Δ/2 ± F.
+    trails : Fits
+        Parameters F, x, y, a, b.
+    """
+    flux, at, none = points[:, 0], points[:, 1:], np.zeros(len(points))
+    size = np.full(len(points), radius)
+    own = np.column_stack([at, none, flux])
+    best = Fits.none(len(points), _SIZE[DIPOLE])
+    for angle in np.pi * np.arange(4) / 4.0:
+        vector = 2.0 * arm * np.tile([np.cos(angle), np.sin(angle)], (len(points), 1))
+        theta = np.column_stack([none, 1.3 * flux, at, vector])
+        fits = _run(DIPOLE, planes, psf, at, theta, size, radius / 2.0, own)
+        better = fits.converged & ~(best.cost <= fits.cost)
+        best = best.replace_at(np.flatnonzero(better), fits.take(better))
+    vector = np.sqrt(3.0) * np.nan_to_num(best.theta[:, 4:], nan=arm)  # of the same second moment
+    theta = np.column_stack([1.3 * flux, at, vector])
+    return best, _run(TRAIL, planes, psf, at, theta, size, radius / 2.0, own)
 
 
 def fit_dipoles(

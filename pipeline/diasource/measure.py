@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from pipeline.camera import Passbands
 from pipeline.diasource import moments as adaptive
-from pipeline.diasource.aperture import aperture_flux
+from pipeline.diasource.aperture import BEYOND, FLUX, USABLE, VARIANCE, aperture_flux
 from pipeline.diasource.config import Config
 from pipeline.diasource.fits import Fits, fit_points, fit_trails
 from pipeline.diasource.frame import Frame, propagate, segment
 from pipeline.diasource.planes import Planes
-from pipeline.exposure import Exposure, FloatArray, VisitInfo
+from pipeline.diasource.trails import Trails
+from pipeline.exposure import Exposure, FloatArray
 from pipeline.psfphot import ForcedFlux, SplinePsf, forced_flux
 from pipeline.statistics import GAUSS_FWHM
 
@@ -25,10 +25,10 @@ __all__ = [
     "Columns",
     "Scene",
     "covariance_columns",
+    "fit_all_trails",
     "forced_columns",
     "moment_columns",
     "science_columns",
-    "sky_errors",
     "start_points",
     "trail_columns",
 ]
@@ -38,8 +38,6 @@ Columns = dict[str, npt.NDArray[Any]]
 _PHI0 = 1.0 / np.sqrt(2.0 * np.pi)
 _SIZE_MARGIN = 0.10
 _SIZE_FLOOR = 0.03
-_FARTHEST = 0.25
-"""Largest pull of a residual, arcsec: its lobes lie inside the star's image."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -238,46 +236,6 @@ def point_columns(scene: Scene, forced: ForcedFlux) -> Columns:
     }  # fmt: skip
 
 
-def sky_errors(columns: Columns, info: VisitInfo, config: Config, passbands: Passbands) -> Columns:
-    """Widen the errors of ra and dec by what does not show in the difference's pixels.
-
-    Three terms, alike in both axes: the floor of a visit's astrometry; refraction, which displaces
-    a source whose colour is not that of the stars the coordinates are tied to; and the pull of the
-    residual that a star or galaxy under the source leaves where the template lies wrong by ε,
-    for its colour or for the error of the registration: it moves the centroid by ε times the
-    flux ratio, but not out of the star.
-
-    Parameters
-    ----------
-    columns : dict of ndarray
-        With ``raErr``, ``decErr`` and their covariance.
-    info : VisitInfo
-        Band and airmass of the visit.
-    config : Config
-        Size of the three terms.
-    passbands : Passbands
-        Refraction by band.
-
-    Returns
-    -------
-    dict of ndarray, (n,)
-        The columns that change.
-    """
-    air = _displacement(info, config, passbands)
-    ratio = np.nan_to_num(columns["templateFlux"] / columns["psfFlux"])
-    pull = np.minimum(np.hypot(config.registration, air) * np.abs(ratio), _FARTHEST)
-    extra = (config.sky_floor**2 + air**2 + pull**2) / 3600.0**2
-    return {name: np.sqrt(columns[name] ** 2 + extra) for name in ("raErr", "decErr")}
-
-
-def _displacement(info: VisitInfo, config: Config, passbands: Passbands) -> float:
-    """Scatter along one axis of the refraction of sources of all colours, arcsec."""
-    tan_z = np.sqrt(max(np.nan_to_num(info.airmass, nan=1.0) ** 2 - 1.0, 0.0))
-    band = passbands.bands.get(info.band)
-    refraction = band.refraction if band else 0.0
-    return float(refraction * config.colours * tan_z / np.sqrt(2.0))
-
-
 def _aperture(scene: Scene) -> Columns:
     out = np.full((len(scene.child), 4), np.nan)
     for planes, index in scene.groups():
@@ -288,11 +246,11 @@ def _aperture(scene: Scene) -> Columns:
             float(scene.config.aperture_radius), rows,
         )  # fmt: skip
         out[index] = rows
-    truncated = out[:, 3] > 0
+    truncated = out[:, BEYOND] > 0
     return {
-        "apFlux": out[:, 0],
-        "apFluxErr": np.sqrt(out[:, 1]),
-        "apFlux_flag": truncated | (out[:, 2] < 0.5),
+        "apFlux": out[:, FLUX],
+        "apFluxErr": np.sqrt(out[:, VARIANCE]),
+        "apFlux_flag": truncated | (out[:, USABLE] < 0.5),
         "apFlux_flag_apertureTruncated": truncated,
     }
 
@@ -429,7 +387,7 @@ def _extendedness(c: Columns) -> Columns:
     return {"extendedness": ndtr(z), "extendednessErr": slope * sigma}
 
 
-def trail_columns(scene: Scene, moments: Columns, detected: npt.NDArray[np.bool_]) -> Columns:
+def trail_columns(scene: Scene, fits: Fits, detected: npt.NDArray[np.bool_]) -> Columns:
     """Trailed-source model: flux, position, length and bearing with their covariance.
 
     Only of sources that were detected: on what is not, a trail follows the noise, and takes the
@@ -440,8 +398,8 @@ def trail_columns(scene: Scene, moments: Columns, detected: npt.NDArray[np.bool_
     ----------
     scene : Scene
         Difference image with its noise and PSF, and n sources.
-    moments : dict of ndarray
-        Columns of `moment_columns`, where the fit starts.
+    fits : Fits
+        Of `fit_all_trails`.
     detected : ndarray of bool, (n,)
         Sources that stand above the threshold.
 
@@ -450,7 +408,6 @@ def trail_columns(scene: Scene, moments: Columns, detected: npt.NDArray[np.bool_
     dict of ndarray, (n,)
         Columns by name; nJy, deg and arcsec.
     """
-    fits = _trails(scene, moments, detected)
     theta = fits.theta
     frame = scene.frame
     shift = theta[:, 1:3] - scene.points.theta[:, 1:3]
@@ -512,8 +469,35 @@ def _shortest(scene: Scene) -> Columns:
     }
 
 
-def _trails(scene: Scene, moments: Columns, detected: npt.NDArray[np.bool_]) -> Fits:
-    """Start at the length that the excess of the second moments suggests."""
+def fit_all_trails(
+    scene: Scene,
+    moments: Columns,
+    detected: npt.NDArray[np.bool_],
+    long: Trails,
+    peak: npt.NDArray[np.int64],
+) -> Fits:
+    """Fit trails to sources, starting at the length that the excess of their moments suggests.
+
+    Parameters
+    ----------
+    scene : Scene
+        Difference image with its noise and PSF, and n sources.
+    moments : dict of ndarray
+        Columns of `moment_columns`.
+    detected : ndarray of bool, (n,)
+        Sources that stand above the threshold; the others are not fitted.
+    long : Trails
+        Fits that are known already.
+    peak : ndarray of int, (n,)
+        Peaks of the sources.
+
+    Returns
+    -------
+    Fits
+        Parameters F, x, y, a, b.
+    """
+    rows, known = long.rows(peak)
+    detected = detected & ~np.isin(np.arange(len(peak)), rows)
     area = scene.frame.scale**2
     xx, xy, yy = ((moments[k] - moments[k + "PSF"]) / area for k in ("ixx", "ixy", "iyy"))
     angle = 0.5 * np.arctan2(2.0 * xy, xx - yy)
@@ -521,7 +505,7 @@ def _trails(scene: Scene, moments: Columns, detected: npt.NDArray[np.bool_]) -> 
     length = np.sqrt(12.0 * np.clip(np.nan_to_num(major), 0.0, None))
     angle = np.nan_to_num(angle)
     extent = np.column_stack([length * np.cos(angle), length * np.sin(angle)])
-    fits = Fits.none(len(extent), 5)
+    fits = Fits.none(len(extent), 5).replace_at(rows, long.fits.take(known))
     for planes, group in scene.groups():
         index = group[detected[group]]
         points = np.nan_to_num(scene.points.theta[index])

@@ -24,9 +24,23 @@ from pipeline.diasource.planes import Planes
 from pipeline.exposure import FloatArray
 from pipeline.psfphot import psf_box
 
-__all__ = ["DIPOLE", "POINT", "TRAIL", "cut", "evaluate", "fit", "fit_many", "invert"]
+__all__ = [
+    "DIPOLE",
+    "POINT",
+    "TRAIL",
+    "beside",
+    "cut",
+    "evaluate",
+    "fit",
+    "fit_many",
+    "invert",
+]
 
 POINT, TRAIL, DIPOLE = 0, 1, 2
+
+# What `fit` and `fit_many` say of a fit beside its solution.
+CHI2, LN_LIKELIHOOD, COST, STEPS, N_PIXELS, USABLE, CONVERGED, GAIN = range(8)
+
 _MAX_STEPS = 30
 _SHORTEST = 0.7
 _LONGEST = 16  # trails in sides of the box; what is longer is no model of these pixels
@@ -81,6 +95,40 @@ def cut(
                 continue
             d[j, i], w[j, i], v[j, i] = image[y, x], 1.0 / smooth, variance[y, x]
             count += 1
+    return count
+
+
+@compiled
+def beside(
+    x: float, y: float, a: float, b: float, reach: float, w: FloatArray, v: FloatArray
+) -> int:
+    """Leave out pixels that lie farther from a segment than other sources may.
+
+    Parameters
+    ----------
+    x, y : float, pixel
+        Its middle, from the middle of the box.
+    a, b : float, pixel
+        Its extent as a vector.
+    reach : float, pixel
+        Farthest distance of pixels from it.
+    w, v : ndarray, (n, n)
+        Weights and variance, from `cut`; w becomes zero where a pixel is left out.
+
+    Returns
+    -------
+    int
+        Pixels with weight.
+    """
+    n, count = w.shape[0], 0
+    square = max(a * a + b * b, 1e-12)
+    for j in range(n):
+        for i in range(n):
+            dx, dy = i - n // 2 - x, j - n // 2 - y
+            t = min(max((dx * a + dy * b) / square, -0.5), 0.5)
+            if (dx - t * a) ** 2 + (dy - t * b) ** 2 > reach * reach:
+                w[j, i], v[j, i] = 0.0, 1.0
+            count += w[j, i] > 0.0
     return count
 
 
@@ -334,7 +382,8 @@ def fit(
             if w[j, i] > 0.0:
                 chi2 += (d[j, i] - m[j, i]) ** 2 / v[j, i]
                 logs += np.log(2.0 * np.pi * v[j, i])
-    stats[0], stats[1], stats[2], stats[3] = chi2, -0.5 * (chi2 + logs), cost, steps
+    stats[CHI2], stats[LN_LIKELIHOOD] = chi2, -0.5 * (chi2 + logs)
+    stats[COST], stats[STEPS] = cost, steps
     moved = np.hypot(theta[at] - x0, theta[at + 1] - y0)
     return converged and moved < 0.999 * reach and np.isfinite(cov[0, 0])
 
@@ -387,6 +436,7 @@ def fit_many(
     radius: FloatArray,
     reach: float,
     prior: FloatArray,
+    corridor: float,
     theta: FloatArray,
     cov: FloatArray,
     stats: FloatArray,
@@ -413,6 +463,8 @@ def fit_many(
         How far the centre may move.
     prior : ndarray, (n, 2)
         What is known of the fluxes beforehand, see `fit`.
+    corridor : float, pixel
+        Trails are fitted to pixels no farther than this from where they start; infinite for all.
     theta : ndarray, (n, k)
         Starting points; solutions on return.
     cov : ndarray, (n, k, k)
@@ -424,11 +476,14 @@ def fit_many(
     for s in range(ix.shape[0]):
         if not 0.0 <= radius[s] <= _WIDEST:
             stats[s], theta[s], cov[s] = np.nan, np.nan, np.nan
-            stats[s, 6] = 0.0
+            stats[s, CONVERGED] = 0.0
             continue
         n = 2 * int(np.ceil(radius[s])) + 1
         d, w, v = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
         count = cut(planes, pixel(ix[s]), pixel(iy[s]), radius[s], d, w, v)
+        if kind == TRAIL and corridor < _WIDEST:
+            start = theta[s]
+            count = beside(start[1], start[2], start[3], start[4], corridor, w, v)
         p, px, py = np.empty((n, n)), np.empty((n, n)), np.empty((n, n))
         psf_box(coef[s], own[s, 0], own[s, 1], order, p, px, py)
         total, good, reference = 0.0, 0.0, 0.0
@@ -440,11 +495,11 @@ def fit_many(
                     d[j, i] += own[s, 2] * p[j, i]
                     reference += w[j, i] * (d[j, i] - own[s, 3] * p[j, i]) ** 2
         stats[s] = np.nan
-        stats[s, 4], stats[s, 5], stats[s, 6] = count, good / total, 0.0
+        stats[s, N_PIXELS], stats[s, USABLE], stats[s, CONVERGED] = count, good / total, 0.0
         if count <= theta.shape[1] or good <= 0.0:
             theta[s] = np.nan
             cov[s] = np.nan
             continue
         done = fit(kind, theta[s], coef[s], order, d, w, v, reach, prior[s], cov[s], stats[s])
-        stats[s, 6] = 1.0 if done else 0.0
-        stats[s, 7] = reference - stats[s, 2]
+        stats[s, CONVERGED] = 1.0 if done else 0.0
+        stats[s, GAIN] = reference - stats[s, COST]

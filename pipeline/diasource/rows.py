@@ -17,9 +17,8 @@ from pipeline.diasource.config import Config
 from pipeline.diasource.detect import Footprints, Ints
 from pipeline.diasource.flags import box_pixels, source_flags, square_sides
 from pipeline.diasource.frame import Frame
-from pipeline.diasource.select import SELECTION_BITS, Peaks, sample, sky_places
+from pipeline.diasource.select import SELECTION_BITS, Peaks, sample
 from pipeline.exposure import Difference, Exposure, FloatArray, Mask
-from pipeline.masks import bits
 from pipeline.schema import CANDIDATE
 
 __all__ = ["Targets", "footprint_columns", "footprint_pixels", "identity_columns", "ledger"]
@@ -65,9 +64,10 @@ class Targets:
         peaks: Peaks,
         footprints: Footprints,
         near: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]],
+        empty: FloatArray,
         config: Config,
     ) -> Targets:
-        """List detections with their parents, sub-threshold peaks and sky sources."""
+        """List detections with their parents, sub-threshold peaks and some `empty` places."""
         exposure = difference.exposure
         assert exposure.wcs is not None
         seed = ids.pack(exposure.info.visit, exposure.info.detector)
@@ -77,10 +77,11 @@ class Targets:
         }
         middle = np.array([[exposure.shape[1] / 2.0], [exposure.shape[0] / 2.0]])
         scale = float(Frame.at(exposure.wcs, *middle).scale[0])
-        faint = sample(peaks, places, config.sub_radius / scale, config, seed)
-        unusable = bits(*config.unusable) | bits(*config.veto)
-        empty = sky_places(difference.score, exposure.mask, unusable, config.sky_sources, seed)
-        return _join(_detections(peaks, footprints), _below(peaks, *faint), _sky(difference, empty))
+        found = _detections(peaks, footprints)
+        room = max(1, int(config.sub_share * len(found)))
+        sky = _sky(difference, empty[: room // 2])
+        faint = sample(peaks, places, config.sub_radius / scale, room - len(sky), config, seed)
+        return _join(found, _below(peaks, *faint), sky)
 
     @property
     def is_sky(self) -> npt.NDArray[np.bool_]:
@@ -130,6 +131,48 @@ class Targets:
         left = np.bincount(self.parent[keep & (self.parent >= 0)], minlength=len(keep))
         return np.asarray(keep & (~self.is_parent | (left >= 2)))
 
+    def split(
+        self,
+        rows: npt.NDArray[np.intp],
+        first: FloatArray,
+        second: FloatArray,
+        peaks: Peaks,
+        added: Ints,
+    ) -> Targets:
+        """Make a parent and two children of rows.
+
+        Parameters
+        ----------
+        rows : ndarray of int, (m,)
+            Single detections.
+        first, second : ndarray, (m, 2), pixel
+            Places of the children.
+        peaks : Peaks
+            The ledger.
+        added : ndarray of int, (m,)
+            Its entries for the second children.
+        """
+        n, m = len(self.at), len(rows)
+        times = np.ones(n, np.int64)
+        times[rows] = 3
+        origin = np.repeat(np.arange(n), times)
+        start = np.cumsum(times) - times  # where each row, or the parent of its parts, comes to lie
+        values = {name: getattr(self, name)[origin] for name in self.__slots__}
+        values["parent"] = np.where(values["parent"] >= 0, start[values["parent"]], -1)
+        head = start[rows]
+        values["is_parent"][head] = True
+        values["peak"][head] = -1
+        children: tuple[tuple[FloatArray, npt.NDArray[np.integer]], ...] = (
+            (first, self.peak[rows]),
+            (second, added),
+        )
+        for k, (at, peak) in enumerate(children, start=1):
+            values["at"][head + k], values["peak"][head + k] = at, peak
+            values["score"][head + k] = peaks.score[peak]
+            values["parent"][head + k] = head
+        assert len(origin) == n + 2 * m
+        return Targets(**values)
+
     def take(self, keep: npt.NDArray[np.bool_]) -> Targets:
         """Return the rows to keep; a child whose parent goes becomes a source of its own."""
         order = np.where(keep, np.cumsum(keep) - 1, -1)
@@ -165,7 +208,7 @@ def _detections(peaks: Peaks, footprints: Footprints) -> list[tuple[Any, ...]]:
     rows: list[tuple[Any, ...]] = []
     parents: dict[int, int] = {}
     for k, owner in zip(accepted.tolist(), label.tolist(), strict=True):
-        at, score = (peaks.x[k], peaks.y[k]), peaks.score[k]
+        at, score = peaks.middle.get(k, (peaks.x[k], peaks.y[k])), peaks.score[k]
         if crowd[owner] > 1 and owner not in parents:
             parents[owner] = len(rows)
             rows.append((at, score, -1, owner, -1, True, 0, 1.0))
@@ -236,7 +279,8 @@ def footprint_pixels(
     Returns
     -------
     list of ndarray of int
-        ``y nx + x`` of the pixels, for each of n rows.
+        ``y nx + x`` of the pixels, for each of n rows: those of its footprint that are nearest to
+        it, or a box round it if there are none.
     """
     parts = [_whole(shape, targets, footprints, k) for k in range(len(targets.at))]
     for parent in np.unique(targets.parent[targets.parent >= 0]):
@@ -244,7 +288,7 @@ def footprint_pixels(
         pixels = footprints.of(int(targets.footprint[siblings[0]]))
         shares = _nearest(pixels, shape[1], targets.at[siblings])
         for k, share in zip(siblings.tolist(), shares, strict=True):
-            parts[k] = share
+            parts[k] = share if len(share) else _box(shape, targets, k)
     return parts
 
 
@@ -252,6 +296,10 @@ def _whole(shape: tuple[int, int], targets: Targets, footprints: Footprints, k: 
     """Pixels of the footprint of a row, or of a box round it if it has none."""
     if targets.footprint[k] >= 0:
         return footprints.of(int(targets.footprint[k]))
+    return _box(shape, targets, k)
+
+
+def _box(shape: tuple[int, int], targets: Targets, k: int) -> Ints:
     x, y = targets.at[k]
     return box_pixels(shape, round(x), round(y), _SMALL_BOX)
 

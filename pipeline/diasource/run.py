@@ -10,29 +10,34 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from astropy.wcs import WCS
 from scipy.spatial import cKDTree
 
+from pipeline import ids
 from pipeline.camera import Camera, Passbands
 from pipeline.diasource.config import Config
-from pipeline.diasource.detect import Footprints, Ints, find_peaks, flood
+from pipeline.diasource.detect import Footprints, Ints, expected_peaks, find_peaks, flood
 from pipeline.diasource.dipoles import find_partners, fit_pairs, weaker_lobes
+from pipeline.diasource.doubles import split_doubles
 from pipeline.diasource.features import feature_table
 from pipeline.diasource.fits import Fits
 from pipeline.diasource.flags import square_sides
 from pipeline.diasource.frame import Frame
+from pipeline.diasource.leftover import flux_share
 from pipeline.diasource.lines import along_streaks, find_glints, find_streaks
 from pipeline.diasource.measure import (
     Columns,
     Scene,
+    fit_all_trails,
     forced_columns,
     moment_columns,
     point_columns,
     science_columns,
-    sky_errors,
     start_points,
     trail_columns,
 )
 from pipeline.diasource.planes import Planes
+from pipeline.diasource.positions import forced_errors, sky_errors, trail_positions
 from pipeline.diasource.reliability import FEATURES, model
 from pipeline.diasource.rows import (
     Targets,
@@ -41,11 +46,12 @@ from pipeline.diasource.rows import (
     identity_columns,
     ledger,
 )
-from pipeline.diasource.select import Peaks, judge
+from pipeline.diasource.select import Peaks, judge, sky_places
+from pipeline.diasource.trails import Trails, find_trails
 from pipeline.errors import MeasurementError
-from pipeline.exposure import Difference, Exposure, FloatArray, Image, Mask
+from pipeline.exposure import Difference, Exposure, FloatArray, Image, Mask, Psf
 from pipeline.masks import bits
-from pipeline.psfphot import ForcedFlux, SplinePsf, fwhm
+from pipeline.psfphot import ForcedFlux, SplinePsf, forced_flux, fwhm
 from pipeline.schema import DIA_SOURCE
 
 __all__ = ["VERSION", "Result", "run"]
@@ -55,7 +61,7 @@ _LOGGER = logging.getLogger(__name__)
 _SAME = 2.0
 """Distance, in pixels, up to which peaks of two scores are the same."""
 
-VERSION = 12
+VERSION = 14
 """Raised when the same input and configuration give different rows."""
 
 _SHAPE = list(FEATURES).index("correlation")  # undefined where too few pixels are usable
@@ -137,43 +143,40 @@ def run(
     """
     config = config or Config()
     exposure = difference.exposure
-    if exposure.psf is None or exposure.wcs is None:
-        raise MeasurementError("difference without PSF or WCS", visit=exposure.info.visit)
-    middle = exposure.psf.at(exposure.shape[1] / 2, exposure.shape[0] / 2)
-    if not np.isfinite(middle).all():
-        raise MeasurementError("PSF that is not finite", visit=exposure.info.visit)
-    if not np.isfinite(difference.score).any():
-        raise MeasurementError("score image without a usable pixel", visit=exposure.info.visit)
+    stars, wcs, middle = _required(difference)
     score = np.ascontiguousarray(difference.score, np.float32)
     x, y = _peaks(difference, score, config)
     footprints = flood(score, x, y, config.threshold)
     peaks = Peaks.of(score, x, y)
     judge(peaks, footprints, exposure.mask, config)
+    psf = SplinePsf.of(stars)
+    width = float(fwhm(middle))
+    planes = Planes.of(
+        exposure.image, exposure.variance, difference.null_variance, exposure.mask,
+        bits(*config.unusable),
+    )  # fmt: skip
+    trails = find_trails(planes, psf, peaks, footprints, width, config.fit_radius)
     streaks = find_streaks(footprints, score.shape[1])
+    streaks[trails.footprint] = False
     streaks = along_streaks(footprints, streaks, score.shape[1])
-    targets = Targets.choose(difference, peaks, footprints, near or {}, config)
+    empty = _empty_places(difference, config)
+    targets = Targets.choose(difference, peaks, footprints, near or {}, empty, config)
     columns, targets, features = _measure(
-        difference, science, template, targets, peaks, footprints, config
+        difference, science, template, planes, targets, peaks, footprints, trails, config
     )
     passbands = passbands or Camera.load("generic").passbands
-    columns |= sky_errors(columns, exposure.info, config, passbands)
+    scale = Frame.at(wcs, columns["x"], columns["y"]).scale
+    columns |= sky_errors(columns, exposure.info, scale, config, passbands)
     on_line = features[:, _LINE] > _STREAK
     columns |= _satellites(targets, streaks, on_line, columns, score.shape)
     streaks[targets.footprint[columns["isStreak"]]] = True
     mask = _detected(exposure.mask, score, footprints, streaks)
     columns |= footprint_columns(mask, targets, footprints, columns)
     columns |= identity_columns(difference, template, targets, peaks, now_mjd_tai)
-    low = np.flatnonzero((targets.peak >= 0) & (columns["reliability"] < config.reliability_cut))
-    peaks.stop(
-        targets.peak[low], "reliability", columns["reliability"][low], config.reliability_cut
-    )
+    _stop_unreliable(peaks, targets, columns["reliability"], config.reliability_cut)
     metrics = _metrics(peaks, columns, targets)
-    _LOGGER.info(
-        "%d candidates: %d sources (%d negative), %d dipoles, %d trailed, %d on streaks,"
-        " %d below the reliability cut",
-        *(metrics[n] for n in ("nCandidates", "nSources", "nNegative", "nDipoles", "nTrailed",
-                               "nStreaks", "nUnreliable")),
-    )  # fmt: skip
+    metrics |= _sky_pulls(planes, psf, empty) | _noise_peaks(difference, peaks, config)
+    _log(metrics)
     return Result(
         sources=DIA_SOURCE.to_arrow(columns) if len(targets.at) else DIA_SOURCE.empty(),
         candidates=ledger(peaks, exposure.info.visit, exposure.info.detector),
@@ -182,6 +185,36 @@ def run(
         metrics=metrics,
         features=features,
     )
+
+
+def _required(difference: Difference) -> tuple[Psf, WCS, FloatArray]:
+    """PSF, WCS and the PSF in the middle of a difference that can be measured."""
+    exposure = difference.exposure
+    if exposure.psf is None or exposure.wcs is None:
+        raise MeasurementError("difference without PSF or WCS", visit=exposure.info.visit)
+    middle = exposure.psf.at(exposure.shape[1] / 2, exposure.shape[0] / 2)
+    if not np.isfinite(middle).all():
+        raise MeasurementError("PSF that is not finite", visit=exposure.info.visit)
+    if not np.isfinite(difference.score).any():
+        raise MeasurementError("score image without a usable pixel", visit=exposure.info.visit)
+    return exposure.psf, exposure.wcs, middle
+
+
+def _stop_unreliable(
+    peaks: Peaks, targets: Targets, reliability: npt.NDArray[Any], cut: float
+) -> None:
+    """Note in the ledger which sources the reliability keeps from alerts."""
+    low = np.flatnonzero((targets.peak >= 0) & (reliability < cut))
+    peaks.stop(targets.peak[low], "reliability", reliability[low], cut)
+
+
+def _log(metrics: Mapping[str, Any]) -> None:
+    _LOGGER.info(
+        "%d candidates: %d sources (%d negative), %d dipoles, %d trailed, %d on streaks,"
+        " %d below the reliability cut",
+        *(metrics[n] for n in ("nCandidates", "nSources", "nNegative", "nDipoles", "nTrailed",
+                               "nStreaks", "nUnreliable")),
+    )  # fmt: skip
 
 
 def _peaks(difference: Difference, score: Image, config: Config) -> tuple[Ints, Ints]:
@@ -223,22 +256,24 @@ def _measure(
     difference: Difference,
     science: Exposure,
     template: Exposure,
+    planes: Planes,
     targets: Targets,
     peaks: Peaks,
     footprints: Footprints,
+    trails: Trails,
     config: Config,
 ) -> tuple[Columns, Targets, FloatArray]:
     """Measure the targets; those that turn out not to be sources are dropped on the way."""
     exposure = difference.exposure
     assert exposure.psf is not None
     assert exposure.wcs is not None
-    planes = Planes.of(
-        exposure.image, exposure.variance, difference.null_variance, exposure.mask,
-        bits(*config.unusable),
-    )  # fmt: skip
     psf = SplinePsf.of(exposure.psf)
     width = float(fwhm(exposure.psf.at(exposure.shape[1] / 2, exposure.shape[0] / 2)))
     points, apart, forced = _start(planes, psf, targets, width, config)
+    score = np.ascontiguousarray(difference.score, np.float32)
+    whole, targets = targets, split_doubles(planes, psf, score, targets, points, peaks, width)
+    if targets is not whole:
+        points, apart, forced = _start(planes, psf, targets, width, config)
     while not (keep := targets.distinct(points.theta[:, 1:], peaks, config.distinct * width)).all():
         targets = targets.take(keep)  # those that stay move, and may run together in their turn
         points, apart, forced = _start(planes, psf, targets, width, config)
@@ -250,20 +285,39 @@ def _measure(
     scene = Scene(
         planes, apart, psf, width, points, targets.parent >= 0, room.astype(float), frame, config
     )
-    dipoles = fit_pairs(scene, targets, peaks, partner, science, template)
+    registration = _registration(difference, frame.scale, config)
+    dipoles = fit_pairs(scene, targets, peaks, partner, science, template, registration)
     lobes = weaker_lobes(dipoles, targets, peaks, partner)
     keep = ~lobes
     scene, targets, forced = scene.take(keep), targets.take(keep), forced.take(keep)
     moments = moment_columns(scene)
     columns = point_columns(scene, forced) | moments
     columns |= forced_columns(scene, science, template) | science_columns(scene, science)
-    columns |= trail_columns(scene, moments, targets.selection == 0)
+    fits = fit_all_trails(scene, moments, targets.selection == 0, trails, targets.peak)
+    columns |= trail_columns(scene, fits, targets.selection == 0)
     columns |= {name: values[keep] for name, values in dipoles.items()}
     columns["shape_flag_parent_source"] = targets.is_parent
-    score = np.ascontiguousarray(difference.score, np.float32)
     features = feature_table(scene, score, science, template, targets, peaks, columns)
     del columns["trailGain"]
+    share = flux_share(planes, psf, template, _kernel_stars(difference), config.residual)
+    columns |= forced_errors(columns, width)
+    left = share * np.nan_to_num(columns["templateFlux"])
+    for name in ("psfFluxErr", "trailFluxErr"):
+        columns[name] = np.hypot(columns[name], left)
+    columns |= trail_positions(columns, exposure.wcs, fits, width)
     return columns | _reliability(features, width, config), targets, features
+
+
+def _kernel_stars(difference: Difference) -> FloatArray:
+    """Places of the stars that the kernel was fitted to, ``(n, 2)``."""
+    stamps = np.asarray(difference.kernel.stamps, float).reshape(-1, 4)
+    return stamps[stamps[:, 3] > 0, :2]
+
+
+def _registration(difference: Difference, scale: FloatArray, config: Config) -> float:
+    """Error of the registration along one axis, arcsec: measured where stars tell, else assumed."""
+    stars, shift = (difference.metrics.get(k, 0.0) for k in ("sceneStars", "astrometricNoise"))
+    return float(shift * np.nanmean(scale)) if stars and len(scale) else config.registration
 
 
 def _reliability(features: FloatArray, width: float, config: Config) -> Columns:
@@ -311,7 +365,6 @@ def _satellites(
 
 def _metrics(peaks: Peaks, columns: Columns, targets: Targets) -> dict[str, float]:
     detected = targets.selection == 0
-    pull = (columns["psfFlux"] / columns["psfFluxErr"])[targets.is_sky]
     numbers: dict[str, Any] = {
         "nCandidates": len(peaks.x),
         "nSources": np.count_nonzero(detected & ~targets.is_parent),
@@ -323,7 +376,40 @@ def _metrics(peaks: Peaks, columns: Columns, targets: Targets) -> dict[str, floa
         "nGlints": np.count_nonzero(columns["isGlint"]),
         "nSubThreshold": np.count_nonzero(~detected),
         "nUnreliable": np.count_nonzero(peaks.rule == "reliability"),
-        "skyPullMean": np.mean(pull) if pull.size else np.nan,
-        "skyPullStd": np.std(pull) if pull.size else np.nan,
     }
     return {name: float(value) for name, value in numbers.items()}
+
+
+def _empty_places(difference: Difference, config: Config) -> FloatArray:
+    exposure = difference.exposure
+    unusable = bits(*config.unusable) | bits(*config.veto)
+    seed = ids.pack(exposure.info.visit, exposure.info.detector)
+    return sky_places(difference.score, exposure.mask, unusable, config.sky_sources, seed)
+
+
+def _sky_pulls(planes: Planes, psf: SplinePsf, at: FloatArray) -> dict[str, float]:
+    """Mean and scatter of the fluxes of empty places over their errors."""
+    if not len(at):
+        return {"skyPullMean": np.nan, "skyPullStd": np.nan}
+    got = forced_flux(
+        planes.image, planes.variance, planes.null, planes.mask, psf, *at.T, bad=planes.bad
+    )
+    pull = got.flux / got.flux_err
+    return {"skyPullMean": float(np.nanmean(pull)), "skyPullStd": float(np.nanstd(pull))}
+
+
+def _noise_peaks(difference: Difference, peaks: Peaks, config: Config) -> dict[str, float]:
+    """Peaks that noise alone leaves above the threshold, and those just below it, also seen."""
+    psf, (ny, nx) = difference.exposure.psf, difference.exposure.shape
+    assert psf is not None
+    usable = np.isfinite(difference.score) & ((difference.exposure.mask & bits(*config.veto)) == 0)
+    above, faint = (
+        expected_peaks(psf.at(nx / 2, ny / 2), float(np.count_nonzero(usable)), bound)
+        for bound in (config.threshold, config.sub_threshold)
+    )
+    seen = (np.abs(peaks.score) > config.sub_threshold) & (peaks.rule == "threshold")
+    return {
+        "nNoiseExpected": above,
+        "nFaintPeaksExpected": faint - above,
+        "nFaintPeaks": float(np.count_nonzero(seen)),
+    }

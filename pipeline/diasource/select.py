@@ -44,6 +44,8 @@ class Peaks:
         The source it became, -1 for none.
     belongs_to : dict
         Peak that a peak was merged into.
+    middle : dict
+        Place x, y of what a peak stands for, where that is not the peak: the middle of a trail.
     """
 
     x: Ints
@@ -54,6 +56,7 @@ class Peaks:
     bound: FloatArray
     source: npt.NDArray[np.int64]
     belongs_to: dict[int, int] = field(default_factory=dict)
+    middle: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, score: Image, x: Ints, y: Ints) -> Peaks:
@@ -63,6 +66,14 @@ class Peaks:
         none = np.full(n, -1, np.int64)
         values = score[y, x].astype(float)
         return cls(x, y, values, np.full(n, "", "<U24"), nothing, nothing.copy(), none)
+
+    def add(self, score: Image, at: Ints) -> Ints:
+        """Open entries for places ``(n, 2)``, x and y, that are no peaks; return their numbers."""
+        new = Peaks.of(score, at[:, 0], at[:, 1])
+        index = np.arange(len(self.x), len(self.x) + len(at), dtype=np.int32)
+        for name in ("x", "y", "score", "rule", "value", "bound", "source"):
+            setattr(self, name, np.append(getattr(self, name), getattr(new, name)))
+        return index
 
     def stop(
         self,
@@ -119,6 +130,7 @@ def sample(
     peaks: Peaks,
     near: Mapping[str, FloatArray],
     radius: float,
+    most: int,
     config: Config,
     seed: int,
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int32], FloatArray]:
@@ -132,6 +144,8 @@ def sample(
         Places by the name of their list: ``object``, ``ephemeris``, ``user``.
     radius : float, pixel
         How near to a place.
+    most : int
+        Most peaks drawn at random, beside the cap of the configuration.
     config : Config
         Caps.
     seed : int
@@ -151,7 +165,7 @@ def sample(
     selection = np.zeros(len(peaks.x), np.int32)
     weight = np.zeros(len(peaks.x))
     rng = np.random.default_rng(seed)
-    drawn = rng.permutation(pool)[: config.sub_random]
+    drawn = rng.permutation(pool)[: min(most, config.sub_random)]
     selection[drawn] |= SELECTION_BITS["random"]
     weight[drawn] = len(pool) / max(len(drawn), 1)
     for name, places in near.items():

@@ -31,6 +31,7 @@ from pipeline.io.tables import read_parquet, write_parquet
 from pipeline.lazy import lazy
 
 if TYPE_CHECKING:
+    from pipeline.io.orbits import read_orbits
     from pipeline.io.refcat import read_objects, read_places, read_refcat
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "read_generic",
     "read_instcal",
     "read_objects",
+    "read_orbits",
     "read_parquet",
     "read_places",
     "read_plane",
@@ -63,4 +65,10 @@ __all__ = [
 ]
 
 # Images do without Arrow and the schema, which catalogues need.
-__getattr__ = lazy(__name__, read_objects="refcat", read_places="refcat", read_refcat="refcat")
+__getattr__ = lazy(
+    __name__,
+    read_objects="refcat",
+    read_orbits="orbits",
+    read_places="refcat",
+    read_refcat="refcat",
+)

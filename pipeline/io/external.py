@@ -346,6 +346,7 @@ def _visit_info(
         "airmass": airmass[1] if airmass else float("nan"),
         "camera": camera.name,
         "field": str(raw.header.get(cards.get("field", "OBJECT"), "") or "").strip(),
+        "reason": str(raw.header.get(cards.get("reason", ""), "") or "").strip(),
     }
 
 

@@ -23,7 +23,7 @@ SYNONYMS: Mapping[str, tuple[str, ...]] = {
 """Cards of numbers, the preferred one first.  EGAIN, where a camera has it, is electrons per unit;
 its GAIN is then a setting of the electronics."""
 
-ITEMS = (*SYNONYMS, "exptime", "start", "band", "field")
+ITEMS = (*SYNONYMS, "exptime", "start", "band", "field", "reason")
 """What ``--keyword NAME=CARD`` may name."""
 
 

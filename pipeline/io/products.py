@@ -80,6 +80,7 @@ _INFO = (
     ("airmass", "AIRMASS", "at the middle of the exposure"),
     ("camera", "CAMERA", "camera definition"),
     ("field", "FIELD", "name of the field"),
+    ("reason", "PROGRAM", "observing programme"),
     ("gain", "GAIN", "electrons per image unit before calibration"),
     ("read_noise", "RDNOISE", "[electron] mean read noise"),
     ("saturation", "SATURATE", "[image unit] saturation level"),

@@ -239,6 +239,7 @@ def parse_visit_info(
         "airmass": reader.number("airmass", math.nan),
         "camera": camera.name,
         "field": str(reader.value("field") or "").strip(),
+        "reason": str(reader.value("reason") or "").strip(),
     }
     return VisitInfo(**{**items, **_electronics(electronics, reader), **given})
 

@@ -31,6 +31,7 @@ configHash       | str  |         | meta.checksum               | 0386 | of the 
 specHash         | str  |         | meta.checksum               | 0386 | of the pinned specification when the run was first started
 seed             | i64  |         | meta.number                 | 0386 | seed of the campaign
 jobs             | i32  |         | meta.number                 |      | processes
+coordinatorCpuS  | f64  | s       | time.duration               |      | processor time of planning, starting and keeping the books, all invocations
 host             | str  |         | meta.id                     | 0386 | machine
 python           | str  |         | meta.version                | 0386 | version of Python
 packages         | str  |         | meta.version                | 0386 | versions of the libraries as JSON
@@ -59,6 +60,7 @@ message          | str  |         | meta.note                   | 0099 | one lin
 attempts         | i32  |         | meta.number                 | 0099 | how often it was tried
 wallS            | f64  | s       | time.duration               | 0004 | elapsed time
 cpuS             | f64  | s       | time.duration               |      | processor time
+loopS            | f64  | s       | time.duration               |      | processor time of the calibration loop in the same process: the speed of the machine
 peakRssMiB       | f64  | MiB     | meta.number                 |      | largest resident memory
 inputHash        | str  |         | meta.checksum               | 0386 | of the inputs
 configHash       | str  |         | meta.checksum               | 0386 | of the configuration that matters

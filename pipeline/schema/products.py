@@ -12,6 +12,7 @@ _EXPOSURE = """
 visit*           | i64  |         | meta.id;obs.image           | 0068 | exposure number
 band*            | str  |         | instr.bandpass              | 0068 | filter, one letter
 field            | str  |         | meta.id;obs.field                   | 0068 | field; science and template are paired by field and band
+observationReason | str |        | meta.note                   | 0274 | why it was taken: the observing programme
 exptime*         | f64  | s       | time.duration;obs.exposure  | 0068 | open-shutter time
 startMjdUtc      | f64  | d       | time.start                  | 0068 | start of the exposure, UTC
 midpointMjdTai*  | f64  | d       | time.epoch                  | 0068 | middle of the exposure, TAI

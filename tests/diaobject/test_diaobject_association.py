@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline import diaobject
+from pipeline.diaobject import summary
 from pipeline.diaobject.astrometry import Positions, predicted_place
 from pipeline.diaobject.groups import Groups
 from pipeline.ids import pack
@@ -143,6 +144,35 @@ def test_fluxes_of_the_last_year_describe_an_object() -> None:
     assert (row["g_scienceFluxNdata"], row["g_scienceFluxMean"]) == (2, 500.0)
     _, short = replay(visits, config=diaobject.Config(characterization_window=300.0))
     assert short["g_psfFluxNdata"].to_pylist() == [1]
+
+
+def test_periods_without_new_epochs_are_kept_and_equal_those_made_afresh(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Thirty objects, g and r in turn; a year later the first season is no longer looked at."""
+    rng, searched = np.random.default_rng(12), []
+    ra, dec = field(rng, 30, 10.0, -6.0)
+    original = summary.periods
+
+    def watched(groups: Groups, *rest: Any) -> dict[str, Any]:
+        searched.append(len(groups))
+        return original(groups, *rest)
+
+    monkeypatch.setattr(summary, "periods", watched)
+    days = np.r_[np.sort(rng.uniform(0, 60, 26)), 400.0]
+    visits = []
+    for v, day in enumerate(days):
+        made = visit_sources(v + 1, ra, dec, day=day, psfFlux=rng.normal(1000, 100, 30))
+        at = made.schema.get_field_index("band")
+        visits.append(made.set_column(at, made.schema.field(at), pa.array(["gr"[v % 2]] * 30)))
+    for last in (26, 27):
+        sources, objects = replay(visits[:last])
+        fresh = diaobject.summarise(sources, None, T0, diaobject.Config()).sort_by("diaObjectId")
+        for name in (f"{b}_{p}" for b in "gr" for p in summary.PERIODS):
+            assert objects[name].equals(fresh[name]), name
+            assert (objects[name].null_count == 30) is (last == 27)
+    assert set(searched[:26]) == {30}  # one band at a time
+    assert searched[-2] == 60  # both lose epochs after a year
 
 
 def test_fast_stars_keep_their_object_over_a_season_without_visits() -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from pipeline.diasource.detect import Footprints
+from pipeline.diasource.flags import square_sides
 from pipeline.diasource.rows import Targets, footprint_pixels
 from pipeline.diasource.select import Peaks
 
@@ -75,3 +76,17 @@ def test_every_pixel_of_a_blend_goes_to_its_nearest_part():
         v, u = np.divmod(part, 64)
         distance = np.hypot(u[:, None] - x, v[:, None] - y)
         np.testing.assert_allclose(distance[:, k], distance.min(axis=1))
+
+
+def test_a_part_beside_its_footprint_has_a_box_of_its_own():
+    targets, _ = blend([(20, 20), (20, 20), (2, 50)], (60.0, 50.0, 40.0))
+    rows, columns = np.mgrid[17:24, 17:24]
+    whole = (rows * 64 + columns).ravel().astype(np.int32)
+    footprints = Footprints(np.zeros(3, np.int32), np.ones(3), np.array([0, 49]), whole)
+
+    parts = footprint_pixels((64, 64), targets, footprints)
+
+    assert all(len(part) for part in parts)
+    v, u = np.divmod(parts[-1], 64)
+    assert np.hypot(u - 2, v - 50).max() < 5
+    assert (square_sides((64, 64), parts) >= 1).all()

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter, label, maximum_filter
+from scipy.signal import fftconvolve
 
-from pipeline.diasource.detect import find_peaks, flood
+from pipeline.diasource.detect import expected_peaks, find_peaks, flood
 
 
 @pytest.fixture(scope="module")
@@ -86,3 +87,19 @@ def test_signs_never_merge():
     got = flood(score, x, y, 3.0)
     assert got.label[0] != got.label[1]
     assert np.isinf(got.persistence).all()
+
+
+@pytest.mark.parametrize("width", [3.5, 5.0])
+def test_noise_has_as_many_peaks_as_its_filter_lets_through(lab, width):
+    psf = lab.Star(width).stamp(0, 0)
+    rng = np.random.default_rng(8103)
+    seen = 0
+    for _ in range(2):
+        white = rng.normal(size=(1500, 1500))
+        score = fftconvolve(white, psf, mode="same") / np.sqrt((psf**2).sum())
+        seen += len(find_peaks(score.astype(np.float32), 3.7)[0])
+
+    expected = expected_peaks(psf, 2 * 1500**2, 3.7)
+
+    assert abs(seen - expected) < 3.5 * np.sqrt(expected)
+    assert seen > 150

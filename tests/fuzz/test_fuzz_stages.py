@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -24,9 +25,13 @@ Damage = Callable[[Exposure], Exposure]
 
 
 def _sky(seed: int) -> Exposure:
-    rng = np.random.default_rng(seed)
+    return _cut(_visit(seed), SIDE, SIDE)
+
+
+@lru_cache(maxsize=3)
+def _visit(seed: int) -> Exposure:
     stars = compilation._stars(np.random.default_rng(3), (512, 512), 90)
-    return _cut(compilation._visit(stars, 1.9, seed, rng), SIDE, SIDE)
+    return compilation._visit(stars, 1.9, seed, np.random.default_rng(seed))
 
 
 def _cut(exposure: Exposure, ny: int, nx: int) -> Exposure:

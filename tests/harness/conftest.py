@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,17 +21,41 @@ TABLES = ("DiaSource", "DiaObject", "DiaObjectHistory", "DiaForcedSource", "SSSo
 @pytest.fixture(scope="session")
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny workspace with raw frames, not run; copy it before changing it."""
-    root = tmp_path_factory.mktemp("campaign") / "tiny"
-    assert execute(["init", str(root), "--profile", "tiny"]) == 0
-    assert execute(["sim", str(root), "-q", "-j", "2"]) == 0
-    return root
+
+    def make(root: Path) -> None:
+        assert execute(["init", str(root), "--profile", "tiny"]) == 0
+        assert execute(["sim", str(root), "-q", "-j", "2"]) == 0
+
+    return made_once("simulated", make, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
-def campaign(simulated: Path) -> Path:
+def campaign(simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same workspace after a run."""
-    assert execute(["run", str(simulated), "-q", "-j", "2"]) == 0
-    return simulated
+
+    def make(root: Path) -> None:
+        shutil.copytree(simulated, root)
+        assert execute(["run", str(root), "-q", "-j", "2"]) == 0
+
+    return made_once("run", make, tmp_path_factory)
+
+
+def made_once(name: str, make: Callable[[Path], None], factory: pytest.TempPathFactory) -> Path:
+    """A workspace that the first of the processes of a test run makes; each has a copy."""
+    own = factory.mktemp(name) / "tiny"
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        make(own)
+        return own
+    shared = factory.getbasetemp().parent / name / "tiny"
+    shared.parent.mkdir(exist_ok=True)
+    with (shared.parent / "made").open("a+") as made:
+        fcntl.flock(made, fcntl.LOCK_EX)
+        made.seek(0)
+        if not made.read():
+            shutil.rmtree(shared, ignore_errors=True)
+            make(shared)
+            made.write("whole")
+    return Path(shutil.copytree(shared, own))
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ from harness.drawing.lightcurve import Epoch, curve_as_svg, curve_as_text, read_
 from harness.export.history import known_at, versions_of
 from pipeline import diaobject
 from pipeline.schema import DIA_SOURCE
+from pipeline.sphere import unit_vectors
+from sims.solarsystem import observer
 
 _SCALE = 0.26 / 3600
 
@@ -83,6 +85,58 @@ def test_stamps_of_a_campaign_agree_with_the_sky(campaign: Path) -> None:
         row, column = np.argwhere(stamp.pixels == 1.0)[0] - (side - 1) // 2
         assert abs(row - 5) <= 1
         assert abs(column + 10) <= 1
+
+
+def _predicted(orbit: dict[str, Any], mjd_tai: float) -> np.ndarray:
+    """Astrometric direction to a body by its Keplerian elements."""
+    eye, delay = observer(mjd_tai)[0], 0.0
+    i, node, peri = (np.radians(orbit[name]) for name in ("i", "node", "argperi"))
+    turn = _rotation(node, 2) @ _rotation(i, 0) @ _rotation(peri, 2)
+    for _ in range(4):
+        days = mjd_tai + 32.184 / 86400 - delay - orbit["epoch_mjd"]
+        mean = np.radians(orbit["mean_anomaly"] + orbit["mean_motion"] * days)
+        anomaly = mean
+        for _ in range(50):
+            anomaly = mean + orbit["e"] * np.sin(anomaly)
+        minor = np.sqrt(1 - orbit["e"] ** 2)
+        plane = orbit["a"] * np.array([np.cos(anomaly) - orbit["e"], minor * np.sin(anomaly), 0.0])
+        line = _rotation(np.radians(23.43928), 0) @ turn @ plane - eye
+        delay = np.linalg.norm(line) / 173.14463
+    return line / np.linalg.norm(line)
+
+
+def _rotation(angle: float, axis: int) -> np.ndarray:
+    turn = np.roll(np.diag([1.0, np.cos(angle), np.cos(angle)]), (axis, axis), (0, 1))
+    j, k = (axis + 1) % 3, (axis + 2) % 3
+    turn[j, k], turn[k, j] = -np.sin(angle), np.sin(angle)
+    return turn
+
+
+def test_orbits_in_alerts_lead_to_where_the_body_was_expected(campaign: Path) -> None:
+    packets = [p for p in read_alerts(alert_files([campaign])) if p["ssSource"]]
+    assert len(packets) > 3
+    for packet in packets:
+        body, orbit = packet["ssSource"], packet["mpc_orbits"]
+        assert orbit["designation"] == body["designation"]
+        found = _predicted(orbit, packet["diaSource"]["midpointMjdTai"])
+        expected = unit_vectors(body["ephRa"], body["ephDec"])
+        assert np.degrees(np.linalg.norm(found - expected)) * 3600 < 0.02
+
+
+def test_alerts_say_why_the_exposure_was_taken_and_the_catalogue_where_they_are(
+    campaign: Path,
+) -> None:
+    with Catalog(campaign / "catalog.duckdb", read_only=True) as catalog:
+        rows = catalog.rows("SELECT * FROM alert")
+    named = {row["diaSourceId"]: row["file"] for row in rows}
+    assert {row["file"] is not None for row in rows if row["emitted"]} == {True}
+    assert {row["file"] for row in rows if not row["emitted"]} <= {None}
+    for path in alert_files([campaign]):
+        for packet in read_alerts([path]):
+            assert packet["observation_reason"] == "Nightjar simulation"
+            assert packet["target_name"].startswith("Blind15A")
+            assert campaign / named.pop(packet["diaSourceId"]) == path
+    assert set(named.values()) <= {None}
 
 
 def test_what_cannot_be_read_is_a_hole_with_a_note() -> None:

@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,8 +17,10 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
+from astropy.io import fits
 
 from harness.catalog import Catalog
+from harness.cli.main import execute
 from harness.ledger import DONE, FAILED, Outcome, StageRecord, Target, blocked, cause_of, measuring
 from harness.system.hashes import Hashes, combine, table_hash
 from harness.system.log import Logbook, collecting
@@ -88,6 +91,7 @@ def test_ab_mag(catalog: Catalog, flux: str, mag: float | None) -> None:
     assert value is None if mag is None else value == pytest.approx(mag, abs=1e-4)
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.usefixtures("interruptible")
 def test_interruption_of_a_query_is_an_interruption(catalog: Catalog) -> None:
     endless = "SELECT sum(a.range * b.range) FROM range(60000) a, range(60000) b"
@@ -177,6 +181,99 @@ def test_nothing_is_swept_while_another_command_is_at_work(tmp_path: Path) -> No
         assert half.exists()
     with space.changing("sim"):
         assert not half.exists()
+
+
+_FILL = """
+import resource, sys
+from pathlib import Path
+import pyarrow as pa
+from harness.catalog import Catalog
+from pipeline.errors import WriteError
+
+path, room, checkpoints = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "True"
+rows = pa.table({"a": pa.array(range(10000)), "b": pa.array([x * x / 7 for x in range(10000)])})
+done = 0
+try:
+    with Catalog(path) as catalog:
+        catalog.fetch("CREATE TABLE filler (a BIGINT, b DOUBLE)")
+        catalog.checkpoint()
+        most = path.stat().st_size + room if checkpoints else room
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+        while done < 1000:
+            with catalog.transaction():
+                catalog.insert("filler", rows)
+            done += 1
+            if checkpoints:
+                catalog.checkpoint()
+except WriteError as err:
+    print(f"{done}|{err}")
+"""
+
+
+@pytest.mark.parametrize(("room", "checkpoints"), [(50_000, False), (500_000, True)])
+def test_a_full_disk_costs_the_transaction_and_nothing_else(
+    room: int, checkpoints: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.duckdb"
+    command = [sys.executable, "-c", _FILL, str(path), str(room), str(checkpoints)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    done, _, line = said.strip().partition("|")
+
+    assert line.startswith(f"{path}: cannot be written: File too large (make room")
+    with Catalog(path) as catalog:
+        # What a checkpoint could not fold in is in the log, and counts.
+        assert catalog.count("filler") == 10000 * int(done)
+        catalog.insert("filler", pa.table({"a": [1], "b": [0.5]}))
+        catalog.checkpoint()
+
+
+def test_a_full_disk_is_said_when_the_catalogue_is_made(tmp_path: Path) -> None:
+    program = _FILL.partition("rows =")[0] + (
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))\n"
+        "try:\n    Catalog(path)\nexcept WriteError as err:\n    print(err)\n"
+    )
+    path = tmp_path / "c.duckdb"
+    for room in (0, 20_000):
+        command = [sys.executable, "-c", program, str(path), str(room), "False"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.stdout.startswith(f"{path}: cannot be written: File too large"), done
+    with Catalog(path) as catalog:
+        assert catalog.count("unit") == 0
+
+
+def test_readers_go_together_and_not_with_what_changes(tmp_path: Path) -> None:
+    space = Workspace.create(tmp_path / "w")
+    half = space.root / "products/visit_image/.1_01.fits.77.part"
+    with space.reading("verify"), space.reading("study"):
+        half.touch()
+        message = r"is being read by another command.*wait for nightjar verify, study"
+        with pytest.raises(ConfigError, match=message), space.changing("run"):
+            pass
+        assert half.exists()
+    message = r"in use by nightjar run \(process \d+\) \(nightjar verify needs it as it is"
+    with (
+        space.changing("run"),
+        pytest.raises(ConfigError, match=message),
+        space.reading("verify"),
+    ):
+        pass
+    assert not half.exists()
+
+
+@pytest.mark.parametrize(
+    "words", [["verify", "{w}"], ["study", "{w}"], ["rerun", "{w}/products/visit_image/1_01.fits"]]
+)
+def test_commands_that_read_wait_for_a_run(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = Workspace.create(tmp_path / "w")
+    assert execute(["init", str(tmp_path / "v")]) == 0
+    shutil.copy(tmp_path / "v" / "nightjar.toml", space.config)
+    fits.HDUList([fits.PrimaryHDU()]).writeto(space.visit_image(1, 1))
+    with space.changing("run"):
+        assert execute([word.format(w=space.root) for word in words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{space.root}: is in use by nightjar run (process {os.getpid()})" in line
 
 
 def test_lock_goes_with_a_killed_process(tmp_path: Path) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from astropy import units as u
+from astropy.coordinates import Latitude, Longitude
 
 from harness.catalog import Catalog
 from harness.cli.main import execute
+from harness.export import sky
 
 
 def test_objects_with_their_light_curves(campaign: Path, tmp_path: Path) -> None:
@@ -46,13 +51,75 @@ def test_regions_show_objects_and_outlines(campaign: Path, tmp_path: Path) -> No
     assert len(re.findall(r"^polygon\((?:[-\d.]+,){7}[-\d.]+\)", images.read_text(), re.M)) == n > 0
 
 
+def test_a_hats_catalogue_has_every_object_with_its_light_curve(
+    campaign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cdshealpix = pytest.importorskip("cdshealpix")
+    monkeypatch.setattr(sky, "_MOST_ROWS", 20)
+    root, flat = tmp_path / "hats", tmp_path / "flat.parquet"
+    words = ["export", str(campaign), "DiaObject"]
+    assert execute([*words, str(root), "--hats"]) == 0
+    assert execute([*words, str(flat), "--lightcurves"]) == 0
+    said = dict(line.split("=", 1) for line in (root / "properties").read_text().splitlines())
+    rows = []
+    for order, cell in csv.reader((root / "partition_info.csv").read_text().splitlines()[1:]):
+        folder = f"dataset/Norder={order}/Dir={int(cell) // 10000 * 10000}"
+        part = pq.read_table(root / folder / f"Npix={cell}.parquet", partitioning=None)
+        index = np.asarray(part["_healpix_29"])
+        assert part.num_rows <= 20 or int(order) == 11
+        assert (np.diff(index) >= 0).all()
+        assert set(index >> (2 * (29 - int(order)))) == {int(cell)}
+        place = (Longitude(part["ra"], unit="deg"), Latitude(part["dec"], unit="deg"))
+        assert (cdshealpix.lonlat_to_healpix(*place, 29) == index).all()
+        rows += part.to_pylist()
+    assert len(rows) == int(said["hats_nrows"]) == pq.read_table(flat).num_rows
+    assert pq.read_metadata(root / "dataset/_metadata").num_rows == len(rows)
+    made = {row["diaObjectId"]: row["lightcurve"] for row in rows}
+    for row in pq.read_table(flat).to_pylist():
+        curve = made[row["diaObjectId"]]
+        assert row["lightcurve"] == [
+            dict(zip(curve, epoch, strict=True)) for epoch in zip(*curve.values(), strict=True)
+        ]
+    assert execute([*words, str(root), "--hats"]) == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["flat.parquet", "hats"]
+
+
+def test_a_hats_catalogue_is_read_by_lsdb(campaign: Path, tmp_path: Path) -> None:
+    lsdb = pytest.importorskip("lsdb")
+    assert execute(["export", str(campaign), "DiaObject", str(tmp_path / "hats"), "--hats"]) == 0
+    frame = lsdb.open_catalog(tmp_path / "hats").compute()
+    with Catalog(campaign / "catalog.duckdb", read_only=True) as catalog:
+        epochs = catalog.fetch("SELECT diaObjectId, count(*) FROM lightcurve GROUP BY 1")
+    counts = dict(epochs)
+    assert len(frame) == len(counts)
+    for number, curve in zip(frame["diaObjectId"], frame["lightcurve"], strict=True):
+        assert len(curve) == counts[number]
+
+
+def test_a_coverage_map_is_that_of_the_images(campaign: Path, tmp_path: Path) -> None:
+    mocpy = pytest.importorskip("mocpy")
+    for name in ("visit_image", "DiaObject"):
+        path = tmp_path / f"{name}.fits"
+        assert execute(["export", str(campaign), name, str(path)]) == 0
+    images, objects = (mocpy.MOC.from_fits(path) for path in sorted(tmp_path.iterdir())[::-1])
+    assert 0 < objects.sky_fraction < images.sky_fraction
+    with Catalog(campaign / "catalog.duckdb", read_only=True) as catalog:
+        places = np.array(catalog.fetch("SELECT ra, dec FROM DiaObject"))
+        middles = np.array(catalog.fetch("SELECT ra, dec FROM visit_image"))
+    assert objects.contains_lonlat(*(places.T * u.deg)).all()
+    assert images.contains_lonlat(*(middles.T * u.deg)).all()
+    assert not images.contains_lonlat(middles[:, 0] * u.deg, (middles[:, 1] + 3.0) * u.deg).any()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["DiaSource", "x.parquet", "--lightcurves"], "light curves go with DiaObject"),
         (["DiaObject", "x.csv", "--lightcurves"], "light curves go with DiaObject"),
         (["unit", "x.reg"], "no positions for regions"),
-        (["DiaObject", "x.doc"], "parquet, votable, csv, regions"),
+        (["DiaSource", "x", "--hats"], "light curves go with DiaObject"),
+        (["unit", "x.fits"], "no positions for a map"),
+        (["DiaObject", "x.doc"], "parquet, votable, csv, regions, moc"),
     ],
 )
 def test_what_cannot_be_exported_is_one_line(

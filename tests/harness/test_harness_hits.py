@@ -7,6 +7,7 @@ import hashlib
 import re
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,8 @@ from sims.layout import write_hits2015
 from sims.schedule import hits2015
 
 TEMPLATES = (410985, 411035, 411069)
+RAW = "raw/c4d_150218_0706*"  # of visit 411420
+ARCHIVE_NAME = "c4d_150218_070619_ori.fits.fz"  # a simulation rounds the times of readout
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 402796800\n"
 
 
@@ -132,28 +135,119 @@ def test_files_that_were_not_fetched_are_explained(copy: Path, tmp_path: Path) -
         assert Counter(row["state"] for row in csv.DictReader(stream)) == states
 
 
-def test_a_file_that_is_not_the_published_one_is_refused(
+def publish(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Have the files of a folder count as published; return their SHA-256 by name."""
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    digests = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+    copies = {name: [("sha256", digest, "here")] for name, digest in digests.items()}
+    monkeypatch.setattr(published, "_copies", lambda: copies)
+    return digests
+
+
+def registered(root: Path) -> dict[tuple[int, int], str | None]:
+    rows = io.read_parquet(root / "raw" / "frames.parquet").to_pylist()
+    return {(row["visit"], row["detector"]): row["problem"] for row in rows}
+
+
+def test_files_that_are_not_the_published_ones_cost_their_units(
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files = [p for p in copy.rglob("*") if p.is_file()]
-    digests = {
-        p.name: [("sha256", hashlib.sha256(p.read_bytes()).hexdigest(), "here")] for p in files
-    }
-    monkeypatch.setattr(published, "_copies", lambda: digests)
-    camera = str(copy / "camera" / "testcam.toml")
-    assert execute(["init", str(tmp_path / "w"), "--camera", "decam"]) == 0
-    good = ingest_hits(Workspace(tmp_path / "w"), copy, camera=camera, dry_run=True)
-    broken = sorted((copy / "raw").iterdir())[3]
-    broken.write_bytes(broken.read_bytes()[:-1] + b"\1")
-    bad = ingest_hits(Workspace(tmp_path / "w"), copy, camera=camera)
+    digests = publish(copy, monkeypatch)
+    camera, space = str(copy / "camera" / "testcam.toml"), Workspace(tmp_path / "w")
+    assert execute(["init", str(space.root), "--camera", "decam"]) == 0
+    good = ingest_hits(space, copy, camera=camera, dry_run=True)
+    raw = next(copy.glob(RAW))
+    bias = next(copy.rglob("cpBias*20150313*.fits"))
+    for path in (raw, bias):
+        path.write_bytes(path.read_bytes()[:-1] + b"\1")
+    bad = ingest_hits(space, copy, camera=camera)
 
-    assert good.problems == []
+    assert good.problems == good.faults == []
     assert "15 files are those of here" in good.notes
-    (problem,) = bad.problems
-    assert problem.startswith(f"{broken}: is not the published file: its sha256 is ")
-    assert problem.endswith(f"expected sha256 {digests[broken.name][0][1]} (here) "
-                            "(fetch it again, or give --unverified)")  # fmt: skip
-    assert not (tmp_path / "w" / "raw" / "frames.parquet").exists()
+    assert bad.problems == []
+    assert len(bad.faults) == 2
+    for path, fault in zip((raw, bias), sorted(bad.faults, key=str.__len__), strict=True):
+        assert fault.startswith(f"{path}: is not the published file: its sha256 is ")
+        assert fault.endswith(f"expected sha256 {digests[path.name]} (here) "
+                              "(fetch it again, or give --unverified)")  # fmt: skip
+    found = registered(space.root)
+    assert len(found) == 14
+    assert {unit[0] for unit, problem in found.items() if problem} == {411420, 419802}
+    again = ingest_hits(space, copy, camera=camera, unverified=True)
+    assert again.faults == []
+    assert set(registered(space.root).values()) == {None}
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+def _page(path: Path) -> None:
+    path.write_bytes(b"<!DOCTYPE html><html><body>404</body></html>")
+
+
+def _emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+DAMAGED = {  # the file, and the units that need it
+    RAW: {(411420, 1), (411420, 2)},
+    "preloaded/DECam/calib/curated/20150105T000000Z/defects/*": "a detector",
+    "preloaded/refcats/DM-28636/gaia*/*": "all",
+}
+
+
+@pytest.mark.parametrize("damage", [_cut, _page, _emptied])
+@pytest.mark.parametrize("which", DAMAGED)
+def test_a_file_that_cannot_be_read_costs_its_units_and_the_rest_goes_on(
+    copy: Path, tmp_path: Path, which: str, damage: Callable[[Path], None]
+) -> None:
+    path = min(copy.glob(which))
+    if which == RAW:  # what it should hold is known by its name
+        path = path.rename(path.with_name(ARCHIVE_NAME))
+    damage(path)
+    assert ingest(copy, tmp_path / "w", *templates()) == 1
+    found = registered(tmp_path / "w")
+
+    assert len(found) == 14
+    lost = {unit for unit, problem in found.items() if problem}
+    expected = DAMAGED[which]
+    if expected == "a detector":
+        (detector,) = {unit[1] for unit in lost}
+        expected = {unit for unit in found if unit[1] == detector}
+    assert lost == (found.keys() if expected == "all" else expected)
+    assert all(str(path) in (found[unit] or "") for unit in lost)
+    with (tmp_path / "w" / "raw" / "ldm533.csv").open(newline="") as stream:
+        states = {(int(r["visit"]), int(r["detector"])): r["state"] for r in csv.DictReader(stream)}
+    assert all(states[u] == "damaged" for u in lost if u in states)
+
+
+def test_a_damaged_copy_beside_a_good_one_costs_nothing(copy: Path, tmp_path: Path) -> None:
+    (copy / "again").mkdir()
+    _page(copy / "again" / ARCHIVE_NAME)
+    (copy / "again" / "c4d_159918_070619_zci.fits.fz").write_bytes(b"")
+    assert ingest(copy, tmp_path / "w") == 1
+    assert set(registered(tmp_path / "w").values()) == {None}
+
+
+@pytest.mark.slow
+def test_what_needs_a_damaged_file_fails_with_it_when_run(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(copy, monkeypatch)
+    bias = next(copy.rglob("cpBias*20150313*.fits"))
+    bias.write_bytes(bias.read_bytes()[:-1] + b"\1")
+    camera, root = str(copy / "camera" / "testcam.toml"), tmp_path / "w"
+    assert execute(["init", str(root), "--camera", camera]) == 0
+    assert execute(["ingest", str(root), "--hits2015", str(copy), "--camera", camera]) == 1
+    chosen = ["--visit", "411420", "--visit", "419802", "--detector", "1"]
+    assert execute(["run", str(root), "-q", "-j", "1", *chosen]) == 1
+    with Catalog(root / "catalog.duckdb", read_only=True) as catalog:
+        rows = catalog.fetch("SELECT visit, status, cause, message FROM unit WHERE stage = 'isr'")
+    assert [visit for visit, status, *_ in rows if status == "done"] == [411420]
+    ((visit, cause, message),) = [(v, c, m) for v, status, c, m in rows if status == "failed"]
+    assert (visit, cause) == (419802, "BAD_INPUT")
+    assert message.startswith(f"{bias}: is not the published file")
 
 
 def test_a_template_visit_that_is_not_there_is_named(

@@ -96,6 +96,14 @@ def test_reference_is_one_visit_of_the_field() -> None:
     assert pairs == {(1, 1): (2, 1), (3, 1): (2, 1)}
 
 
+def test_short_exposures_are_no_reference() -> None:
+    times = {1: 300.0, 2: 20.0, 3: 250.0, 4: 10.0}
+    frames = [frame(v, exptime=t) for v, t in times.items()]
+    assert reference_frames(frames, 0.2) == {(1, 1): (3, 1), (2, 1): (3, 1), (4, 1): (3, 1)}
+    assert reference_frames(frames, 0.2, {(3, 1)})[3, 1] == (1, 1)
+    assert reference_frames(frames[1:], 0.2, {(3, 1)})[3, 1] == (2, 1)
+
+
 def test_another_frame_takes_the_place_of_an_unfit_reference() -> None:
     frames = [frame(v) for v in (1, 2, 3)]
     assert reference_frames(frames, 0.2, {(2, 1)}) == {(2, 1): (1, 1), (3, 1): (1, 1)}

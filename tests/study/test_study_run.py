@@ -19,9 +19,12 @@ from harness.settings import Settings
 from harness.study.completeness import fit
 from harness.study.design import StudyDesign
 from harness.study.engine import Engine, Painting, PaintingResult
+from harness.study.figures import figures
+from harness.study.report import render_study
 from harness.study.run import run_study
 from harness.study.sample import Sample
 from harness.study.store import Study
+from harness.study.summary import summarise
 from harness.workspace import Workspace
 from pipeline import io
 from pipeline.diasource.reliability import model
@@ -32,7 +35,8 @@ DESIGN = StudyDesign(sources=40, realisations=2, negative=0.1, hosted=0.2, snr=(
 
 
 def digest(root: Path) -> dict[str, str]:
-    files = sorted(p for p in root.rglob("*") if p.is_file() and "studies" not in p.parts)
+    aside = {"studies", ".lock"}
+    files = sorted(p for p in root.rglob("*") if p.is_file() and not aside & {*p.parts})
     return {str(p.relative_to(root)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
@@ -225,6 +229,14 @@ def test_answers(study: Study, space: Workspace) -> None:
     assert "http://" not in page.replace("http://www.w3.org", "").replace("http://purl.org", "")
     area = sum(study.table("painting")["area"].to_pylist())
     assert area == pytest.approx(4 * 420**2 * (0.2626 / 3600) ** 2, rel=0.1)
+
+
+def test_a_study_that_tells_nothing_has_a_page(study: Study) -> None:
+    nothing = study.rows().slice(0, 0)
+    nothings = (study.table(name).slice(0, 0) for name in ("detection", "painting"))
+    numbers = summarise(nothing, *nothings, "nothing")
+    assert numbers["ratioToIdeal"][0]["detected"]["value"] is None
+    assert "<strong>–</strong>" in render_study(study.about, numbers, figures(nothing, numbers))
 
 
 def test_efficiencies_carry_units(study: Study) -> None:

@@ -21,7 +21,7 @@ from harness.verify.alerts.assertion import View
 from pipeline import alerts, diaobject
 from pipeline.exposure import Difference, Exposure, GridPsf, MatchingKernel, VisitInfo
 from pipeline.ids import pack
-from pipeline.schema import DIA_OBJECT, DIA_SOURCE, SS_EPHEMERIS
+from pipeline.schema import DIA_OBJECT, DIA_SOURCE, MPC_ORBITS, SS_EPHEMERIS
 
 T0 = 57071.25
 SHAPE = (300, 260)
@@ -75,11 +75,27 @@ def packets() -> list[dict[str, Any]]:
     science, subtracted = made(noise), made(noise - template.image)
     difference = Difference(subtracted, np.zeros(SHAPE, np.float32), science.variance, kernel)
     forced = diaobject.force(objects, replace(difference), science, processed_mjd_tai=T0)
-    made_alerts = alerts.run(
-        result.sources, objects, history, forced,
-        alerts.cut_out(result.sources, difference.exposure, science, template),
-        surroundings=alerts.Surroundings(ss_sources=result.ss_sources), processed_mjd_tai=T0 + 1,
+    limits = alerts.NOISE_LIMIT.to_arrow(
+        {"diaObjectId": objects["diaObjectId"]}, visit=499, detector=25, band="r",
+        midpointMjdTai=T0 - 40.0, limit=300.0,
     )  # fmt: skip
+    orbits = MPC_ORBITS.to_arrow(
+        {"id": [1, 2], "designation": ["2004 JQ12", "2004 JQ13"]},
+        a=2.6,
+        packed_primary_provisional_designation="",
+        unpacked_primary_provisional_designation="",
+    )
+    made_alerts = alerts.run(
+        result.sources,
+        objects,
+        history,
+        forced,
+        alerts.cut_out(result.sources, difference.exposure, science, template),
+        surroundings=alerts.Surroundings(
+            ss_sources=result.ss_sources, limits=limits, orbits=orbits
+        ),
+        processed_mjd_tai=T0 + 1,
+    )
     raw = container([p.payload for p in made_alerts.packets])
     return list(fastavro.reader(BytesIO(raw)))
 
@@ -206,6 +222,9 @@ DEFECTS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "synthetic": (setter("diaSource", "pixelFlags_injected", value=True), "not-synthetic"),
     "trail error": (setter("diaSource", "trailFluxErr", value=0.8), "trail-errors-plausible"),
     "constant lobes": (setter("diaSource", "dipoleFluxDiff", value=0.0), "dipole-lobes-free"),
+    "limit of a measured visit": (
+        setter("nightjar", "noiseLimits", 0, "visit", value=501), "limits-unmeasured"
+    ),
     "flag alone": (setter("diaSource", "psfFlux_flag_edge", value=True), "flags-imply-general"),
 }  # fmt: skip
 
@@ -221,6 +240,13 @@ def test_every_defect_is_caught_by_its_assertion(
     assert expected in failing(checked)
     found = next(a for a in checked if a.id == expected)
     assert found.worst.startswith(str(packets[0]["diaSourceId"]))
+
+
+def test_an_orbit_of_another_body_is_caught(packets: list[dict[str, Any]], tmp_path: Path) -> None:
+    harmed = copy.deepcopy([p for p in packets if p["ssSource"]])
+    assert [p["mpc_orbits"]["designation"] for p in harmed] == ["2004 JQ12"]
+    harmed[0]["mpc_orbits"]["designation"] = "2004 JQ13"
+    assert failing(judged(harmed, tmp_path / "harmed.avro")) == {"counterpart-present"}
 
 
 def test_repeated_alerts_are_noticed(packets: list[dict[str, Any]], tmp_path: Path) -> None:

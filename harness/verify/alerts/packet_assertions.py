@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from math import cos, hypot, isnan, log, radians, sqrt
 from typing import Any
@@ -71,6 +71,10 @@ def _counterpart(view: View) -> Iterator[Finding]:
         body = view.packet.get("ssSource") or {}
         same = body.get("ssObjectId") == view.source["ssObjectId"]
         yield from _one(same, f"ssSource is {body.get('ssObjectId')}")
+        orbit = view.packet.get("mpc_orbits")
+        if orbit:
+            same = orbit.get("designation") == body.get("designation")
+            yield from _one(same, f"mpc_orbits is that of {orbit.get('designation')}")
 
 
 @assertion("history-same-object")
@@ -97,6 +101,19 @@ def _look_ahead(view: View) -> Iterator[Finding]:
         excess = row["midpointMjdTai"] - now
         itself = row.get("diaSourceId") == view.number
         yield from _one(excess <= 0 and not itself, f"{excess:.5f} d later", excess)
+
+
+@assertion("limits-unmeasured")
+def _limits(view: View) -> Iterator[Finding]:
+    """Refuse upper limits of visits that were measured, that are to come or that have no depth."""
+    more = view.packet.get("nightjar")
+    limits = more.get("noiseLimits") if isinstance(more, Mapping) else None
+    measured = {(r.get("visit"), r.get("detector")) for r in [*view.history, *view.forced]}
+    for row in limits or ():
+        early = row["midpointMjdTai"] < view.source["midpointMjdTai"]
+        unmeasured = (row["visit"], row["detector"]) not in measured
+        holds = early and unmeasured and finite(row, "limit") and row["limit"] > 0
+        yield from _one(holds, f"limit {row['limit']} of visit {row['visit']}")
 
 
 @assertion("history-within-year")

@@ -192,7 +192,8 @@ def _tops(view: View, limit: float, half: int) -> list[tuple[int, int]]:
     image = np.nan_to_num(view.visit_image.image)
     bad = (view.difference.exposure.mask & np.uint32(view.excluded_bits)) != 0
     bad |= ((view.visit_image.mask | view.warped.mask) & bits(*NOT_AS_MEASURED)) != 0
-    y, x = _highest(image, *np.nonzero(~bad & (image > limit)))
+    rows, columns = np.nonzero(~bad & (image > limit))
+    y, x = _highest(image, rows, columns)
     return [
         (c, r) for c, r in zip(x.tolist(), y.tolist(), strict=True) if not _touches(bad, c, r, half)
     ]
@@ -203,7 +204,8 @@ def _peaks(science: Exposure, template: Exposure, snr_min: float) -> npt.NDArray
     noise = float(np.sqrt(np.median(science.variance[::8, ::8])))
     image = np.nan_to_num(science.image)
     clean = (science.mask & bits(*NOT_AS_MEASURED)) == 0
-    y, x = _highest(image, *np.nonzero(clean & (image > 0.12 * snr_min * noise)))
+    rows, columns = np.nonzero(clean & (image > 0.12 * snr_min * noise))
+    y, x = _highest(image, rows, columns)
     everything = np.stack([x, y], axis=1).astype(float)
     if not len(everything):
         return everything

@@ -66,7 +66,7 @@ def _source_free(exposure: Exposure, rows: slice) -> npt.NDArray[np.bool_]:
         known = here[blank[:, columns]]
         if len(known):
             source_free[:, columns] = here < _SOURCE_FREE * np.percentile(known, 25)
-    return source_free & blank
+    return np.asarray(source_free & blank)
 
 
 def _parts(size: int) -> list[slice]:
@@ -138,7 +138,7 @@ def noise_correlation(view: View, axis: int = 1, columns: int = 4) -> Sample:
         good = band.source_free & (np.abs(pulls) < 5.0)
         n += int(good.sum())
         tiles = (np.array_split(plane, columns, axis=1) for plane in (pulls, good))
-        values += [_lag_one(*tile, axis) for tile in zip(*tiles, strict=True)]
+        values += [_lag_one(pull, kept, axis) for pull, kept in zip(*tiles, strict=True)]
     known = np.array([v for v in values if np.isfinite(v)])
     if not len(known):
         return Sample(float("nan"), 0)

@@ -190,10 +190,13 @@ def pixel_error_remeasured(
     """Errors of faint clean sources over the Cramér-Rao bound, less one, median.
 
     With the PSF P, its derivatives P' and the source-free variance V the bound of a flux f is
-    1 / √(Σ P² / V), of a position 1 / (f √(Σ P'² / V)).
+    1 / √(Σ P² / V), of a position 1 / (f √(Σ P'² / V)).  Sources on something brighter than
+    themselves are left out: their errors contain the pull of its residual.
     """
     s = _clean_sources(view)
-    faint = np.flatnonzero((np.abs(s["snr"]) < snr_max) & np.isfinite(s["xErr"] + s["yErr"]))
+    alone = np.abs(s["templateFlux"]) < np.abs(s["psfFlux"])
+    usable = alone & np.isfinite(s["xErr"] + s["yErr"])
+    faint = np.flatnonzero(usable & (np.abs(s["snr"]) < snr_max))
     ratios = []
     for disc in _discs(view, s["x"][faint], s["y"][faint]):
         k = faint[disc.index]

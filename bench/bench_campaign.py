@@ -1,0 +1,247 @@
+"""What the coordinator of a large campaign costs, as JSON lines.
+
+``speed``: HiTS with synthetic outcomes (4,956 science units) is planned and looked at, as it is
+simulated and as ingested frames with corners on the sky; the planner gets 189 CCDs x 1,000 visits;
+outcomes are recorded, the first thousand and the last of ten; visits of many CCDs are associated.
+Times are processor times, of whole commands with their start.  ``science`` measures nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import sims
+from bench.timing import timed
+from harness.campaign.frames import frames_table
+from harness.campaign.state import RunState
+from harness.campaign.store import accept
+from harness.catalog import Catalog
+from harness.ledger import Outcome, StageRecord, Target
+from harness.plan import OPEN, SCIENCE, TEMPLATE, Frame, assign_roles, plan_templates
+from harness.settings import Campaign, Settings
+from harness.tasks import TASKS, association
+from harness.workspace import Workspace
+from pipeline import io
+from pipeline.ids import pack
+from pipeline.schema import TABLES
+
+_NIGHTJAR = [sys.executable, "-m", "harness.cli.main"]
+_CHAIN = ("isr", "calibrate", "subtract", "diasource", "diaobject", "forced", "alerts")
+_COSTS = {"cpuS": 1.0, "wallS": 1.0, "peakRssMiB": 500.0, "attempts": 1, "stageVersion": 1}
+_HASHES = {"inputHash": "i", "configHash": "c", "runId": "bench"}
+
+
+def report(name: str, value: float, unit: str, bound: float, population: str) -> None:
+    print(
+        json.dumps(
+            {"name": name, "stage": "harness", "value": round(value, 4), "unit": unit,
+             "bound": bound, "goal": bound, "holds": bool(value <= bound),
+             "population": population}
+        ), flush=True,
+    )  # fmt: skip
+
+
+def corners(ra: float, dec: float, step: int) -> list[float]:
+    """A CCD of 0.15 x 0.30 deg at its place of the focal plane."""
+    x, y = ra + 0.16 * (step % 12 - 6), dec + 0.32 * (step // 12 - 3)
+    return [x, y, x + 0.15, y, x + 0.15, y + 0.3, x, y + 0.3]
+
+
+def hits(root: Path, *, ingested: bool) -> Workspace:
+    """A workspace of HiTS in which everything has ended well."""
+    profile, space = sims.profiles()["hits"], Workspace.create(root)
+    name = "" if ingested else profile.name
+    Settings(campaign=Campaign(name="bench", profile=name, camera="decam")).save(space.config)
+    exposures, members = [], []
+    for visit in profile.visits:
+        row = {"visit": visit.number, "band": visit.band, "field": visit.field,
+               "exptime": visit.exptime, "midpointMjdTai": visit.midpoint, "ra": visit.ra,
+               "dec": visit.dec, "role": visit.role, "file": f"raw/{visit.number}.fits.fz",
+               "detectors": " ".join(map(str, profile.detectors))}  # fmt: skip
+        exposures.append(row)
+        members += [
+            {"visit": visit.number, "detector": d, "kind": "raw", "file": row["file"],
+             "corners": corners(visit.ra, visit.dec, d)} for d in profile.detectors
+        ]  # fmt: skip
+    io.write_parquet(space.exposures, TABLES["exposure"].from_rows(exposures))
+    if ingested:
+        io.write_parquet(space.frames, frames_table(members))
+    with Catalog(space.catalog) as catalog:
+        catalog.insert("unit", TABLES["unit"].from_rows(list(outcomes(profile))))
+        catalog.insert("visit_image", TABLES["visit_image"].from_rows([
+            {"visitImageId": f"{m['visit']}_{m['detector']:02d}", "visit": m["visit"],
+             "detector": m["detector"], "psfFwhm": 1.0 + 0.001 * (m["visit"] % 400),
+             "ra": m["corners"][0] + 0.075, "dec": m["corners"][1] + 0.15,
+             "llcra": m["corners"][0], "llcdec": m["corners"][1],
+             "file": "products/x.fits", "sha256": "0"} for m in members
+        ]))  # fmt: skip
+    return space
+
+
+def outcomes(profile: sims.Profile) -> Iterable[dict[str, Any]]:
+    """Rows of the ledger."""
+    for visit in profile.visits:
+        for detector in profile.detectors:
+            for stage in _CHAIN[: 2 if visit.role == TEMPLATE else None]:
+                yield {"visit": visit.number, "detector": detector, "stage": stage,
+                       "status": "done", **_COSTS, **_HASHES}  # fmt: skip
+
+
+def commands() -> None:
+    """Plan and status of HiTS."""
+    for kind in ("simulated", "ingested"):
+        with tempfile.TemporaryDirectory() as folder:
+            space = hits(Path(folder) / "w", ingested=kind == "ingested")
+            population = f"HiTS, 5,841 {kind} frames of which 4,956 are searched"
+            for name, words, bound in (
+                ("plan", ["run", str(space.root), "-n", "--json"], 5.0),
+                ("status", ["status", str(space.root)], 1.0),
+            ):
+                cost = timed([*_NIGHTJAR, *words], Path(folder), runs=2)
+                report(f"{name}_{kind}", cost.cpu, "CPU-s", bound, population)
+                report(f"{name}_{kind}_memory", cost.peak, "MiB", 1000.0, population)
+
+
+def planner() -> None:
+    """Templates of 189 CCDs x 1,000 visits, by role and by overlap on the sky."""
+    rng = np.random.default_rng(1)
+    pointings = [(10.0 + 0.02 * x, -30.0 + 0.02 * y) for x, y in rng.normal(size=(1000, 2))]
+    for kind in ("roles", "overlap"):
+        frames = [
+            Frame(visit, ccd, "g", "F", _role(kind, visit), 57000.0 + visit, "raw", Path("x"),
+                  tuple(corners(*place, ccd)) if kind == "overlap" else ())
+            for visit, place in enumerate(pointings) for ccd in range(189)
+        ]  # fmt: skip
+        start = time.process_time()
+        seeing = {frame.unit: 1.0 + 1e-4 * frame.visit for frame in frames}
+        plans = plan_templates(assign_roles(frames, Campaign(), seeing), Campaign(), seeing)
+        taken = time.process_time() - start
+        assert sum(len(plan.serves) for plan in plans) > 180_000
+        report(f"planner_{kind}", taken, "CPU-s", 60.0, "189 CCDs x 1,000 visits")
+
+
+def _role(kind: str, visit: int) -> str:
+    if kind == "overlap":
+        return OPEN
+    return TEMPLATE if visit < 5 else SCIENCE
+
+
+def recording(number: int = 10_000) -> None:
+    """Cost of recording an outcome with 100 forced sources, early and late in a campaign."""
+    (task,) = (task for task in TASKS if task.name == "forced")
+    with tempfile.TemporaryDirectory() as folder:
+        space = Workspace.create(Path(folder) / "w")
+        with Catalog(space.catalog) as catalog:
+            state = RunState(space, Settings(), catalog, "bench")
+            times = [_recorded(state, task, unit) for unit in range(number)]
+    early, late = (1000.0 * float(np.median(part)) for part in (times[100:1100], times[-1000:]))
+    population = f"{number} outcomes of 100 forced sources"
+    report("recording", late, "ms of CPU", 100.0, population)
+    report("recording_growth", late / early, "last 1,000 over first", 1.5, population)
+
+
+def _recorded(state: RunState, task: Any, unit: int) -> float:
+    target = Target(400_000 + unit // 60, unit % 60 + 1)
+    io.write_parquet(state.space.staging("DiaForcedSource", *target[:2]), _forced(target))
+    item = task_item(task, state, target)
+    record = StageRecord(*target[:2], "forced", "done", wall_s=1.0, cpu_s=1.0)
+    start = time.process_time()
+    accept(state, item, Outcome(target, [record]))
+    return time.process_time() - start
+
+
+def _forced(target: Target) -> Any:
+    rows: Sequence[dict[str, Any]] = [
+        {"diaForcedSourceId": (target.visit * 64 + target.detector) * 1000 + k,
+         "diaObjectId": target.detector * 1000 + k, "visit": target.visit,
+         "detector": target.detector, "band": "g", "psfFlux": 1.0, "psfFluxErr": 1.0,
+         "midpointMjdTai": 57000.0 + target.visit, "ra": 10.0, "dec": -30.0,
+         "timeProcessedMjdTai": 61000.0}
+        for k in range(100)
+    ]  # fmt: skip
+    table = TABLES["DiaForcedSource"]
+    return table.from_rows(rows)
+
+
+def task_item(task: Any, state: RunState, target: Target) -> Any:
+    from harness.campaign.task import WorkItem
+
+    common = {"space": state.space, "output": state.space, "settings": state.settings}
+    keys = task.keys(state.settings, "input")
+    return WorkItem(task=task, target=target, keys=keys, cards={}, **common)
+
+
+def associating(ccds: int, visits: int = 10, per_ccd: int = 100) -> float:
+    """CPU-s of the last of some visits of the same variables, rows in the catalogue included."""
+    rng, times = np.random.default_rng(3), []
+    sky = np.array([(10.0 + 0.2 * (k // per_ccd), -5.0) for k in range(ccds * per_ccd)])
+    sky += rng.uniform(0.0, 0.15, sky.shape)
+    with tempfile.TemporaryDirectory() as folder:
+        space = Workspace.create(Path(folder) / "w")
+        with Catalog(space.catalog) as catalog:
+            state = RunState(space, Settings(), catalog, "bench")
+            for visit in range(visits):
+                places = sky + rng.normal(0.0, 0.1 / 3600.0, sky.shape)
+                units = tuple((400_000 + visit, ccd + 1) for ccd in range(ccds))
+                for ccd, unit in enumerate(units):
+                    rows = _sources(unit, places[ccd * per_ccd : (ccd + 1) * per_ccd])
+                    io.write_parquet(space.staging("DiaSource", *unit), rows)
+                times.append(_associated(state, units))
+            assert catalog.count("DiaObject") < 1.05 * len(sky)
+    return times[-1]
+
+
+def _sources(unit: tuple[int, int], places: Any) -> Any:
+    visit, detector = unit
+    common = {"visit": visit, "detector": detector, "midpointMjdTai": 57000.0 + visit % 1000,
+              "band": "g", "x": 1.0, "y": 1.0, "psfNdata": 1, "trailNdata": 1, "dipoleNdata": 1,
+              "timeProcessedMjdTai": 61000.0, "bboxSize": 1, "raErr": 3e-5, "decErr": 3e-5,
+              "psfFlux": 1000.0, "psfFluxErr": 100.0, "templateFlux": 0.0,
+              "isDeblendParent": False, "isSubThreshold": False}  # fmt: skip
+    return TABLES["DiaSource"].from_rows(
+        [
+            {**common, "diaSourceId": pack(visit, detector, k), "ra": ra, "dec": dec}
+            for k, (ra, dec) in enumerate(places.tolist(), start=1)
+        ]
+    )
+
+
+def _associated(state: RunState, units: tuple[tuple[int, int], ...]) -> float:
+    item = association._Item(
+        task=association.TASK, target=Target(units[0][0], -1), units=units, cards={},
+        keys=association.TASK.keys(state.settings, "input"), catalog=state.catalog,
+        space=state.space, output=state.space, settings=state.settings,
+    )  # fmt: skip
+    start = time.process_time()
+    outcome = item.perform()
+    assert outcome.status == "done", outcome.trouble
+    accept(state, item, outcome)
+    return time.process_time() - start
+
+
+def association_costs() -> None:
+    """What a visit costs the coordinator, by its number of CCDs."""
+    for ccds in (2, 59, 189):
+        population = f"tenth visit of {ccds} CCDs, 100 sources each, on objects of nine"
+        report(f"association_{ccds}", associating(ccds), "CPU-s", 60.0, population)
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["science"]:
+        return
+    commands()
+    planner()
+    recording()
+    association_costs()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""What constant stars leave of their flux in a difference, as an error of fluxes on top of them."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import brentq
+
+from pipeline.diasource.planes import Planes
+from pipeline.exposure import Exposure, FloatArray
+from pipeline.psfphot import SplinePsf, forced_flux
+
+__all__ = ["flux_share"]
+
+_FEWEST = 10
+_BRIGHT = 50.0
+"""Signal to noise of the stars that tell."""
+
+_QUARTILE = 0.6744898  # Φ⁻¹(3/4)
+_MOST = 0.1
+
+
+def flux_share(
+    planes: Planes, psf: SplinePsf, template: Exposure, at: FloatArray, default: float
+) -> float:
+    """Measure which share of its flux a constant star leaves, standard deviation.
+
+    It is what the residual fluxes of stars scatter by beyond their noise, from the median of their
+    absolute values, which the stars that vary do not move.
+
+    Parameters
+    ----------
+    planes : Planes
+        Whitened difference and its noise.
+    psf : SplinePsf
+        Matched to the planes.
+    template : Exposure
+        The template on the same pixels.
+    at : ndarray, (n, 2), pixel
+        x and y of stars.
+    default : float
+        Returned where fewer than ten stars tell.
+
+    Returns
+    -------
+    float
+        Share of the flux, at most a tenth.
+    """
+    assert template.psf is not None
+    if len(at) < _FEWEST:
+        return default
+    left = forced_flux(
+        planes.image, planes.variance, planes.null, planes.mask, psf, *at.T, bad=planes.bad
+    )
+    star = forced_flux(
+        template.image, template.variance, None, template.mask, template.psf, *at.T, bad=planes.bad
+    )
+    good = ~(left.flag | star.flag) & (star.flux > _BRIGHT * left.flux_err)
+    if np.count_nonzero(good) < _FEWEST:
+        return default
+    share, noise = (v[good] / star.flux[good] for v in (left.flux, left.flux_err))
+
+    def excess(more: float) -> float:
+        return float(np.median(np.abs(share) / np.hypot(noise, more))) - _QUARTILE
+
+    if excess(0.0) <= 0.0:
+        return 0.0
+    return float(brentq(excess, 0.0, _MOST)) if excess(_MOST) < 0.0 else _MOST
