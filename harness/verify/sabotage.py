@@ -5,8 +5,11 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ import duckdb
 
 from harness.catalog import QueryError
 from harness.system.hashes import file_hash
+from harness.system.processes import running_pool
 from harness.system.software import software_version
 from harness.verify.conditions import CONDITIONS
 from harness.verify.context import Context
@@ -58,14 +62,14 @@ def sabotage(
     only : iterable of str
         Names of defects; all when empty.
     jobs : int
-        Processes that measure images.
+        Processes, each of which tries defects.
     testcases : path-like
         The specification.
     quick : bool
         Whether to ask only the check that is named for a defect; what else would catch it is not
         known then.
     progress : callable, optional
-        Called with the name of each defect before it is planted.
+        Called with the name of each defect after it was tried.
 
     Returns
     -------
@@ -81,35 +85,79 @@ def sabotage(
     spec = load_spec(testcases)
     origin = Workspace.open(root)
     chosen = _chosen(list(only))
-    memory: dict[Any, Any] = {name: {} for name in _SHARED}
     with (
         origin.reading("sabotage"),
         tempfile.TemporaryDirectory(prefix=".sabotage-", dir=root.resolve().parent) as scratch,
     ):
-        copies = _Copies(origin, spec, Path(scratch), memory, jobs, testcases)
         asked = frozenset(d.check for d in chosen) if quick else None
-        before = copies.judge(None, asked)
+        task = _Task(root, Path(scratch), testcases, asked)
+        before: dict[str, Verdict] = {}
         rows = []
-        for defect in chosen:
+        for name, (unharmed, row) in _trials(task, [d.id for d in chosen], jobs):
+            before |= {p: max(v, before.get(p, v)) for p, v in unharmed.items()}
+            rows.append(row)
             if progress is not None:
-                progress(defect.id)
-            named = frozenset({defect.check})
-            after = copies.judge(defect.plant, named if quick else None)
-            faint = copies.judge(defect.faint, named) if defect.faint else None
-            rows.append(_row(defect, before, after, faint))
+                progress(name)
     expected = {d.check for d in chosen}
-    unharmed = sorted(p for p in expected if before.get(p, Verdict.ERROR) not in _GOOD)
+    false_alarms = sorted(p for p in expected if before.get(p, Verdict.ERROR) not in _GOOD)
+    must = [p for p, k in _measured_checks(spec) if k.severity == "must"]
     return sealed(
         {
-            "unharmed": {"caught_by": unharmed},
+            "unharmed": {"caught_by": false_alarms},
             "defects": rows,
             "survivors": [r["id"] for r in rows if not r["caught"]],
-            "idle": [] if quick else _idle(rows, copies.must),
+            "idle": [] if quick else _idle(rows, must),
             "spec_hash": spec.hash,
             "catalogue": file_hash(origin.catalog),
             "software": software_version(),
         }
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What is common to all trials: workspace, folder of copies, cases, and checks to ask."""
+
+    root: Path
+    scratch: Path
+    testcases: Path
+    asked: frozenset[str] | None
+
+
+_Trial = tuple[dict[str, Verdict], dict[str, Any]]
+
+
+def _trials(task: _Task, names: Sequence[str], jobs: int) -> Iterator[tuple[str, _Trial]]:
+    """Try defects in some processes; each judges the unharmed copy for itself once."""
+    processes = min(jobs, len(names) // 2)
+    if processes < 2:
+        yield from ((name, _try(task, name)) for name in names)
+        _opened.cache_clear()
+        return
+    with running_pool(processes) as pool:
+        yield from zip(names, pool.map(partial(_try, task), names), strict=True)
+
+
+def _try(task: _Task, name: str) -> _Trial:
+    """Plant one defect; what the checks say of the unharmed copy, and the row of the matrix."""
+    copies, before = _opened(task)
+    defect = load_defects()[name]
+    named = frozenset({defect.check})
+    after = copies.judge(defect.plant, named if task.asked is not None else None)
+    faint = copies.judge(defect.faint, named) if defect.faint else None
+    return before, _row(defect, before, after, faint)
+
+
+@lru_cache(maxsize=1)
+def _opened(task: _Task) -> tuple[_Copies, dict[str, Verdict]]:
+    copies = _Copies(task)
+    return copies, copies.judge(None, task.asked)
+
+
+def _measured_checks(spec: Spec) -> list[tuple[str, Check]]:
+    """List the checks that a defect in a workspace can touch, with their paths."""
+    every = ((f"{c.id}/{i.id}/{k.id}", k) for c, i, k in spec.checks())
+    return [(path, check) for path, check in every if check.subject.name not in _UNTOUCHED]
 
 
 def sealed(matrix: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,24 +245,13 @@ def _row(
 class _Copies:
     """Copies of a campaign: made, damaged, judged and deleted."""
 
-    def __init__(
-        self,
-        origin: Workspace,
-        spec: Spec,
-        scratch: Path,
-        memory: dict[Any, Any],
-        jobs: int,
-        testcases: Path,
-    ) -> None:
-        self._origin, self._scratch, self._memory = origin, scratch, memory
-        self._jobs, self._testcases = jobs, testcases
+    def __init__(self, task: _Task) -> None:
+        self._origin, self._testcases = Workspace.open(task.root), task.testcases
+        self._folder = task.scratch / f"copy-{os.getpid()}"
+        self._memory: dict[Any, Any] = {name: {} for name in _SHARED}
         self._known: dict[tuple[str, tuple[Any, ...]], Verdict] = {}
-        self._checks = [
-            (f"{c.id}/{i.id}/{k.id}", k)
-            for c, i, k in spec.checks()
-            if k.subject.name not in _UNTOUCHED
-        ]
-        context = Context(origin, testcases)
+        self._checks = _measured_checks(load_spec(task.testcases))
+        context = Context(self._origin, task.testcases)
         present = {p: self._present(context, p) for p in ("visit_image", "difference")}
         self._units, self._science = present["visit_image"], present["difference"]
         context.close()
@@ -224,16 +261,11 @@ class _Copies:
         units = context.expected(product)
         return tuple(u for u in units if context.product(product, u).is_file())
 
-    @property
-    def must(self) -> list[str]:
-        """Paths of the checks that must hold."""
-        return [path for path, check in self._checks if check.severity == "must"]
-
     def judge(
         self, plant: Callable[[Copy], None] | None, asked: frozenset[str] | None
     ) -> dict[str, Verdict]:
         """Judge a fresh copy with a defect in it, by the checks asked for or by all."""
-        copy = Copy.of(self._origin, self._scratch / "copy", self._units, self._science)
+        copy = Copy.of(self._origin, self._folder, self._units, self._science)
         try:
             if plant is not None:
                 plant(copy)
@@ -244,7 +276,7 @@ class _Copies:
     def _verdicts(self, space: Workspace, asked: frozenset[str] | None) -> dict[str, Verdict]:
         checks = [(p, k) for p, k in self._checks if asked is None or p in asked]
         shared = {name: self._memory[name] for name in _SHARED}
-        context = Context(space, self._testcases, jobs=self._jobs, memory=shared)
+        context = Context(space, self._testcases, jobs=1, memory=shared)
         start_measuring(context, requests_of(context, [k for _, k in checks]))
         verdicts = {p: self._verdict(p, k, context) for p, k in checks}
         context.close()

@@ -12,6 +12,7 @@ import pytest
 from harness.verify.adapters import ForeignContext, rubin
 from harness.verify.engine import judge_check
 from harness.verify.loader import load_spec
+from harness.verify.packets import containers
 from harness.verify.verdict import Verdict
 from harness.workspace import Workspace
 from pipeline.errors import FileFormatError, InputError
@@ -104,10 +105,13 @@ def test_real_packets_are_judged(rubin_alerts: Path, tmp_path: Path) -> None:
         packets = judge_check(
             "AG-00-30/content/assertions", CHECKS["AG-00-30/content/assertions"], context
         )
+        read = sum(c.check.alerts for c in containers(context).values() if c.check)
         fluxes = judge_check(
             "AG-00-20/derived/reduced-chi2", CHECKS["AG-00-20/derived/reduced-chi2"], context
         )
 
     assert packets.verdict == Verdict.FAIL
-    assert packets.population == 24319
+    assert packets.measurement is not None
+    assert read == 7
+    assert {"cutouts-wcs"} <= {f["assertion"] for f in packets.measurement.failing}
     assert fluxes.verdict == Verdict.PASS

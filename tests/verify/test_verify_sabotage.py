@@ -58,11 +58,14 @@ def test_an_unknown_defect_is_refused(space):
 
 
 @pytest.mark.slow
-def test_some_defects_end_to_end(space):
-    names = ("duplicate-objects", "lost-object", "truncated", "lost-visit-image")
+def test_some_defects_end_to_end_in_two_processes(space):
+    names = (
+        "duplicate-objects", "lost-object", "truncated", "lost-visit-image", "duplicate-sources",
+    )  # fmt: skip
 
-    result = sabotage(space.root, only=names, jobs=1)
+    result = sabotage(space.root, only=names, jobs=2)
 
+    assert [d["id"] for d in result["defects"]] == list(names)
     assert [d["id"] for d in result["defects"] if not d["caught"]] == []
     assert result["unharmed"]["caught_by"] == []
 
