@@ -20,7 +20,7 @@ import pyarrow as pa
 from harness.system.hashes import file_hash
 from harness.system.machine import loop_s
 from pipeline.errors import NightjarError, StorageError
-from pipeline.timescales import mjd_utc_to_tai
+from pipeline.timescales import UNIX_EPOCH_MJD, mjd_utc_to_tai
 
 __all__ = [
     "BLOCKED",
@@ -38,8 +38,6 @@ __all__ = [
 ]
 
 DONE, FAILED, BLOCKED, SKIPPED = "done", "failed", "blocked", "skipped"
-
-_UNIX_EPOCH_MJD = 40587.0
 
 
 class Target(NamedTuple):
@@ -246,7 +244,7 @@ def now_mjd_tai() -> float:
     float, d
         MJD TAI.
     """
-    return mjd_utc_to_tai(time.time() / 86400.0 + _UNIX_EPOCH_MJD)
+    return mjd_utc_to_tai(time.time() / 86400.0 + UNIX_EPOCH_MJD)
 
 
 @contextmanager

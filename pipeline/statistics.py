@@ -11,6 +11,7 @@ __all__ = [
     "MAD_TO_SIGMA",
     "MEDIAN_ERROR",
     "clipped",
+    "excess_scatter",
     "iqr_std",
     "mad_std",
     "median_error",
@@ -52,6 +53,41 @@ def mad_std(values: npt.NDArray[np.floating], about: float | None = None) -> flo
         return float("nan")
     middle = np.median(values) if about is None else about
     return float(MAD_TO_SIGMA * np.median(np.abs(values - middle)))
+
+
+def excess_scatter(
+    residual: npt.NDArray[np.floating], variance: npt.NDArray[np.floating], fitted: int = 0
+) -> float:
+    """Scatter s that puts half the residuals within 0.67 sqrt(v + s²); 0 if none is needed.
+
+    The median does not see the few outliers that a sum of squares would take for scatter of all.
+
+    Parameters
+    ----------
+    residual : ndarray, (n,)
+        Finite residuals, n > `fitted`.
+    variance : ndarray, (n,)
+        What is known of their variance v.
+    fitted : int
+        Number of parameters that were fitted to them.
+
+    Returns
+    -------
+    float
+        In units of the residuals.
+    """
+    half = GAUSS_MEDIAN * float(np.sqrt((len(residual) - fitted) / len(residual)))
+
+    def excess(s: float) -> float:
+        return float(np.median(np.abs(residual) / np.sqrt(variance + s * s))) - half
+
+    low, high = 0.0, float(np.abs(residual).max()) / half
+    if excess(low) <= 0.0:
+        return 0.0
+    for _ in range(30):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if excess(middle) > 0.0 else (low, middle)
+    return high
 
 
 def clipped(values: npt.NDArray[np.floating], sigmas: float) -> npt.NDArray[np.floating]:

@@ -12,12 +12,16 @@ from functools import lru_cache
 import erfa
 
 __all__ = [
+    "UNIX_EPOCH_MJD",
     "midpoint_mjd_tai",
     "mjd_tai_to_utc",
     "mjd_utc_to_tai",
     "tai_minus_utc",
     "ut_day_to_tai",
 ]
+
+UNIX_EPOCH_MJD = 40587.0
+"""1970-01-01, from which clocks count seconds and plots count days."""
 
 _DAY_S = 86400.0
 _MJD_0 = 2400000.5

@@ -15,13 +15,13 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from harness.drawing.style import COLOURS, LINES, MARKERS, as_svg, drawing_style
+from pipeline.timescales import UNIX_EPOCH_MJD
 
 __all__ = ["draw_plot", "render_plot"]
 
 Description = Mapping[str, Any]
 
 _SIZE = (5.6, 3.6)  # inch
-_EPOCH = 40587.0  # MJD of 1970-01-01, from which matplotlib counts days
 
 
 def render_plot(plot: Description) -> str:
@@ -61,7 +61,7 @@ def draw_plot(plot: Description) -> Figure:
     with drawing_style():
         figure = Figure(figsize=_SIZE, layout="constrained")
         axes = figure.add_subplot()
-        shift = _EPOCH if plot["x"].get("date") else 0.0
+        shift = UNIX_EPOCH_MJD if plot["x"].get("date") else 0.0
         if plot["type"] == "map":
             _draw_map(axes, plot)
             return figure
@@ -169,7 +169,7 @@ def _date_ticks(axes: Axes) -> None:
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     above = axes.secondary_xaxis(
-        "top", functions=(partial(np.add, _EPOCH), partial(np.add, -_EPOCH))
+        "top", functions=(partial(np.add, UNIX_EPOCH_MJD), partial(np.add, -UNIX_EPOCH_MJD))
     )
     above.set_xlabel("MJD (TAI)")
     above.xaxis.set_major_locator(MaxNLocator(nbins=5))

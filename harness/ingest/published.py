@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from pipeline.exposure import VisitInfo
-from pipeline.timescales import midpoint_mjd_tai
+from pipeline.timescales import UNIX_EPOCH_MJD, midpoint_mjd_tai
 
 __all__ = [
     "LDM533_DETECTORS",
@@ -32,7 +32,6 @@ __all__ = [
 
 _DATA = Path(__file__).parent / "data"
 _BLOCK = 1 << 22
-_UNIX_EPOCH_MJD = 40587.0
 _FIELDS = ("Blind15A_26", "Blind15A_40", "Blind15A_42")
 
 LDM533_DETECTORS = (*range(3, 61), 62)
@@ -103,7 +102,7 @@ class LoggedExposure:
         start = datetime.fromisoformat(self.start).replace(tzinfo=UTC).timestamp() / 86400.0
         return VisitInfo(
             self.visit, detector, self.band, self.exptime,
-            midpoint_mjd_tai(start + _UNIX_EPOCH_MJD, self.exptime), self.ra, self.dec,
+            midpoint_mjd_tai(start + UNIX_EPOCH_MJD, self.exptime), self.ra, self.dec,
             camera=camera, field=self.field,
         )  # fmt: skip
 

@@ -6,11 +6,10 @@ import math
 from datetime import UTC, datetime
 
 from pipeline.errors import ConfigError
-from pipeline.timescales import mjd_utc_to_tai
+from pipeline.timescales import UNIX_EPOCH_MJD, mjd_utc_to_tai
 
 __all__ = ["mjd_of", "periods"]
 
-_UNIX_EPOCH_MJD = 40587.0
 _DATE = "YYYY-MM-DD, YYYY-MM-DDTHH:MM:SS or an MJD"
 
 
@@ -45,7 +44,7 @@ def mjd_of(text: str, *, end: bool = False) -> float:
     except ValueError:
         raise ConfigError(f"not a date: {text!r}", expected=_DATE) from None
     day = 1.0 if end and len(text) <= 10 else 0.0
-    return mjd_utc_to_tai(moment.timestamp() / 86400.0 + _UNIX_EPOCH_MJD + day)
+    return mjd_utc_to_tai(moment.timestamp() / 86400.0 + UNIX_EPOCH_MJD + day)
 
 
 def periods(text: str) -> tuple[tuple[float, float], ...]:

@@ -15,7 +15,7 @@ from pipeline.calibrate.refcat import ReferenceStars
 from pipeline.camera import ColourTerm
 from pipeline.errors import PhotometryError, PsfError
 from pipeline.exposure import NJY_ZERO_POINT, FloatArray
-from pipeline.statistics import GAUSS_MEDIAN, mad_std
+from pipeline.statistics import excess_scatter, mad_std
 
 __all__ = [
     "ApertureCorrection",
@@ -167,7 +167,8 @@ def _clipped_scale(
     for _ in range(20):
         # The expected flux, scale x reference, sets the photon noise; the observed one never does.
         relative = sky / (scale * reference) ** 2 + 1.0 / (scale * reference) + noise**2
-        intrinsic = _intrinsic(ratio[keep] / scale - 1.0, relative[keep])
+        residual = ratio[keep] / scale - 1.0
+        intrinsic = excess_scatter(residual, relative[keep], fitted=1) if len(residual) > 2 else 0.0
         sigma = np.sqrt(relative + intrinsic**2)
         new = np.abs(ratio / scale - 1.0) < _CLIP * sigma
         if not new.any():
@@ -180,28 +181,6 @@ def _clipped_scale(
             break
     w = 1.0 / (relative[keep] + intrinsic**2)
     return scale, scale / float(np.sqrt(w.sum())), _MAG * intrinsic, int(keep.sum())
-
-
-def _intrinsic(residual: FloatArray, variance: FloatArray) -> float:
-    """Scatter s that puts half the residuals within 0.67 sqrt(v + s²); 0 if none is needed.
-
-    The median does not see the few blends and variables that a sum of squares would take for
-    scatter of all stars.
-    """
-    if len(residual) < 3:
-        return 0.0
-    half = GAUSS_MEDIAN * float(np.sqrt((len(residual) - 1) / len(residual)))
-
-    def excess(s: float) -> float:
-        return float(np.median(np.abs(residual) / np.sqrt(variance + s * s))) - half
-
-    low, high = 0.0, float(np.abs(residual).max()) / half
-    if excess(low) <= 0.0:
-        return 0.0
-    for _ in range(30):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if excess(middle) > 0.0 else (low, middle)
-    return high
 
 
 def aperture_correction(

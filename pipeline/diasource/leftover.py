@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import brentq
 
 from pipeline.diasource.planes import Planes
 from pipeline.exposure import Exposure, FloatArray
 from pipeline.psfphot import SplinePsf, forced_flux
+from pipeline.statistics import excess_scatter
 
 __all__ = ["flux_share"]
 
@@ -15,7 +15,6 @@ _FEWEST = 10
 _BRIGHT = 50.0
 """Signal to noise of the stars that tell."""
 
-_QUARTILE = 0.6744898  # Φ⁻¹(3/4)
 _MOST = 0.1
 
 
@@ -48,9 +47,7 @@ def flux_share(
     assert template.psf is not None
     if len(at) < _FEWEST:
         return default
-    left = forced_flux(
-        planes.image, planes.variance, planes.null, planes.mask, psf, *at.T, bad=planes.bad
-    )
+    left = planes.forced_flux(psf, at)
     star = forced_flux(
         template.image, template.variance, None, template.mask, template.psf, *at.T, bad=planes.bad
     )
@@ -59,9 +56,4 @@ def flux_share(
         return default
     share, noise = (v[good] / star.flux[good] for v in (left.flux, left.flux_err))
 
-    def excess(more: float) -> float:
-        return float(np.median(np.abs(share) / np.hypot(noise, more))) - _QUARTILE
-
-    if excess(0.0) <= 0.0:
-        return 0.0
-    return float(brentq(excess, 0.0, _MOST)) if excess(_MOST) < 0.0 else _MOST
+    return min(excess_scatter(share, noise**2), _MOST)

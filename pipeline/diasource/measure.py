@@ -146,10 +146,7 @@ def start_points(
     forced : ForcedFlux
         Fluxes at the peaks.
     """
-    forced = forced_flux(
-        planes.image, planes.variance, planes.null, planes.mask, psf, at[:, 0], at[:, 1],
-        bad=planes.bad, radius=config.fit_radius,
-    )  # fmt: skip
+    forced = planes.forced_flux(psf, at, config.fit_radius)
     flux = np.nan_to_num(forced.flux)
     fits, apart = fit_points(planes, psf, at, flux, config.fit_radius, config.max_shift, children)
     # A fit that changed the sign has wandered off to something else; one alone whose flux is known

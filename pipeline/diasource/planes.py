@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.exposure import Image, Mask
+from pipeline.exposure import FloatArray, Image, Mask
+from pipeline.psfphot import ForcedFlux, SplinePsf, forced_flux
 
 __all__ = ["Planes"]
 
@@ -42,4 +43,10 @@ class Planes(NamedTuple):
             even if null is None else np.ascontiguousarray(null, np.float32),
             np.ascontiguousarray(mask, np.uint32),
             np.uint32(bad),
+        )
+
+    def forced_flux(self, psf: SplinePsf, at: FloatArray, radius: float = 8.0) -> ForcedFlux:
+        """Fluxes of points at x and y of `at`, ``(n, 2)``, from pixels within `radius`."""
+        return forced_flux(
+            self.image, self.variance, self.null, self.mask, psf, *at.T, bad=self.bad, radius=radius
         )

@@ -51,7 +51,7 @@ from pipeline.diasource.trails import Trails, find_trails
 from pipeline.errors import MeasurementError
 from pipeline.exposure import Difference, Exposure, FloatArray, Image, Mask, Psf
 from pipeline.masks import bits
-from pipeline.psfphot import ForcedFlux, SplinePsf, forced_flux, fwhm
+from pipeline.psfphot import ForcedFlux, SplinePsf, fwhm
 from pipeline.schema import DIA_SOURCE
 
 __all__ = ["VERSION", "Result", "run"]
@@ -391,9 +391,7 @@ def _sky_pulls(planes: Planes, psf: SplinePsf, at: FloatArray) -> dict[str, floa
     """Mean and scatter of the fluxes of empty places over their errors."""
     if not len(at):
         return {"skyPullMean": np.nan, "skyPullStd": np.nan}
-    got = forced_flux(
-        planes.image, planes.variance, planes.null, planes.mask, psf, *at.T, bad=planes.bad
-    )
+    got = planes.forced_flux(psf, at)
     pull = got.flux / got.flux_err
     return {"skyPullMean": float(np.nanmean(pull)), "skyPullStd": float(np.nanstd(pull))}
 

@@ -19,7 +19,7 @@ from pipeline.diasource.fits import Fits, fit_lines, fit_points, left_over
 from pipeline.diasource.planes import Planes
 from pipeline.diasource.select import Peaks
 from pipeline.exposure import FloatArray
-from pipeline.psfphot import SplinePsf, forced_flux
+from pipeline.psfphot import SplinePsf
 
 __all__ = ["Trails", "find_trails"]
 
@@ -202,10 +202,7 @@ def _line(
 
 def _fluxes(planes: Planes, psf: SplinePsf, at: FloatArray) -> FloatArray:
     """Fluxes of points at the middles of trails, ``(n,)``."""
-    got = forced_flux(
-        planes.image, planes.variance, planes.null, planes.mask, psf, *at.T, bad=planes.bad
-    )
-    return np.nan_to_num(got.flux)
+    return np.nan_to_num(planes.forced_flux(psf, at).flux)
 
 
 def _without_points(
