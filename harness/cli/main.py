@@ -205,10 +205,10 @@ def _fail(line: str, code: int) -> int:
 
 def main() -> None:
     """Entry point of the command."""
-    _replace_closed_streams()
-    sys.stdout = _Output(sys.stdout)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is to be ignored
         signal.signal(signal.SIGINT, _interrupted)
+    _replace_closed_streams()
+    sys.stdout = _Output(sys.stdout)
     gc.set_threshold(100_000, 50, 100)  # what imports make stays: to look through it is in vain
     leave = _QuickExit()
     # The last handler to run: those of the libraries, which are loaded later, come before it.
@@ -234,14 +234,22 @@ def _adopt_temporary_files() -> None:
 
 
 def _interrupted(_number: int, frame: FrameType | None) -> None:
-    """Heed Ctrl-C; at once in the middle of an import, where an exception may do anything."""
+    """Heed Ctrl-C; at once outside `execute`, and in the middle of an import.
+
+    Nobody would catch an exception there, or it may do anything.
+    """
+    inside = False
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
-            with suppress(OSError):
-                os.write(2, b"nightjar: interrupted; run the same command again to go on\n")
-            os._exit(130)
+            inside = False
+            break
+        inside = inside or frame.f_code is execute.__code__
         frame = frame.f_back
-    raise KeyboardInterrupt
+    if inside:
+        raise KeyboardInterrupt
+    with suppress(OSError):
+        os.write(2, b"nightjar: interrupted; run the same command again to go on\n")
+    os._exit(130)
 
 
 class _Output:

@@ -36,7 +36,8 @@ def view(exposure):
         "x": x, "y": y, "snr": np.full(n, FLUX / error), "psfFlux": np.full(n, FLUX),
         "psfFluxErr": np.full(n, error), "isSubThreshold": no, "isDipole": no, "isTrailed": no,
         "psfFlux_flag": no, "centroid_flag": no, "isDeblendParent": no, "apFlux_flag": no,
-        "parentDiaSourceId": np.full(n, -1), "xErr": np.full(n, 0.1), "yErr": np.full(n, 0.1),
+        "parentDiaSourceId": np.full(n, -1), "templateFlux": np.zeros(n),
+        "xErr": np.full(n, 0.1), "yErr": np.full(n, 0.1),
     }  # fmt: skip
     return SimpleNamespace(difference=difference, excluded_bits=bits("SAT"), sources=sources)
 
