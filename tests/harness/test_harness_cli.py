@@ -163,7 +163,13 @@ def test_closed_streams_do_no_harm(empty: str, closed: str) -> None:
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("delay", [0.0, 0.1, 0.3, 0.6, 1.2])
 def test_interruption_while_importing_is_one_line(empty: str, delay: float) -> None:
-    program = "from harness.cli.main import main; print('on', flush=True); main()"
+    program = """
+from harness.cli import main as module
+
+begin = module._replace_closed_streams  # the first step after Ctrl-C is heeded
+module._replace_closed_streams = lambda: (print("on", flush=True), begin())
+module.main()
+"""
     with subprocess.Popen(
         [sys.executable, "-c", program, "run", "-n", empty],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
