@@ -122,15 +122,14 @@ def propagate(
     out = np.zeros(kernel.shape, np.uint32)
     for name, mask in masks.items():
         present = np.bitwise_or.reduce(mask, axis=None)
-        for rule in RULES[name]:
-            bit = bits(rule.plane)
-            if present & bit:
-                here = flagged(mask, bit)
-                out[here] |= bits(rule.becomes)
-                if rule.spread and name == kernel.convolved:
-                    known = bridged[name] if bridged and rule.bridged else None
-                    near = _reach(here, weight, known) > share
-                    out[near & ~here] |= bits(rule.spread)
+        rules = [rule for rule in RULES[name] if present & bits(rule.plane)]
+        planes = np.array([bits(rule.plane) for rule in rules], np.uint32)
+        _translate(mask, planes, np.array([bits(r.becomes) for r in rules], np.uint32), out)
+        for rule, plane in zip(rules, planes, strict=True):
+            if rule.spread and name == kernel.convolved:
+                known = bridged[name] if bridged and rule.bridged else None
+                reach = _reach(flagged(mask, plane), weight, known)
+                _mark(reach, np.float32(share), mask, plane, bits(rule.spread), out)
     _rim(out, weight, share)
     return out
 
@@ -285,6 +284,40 @@ def _add_runs(
                 left = max(i - xs[k] + half, 0)
                 out[j, i] += counts[k] * (sums[row, right + 1] - sums[row, left])
         first = k + 1
+
+
+@compiled
+def _translate(
+    mask: Mask,
+    planes: npt.NDArray[np.uint32],
+    becomes: npt.NDArray[np.uint32],
+    out: Mask,
+) -> None:
+    """Set the planes of the difference that the planes of an image become."""
+    ny, nx = mask.shape
+    for j in range(ny):
+        for i in range(nx):
+            if mask[j, i]:
+                for k in range(len(planes)):
+                    if mask[j, i] & planes[k]:
+                        out[j, i] |= becomes[k]
+
+
+@compiled
+def _mark(
+    reach: npt.NDArray[np.float32],
+    share: np.float32,
+    mask: Mask,
+    plane: np.uint32,
+    becomes: np.uint32,
+    out: Mask,
+) -> None:
+    """Set a plane of the difference where masked pixels reach, but not on these."""
+    ny, nx = mask.shape
+    for j in range(ny):
+        for i in range(nx):
+            if reach[j, i] > share and not mask[j, i] & plane:
+                out[j, i] |= becomes
 
 
 def _rim(mask: Mask, weight: FloatArray, share: float) -> None:
