@@ -73,11 +73,13 @@ def bench_association() -> None:
     report("match_errors", "diaobject", wrong, "", 0.002, 0.001, "3e4 sources")
 
 
-def table_of_sources(n: int, visits: int, rng: np.random.Generator) -> pa.Table:
+def table_of_sources(
+    n: int, visits: int, rng: np.random.Generator, first: int = 400_000
+) -> pa.Table:
     """Rows of n objects in several visits, all fields that matter filled."""
     rows = n * visits
     visit = np.repeat(np.arange(visits), n)
-    ids = (np.int64(400_000) + visit) * 100 + 25 << 25 | (np.arange(rows) % n + 1)
+    ids = (np.int64(first) + visit) * 100 + 25 << 25 | (np.arange(rows) % n + 1)
     flux = rng.normal(900, 100, rows)
     filled: dict[str, Any] = {
         c.name: rng.normal(0, 1, rows).astype(np.float32)
@@ -86,7 +88,7 @@ def table_of_sources(n: int, visits: int, rng: np.random.Generator) -> pa.Table:
     filled |= {c.name: np.zeros(rows, bool) for c in DIA_SOURCE.columns if c.dtype == "bool"}
     ra, dec = displaced(np.full(n, 150.0), np.full(n, -6.0), *rng.uniform(-500, 500, (2, n)))
     filled |= {
-        "diaSourceId": ids, "visit": 400_000 + visit, "ra": np.tile(ra, visits),
+        "diaSourceId": ids, "visit": first + visit, "ra": np.tile(ra, visits),
         "dec": np.tile(dec, visits), "psfFlux": flux, "psfFluxErr": np.full(rows, 40.0),
         "apFlux": flux, "apFluxErr": np.full(rows, 60.0), "midpointMjdTai": T0 - visits + visit,
         "diaObjectId": ids[np.arange(rows) % n], "scienceFlux": flux,
@@ -149,10 +151,9 @@ def bench_forced_means(numbers: tuple[int, ...] = (10_000, 1_000_000)) -> None:
     report("refresh_forced_means", "forced", growth, "", 2.0, 1.0, population)
 
 
-def bench_alerts() -> None:
-    rng = np.random.default_rng(3)
-    n, depth, shape = 1000, 21, (4096, 2048)
-    everything = table_of_sources(n, depth, rng)
+def known(n: int, depth: int, rng: np.random.Generator, first: int = 400_000) -> tuple[Any, ...]:
+    """Sources of a visit, their objects, and the sources and forced fluxes of those before."""
+    everything = table_of_sources(n, depth, rng, first)
     sources = everything.slice(n * (depth - 1))
     history = everything.slice(0, n * (depth - 1))
     objects = diaobject.summarise(everything, None, T0, diaobject.Config())
@@ -162,7 +163,13 @@ def bench_alerts() -> None:
                      "midpointMjdTai", "scienceFlux", "scienceFluxErr", "band")
     }  # fmt: skip
     columns["diaForcedSourceId"] = history.column("diaSourceId")
-    forced = DIA_FORCED_SOURCE.to_arrow(columns, timeProcessedMjdTai=T0)
+    return sources, objects, history, DIA_FORCED_SOURCE.to_arrow(columns, timeProcessedMjdTai=T0)
+
+
+def bench_alerts() -> None:
+    rng = np.random.default_rng(3)
+    n, shape = 1000, (4096, 2048)
+    sources, objects, history, forced = known(n, 21, rng)
     images = [exposure(rng, shape) for _ in range(3)]
     cutting, cutouts = seconds(lambda: alerts.cut_out(sources, *images))
     with tempfile.TemporaryDirectory() as folder:
