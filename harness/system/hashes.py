@@ -114,9 +114,16 @@ def table_hash(table: pa.Table) -> str:
             continue
         column = table.column(name).combine_chunks()
         digest.update(f"{name}:{column.type}:{len(column)}".encode())
-        digest.update(np.packbits(column.is_null().to_numpy(zero_copy_only=False)).tobytes())
+        digest.update(_missing(column))
         digest.update(_values(column))
     return digest.hexdigest()[:16]
+
+
+def _missing(column: pa.Array) -> bytes:
+    """One bit per row; most columns lack nothing."""
+    if not column.null_count:
+        return bytes(-(-len(column) // 8))
+    return np.packbits(column.is_null().to_numpy(zero_copy_only=False)).tobytes()
 
 
 def _values(column: pa.Array) -> bytes:
@@ -125,7 +132,8 @@ def _values(column: pa.Array) -> bytes:
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.uint8())
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-        return bytes(column.fill_null(0).to_numpy(zero_copy_only=False).tobytes())
+        known = column.fill_null(0) if column.null_count else column
+        return bytes(known.to_numpy(zero_copy_only=False).tobytes())
     return "\x1f".join(str(v) for v in column.to_pylist()).encode()
 
 
