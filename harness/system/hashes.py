@@ -6,6 +6,7 @@ import hashlib
 import json
 import stat
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,6 +109,15 @@ def table_hash(table: pa.Table) -> str:
     str
         Hexadecimal digits
     """
+    return _hash_without_rows(table.schema) if not table.num_rows else _hash_of_rows(table)
+
+
+@lru_cache(maxsize=64)  # most units lack rows of most tables
+def _hash_without_rows(schema: pa.Schema) -> str:
+    return _hash_of_rows(schema.empty_table())
+
+
+def _hash_of_rows(table: pa.Table) -> str:
     digest = hashlib.sha256()
     for name in table.column_names:
         if is_volatile(name):

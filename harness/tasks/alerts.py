@@ -106,7 +106,7 @@ def _tables(context: Context, units: Sequence[Unit]) -> Iterator[dict[str, pa.Ta
     theirs = things.select(["item", "diaObjectId", "mjd"]).drop_null()
     theirs = theirs.group_by(theirs.column_names).aggregate([])
     known = (
-        as_of(catalog, theirs, DIA_OBJECT.names),
+        _declared(as_of(catalog, theirs, DIA_OBJECT.names), "DiaObject"),
         _rows(catalog, "DiaForcedSource", theirs, _FORCED),
         sources,
         history,
@@ -120,9 +120,8 @@ def _tables(context: Context, units: Sequence[Unit]) -> Iterator[dict[str, pa.Ta
     ):
         tables = dict(zip(names, divided, strict=True))
         window = at - context.settings.alerts.history, at
-        objects = tables["objects"].cast(DIA_OBJECT.arrow_schema)
-        tables["limits"] = noise_limits(images, objects, window)
-        tables["objects"] = diaobject.with_forced(objects, tables["forced"])
+        tables["limits"] = noise_limits(images, tables["objects"], window)
+        tables["objects"] = diaobject.with_forced(tables["objects"], tables["forced"])
         yield tables
 
 
@@ -132,8 +131,13 @@ def _rows(catalog: Catalog, name: str, asked: pa.Table, condition: str) -> pa.Ta
     columns = ", ".join(f't."{c}"' for c in declared.names)
     ids = asked.select([c for c in asked.column_names if c in _ASKED])
     sql = f'SELECT b.item, {columns} FROM {{batch}} b JOIN "{name}" t ON {condition}'
-    rows = catalog.query_with(ids, sql)
-    return rows.cast(pa.schema([rows.schema.field("item"), *declared.arrow_schema]))
+    return _declared(catalog.query_with(ids, sql), name)
+
+
+def _declared(rows: pa.Table, name: str) -> pa.Table:
+    """Rows of a table, after the column ``item``, with the types and metadata that it declares."""
+    declared = TABLES[name].arrow_schema
+    return rows.cast(pa.schema([rows.schema.field("item"), *declared], declared.metadata))
 
 
 def _things(sources: pa.Table, mjd: npt.NDArray[np.float64]) -> pa.Table:

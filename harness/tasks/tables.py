@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -71,5 +72,6 @@ def by_item(rows: pa.Table, number: int) -> list[pa.Table]:
         to a worker with all the rest.
     """
     ends = np.searchsorted(to_numpy(rows, "item"), np.arange(number + 1))
-    rows = rows.drop_columns(["item"])
-    return [rows.take(np.arange(*ends[i : i + 2])) for i in range(number)]
+    rows = rows.drop_columns(["item"]).combine_chunks()
+    nothing = rows.schema.empty_table()
+    return [rows.take(np.arange(a, b)) if b > a else nothing for a, b in pairwise(ends)]
