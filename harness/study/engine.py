@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from harness.study.design import StudyDesign
 from harness.study.events import Window
 from harness.study.ideal import ideal_curve
 from harness.study.matching import Truth, chance_matches, match, reasons
-from harness.study.placing import Placement, place
+from harness.study.placing import Placement, bright_stars, place
 from harness.study.tables import DETECTION, PAINTING, RECOVERY
 from harness.tasks.tables import optional_table
 from harness.tasks.template import warped
@@ -50,7 +50,21 @@ Subtraction = Callable[[Exposure, Exposure], Difference]
 _KNOWN_RADIUS = 3.0
 """Pixels within which a detection is one that the campaign itself has."""
 
-_fixed: dict[tuple[Path, Unit], FixedSubtraction] = {}
+
+class _Plain(NamedTuple):
+    """An image without sources: with its template and difference (without pixels and variance).
+
+    Beside them what is detected there (column, row and sign), and the saturated stars.
+    """
+
+    science: Exposure
+    template: Exposure
+    before: Difference
+    known: FloatArray
+    stars: FloatArray
+
+
+_kept: dict[tuple[Path, Unit], tuple[_Plain, FixedSubtraction]] = {}
 """That of the image which this process painted last, for its next realisation."""
 
 
@@ -159,22 +173,42 @@ class Painting:
         self,
     ) -> tuple[Placement, tuple[Exposure, Exposure], FloatArray, Subtraction]:
         """Return injections, painted images, what is detected without them, how to subtract."""
-        science = io.read_exposure(self.space.visit_image(*self.unit))
-        before = io.read_difference(self.space.difference(*self.unit))
-        known = _places(optional_table(self.space.staging("DiaSource", *self.unit)))
+        plain, subtraction = self._plain()
         placement = place(
-            self.design, science, before, optional_table(self.space.objects), known[:, :2],
-            study=self.study, realisation=self.realisation, first_id=self.first_id,
-            veto=bits(*self.settings.diasource.veto) | before.excluded, window=self._window(),
+            self.design, plain.science, plain.before, optional_table(self.space.objects),
+            plain.known[:, :2], study=self.study, realisation=self.realisation,
+            first_id=self.first_id, window=self._window(), stars=plain.stars,
+            veto=bits(*self.settings.diasource.veto) | plain.before.excluded,
         )  # fmt: skip
         x, y = (to_numpy(placement.injections, n) for n in ("x", "y"))
-        ratio = before.kernel.sum_at(x, y)
-        del before  # its memory is needed
+        ratio = plain.before.kernel.sum_at(x, y)
+        images = _paint(
+            plain.science, plain.template, ratio, placement.injections, self._noise_seed
+        )
+        return placement, images, plain.known, subtraction
+
+    def _plain(self) -> tuple[_Plain, Subtraction]:
+        """Return what is painted and how it is subtracted; `local` keeps both for the next one."""
+        config = self.settings.subtract
+        if self.engine == "frame":
+            return self._read(), partial(subtract.run, config=config)
+        key = self.folder, self.unit
+        if key not in _kept:
+            _kept.clear()
+            plain = self._read()
+            _kept[key] = plain, FixedSubtraction.of(plain.science, plain.template, config)
+        plain, fixed = _kept[key]
+        return plain, fixed.run
+
+    def _read(self) -> _Plain:
+        science = io.read_exposure(self.space.visit_image(*self.unit))
         path = self.space.template(self.template_name)
         template = warped(path, science, self.settings.template)
-        subtraction = self._subtraction(science, template)
-        images = _paint(science, template, ratio, placement.injections, self._noise_seed)
-        return placement, images, known, subtraction
+        before = io.read_difference(self.space.difference(*self.unit))
+        nothing = np.broadcast_to(np.float32(np.nan), science.shape)  # their memory is needed
+        before = replace(before, exposure=before.exposure.replace(image=nothing, variance=nothing))
+        known = _places(optional_table(self.space.staging("DiaSource", *self.unit)))
+        return _Plain(science, template, before, known, bright_stars(science))
 
     def _window(self) -> Window | None:
         """Where and when the events of this detector happen, drawn in its first visit."""
@@ -185,17 +219,6 @@ class Painting:
             raise ConfigError("events need images with a WCS", key="events", expected="0")
         ends = self.visits[0][1], self.visits[-1][1]
         return Window(wcs, (int(mask.shape[0]), int(mask.shape[1])), *ends)
-
-    def _subtraction(self, science: Exposure, template: Exposure) -> Subtraction:
-        """Return how painted images are subtracted."""
-        config = self.settings.subtract
-        if self.engine == "frame":
-            return partial(subtract.run, config=config)
-        key = self.folder, self.unit
-        if key not in _fixed:
-            _fixed.clear()
-            _fixed[key] = FixedSubtraction.of(science, template, config)
-        return _fixed[key].run
 
     @property
     def _noise_seed(self) -> int:
