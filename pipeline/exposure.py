@@ -371,6 +371,12 @@ class MatchingKernel:
     convolved: str = "template"
     before: FloatArray | None = None
 
+    @property
+    def fitted_stamps(self) -> FloatArray:
+        """The rows of `stamps`, ``(n, 4)``, that the kernel was fitted to in the end."""
+        stamps = np.asarray(self.stamps, float).reshape(-1, 4)
+        return stamps[stamps[:, 3] > 0]
+
     def at(self, x: float, y: float) -> FloatArray:
         """Return the kernel, ``(side, side)``, at a position in pixels."""
         terms = polynomial_terms(x, y, self.shape, self.order)[0]

@@ -187,12 +187,11 @@ def _row(
 
 def _stamps(result: Difference) -> rows.Row:
     """Numbers of the stamps that the kernel was fitted to."""
-    stamps = np.asarray(result.kernel.stamps, float).reshape(-1, 4)
-    used = stamps[:, 3] > 0
+    fitted = result.kernel.fitted_stamps
     return {
-        "nKernelStamps": int(used.sum()),
-        "nKernelStampsRejected": int((~used).sum()),
-        "kernelChi2": float(np.median(stamps[used, 2])) if used.any() else None,
+        "nKernelStamps": len(fitted),
+        "nKernelStampsRejected": len(result.kernel.stamps) - len(fitted),
+        "kernelChi2": float(np.median(fitted[:, 2])) if len(fitted) else None,
     }
 
 

@@ -17,7 +17,7 @@ from pipeline.calibrate.config import Config
 from pipeline.calibrate.deblend import Separated, close_neighbours, separate
 from pipeline.calibrate.detect import Detections, detect
 from pipeline.calibrate.measure import Moments, aperture_flux, windowed_moments
-from pipeline.calibrate.psf import PsfFit, PsfStars, cut_stamps, fit_psf, held_out
+from pipeline.calibrate.psf import SIDE, PsfFit, PsfStars, cut_stamps, fit_psf, held_out
 from pipeline.calibrate.stars import (
     contamination,
     select_stars,
@@ -38,6 +38,9 @@ _NO_SKY = bits(*NO_SKY)
 _SHARPEST = 0.8
 _GALAXIES = 1.25
 """χ² per pixel of stars left out from which on the stars are chosen more strictly."""
+
+_REFITS, _SAME_FLUX = 3, 0.001
+"""The PSF is fitted again at most so often, while fluxes change by more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -165,10 +168,11 @@ def sharpest_star(exposure: Exposure, config: Config | None = None) -> float:
     return _SHARPEST * GAUSS_FWHM * float(narrow)
 
 
-def model_psf(
-    exposure: Exposure, found: Sources, config: Config | None = None, *, refits: int = 0
-) -> ModelledPsf:
+def model_psf(exposure: Exposure, found: Sources, config: Config | None = None) -> ModelledPsf:
     """Select stars and fit the PSF.
+
+    It is fitted again on stars freed from all other sources, whose light in the stamps' rims would
+    pass for sky, until fluxes measured with it stay the same.
 
     Parameters
     ----------
@@ -178,9 +182,6 @@ def model_psf(
         Its sources.
     config : Config, optional
         Limits of the selection.
-    refits : int
-        How often to fit again on stars freed from all other sources, whose light in the stamps'
-        rims would pass for sky.  0 is one fit more, free of close neighbours only.
 
     Returns
     -------
@@ -195,7 +196,7 @@ def model_psf(
     usual: ModelledPsf | None
     strict: ModelledPsf | None
     try:
-        usual = _modelled(exposure, found, config, refits)
+        usual = _modelled(exposure, found, config)
     except PsfError:
         if not np.isfinite(found.ridge):
             raise
@@ -204,7 +205,7 @@ def model_psf(
     if usual is not None and narrow is found and not _misfit(usual) > _GALAXIES:
         return usual
     try:
-        strict = _modelled(exposure, narrow, config, refits, narrow.size)
+        strict = _modelled(exposure, narrow, config, narrow.size)
     except PsfError:
         strict = None
     if usual is None or strict is None:
@@ -222,7 +223,7 @@ def _misfit(model: ModelledPsf) -> float:
 
 
 def _modelled(
-    exposure: Exposure, found: Sources, config: Config, refits: int, size: float | None = None
+    exposure: Exposure, found: Sources, config: Config, size: float | None = None
 ) -> ModelledPsf:
     """Fit the PSF to the sources of a size, or of their most frequent one."""
     moments = found.moments
@@ -243,16 +244,31 @@ def _modelled(
     bad = (exposure.mask & _NO_SKY) != 0
     stars = cut_stamps(exposure.image, bad, found.noise, moments.x[index], moments.y[index], core)
     fit = _fitted(stars, exposure, config)
-    others = moments.ok if refits else found.blended
-    for _ in range(refits or int(found.blended[index].any())):
-        # On stars that the fit before has freed from their neighbours.
-        apart = separated(exposure, found, fit.psf, 2, others)
+    near = moments.ok & _reaching(found, index)
+    for _ in range(_REFITS):
+        apart = separated(exposure, found, fit.psf, 2, near)
         at = apart.x[index], apart.y[index]
         stars = cut_stamps(apart.residual, bad, found.noise, *at, core)
         stars = stars.plus(fit.psf, apart.flux[index])
-        fit = _fitted(stars, exposure, config)
+        before, fit = fit.psf, _fitted(stars, exposure, config)
+        if abs(_flux_ratio(before, fit.psf, *at) - 1.0) < _SAME_FLUX:
+            break
     judged = held_out(stars, fit, exposure.shape, ~found.blended[index])
     return ModelledPsf(fit, found, index[fit.kept], judged)
+
+
+def _reaching(found: Sources, index: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Tell sources whose light, as far as a stamp of the PSF goes, reaches the stamps of stars."""
+    from scipy.spatial import cKDTree
+
+    at = np.stack([found.moments.x, found.moments.y], axis=1)
+    return np.asarray(cKDTree(at[index]).query(at, p=np.inf)[0] < SIDE)
+
+
+def _flux_ratio(one: Psf, other: Psf, x: FloatArray, y: FloatArray) -> float:
+    """Mean over places of the flux that a PSF finds in another one."""
+    first, second = one.stamps(x, y), other.stamps(x, y)
+    return float((first * second).sum() / (first**2).sum())
 
 
 def _fitted(stars: PsfStars, exposure: Exposure, config: Config) -> PsfFit:

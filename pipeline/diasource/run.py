@@ -299,19 +299,15 @@ def _measure(
     columns["shape_flag_parent_source"] = targets.is_parent
     features = feature_table(scene, score, science, template, targets, peaks, columns)
     del columns["trailGain"]
-    share = flux_share(planes, psf, template, _kernel_stars(difference), config.residual)
+    share = flux_share(
+        planes, psf, template, difference.kernel.fitted_stamps[:, :2], config.residual
+    )
     columns |= forced_errors(columns, width)
     left = share * np.nan_to_num(columns["templateFlux"])
     for name in ("psfFluxErr", "trailFluxErr"):
         columns[name] = np.hypot(columns[name], left)
     columns |= trail_positions(columns, exposure.wcs, fits, width)
     return columns | _reliability(features, width, config), targets, features
-
-
-def _kernel_stars(difference: Difference) -> FloatArray:
-    """Places of the stars that the kernel was fitted to, ``(n, 2)``."""
-    stamps = np.asarray(difference.kernel.stamps, float).reshape(-1, 4)
-    return stamps[stamps[:, 3] > 0, :2]
 
 
 def _registration(difference: Difference, scale: FloatArray, config: Config) -> float:

@@ -31,7 +31,7 @@ configHash       | str  |         | meta.checksum               | 0386 | of the 
 specHash         | str  |         | meta.checksum               | 0386 | of the pinned specification when the run was first started
 seed             | i64  |         | meta.number                 | 0386 | seed of the campaign
 jobs             | i32  |         | meta.number                 |      | processes
-coordinatorCpuS  | f64  | s       | time.duration               |      | processor time of planning, starting and keeping the books, all invocations
+coordinatorCpuS  | f64  | s       | time.duration               |      | processor time of planning, starting and recording, all invocations
 host             | str  |         | meta.id                     | 0386 | machine
 python           | str  |         | meta.version                | 0386 | version of Python
 packages         | str  |         | meta.version                | 0386 | versions of the libraries as JSON

@@ -55,21 +55,21 @@ def measure(difference: Whitened, score: Image, fit: Fit) -> dict[str, float]:
     image, variance, mask = difference.image, difference.variance, difference.mask
     blank, regions = difference.source_free, difference.regions
     kernel = fit.kernel
-    used = kernel.stamps[:, 3] > 0
+    fitted = kernel.fitted_stamps
     thin = np.s_[::3, ::3]
     quiet = blank[thin] > 0
     x, y = kernel.shape[1] / 2, kernel.shape[0] / 2
-    chi2 = _star_chi2(image, variance, mask, kernel.stamps[used])
-    ratio = kernel.sum_at(*(kernel.stamps[used].T[:2]))
+    chi2 = _star_chi2(image, variance, mask, fitted)
+    ratio = kernel.sum_at(*(fitted.T[:2]))
     return {
-        "nStamps": float(len(used)),
-        "nStampsUsed": float(used.sum()),
+        "nStamps": float(len(kernel.stamps)),
+        "nStampsUsed": float(len(fitted)),
         "kernelOrder": float(kernel.order),
         "ratioOrder": float(fit.ratio_order),
         "kernelSum": float(kernel.sum_at([x], [y])[0]),
-        "kernelSumScatter": float(ratio.std()) if used.any() else 0.0,
+        "kernelSumScatter": float(ratio.std()) if len(fitted) else 0.0,
         "kernelCondition": kernel.condition,
-        "stampChi2": float(np.median(kernel.stamps[used, 2])) if used.any() else float("nan"),
+        "stampChi2": float(np.median(fitted[:, 2])) if len(fitted) else float("nan"),
         "starChi2Mean": float(np.mean(chi2)) if len(chi2) else float("nan"),
         "starChi2P90": float(np.percentile(chi2, 90)) if len(chi2) else float("nan"),
         "pixelStd": robust_std((image[thin] / np.sqrt(variance[thin]))[quiet]),

@@ -123,7 +123,7 @@ def _fit(working: dict[str, WorkingImage], stamps: Stamps, convolved: str, confi
 
 def _logged(fit: Fit) -> Fit:
     """Say which kernel was fitted."""
-    kernel, used = fit.kernel, int((fit.kernel.stamps[:, 3] > 0).sum())
+    kernel, used = fit.kernel, len(fit.kernel.fitted_stamps)
     _LOG.info(
         "kernel of spatial order %d (ratio %d) with %d functions from %d stamps, %d rejected; "
         "condition %.3g, bright stars keep %.4f of their peak", kernel.order, fit.ratio_order,

@@ -1,4 +1,4 @@
-"""Images as strangers write them: the right value, or one clear line."""
+"""Images as other software writes them: the right value, or one clear line."""
 
 from __future__ import annotations
 
