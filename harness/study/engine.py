@@ -51,21 +51,16 @@ _KNOWN_RADIUS = 3.0
 """Pixels within which a detection is one that the campaign itself has."""
 
 
-class _Plain(NamedTuple):
-    """An image without sources: with its template and difference (without pixels and variance).
+class _Kept(NamedTuple):
+    """What the next realisation of an image needs again, where its kernel is fixed."""
 
-    Beside them what is detected there (column, row and sign), and the saturated stars.
-    """
-
-    science: Exposure
     template: Exposure
-    before: Difference
-    known: FloatArray
     stars: FloatArray
+    subtraction: FixedSubtraction
 
 
-_kept: dict[tuple[Path, Unit], tuple[_Plain, FixedSubtraction]] = {}
-"""That of the image which this process painted last, for its next realisation."""
+_kept: dict[tuple[Path, Unit], _Kept] = {}
+"""That of the image which this process painted last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,42 +168,36 @@ class Painting:
         self,
     ) -> tuple[Placement, tuple[Exposure, Exposure], FloatArray, Subtraction]:
         """Return injections, painted images, what is detected without them, how to subtract."""
-        plain, subtraction = self._plain()
+        science = io.read_exposure(self.space.visit_image(*self.unit))
+        before = io.read_difference(self.space.difference(*self.unit))
+        known = _places(optional_table(self.space.staging("DiaSource", *self.unit)))
+        kept = _kept.get((self.folder, self.unit))
         placement = place(
-            self.design, plain.science, plain.before, optional_table(self.space.objects),
-            plain.known[:, :2], study=self.study, realisation=self.realisation,
-            first_id=self.first_id, window=self._window(), stars=plain.stars,
-            veto=bits(*self.settings.diasource.veto) | plain.before.excluded,
+            self.design, science, before, optional_table(self.space.objects), known[:, :2],
+            study=self.study, realisation=self.realisation, first_id=self.first_id,
+            veto=bits(*self.settings.diasource.veto) | before.excluded, window=self._window(),
+            stars=kept.stars if kept else None,
         )  # fmt: skip
         x, y = (to_numpy(placement.injections, n) for n in ("x", "y"))
-        ratio = plain.before.kernel.sum_at(x, y)
-        images = _paint(
-            plain.science, plain.template, ratio, placement.injections, self._noise_seed
-        )
-        return placement, images, plain.known, subtraction
+        ratio = before.kernel.sum_at(x, y)
+        del before  # its memory is needed
+        template, subtraction = self._prepared(science, kept)
+        images = _paint(science, template, ratio, placement.injections, self._noise_seed)
+        return placement, images, known, subtraction
 
-    def _plain(self) -> tuple[_Plain, Subtraction]:
-        """Return what is painted and how it is subtracted; `local` keeps both for the next one."""
+    def _prepared(self, science: Exposure, kept: _Kept | None) -> tuple[Exposure, Subtraction]:
+        """Return the template on the pixels of the image, and how painted images are subtracted."""
+        if kept is not None:
+            return kept.template, kept.subtraction.run
+        _kept.clear()
         config = self.settings.subtract
+        template = warped(self.space.template(self.template_name), science, self.settings.template)
         if self.engine == "frame":
-            return self._read(), partial(subtract.run, config=config)
-        key = self.folder, self.unit
-        if key not in _kept:
-            _kept.clear()
-            plain = self._read()
-            _kept[key] = plain, FixedSubtraction.of(plain.science, plain.template, config)
-        plain, fixed = _kept[key]
-        return plain, fixed.run
-
-    def _read(self) -> _Plain:
-        science = io.read_exposure(self.space.visit_image(*self.unit))
-        path = self.space.template(self.template_name)
-        template = warped(path, science, self.settings.template)
-        before = io.read_difference(self.space.difference(*self.unit))
-        nothing = np.broadcast_to(np.float32(np.nan), science.shape)  # their memory is needed
-        before = replace(before, exposure=before.exposure.replace(image=nothing, variance=nothing))
-        known = _places(optional_table(self.space.staging("DiaSource", *self.unit)))
-        return _Plain(science, template, before, known, bright_stars(science))
+            return template, partial(subtract.run, config=config)
+        fixed = FixedSubtraction.of(science, template, config)
+        if self.realisation + 1 < self.design.realisations:
+            _kept[self.folder, self.unit] = _Kept(template, bright_stars(science), fixed)
+        return template, fixed.run
 
     def _window(self) -> Window | None:
         """Where and when the events of this detector happen, drawn in its first visit."""

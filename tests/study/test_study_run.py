@@ -191,8 +191,8 @@ def test_what_is_kept_of_an_image_changes_nothing(
     """The second realisation rests on what the first one read and solved."""
 
     class Forgetful(dict):  # type: ignore[type-arg]
-        def __contains__(self, key: object) -> bool:
-            return False
+        def get(self, key: object, default: object = None) -> object:
+            return default
 
     design, one = DESIGN.model_copy(update={"sources": 12}), Selection(visits=frozenset({1}))
     kept = run_study(space.root, design, engine="local", selection=one, name="kept", quiet=True)
