@@ -10,8 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ import pytest
 from harness.campaign.faults import KINDS, VARIABLE, planted
 from harness.catalog import Catalog
 from harness.cli.main import execute
+from harness.system.hashes import table_hash
 from pipeline.atomic import atomic_path
 from pipeline.errors import WriteError
 
@@ -144,3 +146,79 @@ def test_unknown_faults_are_one_line(
     monkeypatch.setenv(VARIABLE, "isr:explode")
     assert execute(["run", str(tmp_path / "w")]) == 2
     assert "NIGHTJAR_FAULT: unknown fault 'isr:explode'" in capsys.readouterr().err
+
+
+WRITES = ("INSERT", "UPDATE", "DELETE")
+
+
+class Watched:
+    """Copies of the catalogue's files at statements of a run: what a kill there leaves behind."""
+
+    def __init__(self, catalog: Path, folder: Path) -> None:
+        self.catalog, self.folder = catalog, folder
+        self.pairs: dict[str, tuple[Path, Path]] = {}
+        self.outside: list[str] = []
+        self._begun: Path | None = None
+        self._copies = 0
+
+    def before(self, sql: str) -> None:
+        word = sql.split(maxsplit=1)[0].upper()
+        if word in WRITES and self._begun is None:
+            self.outside.append(sql)
+        if word in ("COMMIT", "ROLLBACK"):
+            self._begun = None
+
+    def after(self, sql: str) -> None:
+        """Once per statement, however often it is given; targets stand in its parameters."""
+        word = sql.split(maxsplit=1)[0].upper()
+        if word == "BEGIN":
+            self._begun = self._copied()
+        elif word in WRITES and sql not in self.pairs and self._begun is not None:
+            self.pairs[sql] = (self._begun, self._copied())
+
+    def _copied(self) -> Path:
+        self._copies += 1
+        target = self.folder / str(self._copies)
+        target.mkdir()
+        for path in self.catalog.parent.glob(f"{self.catalog.name}*"):
+            shutil.copy(path, target)
+        return target
+
+
+def rows_of(folder: Path) -> dict[str, str]:
+    with Catalog(folder / "catalog.duckdb") as catalog:
+        names = [row[0] for row in catalog.fetch("SELECT table_name FROM duckdb_tables()")]
+        return {
+            name: table_hash(catalog.query(f'SELECT * FROM "{name}" ORDER BY ALL'))
+            for name in names
+        }
+
+
+def test_a_kill_between_any_two_statements_leaves_the_tables_of_the_last_transaction(
+    copy: Path, tmp_path: Path, contents: Contents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Association, forced photometry and alerts, made again in this process."""
+    expected = contents(copy)
+    with Catalog(copy / "catalog.duckdb") as catalog:
+        catalog.fetch("DELETE FROM unit WHERE stage IN ('diaobject', 'forced', 'alerts')")
+    watched, run = Watched(copy / "catalog.duckdb", tmp_path), Catalog._run
+
+    def spied(self: Catalog, sql: str, parameters: Sequence[object] = ()) -> Any:
+        if self.path != watched.catalog:
+            return run(self, sql, parameters)
+        watched.before(sql)
+        found = run(self, sql, parameters)
+        watched.after(sql)
+        return found
+
+    monkeypatch.setattr(Catalog, "_run", spied)
+    assert execute(["run", str(copy), "-q", "--set", "execution.executor=serial"]) == 0
+    monkeypatch.undo()
+    assert contents(copy) == expected
+    assert not watched.outside
+    written = " ".join(watched.pairs)
+    for table in ("DiaSource", "DiaObject", "DiaObjectHistory", "DiaForcedSource", "alert", "unit"):
+        assert f'"{table}"' in written, table
+    begun = {before: rows_of(before) for before, _ in watched.pairs.values()}
+    for sql, (before, image) in watched.pairs.items():
+        assert rows_of(image) == begun[before], sql
