@@ -140,6 +140,30 @@ class SplinePsf:
             return cls(replace(psf, coefficients=_prefilter(psf.coefficients, order)), order, True)
         return cls(psf, order or _order(psf.stamps([0.0], [0.0])), False)
 
+    def within(self, radius: float) -> SplinePsf:
+        """Leave out what no pixel within a radius of a source reads.
+
+        Parameters
+        ----------
+        radius : float, pixel
+            Largest distance from a source, along either axis, of the pixels that are asked for.
+
+        Returns
+        -------
+        SplinePsf
+            The same values there; coefficients of fewer pixels.
+        """
+        half = int(np.ceil(radius)) + self.order + 1
+        cut = self.psf.side // 2 - half
+        if cut <= 0 or not self.filtered:
+            return self
+        inner = np.s_[..., cut:-cut, cut:-cut]
+        if isinstance(self.psf, GridPsf):
+            return replace(self, psf=replace(self.psf, cube=self.psf.cube[inner]))
+        assert isinstance(self.psf, PolynomialPsf)
+        coefficients = np.ascontiguousarray(self.psf.coefficients[inner])
+        return replace(self, psf=replace(self.psf, coefficients=coefficients))
+
     def coefficients(self, x: npt.ArrayLike, y: npt.ArrayLike) -> FloatArray:
         """Return the coefficients at positions, ``(n, side + 8, side + 8)``, for `psf_box`."""
         stamps = self.psf.stamps(x, y)
@@ -535,7 +559,7 @@ def forced_flux(
     """
     image, variance = _plane(image), _plane(variance)
     null = _EVEN if null_variance is None else _plane(null_variance)
-    spline = psf if isinstance(psf, SplinePsf) else SplinePsf.of(psf)
+    spline = (psf if isinstance(psf, SplinePsf) else SplinePsf.of(psf)).within(radius)
     rho = _WHITE if correlation is None else np.ascontiguousarray(correlation, float)
     x = np.atleast_1d(np.asarray(x, float))
     y = np.atleast_1d(np.asarray(y, float))

@@ -147,7 +147,7 @@ def run_campaign(
 def _recorded(
     campaign: Campaign, catalog: Catalog, logbook: Logbook, settings: Settings, began_s: float
 ) -> Summary:
-    """Run, and record in the table ``run`` how it ended and what recording cost, whatever happens."""
+    """Run, and record in the table ``run`` how it ended and what that cost, whatever happens."""
     row = _run_row(campaign, settings, logbook)
     catalog.record("run", row, runId=row["runId"])
     logbook.note("info", "run started", {"run": row["runId"]})

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from harness.execute.executor import Work
 from harness.system.processes import initialise_worker
+from pipeline.errors import ConfigError
 
 __all__ = ["TIMEOUT", "Lost", "Worker"]
 
@@ -63,6 +64,11 @@ class Worker:
         -------
         object or Lost
             The result, or how the process died.
+
+        Raises
+        ------
+        ConfigError
+            If the process ends with an exception before it is ready.
         """
         try:
             connection = self._started()
@@ -101,8 +107,22 @@ class Worker:
             self._process = process
             there.close()
         with self._limited(_START_S):
-            connection.recv()
+            try:
+                connection.recv()
+            except EOFError:
+                self._check_start(process)
+                raise
         return connection
+
+    @staticmethod
+    def _check_start(process: BaseProcess) -> None:
+        """Refuse to go on if the process cannot begin, which no other attempt changes."""
+        process.join(timeout=5)
+        if process.exitcode == 1:  # an exception on its way, not a signal
+            raise ConfigError(
+                "worker processes end before they begin, see above; a script that calls this does "
+                'so below `if __name__ == "__main__":`'
+            )
 
     @contextmanager
     def _limited(self, limit_s: float) -> Iterator[None]:

@@ -36,7 +36,6 @@ _NOTICEABLE = 0.01
 _SHARPEST = 1.6
 """Full width in pixels below which stars may look like cosmic rays."""
 
-_REFITS = 3
 _MUCH_MASKED = 0.05
 _SINGLE = (1e-30, 1e30)
 """Variances between which single precision has room for their products."""
@@ -226,7 +225,7 @@ def psf_of(exposure: Exposure, notes: list[str]) -> tuple[PolynomialPsf, float, 
     )
     config = Config(min_psf_stars=1)
     try:
-        model = model_psf(flat, find_sources(flat, config), config, refits=_REFITS)
+        model = model_psf(flat, find_sources(flat, config), config)
     except PsfError as err:
         what = "no star fit for a model of the PSF"
         masked = float(np.mean(exposure.mask != 0))

@@ -10,5 +10,5 @@ from pipeline.calibrate.run import Result, run
 
 __all__ = ["VERSION", "Config", "Result", "align", "run"]
 
-VERSION: int = 7
+VERSION: int = 8
 """Changes when the same input gives another product."""

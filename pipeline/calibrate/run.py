@@ -53,6 +53,7 @@ _NO_SKY = bits(*NO_SKY)
 _CROWDED = 1.2  # noise of what is not detected over that of its photons
 _ASTROMETRY_SNR = 10.0
 _ENOUGH_STANDARDS = 8
+_STELLAR = 0.15  # widths of standards differ from that of the PSF by less
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -361,18 +362,21 @@ def _standards(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Pick matched stars that are bright and alone, as far as enough of them remain.
 
-    Faint stars stand on the light of undetected galaxies, which the sky does not contain.
+    Faint stars stand on the light of undetected galaxies, which the sky does not contain.  What is
+    wider than the PSF, or has no width, is no star although the catalogue may list it.
     """
     i, j = matched.detection, matched.reference
     snr = fluxes.flux[i] / fluxes.flux_err[i]
+    off = np.abs(found.moments.size[i] / found.size - 1.0)
+    stars = off < np.maximum(_STELLAR, 3.0 / snr)  # three times the noise of a width
     choices = [
-        (snr > least) & (found.disturbed[i] < most)
+        stars & (snr > least) & (found.disturbed[i] < most)
         for least, most in ((50.0, 0.01), (20.0, 0.01), (20.0, 0.03))
     ]
     for good in choices:
         if int(good.sum()) >= _ENOUGH_STANDARDS:
             return i[good], j[good]
-    return i, j
+    return i[stars], j[stars]
 
 
 def _finish(

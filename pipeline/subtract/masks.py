@@ -10,7 +10,6 @@ import numpy.typing as npt
 from pipeline.compiled import compiled
 from pipeline.exposure import FloatArray, Mask, MatchingKernel
 from pipeline.masks import BRIDGEABLE, SATURATED, bits, flagged, ordered
-from pipeline.subtract.convolve import convolve
 
 __all__ = ["RULES", "Halo", "Rule", "beside", "halos", "propagate", "spread"]
 
@@ -93,14 +92,11 @@ RULES: dict[str, tuple[Rule, ...]] = {
 _BESIDE = 2
 """How far, in pixels, the light of a saturated core may be wrong."""
 
-_MANY = 300_000
-
 
 def propagate(
     masks: dict[str, Mask],
     kernel: MatchingKernel,
     share: float,
-    tile: int,
     bridged: dict[str, _Bridges] | None = None,
 ) -> Mask:
     """Mask of the difference by the table of rules.
@@ -113,8 +109,6 @@ def propagate(
         Says which image is convolved, and by what.
     share : float
         Share of Σ|κ| from which on a pixel counts as affected.
-    tile : int, pixel
-        Size of the tiles if a plane has so many pixels that it is convolved by transforms.
     bridged : dict, optional
         Flat indices, increasing, of the pixels of either image that were bridged, and their
         errors; see `pipeline.fill.bridge`.
@@ -128,15 +122,14 @@ def propagate(
     out = np.zeros(kernel.shape, np.uint32)
     for name, mask in masks.items():
         present = np.bitwise_or.reduce(mask, axis=None)
-        for rule in RULES[name]:
-            bit = bits(rule.plane)
-            if present & bit:
-                here = flagged(mask, bit)
-                out[here] |= bits(rule.becomes)
-                if rule.spread and name == kernel.convolved:
-                    known = bridged[name] if bridged and rule.bridged else None
-                    near = _reach(here, weight, tile, known) > share
-                    out[near & ~here] |= bits(rule.spread)
+        rules = [rule for rule in RULES[name] if present & bits(rule.plane)]
+        planes = np.array([bits(rule.plane) for rule in rules], np.uint32)
+        _translate(mask, planes, np.array([bits(r.becomes) for r in rules], np.uint32), out)
+        for rule, plane in zip(rules, planes, strict=True):
+            if rule.spread and name == kernel.convolved:
+                known = bridged[name] if bridged and rule.bridged else None
+                reach = _reach(flagged(mask, plane), weight, known)
+                _mark(reach, np.float32(share), mask, plane, bits(rule.spread), out)
     _rim(out, weight, share)
     return out
 
@@ -164,14 +157,14 @@ class Halo:
     x: _Indices
 
 
-def halos(mask: Mask, kernel: MatchingKernel, share: float, tile: int) -> list[Halo]:
+def halos(mask: Mask, kernel: MatchingKernel, share: float) -> list[Halo]:
     """Pixels that are masked only if what is left in them does not fit, by the table of rules.
 
     Parameters
     ----------
     mask : ndarray, (ny, nx)
         Mask of the image that is convolved.
-    kernel, share, tile
+    kernel, share
         As in `propagate`.
 
     Returns
@@ -182,21 +175,19 @@ def halos(mask: Mask, kernel: MatchingKernel, share: float, tile: int) -> list[H
     found, weight = [], _weight(kernel)
     for rule in RULES[kernel.convolved]:
         if rule.spread and rule.doubt < 1.0 and (here := flagged(mask, bits(rule.plane))).any():
-            reach = _reach(here, weight, tile)
+            reach = _reach(here, weight)
             zone = (reach > share * rule.doubt) & (reach <= share) & ~here
             found.append(Halo(rule.spread, *np.divmod(np.flatnonzero(zone), mask.shape[1])))
     return found
 
 
-def beside(mask: Mask, tile: int) -> list[Halo]:
+def beside(mask: Mask) -> list[Halo]:
     """Pixels beside saturated ones, which are masked only if what is left in them does not fit.
 
     Parameters
     ----------
     mask : ndarray, (ny, nx), uint32
         Mask of the difference.
-    tile : int, pixel
-        As in `propagate`.
 
     Returns
     -------
@@ -206,7 +197,7 @@ def beside(mask: Mask, tile: int) -> list[Halo]:
     found, box = [], np.ones((2 * _BESIDE + 1, 2 * _BESIDE + 1))
     for plane in ordered(SATURATED):
         if (here := flagged(mask, bits(plane))).any():
-            zone = (_reach(here, box, tile) > 0) & ~here
+            zone = (_reach(here, box) > 0) & ~here
             found.append(Halo(plane, *np.divmod(np.flatnonzero(zone), mask.shape[1])))
     return found
 
@@ -216,7 +207,6 @@ def spread(
     name: str,
     kernel: FloatArray,
     share: float,
-    tile: int,
     bridged: _Bridges | None = None,
 ) -> Mask:
     """Grow the mask of an image that is filtered before it is matched.
@@ -229,7 +219,7 @@ def spread(
         ``science`` or ``template``: whose rules say which planes grow.
     kernel : ndarray, (side, side)
         The filter.
-    share, tile
+    share
         As in `propagate`.
     bridged : tuple of ndarray, (n,), optional
         Flat indices of bridged pixels and their errors.
@@ -246,17 +236,14 @@ def spread(
         if rule.spread and here.any():
             grows = "EDGE" if rule.spread == "EDGE" else rule.plane
             known = bridged if rule.bridged else None
-            near = _reach(here, weight, tile, known) > share
+            near = _reach(here, weight, known) > share
             out[near] |= bits(grows)
     _rim(out, weight, share)
     return out
 
 
 def _reach(
-    here: npt.NDArray[np.bool_],
-    weight: FloatArray,
-    tile: int,
-    known: _Bridges | None = None,
+    here: npt.NDArray[np.bool_], weight: FloatArray, known: _Bridges | None = None
 ) -> npt.NDArray[np.float32]:
     """Share of the kernel that falls on marked pixels; known ones count as much as their error."""
     flat = np.flatnonzero(here)
@@ -266,36 +253,71 @@ def _reach(
         place = np.minimum(np.searchsorted(known[0], flat), len(known[0]) - 1)
         counts = np.where(known[0][place] == flat, known[1][place], counts)
     out = np.zeros(here.shape, np.float32)
-    if len(y) <= _MANY:
-        _scatter(out, y, x, counts, weight.astype(np.float32))
-        return out
-    kernel = MatchingKernel(
-        basis=weight[None],
-        coefficients=np.ones((1, 1)),
-        order=0,
-        shape=(int(here.shape[0]), int(here.shape[1])),
-        background=np.zeros(1),
-        condition=1.0,
-        stamps=np.zeros((0, 4)),
-    )
-    out[y, x] = counts
-    return convolve(out, kernel, tile)
+    _add_runs(out, y, x, counts, np.cumsum(np.pad(weight, ((0, 0), (1, 0))), axis=1))
+    return out
 
 
 @compiled
-def _scatter(
+def _add_runs(
     out: npt.NDArray[np.float32],
     ys: npt.NDArray[np.int64],
     xs: npt.NDArray[np.int64],
     counts: npt.NDArray[np.float32],
-    weight: npt.NDArray[np.float32],
+    sums: npt.NDArray[np.float64],
 ) -> None:
+    """Add the kernel at every pixel; runs along x at once, by its sums (side, side + 1) along x."""
     ny, nx = out.shape
-    half = weight.shape[0] // 2
+    half = sums.shape[0] // 2
+    first = 0
     for k in range(len(ys)):
+        if (
+            k + 1 < len(ys)
+            and ys[k + 1] == ys[k]
+            and xs[k + 1] == xs[k] + 1
+            and counts[k + 1] == counts[k]
+        ):
+            continue
         for j in range(max(0, ys[k] - half), min(ny, ys[k] + half + 1)):
-            for i in range(max(0, xs[k] - half), min(nx, xs[k] + half + 1)):
-                out[j, i] += counts[k] * weight[j - ys[k] + half, i - xs[k] + half]
+            row = j - ys[k] + half
+            for i in range(max(0, xs[first] - half), min(nx, xs[k] + half + 1)):
+                right = min(i - xs[first] + half, 2 * half)
+                left = max(i - xs[k] + half, 0)
+                out[j, i] += counts[k] * (sums[row, right + 1] - sums[row, left])
+        first = k + 1
+
+
+@compiled
+def _translate(
+    mask: Mask,
+    planes: npt.NDArray[np.uint32],
+    becomes: npt.NDArray[np.uint32],
+    out: Mask,
+) -> None:
+    """Set the planes of the difference that the planes of an image become."""
+    ny, nx = mask.shape
+    for j in range(ny):
+        for i in range(nx):
+            if mask[j, i]:
+                for k in range(len(planes)):
+                    if mask[j, i] & planes[k]:
+                        out[j, i] |= becomes[k]
+
+
+@compiled
+def _mark(
+    reach: npt.NDArray[np.float32],
+    share: np.float32,
+    mask: Mask,
+    plane: np.uint32,
+    becomes: np.uint32,
+    out: Mask,
+) -> None:
+    """Set a plane of the difference where masked pixels reach, but not on these."""
+    ny, nx = mask.shape
+    for j in range(ny):
+        for i in range(nx):
+            if reach[j, i] > share and not mask[j, i] & plane:
+                out[j, i] |= becomes
 
 
 def _rim(mask: Mask, weight: FloatArray, share: float) -> None:

@@ -103,7 +103,7 @@ def filtered(
         + np.float32(working.level),
         variance=np.maximum(variance, np.finfo(np.float32).tiny)
         * np.float32(gain / (kernel**2).sum()),
-        mask=spread(exposure.mask, name, kernel, share, core, working.bridged),
+        mask=spread(exposure.mask, name, kernel, share, working.bridged),
         psf=_psf(exposure.psf, kernel, exposure.shape, core),
         noise_correlation=correlation,
     )

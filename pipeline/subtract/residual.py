@@ -126,7 +126,7 @@ def subtract_matched(
     """
     source, target = convolved_and_target(kernel)
     mask = _propagated(images, working, kernel, config)
-    doubtful = halos(images[source].mask, kernel, config.dilation_share, config.tile)
+    doubtful = halos(images[source].mask, kernel, config.dilation_share)
     matched = convolve(working[source].image, kernel, config.tile)
     clipped = images[source].has("SAT", "BLEED")
     restore(matched, working[source], working[target], clipped, kernel)
@@ -150,7 +150,7 @@ def subtract_matched(
     saturated = images["science"].has("SAT") | images["template"].has("SAT")
     stars = bright_stars(working["science"], working["template"], saturated)
     remove_wings(matched, usable, *stars, kernel.basis.shape[-1] // 2)
-    for halo in [*doubtful, *beside(mask, config.tile)]:
+    for halo in [*doubtful, *beside(mask)]:
         raw = _mask_unfit(
             halo, matched, raw, usable, mask, working[target], working[source], kernel
         )
@@ -166,7 +166,7 @@ def _propagated(
 ) -> Mask:
     masks = {name: with_holes(images[name].mask, w) for name, w in working.items()}
     bridged = {name: w.bridged for name, w in working.items()}
-    return propagate(masks, kernel, config.dilation_share, config.tile, bridged)
+    return propagate(masks, kernel, config.dilation_share, bridged)
 
 
 def with_holes(mask: Mask, working: WorkingImage) -> Mask:

@@ -134,12 +134,13 @@ def _restore_core(
     response = _response(kernel.at(float(x.mean()), float(y.mean())), v, u, y, x)
     level = polynomial_terms(x.mean(), y.mean(), kernel.shape, 2)[0, : len(kernel.background)]
     residual = target.image[v, u] - matched[v, u] - float(level @ kernel.background)
-    weight = 1.0 / (
+    sigma = np.sqrt(
         target.variance[v, u] + kernel.sum_at(x.mean(), y.mean()) ** 2 * source.variance[v, u]
     )
-    matrix = (response * weight[:, None]).T @ response
+    response /= sigma[:, None]
+    matrix = response.T @ response
     matrix[np.diag_indices_from(matrix)] += _RIDGE * np.trace(matrix) / len(matrix)
-    values = np.linalg.solve(matrix, response.T @ (weight * residual))
+    values = np.linalg.solve(matrix, response.T @ (residual / sigma))
     source.image[y, x] += values.astype(np.float32)
     _add(matched, kernel.at(float(x.mean()), float(y.mean())), y, x, values)
     return 1

@@ -332,10 +332,10 @@ def _mask(
     for name, kernels in filters.image.items():
         given = with_holes(images[name].mask, working[name])
         middle, bridged = kernels[len(kernels) // 2], working[name].bridged
-        masks[name] = spread(given, name, middle, config.dilation_share, config.tile, bridged)
+        masks[name] = spread(given, name, middle, config.dilation_share, bridged)
     point = np.ones((1, 1, 1))
     here = MatchingKernel(point, point[0], 0, shape, np.zeros(1), 1.0, np.zeros((0, 4)))
-    return propagate(masks, here, config.dilation_share, config.tile)
+    return propagate(masks, here, config.dilation_share)
 
 
 def _difference(

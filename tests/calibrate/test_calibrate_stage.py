@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pipeline import calibrate
@@ -37,10 +38,19 @@ def test_zero_point_is_the_true_one(result: calibrate.Result) -> None:
     assert abs(calib.zero_point - ZERO_POINT) < 3 * calib.zero_point_err
 
 
-def test_zero_points_of_several_fields_are_unbiased(scene: Maker) -> None:
+@pytest.mark.parametrize(
+    ("seeds", "field"),
+    [
+        (range(3, 9), {"n_faint": 20, "isolated": True}),
+        (range(51, 54), {"n_stars": 300, "n_faint": 0}),  # stars in the rims of all stars
+    ],
+)
+def test_zero_points_of_several_fields_are_unbiased(
+    scene: Maker, seeds: range, field: dict[str, Any]
+) -> None:
     off, pull = [], []
-    for seed in range(3, 9):
-        frame = scene(seed, n_faint=20, isolated=True)
+    for seed in seeds:
+        frame = scene(seed, **field)
         made = calibrate.run(frame.exposure, frame.refcat, psf_fwhm_min=0.68)
         calib = made.visit_image.photo_calib
         assert calib is not None
@@ -49,6 +59,21 @@ def test_zero_points_of_several_fields_are_unbiased(scene: Maker) -> None:
 
     assert abs(np.mean(off)) < 0.005
     assert np.sqrt(np.mean(np.square(pull))) < 2.0
+
+
+def test_galaxies_among_the_reference_stars_are_no_standards(frame: Any, scene: Maker) -> None:
+    wide = scene(41, n_stars=60, n_faint=0, fwhm=5.4, isolated=True)
+    both = frame.exposure.replace(
+        image=frame.exposure.image + wide.exposure.image,
+        variance=frame.exposure.variance + wide.exposure.variance,
+    )
+    refcat = pa.concat_tables([frame.refcat, wide.refcat])
+
+    calib = calibrate.run(both, refcat, psf_fwhm_min=0.68).visit_image.photo_calib
+
+    assert calib is not None
+    assert abs(calib.zero_point - ZERO_POINT) < 3 * calib.zero_point_err
+    assert calib.scatter < 0.02
 
 
 def test_fluxes_are_those_within_twelve_pixels(frame: Any, result: calibrate.Result) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import uniform_filter
 
-from pipeline.exposure import PolynomialPsf, Psf
+from pipeline.exposure import GridPsf, PolynomialPsf, Psf
 from pipeline.masks import bits
 from pipeline.psfphot import (
     SplinePsf,
@@ -42,6 +42,25 @@ def test_shifted_stamps_and_slopes_match_the_analytic_psf(lab, width, tolerance)
         slope = (star.stamp(dx + e, dy, 17) - star.stamp(dx - e, dy, 17)) / (2 * e * star.norm())
         np.testing.assert_allclose(p, true, atol=tolerance * true.max())
         np.testing.assert_allclose(-px, slope, atol=2 * tolerance * true.max())
+
+
+@pytest.mark.parametrize("width", [3.0, 4.2])
+@pytest.mark.parametrize("model", ["grid", "polynomial"])
+def test_spline_within_a_radius_is_the_same_there(lab, width, model):
+    stamps = lab.Star(width).psf().stamps([5.0], [5.0])[0] + np.zeros((3, 1, 1))
+    stamps *= np.array([1.0, 0.1, -0.05])[:, None, None]
+    psf = PolynomialPsf(stamps, 1, SHAPE)
+    if model == "grid":
+        at = np.array([10.0, 150.0])
+        psf = GridPsf(np.stack([[psf.at(x, y) for x in at] for y in at]), at, at)
+    whole = SplinePsf.of(psf)
+    part = whole.within(5)
+    assert part.psf.side < whole.psf.side - 10
+    for dx, dy in ((0.5, -0.5), (-0.5, 0.5), (0.13, 0.0)):
+        boxes = np.empty((2, 3, 11, 11))
+        for box, spline in zip(boxes, (whole, part), strict=True):
+            psf_box(spline.coefficients([60.0], [40.0])[0], dx, dy, spline.order, *box)
+        np.testing.assert_allclose(boxes[1], boxes[0], rtol=1e-13, atol=1e-18)
 
 
 def test_sharp_psfs_get_the_quintic_spline(lab):

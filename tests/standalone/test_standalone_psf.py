@@ -99,6 +99,19 @@ def test_light_of_neighbours_in_the_rims_is_not_taken_for_sky():
     assert peak == pytest.approx(true_peak(4.0), rel=0.02)
 
 
+def test_neighbours_without_a_peak_of_their_own_are_no_wing_of_the_stars():
+    """On the slope of a star ten times brighter, two widths away, there is no maximum."""
+    v, u = (a.ravel() for a in np.mgrid[22:300:46, 22:320:46])
+    rng = np.random.default_rng(9)
+    angle, far = rng.uniform(0, 2 * np.pi, len(u)), rng.uniform(10, 13, len(u))
+    flux = 10 ** rng.uniform(3.8, 4.8, len(u))
+    beside = np.stack([u + far * np.cos(angle), v + far * np.sin(angle), 0.08 * flux], axis=1)
+    made = image_of(np.concatenate([np.stack([u, v, flux], axis=1), beside]), 6.0)
+    psf, share, _ = psf_of(made, [])
+    peak = share * psf.at(SHAPE[1] / 2, SHAPE[0] / 2).max()
+    assert peak == pytest.approx(true_peak(6.0), rel=0.02)
+
+
 @pytest.mark.parametrize("width", [3.0, 6.0, 12.0, 20.0])
 @pytest.mark.parametrize("few", [False, True])
 def test_flux_is_total_at_any_seeing(width, few):

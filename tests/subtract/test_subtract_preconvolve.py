@@ -191,7 +191,7 @@ def test_masks_grow_with_the_filter():
     mask[20, 20], mask[10, 10], mask[30, 10] = bits("SAT"), bits("NO_DATA"), bits("SUSPECT")
     kernel = np.array([[0.0, 0.001, 0.0], [0.3, 0.4, 0.27], [0.0, 0.029, 0.0]])
 
-    out = spread(mask, "science", kernel, 0.02, 64)
+    out = spread(mask, "science", kernel, 0.02)
 
     assert (out[20, 19:22] & bits("SAT")).all()
     assert out[21, 20] & bits("SAT")

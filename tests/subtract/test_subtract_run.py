@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 
@@ -358,7 +359,7 @@ class TestMasks:
         image, rule = case
         masks = {name: np.zeros((512, 512), np.uint32) for name in ("science", "template")}
         masks[image][y, x] = bits(rule.plane)
-        out = propagate(masks, kernel, 0.02, 256)
+        out = propagate(masks, kernel, 0.02)
         assert out[y, x] & bits(rule.becomes)
         weight = np.abs(kernel.at(255.5, 255.5))
         weight /= weight.sum()
@@ -377,7 +378,7 @@ class TestMasks:
 
         masks = {name: np.zeros((512, 512), np.uint32) for name in ("science", "template")}
         masks["science"][200, 200] = bits("DETECTED")
-        assert propagate(masks, kernel, 0.02, 256)[200, 200] == 0
+        assert propagate(masks, kernel, 0.02)[200, 200] == 0
 
     def test_the_rim_is_where_the_kernel_reaches_outside(self):
         from pipeline.subtract.masks import propagate
@@ -394,7 +395,7 @@ class TestMasks:
             stamps=np.zeros((0, 4)),
         )
         empty = {name: np.zeros(shape, np.uint32) for name in ("science", "template")}
-        out = propagate(empty, kernel, 0.02, 256) & bits("EDGE") > 0
+        out = propagate(empty, kernel, 0.02) & bits("EDGE") > 0
         outside = 1.0 - convolve(np.pad(np.ones(shape, np.float32), 20), _padded(kernel), 256)
         rows, columns = outside[20:-20, 45], outside[50, 20:-20]
         assert np.array_equal(out[:, 25], rows > 0.02)
@@ -419,7 +420,7 @@ class TestMasks:
         places = np.flatnonzero(here)
         error = np.full(len(places), 0.1, np.float32)
         nothing = np.zeros(0, np.int64), np.zeros(0, np.float32)
-        out = propagate(masks, kernel, 0.02, 256, {"science": nothing, "template": (places, error)})
+        out = propagate(masks, kernel, 0.02, {"science": nothing, "template": (places, error)})
         weight = np.abs(kernel.at(255.5, 255.5))
         counts = 0.1 if plane in BRIDGEABLE else 1.0
         reach = np.convolve(here[0] * counts, (weight / weight.sum()).sum(0), "same")
@@ -471,16 +472,26 @@ class TestMasks:
                 pytest.fail("the sharper template should have been convolved")
         assert found["wrong"] > 1.3 * found["right"]
 
-    def test_many_pixels_give_the_same_as_few(self, kernel, monkeypatch):
+    def test_share_of_the_kernel_is_a_convolution(self):
         from pipeline.subtract import masks as module
+
+        rng = np.random.default_rng(5)
+        here = rng.random((120, 90)) < 0.05
+        here[30:60, :20] = here[-3:] = here[:, 70] = True  # blocks, edges, a column
+        weight = rng.random((13, 13))
+        known = np.flatnonzero(here)[::7], rng.random(len(np.flatnonzero(here)[::7]))
+        counts = here.astype(float)
+        counts.ravel()[known[0]] = known[1]
+        expected = ndimage.convolve(counts, weight, mode="constant")
+        np.testing.assert_allclose(module._reach(here, weight, known), expected, atol=1e-4)
+
+    def test_bad_column_grows_by_the_kernel(self, kernel):
+        from pipeline.subtract.masks import propagate
 
         mask = np.zeros((512, 512), np.uint32)
         mask[:, 200] = bits("BAD")
         both = {"science": np.zeros_like(mask), "template": mask}
-        few = module.propagate(both, kernel, 0.02, 256)
-        monkeypatch.setattr(module, "_MANY", 0)
-        assert np.array_equal(few, module.propagate(both, kernel, 0.02, 256))
-        assert 3 <= np.count_nonzero(few[256, 150:250]) <= 11
+        assert 3 <= np.count_nonzero(propagate(both, kernel, 0.02)[256, 150:250]) <= 11
 
 
 class TestConvolution:
