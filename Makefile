@@ -1,6 +1,7 @@
 # make verify    a small campaign from simulated raw frames to a milestone test report
 # make test      the tests, the linters and the type checker;  make boundscheck: with checked indices
 # make verify-hits DIR=...   the same of HiTS 2015 as it is published
+# make readers   what brokers read with, in an environment of its own, reads alerts and catalogues
 # make bench     speed, beside the peers that are installed;  make bench-science: accuracy
 # make docs      check the documentation;  make image: the container;  make verify-container: prove it
 # Every target needs only Python >= 3.11 and make; it creates .venv by itself.
@@ -31,7 +32,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help env test lint unit boundscheck verify demo bench bench-science docs image verify-container clean
 
 help:
-	@sed -n 's/^# //p' Makefile | head -6
+	@sed -n 's/^# //p' Makefile | head -7
 
 env: $(VENV)/.ready
 
@@ -74,6 +75,16 @@ boundscheck: env
 soak: env
 	@NIGHTJAR_SOAK=1 $(PY) -m pytest -q tests/harness/test_harness_recovery.py \
 	  tests/harness/test_harness_corpus.py tests/fuzz/test_fuzz_headers.py
+
+# Programs of brokers and archives, 1.4 GB of them: not part of `make test`.
+READERS := .venv-readers
+.PHONY: readers
+readers: env
+	@$(PYTHON) -m venv --clear $(READERS)
+	@$(VENV)/bin/uv pip install --quiet --python $(READERS)/bin/python --require-hashes \
+	  -r requirements-readers.lock
+	@$(VENV)/bin/uv pip install --quiet --python $(READERS)/bin/python --no-build-isolation --no-deps -e .
+	@$(READERS)/bin/python -m pytest -q tests/harness/test_harness_readers.py
 
 verify: env
 	@$(MAKE) --no-print-directory campaign

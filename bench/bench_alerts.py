@@ -19,13 +19,24 @@ import pyarrow as pa
 from astropy.wcs import WCS
 
 from harness.catalog import Catalog
+from harness.ledger import Outcome, Target, measuring
+from harness.tasks import association
 from harness.tasks.versions import refresh_forced_means
 from harness.verify.alerts import check
 from pipeline import alerts, diaobject
 from pipeline.diaobject.astrometry import barycentric
 from pipeline.diaobject.matching import Sky, match
 from pipeline.exposure import Exposure, GridPsf, VisitInfo
-from pipeline.schema import DIA_FORCED_SOURCE, DIA_OBJECT, DIA_SOURCE, Table, to_numpy
+from pipeline.schema import (
+    DIA_FORCED_SOURCE,
+    DIA_OBJECT,
+    DIA_OBJECT_LAST,
+    DIA_SOURCE,
+    METRIC,
+    SS_OBJECT,
+    Table,
+    to_numpy,
+)
 from pipeline.sphere import displaced
 
 T0 = 57071.25
@@ -73,20 +84,22 @@ def bench_association() -> None:
     report("match_errors", "diaobject", wrong, "", 0.002, 0.001, "3e4 sources")
 
 
-def table_of_sources(n: int, visits: int, rng: np.random.Generator) -> pa.Table:
+def table_of_sources(
+    n: int, visits: int, rng: np.random.Generator, first: int = 400_000, reach: float = 500.0
+) -> pa.Table:
     """Rows of n objects in several visits, all fields that matter filled."""
     rows = n * visits
     visit = np.repeat(np.arange(visits), n)
-    ids = (np.int64(400_000) + visit) * 100 + 25 << 25 | (np.arange(rows) % n + 1)
+    ids = (np.int64(first) + visit) * 100 + 25 << 25 | (np.arange(rows) % n + 1)
     flux = rng.normal(900, 100, rows)
     filled: dict[str, Any] = {
         c.name: rng.normal(0, 1, rows).astype(np.float32)
         for c in DIA_SOURCE.columns if c.dtype == "f32"
     }  # fmt: skip
     filled |= {c.name: np.zeros(rows, bool) for c in DIA_SOURCE.columns if c.dtype == "bool"}
-    ra, dec = displaced(np.full(n, 150.0), np.full(n, -6.0), *rng.uniform(-500, 500, (2, n)))
+    ra, dec = displaced(np.full(n, 150.0), np.full(n, -6.0), *rng.uniform(-reach, reach, (2, n)))
     filled |= {
-        "diaSourceId": ids, "visit": 400_000 + visit, "ra": np.tile(ra, visits),
+        "diaSourceId": ids, "visit": first + visit, "ra": np.tile(ra, visits),
         "dec": np.tile(dec, visits), "psfFlux": flux, "psfFluxErr": np.full(rows, 40.0),
         "apFlux": flux, "apFluxErr": np.full(rows, 60.0), "midpointMjdTai": T0 - visits + visit,
         "diaObjectId": ids[np.arange(rows) % n], "scienceFlux": flux,
@@ -149,10 +162,9 @@ def bench_forced_means(numbers: tuple[int, ...] = (10_000, 1_000_000)) -> None:
     report("refresh_forced_means", "forced", growth, "", 2.0, 1.0, population)
 
 
-def bench_alerts() -> None:
-    rng = np.random.default_rng(3)
-    n, depth, shape = 1000, 21, (4096, 2048)
-    everything = table_of_sources(n, depth, rng)
+def known(n: int, depth: int, rng: np.random.Generator, first: int = 400_000) -> tuple[Any, ...]:
+    """Sources of a visit, their objects, and the sources and forced fluxes of those before."""
+    everything = table_of_sources(n, depth, rng, first)
     sources = everything.slice(n * (depth - 1))
     history = everything.slice(0, n * (depth - 1))
     objects = diaobject.summarise(everything, None, T0, diaobject.Config())
@@ -162,7 +174,79 @@ def bench_alerts() -> None:
                      "midpointMjdTai", "scienceFlux", "scienceFluxErr", "band")
     }  # fmt: skip
     columns["diaForcedSourceId"] = history.column("diaSourceId")
-    forced = DIA_FORCED_SOURCE.to_arrow(columns, timeProcessedMjdTai=T0)
+    return sources, objects, history, DIA_FORCED_SOURCE.to_arrow(columns, timeProcessedMjdTai=T0)
+
+
+def bench_visit(n: int, m: int, reach: float, field: float) -> tuple[float, float]:
+    """Associate and write a visit that sees m of n objects; processor and elapsed time.
+
+    Parameters
+    ----------
+    n, m : int
+        Objects of one source each, and sources of the visit.
+    reach, field : float, arcsec
+        Half the side of the square of all objects, and of the one that the visit sees.
+    """
+    rng, config = np.random.default_rng(4), diaobject.Config()
+    before = table_of_sources(n, 1, rng, 300_000, reach)
+    ra, dec = to_numpy(before, "ra"), to_numpy(before, "dec")
+    inside = np.flatnonzero((abs(dec + 6.0) < field / 3600) & (abs(ra - 150.0) < field / 3600))
+    seen = before.take(rng.choice(inside, m, replace=False))
+    with tempfile.TemporaryDirectory() as folder, Catalog(Path(folder) / "c") as catalog:
+        catalog.fetch("SET threads = 1")
+        objects = diaobject.summarise(before, None, T0, config)
+        catalog.insert("DiaSource", before)
+        catalog.insert("DiaObject", objects)
+        catalog.insert("DiaObjectLast", objects.select(DIA_OBJECT_LAST.names))
+        del before, objects
+        costs = []
+        for visit in (400_000, 400_001, 400_002):
+            sources = again(seen, visit, rng)
+            with measuring() as cost:
+                region = association._region(catalog, sources, config)
+                now = T0 + visit - 399_999
+                result = diaobject.run(sources, *region, None, None, config, processed_mjd_tai=now)
+                tables = {
+                    "DiaSource": result.sources, "DiaObject": result.objects,
+                    "DiaObjectLast": result.objects.select(DIA_OBJECT_LAST.names),
+                    "DiaObjectHistory": result.superseded, "SSSource": result.ss_sources,
+                    "DiaObject_To_Object_Match": result.matches, "SSObject": SS_OBJECT.empty(),
+                    "metric": METRIC.empty(),
+                }  # fmt: skip
+                outcome = Outcome(Target(visit, -1), tables=tables)
+                with catalog.transaction():
+                    association._store(catalog, outcome)
+            assert result.metrics["nMatched"] > 0.99 * m
+            costs.append((cost.cpu_s, cost.wall_s))
+    return min(costs)
+
+
+def again(seen: pa.Table, visit: int, rng: np.random.Generator) -> pa.Table:
+    """The same sources in another visit, a tenth of an arcsec off."""
+    n = seen.num_rows
+    at = displaced(to_numpy(seen, "ra"), to_numpy(seen, "dec"), *rng.normal(0, 0.1, (2, n)))
+    ids = np.int64(visit) * 100 + 25 << 25 | np.arange(1, n + 1)
+    columns = {name: seen.column(name) for name in DIA_SOURCE.names if name != "diaObjectId"}
+    columns |= {"ra": at[0], "dec": at[1], "diaSourceId": ids, "visit": np.full(n, visit),
+                "midpointMjdTai": np.full(n, T0 + visit - 400_000)}  # fmt: skip
+    return DIA_SOURCE.to_arrow(columns)
+
+
+def bench_visits() -> None:
+    cpu, wall = bench_visit(500_000, 30_000, 3600.0, 3600.0)
+    report("associate_and_write", "diaobject", wall, "s", 3.0, 1.0, "3e4 sources, 5e5 objects")
+    costs = []
+    for n in (10_000, 100_000, 1_000_000):
+        cpu, _ = bench_visit(n, 1000, 360.0 * (n / 10_000) ** 0.5, 360.0)
+        costs.append(cpu)
+        report(f"visit_of_1000_among_{n}", "diaobject", cpu, "s", 3.0, 1.0, "1e4 in its field")
+    report("visit_growth", "diaobject", costs[-1] / costs[0], "", 2.0, 1.0, "1e6 over 1e4 objects")
+
+
+def bench_alerts() -> None:
+    rng = np.random.default_rng(3)
+    n, shape = 1000, (4096, 2048)
+    sources, objects, history, forced = known(n, 21, rng)
     images = [exposure(rng, shape) for _ in range(3)]
     cutting, cutouts = seconds(lambda: alerts.cut_out(sources, *images))
     with tempfile.TemporaryDirectory() as folder:
@@ -263,6 +347,7 @@ def main() -> None:
         bench_motion()
         return
     bench_association()
+    bench_visits()
     bench_summaries()
     bench_forced_means()
     bench_alerts()

@@ -42,7 +42,8 @@ def unit_vectors(ra: npt.ArrayLike, dec: npt.ArrayLike) -> FloatArray:
         Cartesian components.
     """
     a, d = np.radians(np.asarray(ra, float)), np.radians(np.asarray(dec, float))
-    return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)
+    across = np.cos(d)
+    return np.stack([across * np.cos(a), across * np.sin(a), np.sin(d)], axis=-1)
 
 
 def radec(vectors: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -1,8 +1,8 @@
 """The packet's Avro schema, and rows of tables as Avro bytes.
 
-The schema is generated from `pipeline.schema`.  Its field set is that of Rubin's version 11.1;
-whatever is ours stands in one optional record behind it, so that a reader with that schema
-resolves our packets.
+The schema is generated from `pipeline.schema`.  Its fields and their order are those of Rubin's
+version 11.1; whatever is ours stands in one optional record behind them, so that also a reader that
+knows no other schema than that one decodes our packets.
 
 Rows are encoded column by column: each column becomes a block of bytes of fixed width with a
 boolean block that says which of them count; joined side by side, the chosen bytes in row order
@@ -44,8 +44,8 @@ __all__ = [
     "text",
 ]
 
-SCHEMA_VERSION = "1.0"
-NAMESPACE = "nightjar.v1_0"
+SCHEMA_VERSION = "1.1"
+NAMESPACE = "nightjar.v1_1"
 CUTOUTS = ("difference", "science", "template")
 """The images that cut-outs show, in the order of the packet."""
 
@@ -85,10 +85,29 @@ def _only(table: Table, added: bool, without: Sequence[str] = ()) -> tuple[Colum
     return tuple(c for c in table.columns if c.added is added and c.name not in without)
 
 
+_LATE = (
+    ("scienceFluxMean", "scienceFluxMeanErr"),
+    ("psfFluxMin", "psfFluxMax", "psfFluxMaxSlope", "psfFluxErrMean"),
+)
+"""Statistics of one filter that packets of Rubin hold behind the others, of all filters."""
+
+
+def _in_order(columns: tuple[Column, ...]) -> tuple[Column, ...]:
+    """Columns of an object in the order of Rubin's packets; the table's is filter by filter."""
+    late = {name: k for k, names in enumerate(_LATE, start=1) for name in names}
+    last = [k for k, c in enumerate(columns) if c.name.partition("_")[2] in late][-1]
+
+    def block(place: int) -> int:
+        behind = len(_LATE) + 1 if place > last else 0
+        return late.get(columns[place].name.partition("_")[2], behind)
+
+    return tuple(columns[k] for k in sorted(range(len(columns)), key=block))
+
+
 RECORDS: dict[str, tuple[Column, ...]] = {
     "diaSource": _only(DIA_SOURCE, False, ["ssObjectReassocTimeMjdTai"]),
     "diaForcedSource": _only(DIA_FORCED_SOURCE, False),
-    "diaObject": _only(DIA_OBJECT, False, ["validityEndMjdTai"]),
+    "diaObject": _in_order(_only(DIA_OBJECT, False, ["validityEndMjdTai"])),
     "ssSource": SS_SOURCE.columns,
     "mpc_orbits": MPC_ORBITS.columns,
     "diaSourceMore": _only(DIA_SOURCE, True),

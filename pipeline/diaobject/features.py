@@ -36,8 +36,9 @@ def weighted_mean(
     mean, error : ndarray, (m,), nJy
         One per object.
     """
-    total = groups.sum(error**-2.0)
-    return groups.sum(flux * error**-2.0) / total, total**-0.5
+    weight = error**-2.0
+    total = groups.sum(weight)
+    return groups.sum(flux * weight) / total, total**-0.5
 
 
 def light_curve_features(
@@ -136,6 +137,7 @@ def _stetson_sums(
     out: FloatArray,
 ) -> None:
     """Fill `out` (m, 3): Σ sgn(δ²-1) √|δ²-1| about the re-weighted mean, Σ|δ| and Σδ²."""
+    inverse = error**-2.0
     for g in range(len(starts)):
         first, last, n = starts[g], starts[g] + count[g], count[g]
         factor = np.sqrt(n / max(n - 1, 1))
@@ -144,11 +146,13 @@ def _stetson_sums(
             total = product = 0.0
             for i in range(first, last):
                 delta = factor * (flux[i] - mean) / error[i] if k else 0.0
-                weight = error[i] ** -2.0 / (1.0 + (0.5 * delta) ** 2)
+                weight = inverse[i] / (1.0 + (0.5 * delta) ** 2)
                 total += weight
                 product += weight * flux[i]
-            mean = product / total
+            former, mean = mean, product / total
             plain = plain if k else mean
+            if k and mean == former:  # further rounds would change no bit
+                break
         out[g] = 0.0
         for i in range(first, last):
             pair = (factor * (flux[i] - mean) / error[i]) ** 2 - 1.0

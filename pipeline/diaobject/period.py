@@ -21,7 +21,7 @@ _Singles = npt.NDArray[np.float32]
 _MOST_STEPS = 1e8
 _HALF = 63  # frequencies on either side of the middle of a block
 _SIDE, _WIDTH = _HALF + 1, 2 * _HALF + 1
-_BLOCKS = 64  # that are searched together: their sums fit the cache of a core
+_BLOCKS = 136  # that are searched together: their sums fit the cache of a core, a year one call
 
 
 @compiled
@@ -69,6 +69,7 @@ def _bounds(
         a, b, aa, bb = once[j], once[blocks + j], twice[j], twice[blocks + j]
         sign, to = np.float32(1 - 2 * side), upper[side, j]
         missing = count - j * _WIDTH - _HALF  # offsets from here on lie beyond the last frequency
+        whole = missing >= n if side == 0 else missing > 0
         for k in range(n):
             cs, ss = a[k] - sign * b[n + k], b[k] + sign * a[n + k]
             yc, ys = a[2 * n + k] - sign * b[3 * n + k], b[2 * n + k] + sign * a[3 * n + k]
@@ -76,15 +77,16 @@ def _bounds(
             p, q = cc - cs * cs, half + half - cc - ss * ss
             r = half * (bb[k] + sign * aa[n + k]) - cs * ss
             determinant = p * q - r * r
-            power = (q * yc * yc + p * ys * ys - (r + r) * yc * ys) / determinant
-            within = (missing - k if side == 0 else missing + k) > 0
+            inverse = np.float32(1.0) / determinant
+            power = (q * yc * yc + p * ys * ys - (r + r) * yc * ys) * inverse
             sound = determinant > np.float32(10.0) * error
-            off = error / determinant
-            to[k] = (
-                (power + off if sound else np.float32(np.inf)) if within else np.float32(-np.inf)
-            )
-            low = power - off if sound and within else np.float32(-1.0)
+            off = error * inverse
+            to[k] = power + off if sound else np.float32(np.inf)
+            low = power - off if sound and whole else np.float32(-1.0)
             least[k] = low if low > least[k] else least[k]
+        for k in range(0 if whole else n):
+            if (missing - k if side == 0 else missing + k) <= 0:
+                to[k] = np.float32(-np.inf)
     return float(least.max())
 
 

@@ -90,7 +90,7 @@ def summarise(
     place = mean_position(groups, positions, config.visit_floor)
     inflated = place.pop("inflated") > 1.0
     columns |= place
-    columns |= _motion(sources, groups, place["radecMjdTai"], config)
+    columns |= _motion(sources, groups, positions, place["radecMjdTai"], config)
     columns |= _photometry(sources, groups, config, former)
     columns["flags"] = _flags(sources, groups, inflated)
     table = DIA_OBJECT.to_arrow(columns)
@@ -163,13 +163,14 @@ def _rows_of(
     return row[known], order[known]
 
 
-def _motion(sources: pa.Table, groups: Groups, epoch: FloatArray, config: Config) -> _Columns:
+def _motion(
+    sources: pa.Table, groups: Groups, difference: Positions, epoch: FloatArray, config: Config
+) -> _Columns:
     """Proper motions from visit-image centroids, or those on the difference over blank sky.
 
     The centroid of a variable star's difference is not the star: it lies where star and template
     differ.  Where the template is dark the two agree.
     """
-    difference = Positions.read(sources, config.position_default)
     science = Positions.read(sources, config.position_default, prefix="science")
     own = np.isfinite(science.ra) & np.isfinite(science.dec)
     template, error = to_numpy(sources, "templateFlux"), to_numpy(sources, "templateFluxErr")

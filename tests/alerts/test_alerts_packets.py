@@ -165,6 +165,25 @@ def test_encoded_rows_are_what_fastavro_reads_and_writes(name: str) -> None:
         assert encoded[k] == again.getvalue()
 
 
+def test_an_object_has_its_fields_in_the_order_of_lssts_packets() -> None:
+    """Readers that know LSST's schema 11.1 by heart decode ours, whose own record comes last."""
+    fields = alerts.packet_schema()["fields"]
+    assert [f["name"] for f in fields][-1] == "nightjar"
+    (record,) = (f["type"][1] for f in fields if f["name"] == "diaObject")
+    bands = "ugrizy"
+    blocks = [
+        ["psfFluxMean", "psfFluxMeanErr", "psfFluxSigma", "psfFluxNdata", "fpFluxMean",
+         "fpFluxMeanErr"],
+        ["scienceFluxMean", "scienceFluxMeanErr"],
+        ["psfFluxMin", "psfFluxMax", "psfFluxMaxSlope", "psfFluxErrMean"],
+    ]  # fmt: skip
+    assert [f["name"] for f in record["fields"]] == [
+        "diaObjectId", "validityStartMjdTai", "ra", "raErr", "dec", "decErr", "ra_dec_Cov",
+        *(f"{b}_{name}" for block in blocks for b in bands for name in block),
+        "firstDiaSourceMjdTai", "lastDiaSourceMjdTai", "nDiaSources",
+    ]  # fmt: skip
+
+
 def test_round_trip(tmp_path: Path) -> None:
     scene = Scene([60.2, 130.7, 200.0], [40.0, 150.3, 250.6])
     result = scene.alerts()

@@ -60,6 +60,25 @@ def test_every_statistic_of_every_length() -> None:
             assert found[name][k] == pytest.approx(value, rel=1e-8, nan_ok=True), (name, n)
 
 
+def test_statistics_are_those_of_light_curve() -> None:
+    """The package that brokers compute features with (Malanchev et al. 2021)."""
+    lc = pytest.importorskip("light_curve")
+    groups, time, flux, error = curves(4, [5, 30, 200])
+    found, down = (light_curve_features(groups, time, f, error) for f in (flux, -flux))
+    either = np.maximum(found["MaxSlope"], down["MaxSlope"])  # theirs rises or falls
+    same = {"WeightedMean": found["Mean"], "StandardDeviation": found["Sigma"],
+            "ReducedChi2": found["Chi2"] / (groups.count - 1), "Skew": found["Skew"],
+            "MedianAbsoluteDeviation": found["MAD"], "StetsonK": found["StetsonK"],
+            "Median": found["Percentile50"], "LinearFit": found["LinearSlope"],
+            "MaximumSlope": either}  # fmt: skip
+    for name, values in same.items():
+        feature = getattr(lc, name)()
+        for k, value in enumerate(values):
+            of = groups.index == k
+            theirs = feature(time[of], flux[of], error[of], sorted=True)[0]
+            assert value == pytest.approx(theirs, rel=1e-9), (name, k)
+
+
 def test_stetson_indices_of_noise_and_of_a_variable() -> None:
     rng = np.random.default_rng(2)
     n, m = 50, 2000

@@ -84,18 +84,6 @@ def test_a_hats_catalogue_has_every_object_with_its_light_curve(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["flat.parquet", "hats"]
 
 
-def test_a_hats_catalogue_is_read_by_lsdb(campaign: Path, tmp_path: Path) -> None:
-    lsdb = pytest.importorskip("lsdb")
-    assert execute(["export", str(campaign), "DiaObject", str(tmp_path / "hats"), "--hats"]) == 0
-    frame = lsdb.open_catalog(tmp_path / "hats").compute()
-    with Catalog(campaign / "catalog.duckdb", read_only=True) as catalog:
-        epochs = catalog.fetch("SELECT diaObjectId, count(*) FROM lightcurve GROUP BY 1")
-    counts = dict(epochs)
-    assert len(frame) == len(counts)
-    for number, curve in zip(frame["diaObjectId"], frame["lightcurve"], strict=True):
-        assert len(curve) == counts[number]
-
-
 def test_a_coverage_map_is_that_of_the_images(campaign: Path, tmp_path: Path) -> None:
     mocpy = pytest.importorskip("mocpy")
     for name in ("visit_image", "DiaObject"):
