@@ -144,16 +144,16 @@ def statement(report: Mapping[str, Any], folder: Path) -> str:
                 kind = outcome if check["counts"] or outcome == "passedTests" else "warnedTests"
                 tests[kind].append(f"{case['id']}/{item['id']}/{check['id']}")
     hashes = {n: d for n, d in sums(folder).items() if n.startswith("cases/")}
+    predicate: dict[str, Any] = {
+        "result": _RESULTS.get(report["verdict"], "FAILED"),
+        "configuration": [{"name": n, "digest": {"sha256": d}} for n, d in hashes.items()],
+    }
     return _text(
         {
             "_type": "https://in-toto.io/Statement/v1",
             "subject": [{"name": "catalog.duckdb", "digest": {"sha256": _catalogue(report)}}],
             "predicateType": "https://in-toto.io/attestation/test-result/v0.1",
-            "predicate": {
-                "result": _RESULTS.get(report["verdict"], "FAILED"),
-                "configuration": [{"name": n, "digest": {"sha256": d}} for n, d in hashes.items()],
-                **tests,
-            },
+            "predicate": predicate | tests,
         }
     )
 

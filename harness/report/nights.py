@@ -117,10 +117,6 @@ def _night(
     }
 
 
-def _quality(visit: Mapping[str, Any]) -> list[Any]:
-    return [_value(visit.get(key)) for key in _QUALITY.values()]
-
-
 def _table(columns: Iterable[str], rows: list[list[Any]]) -> dict[str, Any]:
     return {"columns": list(columns), "rows": rows}
 
@@ -165,7 +161,7 @@ def _figure(key: str, text: str, visits: Sequence[Mapping[str, Any]]) -> dict[st
 
 
 def _since_noon(visit: Mapping[str, Any]) -> float:
-    return round((visit["startMjdUtc"] - visit["night"] - 0.5) * 24.0, 3)
+    return float(round((visit["startMjdUtc"] - visit["night"] - 0.5) * 24.0, 3))
 
 
 def _value(value: Any) -> Any:
