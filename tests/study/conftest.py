@@ -19,10 +19,14 @@ SHAPE = (420, 420)
 SKY = 400.0  # electrons, one per nJy
 
 
-def gaussian_psf(sigma: float, side: int = 41) -> GridPsf:
+def gaussian_psf(sigma: float, side: int = 41, tilt: float = 0.0) -> GridPsf:
+    """A Gaussian whose width grows by `tilt` pixels from the lowest to the highest row."""
+    nodes = np.linspace(0.0, SHAPE[0], 9) if tilt else np.array([210.0])
     v, u = np.mgrid[:side, :side] - side // 2
-    stamp = np.exp(-0.5 * (u**2 + v**2) / sigma**2)
-    return GridPsf((stamp / stamp.sum())[None, None], np.array([210.0]), np.array([210.0]))
+    widths = (sigma + tilt * (nodes / SHAPE[0] - 0.5))[:, None, None]
+    stamps = np.exp(-0.5 * (u**2 + v**2) / widths**2)
+    stamps /= stamps.sum((1, 2), keepdims=True)
+    return GridPsf(stamps[:, None], np.array([210.0]), nodes)
 
 
 def _wcs() -> WCS:
@@ -34,7 +38,7 @@ def _wcs() -> WCS:
     return wcs
 
 
-def _field(seed: int, sigma: float, inputs: int, visit: int) -> Exposure:
+def _field(seed: int, sigma: float, inputs: int, visit: int, tilt: float = 0.0) -> Exposure:
     """Stars at the same places in every image, with their photon noise."""
     places = np.random.default_rng(3)
     x, y = places.uniform(15, SHAPE[1] - 15, (2, 60))
@@ -42,8 +46,9 @@ def _field(seed: int, sigma: float, inputs: int, visit: int) -> Exposure:
     v, u = np.mgrid[: SHAPE[0], : SHAPE[1]]
     light = np.zeros(SHAPE)
     for a, b, f in zip(x, y, flux, strict=True):
+        width = sigma + tilt * (b / SHAPE[0] - 0.5)
         light += (
-            f * np.exp(-0.5 * ((u - a) ** 2 + (v - b) ** 2) / sigma**2) / (2 * np.pi * sigma**2)
+            f * np.exp(-0.5 * ((u - a) ** 2 + (v - b) ** 2) / width**2) / (2 * np.pi * width**2)
         )
     variance = ((light + SKY) / inputs).astype(np.float32)
     noise = np.random.default_rng(seed).normal(size=SHAPE) * np.sqrt(variance)
@@ -56,15 +61,15 @@ def _field(seed: int, sigma: float, inputs: int, visit: int) -> Exposure:
         mask,
         VisitInfo(visit, 2, "g", 86.0, 57071.0 + visit / 100, camera="generic"),
         wcs=_wcs(),
-        psf=gaussian_psf(sigma),
+        psf=gaussian_psf(sigma, tilt=tilt),
         photo_calib=PhotoCalib(zero_point=31.4, njy_per_electron=1.0),
         unit="nJy",
         provenance={"TMPLID": "T", "NTMPLIN": inputs} if not visit else {},
     )
 
 
-def build(root: Path, visits: int = 2) -> Workspace:
-    """Write the products that a study reads."""
+def build(root: Path, visits: int = 2, tilt: float = 0.0) -> Workspace:
+    """Write the products that a study reads; `tilt` is that of the visits' PSF."""
     space = Workspace.create(root)
     Settings(campaign=Campaign(camera="generic"), execution=Execution(executor="serial")).save(
         space.config
@@ -82,7 +87,7 @@ def build(root: Path, visits: int = 2) -> Workspace:
     objects |= {"objectType": ["galaxy"] * 60, "radius": rng.uniform(0.3, 1.0, 60)}
     io.write_parquet(space.objects, schema.OBJECT.to_arrow(objects))
     for visit in range(1, visits + 1):
-        science = _field(visit, 1.8, 1, visit)
+        science = _field(visit, 1.8, 1, visit, tilt)
         difference = subtract.run(science, template)
         found = diasource.run(difference, science, template)
         cards = {"TMPLID": "T"}
