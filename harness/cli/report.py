@@ -47,17 +47,27 @@ def check(
             help="The folder of a report, wherever it was taken; or a workspace (its newest).",
         ),
     ],
+    signers: Annotated[
+        Path | None,
+        typer.Option(
+            "--signers",
+            metavar="FILE",
+            help="Ask for a signature by one of these (ALLOWED SIGNERS of ssh-keygen).",
+        ),
+    ] = None,
 ) -> None:
     """Judge again from a report's folder alone and name every byte that is not as it was written.
 
-    Files are compared with SHA256SUMS; every verdict is drawn again from the measurements in
-    report.json and the specification in cases/.  Exit code 1 when something differs.
+    Files are compared with SHA256SUMS, and that with its signature, where there is one; every
+    verdict is drawn again from the measurements in report.json and the specification in cases/.
+    Exit code 1 when something differs.
     """
     from harness.report.bundle import check_bundle
+    from harness.report.signature import signer
     from harness.report.write import load_report
 
     folder = _folder(source)
-    faults = check_bundle(folder)
+    faults = check_bundle(folder, signers)
     for fault in faults:
         typer.echo(fault)
     if faults:
@@ -66,6 +76,33 @@ def check(
     count = sum(len(i["checks"]) for c in report["cases"] for i in c["items"])
     typer.echo(f"{len(report['cases'])} cases, {count} checks: every verdict follows")
     typer.echo(f"hash chain {report['chain'][-1]['link']}")
+    typer.echo(f"signed by {signer(folder, signers) or 'nobody'}")
+
+
+@report.command("sign")
+def sign(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="WORKSPACE|BUNDLE", help="A workspace (its newest report) or a report's folder."
+        ),
+    ],
+    key: Annotated[
+        Path, typer.Option("--key", metavar="FILE", help="SSH key: private, or held by ssh-agent.")
+    ],
+) -> None:
+    """Sign a report with an SSH key, after its verdicts were drawn again from the folder alone.
+
+    The signature is over SHA256SUMS and so over every file; it is kept as SHA256SUMS.sig.
+    """
+    from harness.report.bundle import require_untouched
+    from harness.report.signature import sign as sign_bundle
+    from harness.report.signature import signer
+
+    folder = _folder(source)
+    require_untouched(folder, renderings=True)
+    sign_bundle(folder, key)
+    typer.echo(f"signed by {signer(folder)}: {folder / 'SHA256SUMS.sig'}")
 
 
 @report.command("diff")

@@ -169,7 +169,7 @@ def _subtract(
     give_back_memory()
     sources = _detect(pair, difference) if detect else None
     notes = [*pair.notes, *misregistration(pair, difference.metrics)]
-    metrics = {**difference.metrics, "psfChi2": pair.psf_chi2}
+    metrics = {**difference.metrics, **pair.judged}
     del pair  # what is left to do needs memory, not the inputs
     written = _write(output, difference, sources, psf_grid=psf_grid)
     _report(metrics, notes, sources, written, as_json=as_json)

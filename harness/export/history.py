@@ -68,7 +68,9 @@ def known_at(catalog: Catalog, mjd: float) -> Known:
         Counts and objects.
     """
     counts = {name: int(catalog.fetch(sql, [mjd])[0][0]) for name, sql in _COUNTS.items()}
-    objects = as_of(catalog, mjd, "*", "true", ()).cast(DIA_OBJECT.arrow_schema)
+    everything = "SELECT 0 AS item, diaObjectId, ? AS mjd FROM DiaObject"
+    objects = as_of(catalog, catalog.query(everything, [mjd]), DIA_OBJECT.names)
+    objects = objects.drop_columns(["item"]).cast(DIA_OBJECT.arrow_schema)
     forced = catalog.table(
         "DiaForcedSource", "midpointMjdTai <= ? ORDER BY diaForcedSourceId", [mjd]
     )

@@ -1,6 +1,7 @@
 """A report's folder as a bundle: hashes of every file, and the verdicts drawn again from it.
 
-``SHA256SUMS`` lists every file as ``sha256sum --check`` reads it.  `check_bundle` needs the folder
+``SHA256SUMS`` lists every file as ``sha256sum --check`` reads it, and a signature is one of that
+list (`harness.report.signature`).  `check_bundle` needs the folder
 alone: it compares the files with the list, draws the conclusions again from the measurements in
 ``report.json`` and the specification in ``cases/``, and follows the hash chain.
 """
@@ -14,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.report.chain import chained, digest_of
-from harness.report.checksums import SUMS, listing, sums, verdict_bytes
-from harness.report.model import SCHEMA, conclusions, observer_of
+from harness.report.checksums import SIGNATURE, SUMS, listing, sums, verdict_bytes
+from harness.report.crate import CRATE, STATEMENT, crate, statement
+from harness.report.model import SCHEMA, conclusions, observer_of, sheets_of
+from harness.report.signature import signature_fault
 from harness.report.write import RENDERINGS, load_report
 from harness.system.hashes import file_hash
 from harness.verify.engine import conclude
@@ -26,13 +29,15 @@ from pipeline.errors import InputError
 __all__ = ["check_bundle", "require_untouched"]
 
 
-def check_bundle(folder: Path) -> list[str]:
+def check_bundle(folder: Path, signers: Path | None = None) -> list[str]:
     """Judge again from a report's folder alone, and name everything that is not as it was written.
 
     Parameters
     ----------
     folder : Path
         Folder of the report; nothing outside it is read.
+    signers : Path, optional
+        Who may sign, as in ssh-keygen's ALLOWED SIGNERS; the report has to be signed then.
 
     Returns
     -------
@@ -52,24 +57,30 @@ def check_bundle(folder: Path) -> list[str]:
         faults += [f"cases: {p}" for p in err.problems]
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as err:
         faults.append(f"report.json: is no complete report ({type(err).__name__}: {err})")
+    unsigned = signature_fault(folder, signers)
+    faults += [f"{SIGNATURE}: {unsigned}"] if unsigned else []
     return list(dict.fromkeys(faults))
 
 
-def require_untouched(folder: Path) -> None:
+def require_untouched(folder: Path, *, renderings: bool = False) -> None:
     """Refuse a report whose data were changed after the judgement.
 
     Parameters
     ----------
     folder : Path
-        Folder of the report; its renderings do not matter.
+        Folder of the report.
+    renderings : bool
+        Whether the renderings and the list of hashes matter too; a signature never does, since it
+        is made anew.
 
     Raises
     ------
     InputError
         With the first fault.
     """
-    own = (*RENDERINGS, SUMS)
-    faults = [f for f in check_bundle(folder) if not f.startswith(tuple(f"{n}:" for n in own))]
+    own = (SIGNATURE,) if renderings else (*RENDERINGS, SUMS, SIGNATURE)
+    named = tuple(f"{n}{end}" for n in own for end in (":", "/"))
+    faults = [f for f in check_bundle(folder) if not f.startswith(named)]
     if faults:
         more = f"; {len(faults) - 1} more" if len(faults) > 1 else ""
         raise InputError(
@@ -108,7 +119,8 @@ def _contradictions(folder: Path, report: Mapping[str, Any]) -> Iterator[str]:
         return
     spec = load_spec(folder / "cases")
     results = conclude(spec, observer_of(report), date.fromisoformat(report["today"]))
-    again = json.loads(json.dumps(conclusions(spec, results), allow_nan=False))
+    drawn = conclusions(spec, results, sheets_of(report))
+    again = json.loads(json.dumps(drawn, allow_nan=False))
     for key, value in again.items():
         for place in _differences(report.get(key), value, key):
             yield f"report.json: {place} does not follow from the measurements and the cases"
@@ -120,6 +132,10 @@ def _contradictions(folder: Path, report: Mapping[str, Any]) -> Iterator[str]:
         yield "report.json: chain does not hold: a link is not the hash of those before it"
     if (folder / "verdicts.json").read_bytes() != verdict_bytes(again):
         yield "verdicts.json: is not what follows from the measurements and the cases"
+    for name, made in ((STATEMENT, statement), (CRATE, crate)):
+        path = folder / name
+        if path.is_file() and path.read_bytes() != made(report, folder).encode():
+            yield f"{name}: is not what follows from report.json and the files"
     yield from _images(folder, report)
 
 

@@ -10,14 +10,17 @@ from typing import Any
 from harness.system.hashes import file_hash
 from harness.workspace import atomic
 
-__all__ = ["SUMS", "bundled", "listing", "sums", "verdict_bytes", "write_sums"]
+__all__ = ["SIGNATURE", "SUMS", "bundled", "listing", "sums", "verdict_bytes", "write_sums"]
 
 SUMS = "SHA256SUMS"
 """Name of the list of hashes."""
 
+SIGNATURE = f"{SUMS}.sig"
+"""Name of a signature of that list."""
+
 
 def bundled(folder: Path) -> list[Path]:
-    """Return every file of a report but the list of their hashes.
+    """Return every file of a report but the list of their hashes and its signature.
 
     Parameters
     ----------
@@ -30,7 +33,7 @@ def bundled(folder: Path) -> list[Path]:
         In order, without links.
     """
     found = [p for p in folder.rglob("*") if p.is_file() and not p.is_symlink()]
-    return sorted(p for p in found if p != folder / SUMS)
+    return sorted(p for p in found if p not in (folder / SUMS, folder / SIGNATURE))
 
 
 def sums(folder: Path) -> dict[str, str]:

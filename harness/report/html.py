@@ -16,9 +16,10 @@ from harness.report.text import label, number, quantity, shape
 from harness.system.templates import page_environment
 from pipeline.errors import InputError
 
-__all__ = ["environment", "render_html", "style"]
+__all__ = ["environment", "render_html", "render_nights", "style", "with_images"]
 
 _IMAGE = re.compile(r"[a-z]+/[0-9a-f]{20}\.png")
+_NIGHT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -37,14 +38,7 @@ def render_html(report: dict[str, Any], folder: Path) -> str:
     str
         A complete document.
     """
-    pages = environment()
-    pages.filters |= {
-        "number": number,
-        "quantity": quantity,
-        "plot": _plot,
-        "inline": lambda image: _inline(folder, image),
-        "pretty": lambda value: json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True),
-    }
+    pages = with_images(folder)
     digest = hashlib.sha256(json.dumps(report, sort_keys=True).encode()).hexdigest()
     return pages.get_template("report.html.j2").render(
         r=report,
@@ -53,6 +47,67 @@ def render_html(report: dict[str, Any], folder: Path) -> str:
         matrices=_tables(report, "attribute matrix"),
         audits=_tables(report, "log audit"),
     )
+
+
+def render_nights(report: dict[str, Any], folder: Path) -> dict[str, str]:
+    """Render the pages on data quality and performance.
+
+    Parameters
+    ----------
+    report : dict
+        The report.
+    folder : path-like
+        Folder of the report.
+
+    Returns
+    -------
+    dict of str
+        Documents by their path within the folder, one for each night.
+
+    Raises
+    ------
+    InputError
+        If the report names a night by something else than a date.
+    """
+    page = with_images(folder).get_template("night.html.j2")
+    shown = [n for n in report.get("nights", ()) if not n.get("problem")]
+    return {
+        f"nights/{_date(n['night'], folder)}.html": page.render(r=report, n=n, style=style())
+        for n in shown
+    }
+
+
+def _date(text: object, folder: Path) -> str:
+    """Return a date as it is; it names a file and must not lead elsewhere."""
+    if not isinstance(text, str) or not _NIGHT.fullmatch(text):
+        raise InputError(
+            f"names the night {text!r}", path=folder / "report.json", expected="YYYY-MM-DD"
+        )
+    return text
+
+
+def with_images(folder: Path) -> Environment:
+    """Return the templates with what reports print besides verdicts.
+
+    Parameters
+    ----------
+    folder : path-like
+        Folder of the report whose images are set inline.
+
+    Returns
+    -------
+    jinja2.Environment
+        With numbers, plots, images and parameters.
+    """
+    pages = environment()
+    pages.filters |= {
+        "number": number,
+        "quantity": quantity,
+        "plot": _plot,
+        "inline": lambda image: _inline(folder, image),
+        "pretty": lambda value: json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True),
+    }
+    return pages
 
 
 def environment() -> Environment:

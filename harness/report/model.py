@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.report.chain import chain
+from harness.report.nights import nights
 from harness.report.text import quantity
 from harness.system.hashes import file_hash
 from harness.system.software import software_version, tree_hash
@@ -27,7 +28,7 @@ from harness.verify.pin import changes, pinned
 from harness.verify.tampering import tampering
 from harness.verify.verdict import Verdict, exit_code, worst
 
-__all__ = ["SCHEMA", "build", "conclusions", "observer_of"]
+__all__ = ["SCHEMA", "build", "conclusions", "observer_of", "sheets_of"]
 
 SCHEMA = "nightjar-report/2"
 
@@ -43,6 +44,7 @@ _PACKAGES = (
     "scikit-learn",
 )
 _SHOWN = 50
+_SHEET = "contact sheet"
 
 
 def build(
@@ -103,6 +105,7 @@ def build(
         "input": _input(context),
         "people": context.settings.report.model_dump(),
         "figures": [_evidence(f) for f in figures],
+        "nights": nights(context),
         "resources": _resources(context),
         "units": _units(context),
         "sabotage": dict(sabotage) if sabotage else None,
@@ -160,18 +163,44 @@ def observer_of(report: Mapping[str, Any]) -> Callable[[str, Check], Observation
     callable
         For `harness.verify.engine.conclude`.
     """
-    table = {
+    table = _checks_of(report)
+    absent = Observation("not_run", text="the report holds no measurement")
+    return lambda path, _: _observation(table[path]) if path in table else absent
+
+
+def sheets_of(report: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return the contact sheets of a report, which were drawn beside the measurements.
+
+    Parameters
+    ----------
+    report : mapping
+        A ``report.json``.
+
+    Returns
+    -------
+    dict of list of dict
+        ``caption``, ``path`` and ``sha256`` of each image, by the path of the check.
+    """
+    return {
+        path: evidence["data"]
+        for path, check in _checks_of(report).items()
+        for evidence in check["evidence"]
+        if evidence["title"] == _SHEET
+    }
+
+
+def _checks_of(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {
         f"{case['id']}/{item['id']}/{check['id']}": check
         for case in report["cases"]
         for item in case["items"]
         for check in item["checks"]
     }
-    absent = Observation("not_run", text="the report holds no measurement")
-    return lambda path, _: _observation(table[path]) if path in table else absent
 
 
 def _observation(check: Mapping[str, Any]) -> Observation:
-    seen, evidence = check["observed"], tuple(Evidence(**e) for e in check["evidence"])
+    seen = check["observed"]
+    evidence = tuple(Evidence(**e) for e in check["evidence"] if e["title"] != _SHEET)
     got = None
     if seen["outcome"] == "measured":
         stderr = math.nan if seen["stderr_undefined"] else check["stderr"]
@@ -253,7 +282,7 @@ def _check(result: CheckResult, sheets: _Sheets) -> dict[str, Any]:
     shown = got.failing if got and result.waiver else got.failing[:_SHOWN] if got else ()
     undefined = bool(got and got.stderr is not None and not math.isfinite(got.stderr))
     if result.path in sheets:
-        evidence.append(Evidence("contact sheet", "images", list(sheets[result.path])))
+        evidence.append(Evidence(_SHEET, "images", list(sheets[result.path])))
     return {
         "id": check.id,
         "text": check.text,

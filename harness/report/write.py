@@ -11,7 +11,8 @@ from typing import Any
 from jinja2 import TemplateError
 
 from harness.report.checksums import verdict_bytes, write_sums
-from harness.report.html import render_html
+from harness.report.crate import CRATE, STATEMENT, crate, statement
+from harness.report.html import render_html, render_nights
 from harness.report.junit import render_junit
 from harness.report.markdown import render_markdown
 from harness.verify.loader import spec_files
@@ -27,8 +28,8 @@ __all__ = [
     "write_report",
 ]
 
-RENDERINGS = ("report.html", "report.md", "junit.xml")
-"""Files that are made from ``report.json`` alone."""
+RENDERINGS = ("report.html", "report.md", "junit.xml", STATEMENT, CRATE, "nights")
+"""Files and folders that are made from ``report.json`` and the other files beside it."""
 
 
 def next_folder(reports: Path, name: str) -> Path:
@@ -173,17 +174,25 @@ def render_all(folder: Path) -> None:
     """
     report = load_report(folder)
     try:
-        texts = render_html(report, folder), render_markdown(report), render_junit(report)
+        texts = {
+            "report.html": render_html(report, folder),
+            "report.md": render_markdown(report),
+            "junit.xml": render_junit(report),
+            STATEMENT: statement(report, folder),
+            **render_nights(report, folder),
+        }
+        for name, text in texts.items():
+            _write(folder / name, text)
+        _write(folder / CRATE, crate(report, folder))  # of all the others
     except (TemplateError, KeyError, TypeError, ValueError, AttributeError, IndexError) as err:
         if isinstance(err, InputError):
             raise
         cause = " ".join(f"{type(err).__name__}: {err}".split())
         raise InputError(f"is no complete report ({cause})", path=folder / "report.json") from err
-    for name, text in zip(RENDERINGS, texts, strict=True):
-        _write(folder / name, text)
     write_sums(folder)
 
 
 def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
     with atomic(path) as partial:
         partial.write_text(text, encoding="utf-8")

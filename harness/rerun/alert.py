@@ -106,7 +106,7 @@ def _chain(context: Context, unit: Unit, into: Workspace) -> Iterator[WorkItem]:
         yield visit_image.make_item(context, context.frames[one], staged)
     yield template.make_item(context, plan)
     yield difference.make_item(context, Target(*unit), plan)
-    yield alerts.make_item(context, unit)
+    yield from alerts.make_items(context, [unit])
 
 
 def _perform(item: WorkItem) -> None:

@@ -188,7 +188,7 @@ def _curvature(image: Image) -> Image:
     return out
 
 
-def psf_of(exposure: Exposure, notes: list[str]) -> tuple[PolynomialPsf, float, float]:
+def psf_of(exposure: Exposure, notes: list[str]) -> tuple[PolynomialPsf, float, dict[str, float]]:
     """Model the PSF from the stars of an image.
 
     Parameters
@@ -204,8 +204,9 @@ def psf_of(exposure: Exposure, notes: list[str]) -> tuple[PolynomialPsf, float, 
         Its variation follows the number of stars.
     enclosed : float
         Share of a star's light within `Psf.FLUX_RADIUS`.
-    chi2 : float
-        Median χ² per pixel of stars that were left out of it in turn; not-a-number where there are
+    judged : dict
+        ``psfChi2``, median χ² per pixel of stars that were left out of it in turn, and
+        ``psfSkyErr``, relative error of its light that the sky leaves; not-a-number where there are
         too few.
 
     Raises
@@ -236,7 +237,11 @@ def psf_of(exposure: Exposure, notes: list[str]) -> tuple[PolynomialPsf, float, 
     judged = "" if chi2 is None else f", χ² per pixel {chi2:.2f} on stars left out"
     notes.append(f"PSF of order {model.fit.psf.order} from {model.fit.n_stars} stars{judged}")
     share = enclosed_flux(model.fit.psf, flat.shape, few=model.fit.n_stars < _FEW)
-    return model.fit.psf, share, float("nan") if chi2 is None else chi2
+    unsure = {
+        "psfChi2": float("nan") if chi2 is None else chi2,
+        "psfSkyErr": model.fit.sky_err or float("nan"),
+    }
+    return model.fit.psf, share, unsure
 
 
 def flattened(exposure: Exposure) -> Exposure:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,10 @@ class Pair:
         Every file that was read, of the science image and of the template.
     enclosed : tuple of float
         Share of a star's light within `Psf.FLUX_RADIUS` of the science image and of the template.
-    psf_chi2 : float
-        χ² per pixel of stars left out of the science image's PSF; not-a-number if unknown.
+    judged : mapping
+        Of the science image's PSF: ``psfChi2``, χ² per pixel of stars left out of it, and
+        ``psfSkyErr``, relative error of its light that the sky leaves, not-a-number where unknown;
+        ``enclosed``, as above.
     """
 
     science: Exposure
@@ -71,7 +73,7 @@ class Pair:
     planes: tuple[Planes, Planes]
     files: tuple[tuple[Path, ...], tuple[Path, ...]]
     enclosed: tuple[float, float] = (1.0, 1.0)
-    psf_chi2: float = float("nan")
+    judged: Mapping[str, float] = field(default_factory=dict)
 
     def with_template_psf(self) -> Pair:
         """Model the PSF of the template as well.
@@ -149,7 +151,7 @@ def load_pair(science: Planes, template: Planes, *, registered: bool = False) ->
         assert first.wcs is not None
         second = templates.warp(second, first.wcs, first.shape)
         notes.append("template resampled onto the pixels of the science image")
-    first, enclosed, chi2 = _with_psf(first, science, "science", notes)
+    first, enclosed, judged = _with_psf(first, science, "science", notes)
     others = 1.0
     if template.psf is not None:
         second, others, _ = _with_psf(second, template, "template", notes)
@@ -165,7 +167,7 @@ def load_pair(science: Planes, template: Planes, *, registered: bool = False) ->
         (science, template),
         (_files(first_raw, science), _files(second_raw, template)),
         (enclosed, others),
-        chi2,
+        {**judged, "enclosed": enclosed},
     )
 
 
@@ -247,18 +249,17 @@ def _refuse_useless(exposure: Exposure, name: str) -> None:
 
 def _with_psf(
     exposure: Exposure, planes: Planes, name: str, notes: list[str]
-) -> tuple[Exposure, float, float]:
-    """Exposure with a PSF, the share of light within its radius, and χ² of stars left out."""
-    unknown = float("nan")
+) -> tuple[Exposure, float, dict[str, float]]:
+    """Exposure with a PSF, the share of light within its radius, and what judges a model."""
     if exposure.psf is None:
         found: list[str] = []
-        psf, share, chi2 = psf_of(exposure, found)
+        psf, share, judged = psf_of(exposure, found)
         notes += [f"{name}: {note}" for note in found]
-        return exposure.replace(psf=psf), share, chi2
+        return exposure.replace(psf=psf), share, judged
     if planes.psf is None or not isinstance(exposure.psf, GridPsf):
-        return exposure, 1.0, unknown
+        return exposure, 1.0, {}
     given, share = normalised_psf(exposure.psf)
-    return exposure.replace(psf=given), share, unknown
+    return exposure.replace(psf=given), share, {}
 
 
 def _is_product(path: Path) -> bool:

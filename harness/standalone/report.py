@@ -31,6 +31,8 @@ _BOUNDS: tuple[tuple[str, float, float, float, float, str], ...] = (
     ("starChi2Mean", 0.0, 0.0, 1.10, 1.50, "stars leave residuals: χ² per pixel {:.2f}"),
     ("lag1Excess", 0.0, 0.0, 0.03, 0.10, "noise is correlated: {:.3f} at lag one"),
     ("psfChi2", 0.0, 0.0, 1.25, 2.0, "the PSF misses its own stars: χ² per pixel {:.2f}"),
+    ("psfSkyErr", 0.0, 0.0, 0.01, 0.05, "the sky under PSF stars is unsure: {:.1%} of a flux"),
+    ("enclosed", 0.0, 0.6, 2.0, 2.0, "{:.0%} of the light within 12 pixels, the rest guessed"),
     ("nStampsUsed", 5, 20, 1e9, 1e9, "only {:.0f} sources define the kernel"),
     ("maskedFraction", 0.0, 0.0, 0.05, 0.30, "{:.1%} of the pixels are masked"),
     ("noiseRatio", 0.0, 0.0, 1.0, 1.6, "the template is {:.1f} times as noisy as the science"),

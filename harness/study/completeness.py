@@ -15,6 +15,8 @@ __all__ = ["CompletenessFit", "completeness", "fit", "interval", "ratio_to_ideal
 
 _LEAST = 1e-9
 _GROUPS = 10
+_STARTS = 2
+"""From how many of the places, the likeliest first, a curve is fitted."""
 
 
 def interval(
@@ -282,7 +284,7 @@ def _maximise(
     options = {"maxiter": 500, "ftol": 1e-13, "gtol": 1e-7}
     trials = [
         optimize.minimize(cost, first, jac=True, method="L-BFGS-B", options=options)
-        for first in begin
+        for first in sorted(begin, key=lambda q: cost(q)[0])[:_STARTS]
     ]
     return _unpack(min(trials, key=lambda t: float(t.fun)).x)
 

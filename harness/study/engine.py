@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ from harness.study.design import StudyDesign
 from harness.study.events import Window
 from harness.study.ideal import ideal_curve
 from harness.study.matching import Truth, chance_matches, match, reasons
-from harness.study.placing import Placement, place
+from harness.study.placing import Placement, bright_stars, place
 from harness.study.tables import DETECTION, PAINTING, RECOVERY
 from harness.tasks.tables import optional_table
 from harness.tasks.template import warped
@@ -50,8 +50,17 @@ Subtraction = Callable[[Exposure, Exposure], Difference]
 _KNOWN_RADIUS = 3.0
 """Pixels within which a detection is one that the campaign itself has."""
 
-_fixed: dict[tuple[Path, Unit], FixedSubtraction] = {}
-"""That of the image which this process painted last, for its next realisation."""
+
+class _Kept(NamedTuple):
+    """What the next realisation of an image needs again, where its kernel is fixed."""
+
+    template: Exposure
+    stars: FloatArray
+    subtraction: FixedSubtraction
+
+
+_kept: dict[tuple[Path, Unit], _Kept] = {}
+"""That of the image which this process painted last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,19 +171,33 @@ class Painting:
         science = io.read_exposure(self.space.visit_image(*self.unit))
         before = io.read_difference(self.space.difference(*self.unit))
         known = _places(optional_table(self.space.staging("DiaSource", *self.unit)))
+        kept = _kept.get((self.folder, self.unit))
         placement = place(
             self.design, science, before, optional_table(self.space.objects), known[:, :2],
             study=self.study, realisation=self.realisation, first_id=self.first_id,
             veto=bits(*self.settings.diasource.veto) | before.excluded, window=self._window(),
+            stars=kept.stars if kept else None,
         )  # fmt: skip
         x, y = (to_numpy(placement.injections, n) for n in ("x", "y"))
         ratio = before.kernel.sum_at(x, y)
         del before  # its memory is needed
-        path = self.space.template(self.template_name)
-        template = warped(path, science, self.settings.template)
-        subtraction = self._subtraction(science, template)
+        template, subtraction = self._prepared(science, kept)
         images = _paint(science, template, ratio, placement.injections, self._noise_seed)
         return placement, images, known, subtraction
+
+    def _prepared(self, science: Exposure, kept: _Kept | None) -> tuple[Exposure, Subtraction]:
+        """Return the template on the pixels of the image, and how painted images are subtracted."""
+        if kept is not None:
+            return kept.template, kept.subtraction.run
+        _kept.clear()
+        config = self.settings.subtract
+        template = warped(self.space.template(self.template_name), science, self.settings.template)
+        if self.engine == "frame":
+            return template, partial(subtract.run, config=config)
+        fixed = FixedSubtraction.of(science, template, config)
+        if self.realisation + 1 < self.design.realisations:
+            _kept[self.folder, self.unit] = _Kept(template, bright_stars(science), fixed)
+        return template, fixed.run
 
     def _window(self) -> Window | None:
         """Where and when the events of this detector happen, drawn in its first visit."""
@@ -185,17 +208,6 @@ class Painting:
             raise ConfigError("events need images with a WCS", key="events", expected="0")
         ends = self.visits[0][1], self.visits[-1][1]
         return Window(wcs, (int(mask.shape[0]), int(mask.shape[1])), *ends)
-
-    def _subtraction(self, science: Exposure, template: Exposure) -> Subtraction:
-        """Return how painted images are subtracted."""
-        config = self.settings.subtract
-        if self.engine == "frame":
-            return partial(subtract.run, config=config)
-        key = self.folder, self.unit
-        if key not in _fixed:
-            _fixed.clear()
-            _fixed[key] = FixedSubtraction.of(science, template, config)
-        return _fixed[key].run
 
     @property
     def _noise_seed(self) -> int:

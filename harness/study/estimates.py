@@ -16,7 +16,9 @@ __all__ = [
     "BRIGHT",
     "Estimate",
     "depth_gap",
+    "fit_excess",
     "flux_bias",
+    "flux_bias_beyond_fit",
     "flux_pull_width",
     "flux_response",
     "found_over_ideal",
@@ -204,11 +206,46 @@ def flux_bias(sample: Sample) -> Estimate:
     Returns
     -------
     Estimate
+        Per cent, what a free position costs included (see `fit_excess`); the error is that of a
+        median.
+    """
+    return _median_estimate(100.0 * (_flux_ratio(_bright(sample)) - 1.0))
+
+
+def flux_bias_beyond_fit(sample: Sample) -> Estimate:
+    """As `flux_bias`, less what any fit with a free position must find, %.
+
+    Parameters
+    ----------
+    sample : Sample
+        Point sources.
+
+    Returns
+    -------
+    Estimate
         Per cent; the error is that of a median.
     """
     part = _bright(sample)
-    ratio = _finite(100.0 * (part.numbers("psfFlux") / part.numbers("flux") - 1.0))
-    return Estimate.gaussian(_median(ratio), median_error(ratio), len(ratio))
+    return _median_estimate(100.0 * (_flux_ratio(part) / (1.0 + fit_excess(part)) - 1.0))
+
+
+def fit_excess(sample: Sample) -> FloatArray:
+    """Return by how much a maximum-likelihood flux with a free position is too bright.
+
+    The maximum over two coordinates takes half of χ² with two degrees of freedom from the noise:
+    F̂ / F - 1 = (σ_F / F)² on average, 2 % at an SNR of 7, 0.25 % at 20 (as of every such fit).
+
+    Parameters
+    ----------
+    sample : Sample
+        Point sources.
+
+    Returns
+    -------
+    ndarray, (n,)
+        A pure number, from the errors of the fluxes and the true fluxes.
+    """
+    return np.asarray((sample.numbers("psfFluxErr") / sample.numbers("flux")) ** 2)
 
 
 def flux_response(sample: Sample) -> Estimate:
@@ -228,8 +265,8 @@ def flux_response(sample: Sample) -> Estimate:
     """
     part = _bright(sample)
     left = part.numbers("nullScore") * part.numbers("sigmaNull")
-    ratio = _finite(100.0 * ((part.numbers("psfFlux") - left) / part.numbers("flux") - 1.0))
-    return Estimate.gaussian(_median(ratio), median_error(ratio), len(ratio))
+    ratio = (part.numbers("psfFlux") - left) / part.numbers("flux")
+    return _median_estimate(100.0 * (ratio - 1.0))
 
 
 def scene_score(sample: Sample) -> Estimate:
@@ -311,9 +348,9 @@ def position_bias(sample: Sample, scale: float, least: float = 20.0) -> Estimate
         mas.
     """
     part = _bright(sample, least)
-    axes = [scale * _finite(part.numbers(name)) for name in ("dx", "dy")]
+    axes = [scale * part.numbers(name) for name in ("dx", "dy")]
     return max(
-        (Estimate.gaussian(_median(a), median_error(a), len(a)) for a in axes),
+        (_median_estimate(a) for a in axes),
         key=lambda e: abs(e.value),
     )
 
@@ -386,6 +423,15 @@ def _offsets(sample: Sample) -> FloatArray:
 def _width(values: FloatArray) -> Estimate:
     width = mad_std(values)
     return Estimate.gaussian(width, _WIDTH_ERROR * width / max(len(values), 1) ** 0.5, len(values))
+
+
+def _flux_ratio(sample: Sample) -> FloatArray:
+    return np.asarray(sample.numbers("psfFlux") / sample.numbers("flux"))
+
+
+def _median_estimate(values: FloatArray) -> Estimate:
+    good = _finite(values)
+    return Estimate.gaussian(_median(good), median_error(good), len(good))
 
 
 def _median(values: FloatArray) -> float:

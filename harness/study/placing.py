@@ -67,6 +67,7 @@ def place(
     first_id: int,
     veto: np.uint32,
     window: Window | None = None,
+    stars: FloatArray | None = None,
 ) -> Placement:
     """Draw the injections of one image.
 
@@ -90,6 +91,8 @@ def place(
         Mask planes on which nothing is detected.
     window : Window, optional
         Where and when events happen, for designs that have any.
+    stars : ndarray, (k, 2), pixel, optional
+        `bright_stars` of the image, where they are known.
 
     Returns
     -------
@@ -101,7 +104,7 @@ def place(
         design.of_image(), science, objects, seed=seed, study=f"realisation {realisation}"
     )
     rng = stream(seed, science.info.visit, science.info.detector, f"places {realisation}")
-    stars = bright_stars(science)
+    stars = bright_stars(science) if stars is None else stars
     at = np.column_stack([to_numpy(drawn, "x"), to_numpy(drawn, "y")])
     hosted = np.isfinite(to_numpy(drawn, "hostOffset"))
     reason = np.array([r or "" for r in drawn["reason"].to_pylist()], dtype=object)

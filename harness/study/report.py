@@ -120,7 +120,9 @@ def _depth(depth: dict[str, Any]) -> str:
 
 
 _FLUXES = (
-    ("n", "n"), ("bias", "median bias"), ("biasError", "error"), ("pullWidth", "pull width"),
+    ("n", "n"), ("bias", "median bias"), ("biasError", "error"),
+    ("biasBeyondFit", "beyond a free position"), ("biasBeyondFitError", "error"),
+    ("biasBright", "above SNR 20"), ("biasBrightError", "error"), ("pullWidth", "pull width"),
     ("pullWidthError", "error"), ("response", "bias of the measurement"),
     ("responseError", "error"), ("sceneScore", "score without the source"),
     ("sceneScoreError", "error"),

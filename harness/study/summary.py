@@ -223,11 +223,18 @@ def _by_detector(points: Sample) -> list[Numbers]:
 def _flux(points: Sample) -> Numbers:
     """Bias and pull of the measured flux above the true SNR where selection plays no part."""
     bias, width = estimates.flux_bias(points), estimates.flux_pull_width(points)
+    beyond, bright = (
+        estimates.flux_bias_beyond_fit(points), estimates.flux_bias(points.between(20.0, np.inf))
+    )  # fmt: skip
     response, left = estimates.flux_response(points), estimates.scene_score(points)
     return {
         "n": width.n,
         "bias": bias.value / 100.0,
         "biasError": bias.error / 100.0,
+        "biasBeyondFit": beyond.value / 100.0,
+        "biasBeyondFitError": beyond.error / 100.0,
+        "biasBright": bright.value / 100.0,
+        "biasBrightError": bright.error / 100.0,
         "pullWidth": width.value,
         "pullWidthError": width.error,
         "response": response.value / 100.0,

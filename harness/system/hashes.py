@@ -6,6 +6,7 @@ import hashlib
 import json
 import stat
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,15 +109,31 @@ def table_hash(table: pa.Table) -> str:
     str
         Hexadecimal digits
     """
+    return _hash_without_rows(table.schema) if not table.num_rows else _hash_of_rows(table)
+
+
+@lru_cache(maxsize=64)  # most units lack rows of most tables
+def _hash_without_rows(schema: pa.Schema) -> str:
+    return _hash_of_rows(schema.empty_table())
+
+
+def _hash_of_rows(table: pa.Table) -> str:
     digest = hashlib.sha256()
     for name in table.column_names:
         if is_volatile(name):
             continue
         column = table.column(name).combine_chunks()
         digest.update(f"{name}:{column.type}:{len(column)}".encode())
-        digest.update(np.packbits(column.is_null().to_numpy(zero_copy_only=False)).tobytes())
+        digest.update(_missing(column))
         digest.update(_values(column))
     return digest.hexdigest()[:16]
+
+
+def _missing(column: pa.Array) -> bytes:
+    """One bit per row; most columns lack nothing."""
+    if not column.null_count:
+        return bytes(-(-len(column) // 8))
+    return np.packbits(column.is_null().to_numpy(zero_copy_only=False)).tobytes()
 
 
 def _values(column: pa.Array) -> bytes:
@@ -125,7 +142,8 @@ def _values(column: pa.Array) -> bytes:
     if pa.types.is_boolean(column.type):
         column = column.cast(pa.uint8())
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-        return bytes(column.fill_null(0).to_numpy(zero_copy_only=False).tobytes())
+        known = column.fill_null(0) if column.null_count else column
+        return bytes(known.to_numpy(zero_copy_only=False).tobytes())
     return "\x1f".join(str(v) for v in column.to_pylist()).encode()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,17 +18,29 @@ from harness.ledger import Outcome, Target, now_mjd_tai
 from harness.plan import Frame, Unit
 from harness.system.hashes import combine, table_hash
 from harness.tasks.association import phase_per_unit, units_with_sources
-from harness.tasks.tables import optional_table
+from harness.tasks.tables import by_item, optional_table, units_table
 from harness.tasks.versions import as_of
 from harness.workspace import Workspace
 from pipeline import alerts, diaobject, io
 from pipeline.exposure import NJY_ZERO_POINT
-from pipeline.schema import DIA_OBJECT, to_numpy
+from pipeline.schema import DIA_OBJECT, TABLES, to_numpy
 from pipeline.sphere import project
 
-__all__ = ["TASK", "make_item", "noise_limits"]
+__all__ = ["TASK", "images_with_noise", "make_items", "noise_limits"]
 
 _CORNERS = ("llc", "lrc", "urc", "ulc")
+_UNITS_AT_A_TIME = 16  # all rows of so many are held at once
+
+_ASKED = ("item", "visit", "detector", "mjd", "diaObjectId", "diaSourceId")
+_SAME_IMAGE = "t.visit = b.visit AND t.detector = b.detector"
+_SAME_SOURCE = "t.diaSourceId = b.diaSourceId"
+_FORCED = """t.diaObjectId = b.diaObjectId AND t.midpointMjdTai <= b.mjd
+ORDER BY item, diaForcedSourceId"""
+_EARLIER = " UNION ".join(
+    f"""SELECT b.item, t.diaSourceId FROM {{batch}} b JOIN DiaSource t USING ({thing})
+    WHERE t.midpointMjdTai <= b.mjd AND NOT ({_SAME_IMAGE})"""
+    for thing in ("diaObjectId", "ssObjectId")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,25 +52,30 @@ class _Item(WorkItem):
 
 
 def _phases(context: Context) -> Iterator[Phase]:
-    yield phase_per_unit(TASK, context, make_item)
+    yield phase_per_unit(TASK, context, make_items, _UNITS_AT_A_TIME)
 
 
-def make_item(context: Context, unit: Unit) -> _Item:
-    """Make the work item of the alerts of a unit.
+def make_items(context: Context, units: Sequence[Unit]) -> Iterator[_Item]:
+    """Make the work items of the alerts of units.
 
     Parameters
     ----------
     context : Context
         The campaign.
-    unit : Unit
-        Visit and detector.
+    units : sequence of Unit
+        Visits and detectors.
 
-    Returns
-    -------
+    Yields
+    ------
     WorkItem
         What is to be done.
     """
-    space, tables = context.space, _tables(context, unit)
+    for unit, tables in zip(units, _tables(context, units), strict=True):
+        yield _item(context, unit, tables)
+
+
+def _item(context: Context, unit: Unit, tables: Mapping[str, pa.Table]) -> _Item:
+    space = context.space
     files = [space.staging("cutout", *unit), space.objects]
     content = [context.state.hashes.of(path) for path in files]
     content += [context.settings.section_hash("diaobject")]
@@ -77,44 +94,88 @@ def make_item(context: Context, unit: Unit) -> _Item:
     )
 
 
-def _tables(context: Context, unit: Unit) -> dict[str, pa.Table]:
-    """Everything that may stand in the alerts of a unit, as known at its visit."""
-    catalog, mjd = context.state.catalog, context.frames[unit].mjd
-    here = "FROM DiaSource WHERE visit = ? AND detector = ?"
-    its_objects = f"diaObjectId IN (SELECT diaObjectId {here})"
-    its_bodies = f"ssObjectId IN (SELECT ssObjectId {here})"
-    sources = catalog.table("DiaSource", "visit = ? AND detector = ? ORDER BY diaSourceId", unit)
-    history = catalog.table(
-        "DiaSource",
-        f"({its_objects} OR {its_bodies}) AND midpointMjdTai <= ? "
-        "AND NOT (visit = ? AND detector = ?) ORDER BY diaSourceId",
-        [*unit, *unit, mjd, *unit],
-    )
-    forced = catalog.table(
-        "DiaForcedSource",
-        f"{its_objects} AND midpointMjdTai <= ? ORDER BY diaForcedSourceId",
-        [*unit, mjd],
-    )
-    objects = as_of(catalog, mjd, "*", its_objects, unit).cast(DIA_OBJECT.arrow_schema)
-    window = mjd - context.settings.alerts.history, mjd
-    return {
-        "limits": noise_limits(catalog, objects, window),
-        "sources": sources,
-        "objects": diaobject.with_forced(objects, forced),
-        "history": history,
-        "forced": forced,
-        "ss_sources": _ss_sources(catalog, to_numpy(sources, "diaSourceId")),
-        "ss_history": _ss_sources(catalog, to_numpy(history, "diaSourceId")),
-    }
+def _tables(context: Context, units: Sequence[Unit]) -> Iterator[dict[str, pa.Table]]:
+    """Everything that may stand in the alerts of each unit, as known at its visit."""
+    catalog, number = context.state.catalog, len(units)
+    mjd = np.array([context.frames[unit].mjd for unit in units], float)
+    asked = units_table(units).append_column("mjd", pa.array(mjd))
+    sources = _rows(catalog, "DiaSource", asked, f"{_SAME_IMAGE} ORDER BY item, diaSourceId")
+    things = _things(sources, mjd)
+    earlier = catalog.query_with(things, _EARLIER)
+    history = _rows(catalog, "DiaSource", earlier, f"{_SAME_SOURCE} ORDER BY item, diaSourceId")
+    theirs = things.select(["item", "diaObjectId", "mjd"]).drop_null()
+    theirs = theirs.group_by(theirs.column_names).aggregate([])
+    known = (
+        _declared(as_of(catalog, theirs, DIA_OBJECT.names), "DiaObject"),
+        _rows(catalog, "DiaForcedSource", theirs, _FORCED),
+        sources,
+        history,
+        *(_rows(catalog, "SSSource", rows, f"{_SAME_SOURCE} ORDER BY item, diaSourceId")
+          for rows in (sources, history)),
+    )  # fmt: skip
+    images = images_with_noise(catalog)
+    names = ("objects", "forced", "sources", "history", "ss_sources", "ss_history")
+    for at, divided in zip(
+        mjd, zip(*(by_item(t, number) for t in known), strict=True), strict=True
+    ):
+        tables = dict(zip(names, divided, strict=True))
+        window = at - context.settings.alerts.history, at
+        tables["limits"] = noise_limits(images, tables["objects"], window)
+        tables["objects"] = diaobject.with_forced(tables["objects"], tables["forced"])
+        yield tables
 
 
-def noise_limits(catalog: Catalog, objects: pa.Table, window: tuple[float, float]) -> pa.Table:
-    """Depth of the differences that show the place of each object.
+def _rows(catalog: Catalog, name: str, asked: pa.Table, condition: str) -> pa.Table:
+    """Rows ``t`` of a table that items ``b`` ask for, after the column ``item``."""
+    declared = TABLES[name]
+    columns = ", ".join(f't."{c}"' for c in declared.names)
+    ids = asked.select([c for c in asked.column_names if c in _ASKED])
+    sql = f'SELECT b.item, {columns} FROM {{batch}} b JOIN "{name}" t ON {condition}'
+    return _declared(catalog.query_with(ids, sql), name)
+
+
+def _declared(rows: pa.Table, name: str) -> pa.Table:
+    """Rows of a table, after the column ``item``, with the types and metadata that it declares."""
+    declared = TABLES[name].arrow_schema
+    return rows.cast(pa.schema([rows.schema.field("item"), *declared], declared.metadata))
+
+
+def _things(sources: pa.Table, mjd: npt.NDArray[np.float64]) -> pa.Table:
+    """Objects and bodies of the sources of each item, with the time of its visit."""
+    things = sources.select(["item", "visit", "detector", "diaObjectId", "ssObjectId"])
+    things = things.append_column("mjd", pa.array(mjd[to_numpy(things, "item")]))
+    return things.group_by(things.column_names).aggregate([])
+
+
+def images_with_noise(catalog: Catalog) -> pa.Table:
+    """Corners, time and depth of all differences whose depth is known.
 
     Parameters
     ----------
     catalog : Catalog
         With ``difference_image`` and ``visit_image``.
+
+    Returns
+    -------
+    pyarrow.Table
+        Ordered by visit and detector; ``limit`` is five σ of a point source of no flux, nJy.
+    """
+    return catalog.query(
+        """SELECT visit, detector, d.band, midpointMjdTai, 10 ** (0.4 * (? - d.depth5)) AS "limit",
+          llcra, llcdec, lrcra, lrcdec, urcra, urcdec, ulcra, ulcdec
+        FROM difference_image d JOIN visit_image v USING (visit, detector)
+        WHERE d.depth5 IS NOT NULL ORDER BY visit, detector""",
+        [NJY_ZERO_POINT],
+    )
+
+
+def noise_limits(images: pa.Table, objects: pa.Table, window: tuple[float, float]) -> pa.Table:
+    """Depth of the differences that show the place of each object.
+
+    Parameters
+    ----------
+    images : pyarrow.Table
+        From `images_with_noise`.
     objects : pyarrow.Table
         Columns ``diaObjectId ra dec``.
     window : tuple of float, d
@@ -125,14 +186,8 @@ def noise_limits(catalog: Catalog, objects: pa.Table, window: tuple[float, float
     pyarrow.Table
         `pipeline.alerts.NOISE_LIMIT`: five σ of a point source of no flux, nJy.
     """
-    images = catalog.query(
-        """SELECT visit, detector, d.band, midpointMjdTai, 10 ** (0.4 * (? - d.depth5)) AS "limit",
-          llcra, llcdec, lrcra, lrcdec, urcra, urcdec, ulcra, ulcdec
-        FROM difference_image d JOIN visit_image v USING (visit, detector)
-        WHERE midpointMjdTai >= ? AND midpointMjdTai < ? AND d.depth5 IS NOT NULL
-        ORDER BY visit, detector""",
-        [NJY_ZERO_POINT, *window],
-    )
+    taken = to_numpy(images, "midpointMjdTai")
+    images = images.filter(pa.array((taken >= window[0]) & (taken < window[1])))
     image, row = np.nonzero(_covered(images, objects))
     columns = {name: images[name].take(image) for name in alerts.NOISE_LIMIT.names[1:]}
     return alerts.NOISE_LIMIT.to_arrow({"diaObjectId": objects["diaObjectId"].take(row)} | columns)
@@ -146,11 +201,6 @@ def _covered(images: pa.Table, objects: pa.Table) -> npt.NDArray[np.bool_]:
     x, y = np.moveaxis(places, -1, 0)
     side = x * np.roll(y, -1, axis=0) - y * np.roll(x, -1, axis=0)  # of the origin, the object
     return np.asarray(np.all(side > 0, axis=0) | np.all(side < 0, axis=0)).T
-
-
-def _ss_sources(catalog: Catalog, ids: npt.NDArray[np.int64]) -> pa.Table:
-    wanted = [int(i) for i in ids]
-    return catalog.table("SSSource", "list_contains(?, diaSourceId) ORDER BY diaSourceId", [wanted])
 
 
 def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:

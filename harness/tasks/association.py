@@ -8,7 +8,7 @@ the catalogue, so they are done by the coordinator, in the order of time.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +52,10 @@ class _Item(WorkItem):
 
 
 def phase_per_unit(
-    task: Task, context: Context, make: Callable[[Context, Unit], WorkItem]
+    task: Task,
+    context: Context,
+    make: Callable[[Context, Sequence[Unit]], Iterable[WorkItem]],
+    at_a_time: int,
 ) -> Phase:
     """Phase of a task that follows association, one item per unit, in the order of time.
 
@@ -63,7 +66,9 @@ def phase_per_unit(
     context : Context
         The campaign.
     make : callable
-        Makes the work item of a unit.
+        Makes the work items of units.
+    at_a_time : int
+        For how many units the catalogue is asked at once.
 
     Returns
     -------
@@ -72,12 +77,13 @@ def phase_per_unit(
     """
 
     def items() -> Iterator[WorkItem | Blocked]:
-        for unit in units:
-            if context.done(Target(*unit), "diaobject"):
-                yield make(context, unit)
-            else:
+        for start in range(0, len(units), at_a_time):
+            some = units[start : start + at_a_time]
+            ready = [unit for unit in some if context.done(Target(*unit), "diaobject")]
+            for unit in sorted(set(some).difference(ready)):
                 why = "the association of its visit failed"
                 yield Blocked(Target(*unit), why, task.stage_names)
+            yield from make(context, ready)
 
     units = _units(context)
     return Phase(task.label, len(units), items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def make_item(context: Context, target: Target, plan: TemplatePlan) -> _Item:
     of, space, settings = context.state.hashes.of, context.space, context.settings
     science, template = of(space.visit_image(*target[:2])), of(space.template(plan.name))
     subtracted = combine([science, template, settings.section_hash("template")])
-    model = classifier().version if settings.diasource.classify else ""
+    model = _classifier_version() if settings.diasource.classify else ""
     detected = combine([subtracted, settings.section_hash("subtract"), model, _sizes(settings)])
     return _Item(
         task=TASK,
@@ -89,6 +90,12 @@ def make_item(context: Context, target: Target, plan: TemplatePlan) -> _Item:
         template_name=plan.name,
         **context.common(),
     )
+
+
+@cache
+def _classifier_version() -> str:
+    """Version of the classifier, which is a hash of all its trees."""
+    return classifier().version
 
 
 def _sizes(settings: Settings) -> str:

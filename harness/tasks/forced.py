@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from scipy.spatial import cKDTree
 
 from harness.campaign.context import Context
 from harness.campaign.task import Notes, Phase, Stage, Task, WorkItem
+from harness.catalog import Catalog
 from harness.ledger import Outcome, Target, now_mjd_tai
 from harness.plan import Unit
 from harness.system.hashes import combine, table_hash
 from harness.tasks.association import phase_per_unit, units_with_sources
+from harness.tasks.tables import by_item, units_table
 from harness.tasks.versions import as_of, forget_forced_means, refresh_forced_means
 from harness.workspace import Workspace
 from pipeline import diaobject, io
 from pipeline.schema import to_numpy
+from pipeline.sphere import unit_vectors
 
 __all__ = ["TASK"]
 
-_COLUMNS = "diaObjectId, ra, dec, firstDiaSourceMjdTai, lastDiaSourceMjdTai"
+_COLUMNS = ("diaObjectId", "ra", "dec", "firstDiaSourceMjdTai", "lastDiaSourceMjdTai")
 _MARGIN = np.deg2rad(0.05)  # an object's versions lie closer to one another than this
+_UNITS_AT_A_TIME = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,42 +40,53 @@ class _Item(WorkItem):
 
 
 def _phases(context: Context) -> Iterator[Phase]:
-    yield phase_per_unit(TASK, context, _item)
+    yield phase_per_unit(TASK, context, _items, _UNITS_AT_A_TIME)
     if context.performing:
         refresh_forced_means(context.state.catalog)
 
 
-def _item(context: Context, unit: Unit) -> _Item:
-    objects = _known_objects(context, unit)
-    difference = context.state.hashes.of(context.space.difference(*unit))
-    return _Item(
-        task=TASK,
-        target=Target(*unit),
-        keys=TASK.keys(context.settings, combine([difference, table_hash(objects)])),
-        objects=objects,
-        **context.common(),
-    )
+def _items(context: Context, units: Sequence[Unit]) -> Iterator[_Item]:
+    for unit, objects in zip(units, _known_objects(context, units), strict=True):
+        difference = context.state.hashes.of(context.space.difference(*unit))
+        yield _Item(
+            task=TASK,
+            target=Target(*unit),
+            keys=TASK.keys(context.settings, combine([difference, table_hash(objects)])),
+            objects=objects,
+            **context.common(),
+        )
 
 
-def _known_objects(context: Context, unit: Unit) -> pa.Table:
-    """Objects that a unit may know: those within the circle round its image."""
+def _known_objects(context: Context, units: Sequence[Unit]) -> list[pa.Table]:
+    """Objects that each unit may know: those within the circle round its image."""
     catalog, window = context.state.catalog, context.settings.diaobject.precovery_window
-    corner = catalog.rows(
-        "SELECT ra, dec, llcra, llcdec FROM visit_image WHERE visit = ? AND detector = ?", unit
-    )[0]
-    centre = _vector(corner["ra"], corner["dec"])
-    reach = np.arccos(np.clip(centre @ _vector(corner["llcra"], corner["llcdec"]), -1, 1)) * 1.05
-    near = "sin(radians(dec)) * ? + cos(radians(dec)) * ? * cos(radians(ra - ?)) >= ?"
-    dec = np.deg2rad(corner["dec"])
-    values = [float(np.sin(dec)), float(np.cos(dec)), corner["ra"], float(np.cos(reach + _MARGIN))]
-    objects = as_of(catalog, context.frames[unit].mjd, _COLUMNS, near, values, window)
-    vectors = _vector(to_numpy(objects, "ra"), to_numpy(objects, "dec"))
-    return objects.filter(pa.array(np.tensordot(vectors, centre, axes=(0, 0)) >= np.cos(reach)))
+    centres, reach = _circles(catalog, units)
+    places = catalog.query("SELECT diaObjectId, ra, dec FROM DiaObject")
+    sky = cKDTree(unit_vectors(to_numpy(places, "ra"), to_numpy(places, "dec")))
+    near = sky.query_ball_point(centres, 2.0 * np.sin(0.5 * (reach + _MARGIN)))
+    item = np.repeat(np.arange(len(units)), [len(rows) for rows in near])
+    mjd = np.array([context.frames[unit].mjd for unit in units])
+    ids = places["diaObjectId"].take(np.concatenate([*near, []]).astype(np.int64))
+    asked = pa.table({"item": item, "diaObjectId": ids, "mjd": mjd[item]})
+    known = as_of(catalog, asked, _COLUMNS, window)
+    item = to_numpy(known, "item")
+    directions = unit_vectors(to_numpy(known, "ra"), to_numpy(known, "dec"))
+    inside = np.sum(directions * centres[item], axis=1) >= np.cos(reach)[item]
+    return by_item(known.filter(pa.array(inside)), len(units))
 
 
-def _vector(ra: npt.ArrayLike, dec: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    a, d = np.deg2rad(np.asarray(ra, float)), np.deg2rad(np.asarray(dec, float))
-    return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)])
+def _circles(
+    catalog: Catalog, units: Sequence[Unit]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Directions ``(n, 3)`` and radii (rad) of the circles round the images of units."""
+    images = catalog.query_with(
+        units_table(units),
+        """SELECT ra, dec, llcra, llcdec FROM {batch} JOIN visit_image USING (visit, detector)
+        ORDER BY item""",
+    )
+    centres = unit_vectors(to_numpy(images, "ra"), to_numpy(images, "dec"))
+    corners = unit_vectors(to_numpy(images, "llcra"), to_numpy(images, "llcdec"))
+    return centres, np.arccos(np.clip(np.sum(centres * corners, axis=1), -1, 1)) * 1.05
 
 
 def _run(item: _Item, _outcome: Outcome) -> Iterator[Notes]:

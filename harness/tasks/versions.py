@@ -19,11 +19,21 @@ from pipeline.schema import to_numpy
 __all__ = ["as_of", "forget_forced_means", "refresh_forced_means"]
 
 _KEY = "diaObjectId, nDiaSources"
-_PLACE = f"{_KEY}, firstDiaSourceMjdTai, lastDiaSourceMjdTai, ra, dec"
 _OBJECTS_AT_A_TIME = 5000
 _MARK = "g_fpFluxNdata"
 """Column that is NULL where the forced fluxes have changed since they were averaged."""
 
+_KNOWN_AT = f"""WITH versions AS (
+  SELECT diaObjectId, lastDiaSourceMjdTai AS last, min(nDiaSources) AS fewest,
+    max(nDiaSources) AS most
+  FROM (SELECT {_KEY}, lastDiaSourceMjdTai FROM DiaObject
+    UNION ALL SELECT {_KEY}, lastDiaSourceMjdTai FROM DiaObjectHistory)
+  SEMI JOIN {{batch}} USING (diaObjectId) GROUP BY ALL),
+born AS (SELECT diaObjectId, arg_min(fewest, last) AS fewest FROM versions GROUP BY ALL),
+known AS (SELECT item, mjd, a.diaObjectId, coalesce(v.most, born.fewest) AS nDiaSources
+  FROM {{batch}} a ASOF LEFT JOIN versions v
+    ON a.diaObjectId = v.diaObjectId AND a.mjd >= v.last
+  JOIN born ON born.diaObjectId = a.diaObjectId)"""
 _RANKED = f"""WITH versions AS (
   SELECT {_KEY}, lastDiaSourceMjdTai FROM DiaObject SEMI JOIN {{batch}} USING (diaObjectId)
   UNION ALL SELECT {_KEY}, lastDiaSourceMjdTai FROM DiaObjectHistory
@@ -39,49 +49,34 @@ ORDER BY version, diaForcedSourceId"""
 
 
 def as_of(
-    catalog: Catalog,
-    mjd: float,
-    columns: str,
-    condition: str,
-    values: Sequence[float],
-    window: float = 0.0,
+    catalog: Catalog, asked: pa.Table, columns: Sequence[str], window: float = 0.0
 ) -> pa.Table:
-    """Version of each object at a time: the latest with a source by then, else the first one.
+    """Versions of objects at times: the latest with a source by then, else the first one.
 
     Parameters
     ----------
     catalog : Catalog
         With the object tables.
-    mjd : float, d
-        The time, TAI.
-    columns : str
-        Columns of ``DiaObject``, or ``*``.
-    condition : str
-        Objects of which a version fulfils this SQL condition on id and place are meant.
-    values : sequence
-        Values of its ``?``.
+    asked : pyarrow.Table
+        Columns ``item diaObjectId mjd``: for whom, of which object, and the time, d TAI.
+    columns : sequence of str
+        Columns of ``DiaObject``, ``diaObjectId`` among them.
     window : float, d
         Objects born later than this after the time are left out.
 
     Returns
     -------
     pyarrow.Table
-        One row per object, ordered by ``diaObjectId``.
+        ``item`` and the columns, one row per object asked for, ordered by item and object.
     """
-    return catalog.query(
-        f"""WITH versions AS (
-          SELECT {_PLACE} FROM DiaObject UNION ALL SELECT {_PLACE} FROM DiaObjectHistory),
-        known AS (SELECT * FROM (
-          SELECT * FROM versions
-          WHERE diaObjectId IN (SELECT diaObjectId FROM versions WHERE {condition})
-          QUALIFY row_number() OVER (PARTITION BY diaObjectId ORDER BY
-            lastDiaSourceMjdTai <= ? DESC, abs(lastDiaSourceMjdTai - ?),
-            CASE WHEN lastDiaSourceMjdTai <= ? THEN -nDiaSources ELSE nDiaSources END) = 1)
-          WHERE firstDiaSourceMjdTai <= ?)
-        SELECT {columns} FROM DiaObject SEMI JOIN known USING ({_KEY})
-        UNION ALL BY NAME SELECT {columns} FROM DiaObjectHistory SEMI JOIN known USING ({_KEY})
-        ORDER BY diaObjectId""",
-        [*values, mjd, mjd, mjd, mjd + window],
+    names = ", ".join(f'o."{name}"' for name in columns)
+    known = f"o JOIN known k USING ({_KEY}) WHERE o.firstDiaSourceMjdTai <= k.mjd + ?"
+    return catalog.query_with(
+        asked,
+        f"""{_KNOWN_AT} SELECT k.item, {names} FROM DiaObject {known}
+        UNION ALL SELECT k.item, {names} FROM DiaObjectHistory {known}
+        ORDER BY item, diaObjectId""",
+        [window, window],
     )
 
 

@@ -230,7 +230,7 @@ def _row(
     after: Mapping[str, Verdict],
     faint: Mapping[str, Verdict] | None,
 ) -> dict[str, Any]:
-    caught = [p for p, v in after.items() if v not in _GOOD and before.get(p) in _GOOD]
+    caught = _noticing(before, after)
     return {
         "id": defect.id,
         "family": defect.family,
@@ -238,8 +238,13 @@ def _row(
         "expected_check": defect.check,
         "caught": defect.check in caught,
         "caught_by": caught,
-        "faint_caught": None if faint is None else faint[defect.check] not in _GOOD,
+        "faint_caught": None if faint is None else defect.check in _noticing(before, faint),
     }
+
+
+def _noticing(before: Mapping[str, Verdict], after: Mapping[str, Verdict]) -> list[str]:
+    """List the checks that passed without a defect and do not pass with it."""
+    return [p for p, v in after.items() if v not in _GOOD and before.get(p) in _GOOD]
 
 
 class _Copies:

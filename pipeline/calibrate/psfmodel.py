@@ -25,7 +25,7 @@ from pipeline.calibrate.stars import (
     star_size,
 )
 from pipeline.errors import PsfError
-from pipeline.exposure import Exposure, FloatArray, Image, Psf
+from pipeline.exposure import Exposure, FloatArray, Image, PolynomialPsf, Psf
 from pipeline.masks import NO_SKY, bits
 from pipeline.psfphot import smooth_variance
 from pipeline.statistics import GAUSS_FWHM
@@ -38,6 +38,9 @@ _NO_SKY = bits(*NO_SKY)
 _SHARPEST = 0.8
 _GALAXIES = 1.25
 """χ² per pixel of stars left out from which on the stars are chosen more strictly."""
+
+_APART, _NOTICEABLE = 1.2, 0.01
+"""Least distance, in widths of the stars, and least flux, in that of a star, of its neighbours."""
 
 _REFITS, _SAME_FLUX = 3, 0.001
 """The PSF is fitted again at most so often, while fluxes change by more."""
@@ -172,7 +175,8 @@ def model_psf(exposure: Exposure, found: Sources, config: Config | None = None) 
     """Select stars and fit the PSF.
 
     It is fitted again on stars freed from all other sources, whose light in the stamps' rims would
-    pass for sky, until fluxes measured with it stay the same.
+    pass for sky, until fluxes measured with it stay the same, and then freed from those that had
+    no peak beside them.
 
     Parameters
     ----------
@@ -244,15 +248,23 @@ def _modelled(
     bad = (exposure.mask & _NO_SKY) != 0
     stars = cut_stamps(exposure.image, bad, found.noise, moments.x[index], moments.y[index], core)
     fit = _fitted(stars, exposure, config)
-    near = moments.ok & _reaching(found, index)
-    for _ in range(_REFITS):
-        apart = separated(exposure, found, fit.psf, 2, near)
+    which = moments.ok & _reaching(found, index)
+
+    def freed(image: Image, psf: PolynomialPsf) -> PsfStars:
         at = apart.x[index], apart.y[index]
-        stars = cut_stamps(apart.residual, bad, found.noise, *at, core)
-        stars = stars.plus(fit.psf, apart.flux[index])
-        before, fit = fit.psf, _fitted(stars, exposure, config)
-        if abs(_flux_ratio(before, fit.psf, *at) - 1.0) < _SAME_FLUX:
+        return cut_stamps(image, bad, found.noise, *at, core).plus(psf, apart.flux[index])
+
+    for _ in range(_REFITS):
+        psf = fit.psf
+        apart = separated(exposure, found, psf, 2, which)
+        fit = _fitted(freed(apart.residual, psf), exposure, config)
+        if abs(_flux_ratio(psf, fit.psf, apart.x[index], apart.y[index]) - 1.0) < _SAME_FLUX:
             break
+    # Not sooner: a PSF that is wrong leaves what would pass for sources.
+    residual, made = exposure.replace(image=apart.residual), index[fit.kept]
+    rest = _without_hidden(residual, found, psf, made, config)
+    stars = freed(rest, psf)
+    fit = _fitted(stars, exposure, config)
     judged = held_out(stars, fit, exposure.shape, ~found.blended[index])
     return ModelledPsf(fit, found, index[fit.kept], judged)
 
@@ -263,6 +275,49 @@ def _reaching(found: Sources, index: npt.NDArray[np.int64]) -> npt.NDArray[np.bo
 
     at = np.stack([found.moments.x, found.moments.y], axis=1)
     return np.asarray(cKDTree(at[index]).query(at, p=np.inf)[0] < SIDE)
+
+
+def _without_hidden(
+    residual: Exposure, found: Sources, psf: Psf, index: npt.NDArray[np.int64], config: Config
+) -> Image:
+    """Take away what shows beside stars when all sources are taken away."""
+    x, y = _hidden(residual, found, index, config).T
+    which = np.ones(len(x), bool)
+    freed = separate(residual.image, found.noise, residual.mask, psf, x, y, which, sweeps=2)
+    return freed.residual
+
+
+def _hidden(
+    residual: Exposure, found: Sources, index: npt.NDArray[np.int64], config: Config
+) -> FloatArray:
+    """Find places ``(n, 2)`` of sources on the slopes of stars, which have no peak of their own.
+
+    They show where the sources found are taken away, farther from them than what a wrong model
+    leaves, and brighter.  Only the surroundings of the stars are looked at, one above the other.
+    """
+    from scipy.spatial import cKDTree
+
+    at = np.stack([found.moments.x, found.moments.y], axis=1)
+    half = SIDE // 2 + int(np.ceil(3.0 * found.size))
+    corner, k = np.rint(at[index]).astype(int) - half, np.arange(2 * half + 1)
+    ny, nx = residual.shape
+    v = (corner[:, 1, None, None] + k[:, None]).clip(0, ny - 1)
+    u = (corner[:, 0, None, None] + k).clip(0, nx - 1)
+    tall = (-1, len(k))
+    around = residual.replace(
+        image=residual.image[v, u].reshape(tall), mask=residual.mask[v, u].reshape(tall),
+        variance=residual.variance[v, u].reshape(tall),
+    )  # fmt: skip
+    noise = found.noise[v, u].reshape(tall)
+    seen = detect(around, noise, sigma=found.size, threshold=config.detection_threshold)
+    star, row = np.divmod(seen.y, len(k))
+    places = np.stack([seen.x, row], axis=1) + corner[star]
+    bright = seen.snr > _NOTICEABLE * found.detections.snr[index][star]
+    within = np.hypot(*(places - at[index][star]).T) < SIDE // 2
+    within &= ((places >= 0) & (places < (nx, ny))).all(axis=1)
+    places = np.unique(places[bright & within], axis=0)
+    apart = cKDTree(at).query(places)[0] > _APART * GAUSS_FWHM * found.size
+    return np.asarray(places[apart], float)
 
 
 def _flux_ratio(one: Psf, other: Psf, x: FloatArray, y: FloatArray) -> float:

@@ -38,7 +38,7 @@ class Separable:
 
     @classmethod
     def of(cls, kernels: FloatArray) -> Separable:
-        """Factorise positive kernels, (n, side, side); their sums are kept."""
+        """Factorise positive kernels, (n, side, side), whose sums are kept but for the rims."""
         kernels = _trimmed(np.asarray(kernels, float))
         u, s, v = np.linalg.svd(kernels)
         rest = 1.0 - np.cumsum(s**2, axis=1) / (s**2).sum(1, keepdims=True)

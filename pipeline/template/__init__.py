@@ -7,5 +7,5 @@ from pipeline.template.warp import warp
 
 __all__ = ["VERSION", "Config", "Result", "patch", "run", "warp"]
 
-VERSION: int = 6
+VERSION: int = 7
 """Raised when the pixels that come out change."""

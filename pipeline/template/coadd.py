@@ -18,10 +18,16 @@ from pipeline.template.warp import Warper
 
 __all__ = ["Stack"]
 
-_BLUR, _NEAR, _GROWTH = 4, 2, 3
-"""Half width of the blur, how near light lies to count, and how far outliers grow, in pixels."""
+_BLUR, _WIDE_BLUR, _NEAR, _GROWTH = 4, 7, 2, 3
+"""Half widths of the blurs, how near light lies to count, and how far outliers grow, in pixels."""
 
-_HALO = _BLUR + _NEAR + _GROWTH
+_BLOCK = 4
+"""Side in pixels of the blocks whose sums tell what is faint and wide."""
+
+_SHARP, _WIDE = np.uint8(1), np.uint8(2)
+"""What calls for a second look: a pixel, or a block of pixels."""
+
+_HALO = _WIDE_BLUR + _NEAR + _GROWTH + _BLOCK
 
 _MEDIAN_NOISE = np.pi / 2
 """Variance of a median over that of a mean."""
@@ -66,7 +72,7 @@ class Stack:
         image, variance = np.empty(shape, np.float32), np.empty(shape, np.float32)
         mask = np.empty(shape, np.uint32)
         self.clipped, self.covered = np.zeros(n, np.int64), np.zeros(n, np.int64)
-        blur = self._blurs()
+        blurs = self._blurs(_BLUR, 0.0), self._blurs(_WIDE_BLUR, 1.0)
         # Memory that every band takes afresh would cost as much as averaging.
         pixels = n * (limits.band_rows + 2 * _HALO) * shape[1]
         values, noises = np.empty(pixels, np.float32), np.empty(pixels, np.float32)
@@ -85,10 +91,11 @@ class Stack:
                 variances,
                 masks,
                 marks[taken].reshape(size),
+                low,
                 first - low,
                 last - low,
                 self.weights,
-                blur,
+                blurs,
                 (limits.suspect_sigma, limits.clip_sigma, limits.clip_mismatch),
                 _FLAGS,
                 self.covered,
@@ -99,13 +106,27 @@ class Stack:
             )
         return image, variance, mask
 
-    def _blurs(self) -> npt.NDArray[np.float32]:
-        """1-D Gaussians that bring every input to the seeing of the softest."""
+    def _blurs(self, half: int, wide: float) -> npt.NDArray[np.float32]:
+        """1-D Gaussians that bring every input to the seeing of the softest.
+
+        Parameters
+        ----------
+        half : int, pixel
+            Half their length.
+        wide : float
+            How much wider they make them all, in widths of the softest PSF: with one, what looks
+            like a star or a line stands out most from the noise.
+
+        Returns
+        -------
+        ndarray, (n, 2 half + 1)
+        """
         width = [middle_fwhm(w.exposure.psf, w.exposure.shape) for w in self.warpers]
         sigma = np.array(width) / GAUSS_FWHM
-        extra = np.sqrt(np.maximum(np.nanmax(sigma, initial=0.0) ** 2 - sigma**2, 0.0))
+        softest = np.nanmax(sigma, initial=0.0) ** 2
+        extra = np.sqrt(np.maximum((1.0 + wide**2) * softest - sigma**2, 0.0))
         extra = np.nan_to_num(extra)
-        u = np.arange(-_BLUR, _BLUR + 1)
+        u = np.arange(-half, half + 1)
         g = np.exp(-0.5 * (u / np.maximum(extra, 1e-3)[:, None]) ** 2)
         return np.asarray(g / g.sum(1, keepdims=True), np.float32)
 
@@ -116,10 +137,11 @@ def _combine(
     variances: npt.NDArray[np.float32],
     masks: npt.NDArray[np.uint32],
     use: npt.NDArray[np.uint8],
+    origin: int,
     first: int,
     last: int,
     weights: npt.NDArray[np.float32],
-    blur: npt.NDArray[np.float32],
+    blurs: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
     limits: tuple[float, float, float],
     bits_of: tuple[np.uint32, ...],
     covered: npt.NDArray[np.int64],
@@ -128,12 +150,15 @@ def _combine(
     out_variance: Image,
     out_mask: Mask,
 ) -> None:
-    """Coadd the rows `first` to `last` of a band; count pixels used and rejected per input."""
+    """Coadd the rows `first` to `last` of a band; count pixels used and rejected per input.
+
+    `origin` is the row of the patch that the band begins with.
+    """
     for k in range(len(images)):
         for y in range(images.shape[1]):
             covered[k] += _usable(masks[k, y], bits_of[0], use[k, y], first <= y < last)
     if len(images) > 2:
-        _reject(images, variances, use, weights, blur, first, last, limits, clipped)
+        _reject(images, variances, use, weights, blurs, origin, first, last, limits, clipped)
     for y in range(first, last):
         _mean(
             images,
@@ -172,7 +197,8 @@ def _reject(
     variances: npt.NDArray[np.float32],
     use: npt.NDArray[np.uint8],
     weights: npt.NDArray[np.float32],
-    blur: npt.NDArray[np.float32],
+    blurs: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]],
+    origin: int,
     first: int,
     last: int,
     limits: tuple[float, float, float],
@@ -180,31 +206,55 @@ def _reject(
 ) -> None:
     """Mark outliers and the pixels round them; count those in the rows `first` to `last`."""
     n, rows, columns = images.shape
-    suspect, clip, mismatch = limits
-    margin = blur.shape[1] // 2 + _NEAR
+    margin = _WIDE_BLUR + _NEAR
+    low, high = max(first - _GROWTH, margin), min(last + _GROWTH, rows - margin)
     doubtful = np.zeros((n, rows, columns), np.uint8)
-    value, spread = np.empty(n), np.empty(n)
-    far, mean, norm = np.empty(columns, np.uint8), np.empty(columns), np.empty(columns)
-    for y in range(max(first - _GROWTH, margin), min(last + _GROWTH, rows - margin)):
-        _suspect(images, variances, use, y, weights, suspect * suspect, mean, norm, far)
+    far = np.zeros((rows, columns), np.uint8)
+    # Blocks are those of the patch, whatever its bands.
+    start = max(0, (origin + low) // _BLOCK * _BLOCK - origin)
+    stop = min(rows, -(-(origin + high) // _BLOCK) * _BLOCK - origin)
+    _suspect(images, variances, use, weights, start, stop, limits, far)
+    for y in range(low, high):
         for x in range(margin, columns - margin):
-            if not far[x] or _smooth(images, variances, use, blur, y, x, value, spread) < 3:
-                continue
-            middle, level = _median(value), -1.0
-            noise = _MEDIAN_NOISE * np.nansum(spread) / np.sum(~np.isnan(spread)) ** 2
-            for k in range(n):
-                bound = clip * np.sqrt(spread[k] + noise)
-                d = abs(value[k] - middle)
-                if d > bound + mismatch * abs(middle):
-                    if level < 0.0:
-                        level = _level(images, variances, use, blur, y, x)
-                    if d > bound + mismatch * level:
-                        doubtful[k, y, x] = 1
+            if far[y, x] & _SHARP:
+                _doubt(images, variances, use, blurs[0], 1, limits, y, x, doubtful)
+            if far[y, x] & _WIDE:
+                _doubt(images, variances, use, blurs[1], _NEAR, limits, y, x, doubtful)
     for k in range(n):
         for y in range(max(first - _GROWTH, 0), min(last + _GROWTH, rows)):
             for x in range(margin, columns - margin):
                 if doubtful[k, y, x]:
                     _clip(use, k, y, x, first, last, clipped)
+
+
+@compiled
+def _doubt(
+    images: npt.NDArray[np.float32],
+    variances: npt.NDArray[np.float32],
+    use: npt.NDArray[np.uint8],
+    blur: npt.NDArray[np.float32],
+    step: int,
+    limits: tuple[float, float, float],
+    y: int,
+    x: int,
+    doubtful: npt.NDArray[np.uint8],
+) -> None:
+    """Mark the inputs that lie far from the median of all at a pixel, all brought to one seeing."""
+    n, level = len(images), -1.0
+    _, clip, mismatch = limits
+    value, spread = np.empty(n), np.empty(n)
+    if _smooth(images, variances, use, blur, y, x, value, spread) < 3:
+        return
+    middle = _median(value)
+    noise = _MEDIAN_NOISE * np.nansum(spread) / np.sum(~np.isnan(spread)) ** 2
+    for k in range(n):
+        bound = clip * np.sqrt(spread[k] + noise)
+        d = abs(value[k] - middle)
+        if d > bound + mismatch * abs(middle):
+            if level < 0.0:
+                level = _level(images, variances, use, blur, step, y, x)
+            if d > bound + mismatch * level:
+                doubtful[k, y, x] = 1
 
 
 @compiled
@@ -245,14 +295,15 @@ def _level(
     variances: npt.NDArray[np.float32],
     use: npt.NDArray[np.uint8],
     blur: npt.NDArray[np.float32],
+    step: int,
     y: int,
     x: int,
 ) -> float:
     """Largest median nearby: the light whose shape, place and brightness inputs differ in."""
     value, spread = np.empty(len(images)), np.empty(len(images))
     level = 0.0
-    for j in range(y - _NEAR, y + _NEAR + 1):
-        for i in range(x - _NEAR, x + _NEAR + 1):
+    for j in range(y - _NEAR, y + _NEAR + 1, step):
+        for i in range(x - _NEAR, x + _NEAR + 1, step):
             if _smooth(images, variances, use, blur, j, i, value, spread):
                 level = max(level, abs(_median(value)))
     return level
@@ -263,29 +314,59 @@ def _suspect(
     images: npt.NDArray[np.float32],
     variances: npt.NDArray[np.float32],
     use: npt.NDArray[np.uint8],
-    y: int,
     weights: npt.NDArray[np.float32],
-    limit: float,
-    mean: FloatArray,
-    norm: FloatArray,
+    start: int,
+    stop: int,
+    limits: tuple[float, float, float],
     far: npt.NDArray[np.uint8],
 ) -> None:
-    """Mark the pixels of a row of which an input lies far from the mean of all."""
-    mean[:], norm[:], far[:] = 0.0, 0.0, 0
-    for k in range(len(images)):
-        image, used, w = images[k, y], use[k, y], float(weights[k])
-        for x in range(len(mean)):
-            value = w * image[x]
-            mean[x] += value if used[x] else 0.0
-        for x in range(len(mean)):
-            norm[x] += w if used[x] else 0.0
-    for x in range(len(mean)):
-        mean[x] /= norm[x]
-    for k in range(len(images)):
-        image, variance, used = images[k, y], variances[k, y], use[k, y]
-        for x in range(len(mean)):
-            d = image[x] - mean[x]
-            far[x] |= used[x] if d * d > limit * variance[x] else np.uint8(0)
+    """Mark pixels, and blocks of them, of which an input lies far from the mean of all."""
+    n, _, columns = images.shape
+    limit = limits[0] ** 2
+    mean, norm = np.empty(columns), np.empty(columns)
+    blocks = columns // _BLOCK
+    sums = np.zeros((3, n, blocks))
+    for y in range(start, stop):
+        mean[:], norm[:] = 0.0, 0.0
+        for k in range(n):
+            image, used, w = images[k, y], use[k, y], float(weights[k])
+            for x in range(columns):
+                value = w * image[x]
+                mean[x] += value if used[x] else 0.0
+            for x in range(columns):
+                norm[x] += w if used[x] else 0.0
+        for x in range(columns):
+            mean[x] /= norm[x]
+        for k in range(n):
+            image, variance, used = images[k, y], variances[k, y], use[k, y]
+            for x in range(columns):
+                d = image[x] - mean[x]
+                far[y, x] |= used[x] if d * d > limit * variance[x] else np.uint8(0)
+            for x in range(blocks * _BLOCK):
+                if used[x]:
+                    sums[0, k, x // _BLOCK] += image[x] - mean[x]
+                    sums[1, k, x // _BLOCK] += variance[x]
+                    sums[2, k, x // _BLOCK] += mean[x]
+        if (y - start) % _BLOCK == _BLOCK - 1 or y == stop - 1:
+            _mark_blocks(sums, limits, far[y - (y - start) % _BLOCK : y + 1])
+            sums[:] = 0.0
+
+
+@compiled
+def _mark_blocks(
+    sums: FloatArray, limits: tuple[float, float, float], far: npt.NDArray[np.uint8]
+) -> None:
+    """Mark the blocks of a strip in which an input lies far from the mean, for noise and light.
+
+    `sums` are those of an input less the mean, of its variance and of the mean, ``(3, n, blocks)``.
+    Of the light only half is allowed for, since the mean contains the outlier.
+    """
+    limit, _, mismatch = limits
+    for k in range(sums.shape[1]):
+        for b in range(sums.shape[2]):
+            off, noise, light = sums[:, k, b]
+            if abs(off) > limit * np.sqrt(noise) + 0.5 * mismatch * abs(light):
+                far[:, b * _BLOCK : (b + 1) * _BLOCK] |= _WIDE
 
 
 @compiled

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from scipy.fft import irfft2, next_fast_len, rfft2
 
 from pipeline import schema
 from pipeline.exposure import Exposure, FloatArray, Image, Mask, Psf
@@ -123,13 +124,16 @@ def _stamp(psf: Psf, row: dict[str, Any]) -> tuple[FloatArray, int, int]:
     half = core.shape[0] // 2
     tx, ty = row["trail"]
     pad = _PADDING + int(np.ceil(0.5 * np.hypot(tx, ty)))
-    padded = np.pad(core, pad)
-    side = padded.shape[0]
+    width = core.shape[0] + 2 * pad
+    side = next_fast_len(width, real=True)
+    padded = np.zeros((side, side))
+    padded[pad : pad + len(core), pad : pad + len(core)] = core
     ky = 2 * np.pi * np.fft.fftfreq(side)[:, None]
     kx = 2 * np.pi * np.fft.rfftfreq(side)[None, :]
-    shift = np.exp(-1j * (kx * (row["x"] - x0) + ky * (row["y"] - y0)))
-    smear = np.sinc((kx * tx + ky * ty) / (2 * np.pi))
-    moved = np.fft.irfft2(np.fft.rfft2(padded) * shift * smear, s=padded.shape)
+    there = rfft2(padded) * np.exp(-1j * ky * (row["y"] - y0)) * np.exp(-1j * kx * (row["x"] - x0))
+    if tx or ty:
+        there *= np.sinc((kx * tx + ky * ty) / (2 * np.pi))
+    moved = irfft2(there, padded.shape)[:width, :width]
     positive = np.maximum(moved, 0.0)
     return positive * (core.sum() / positive.sum()), x0 - half - pad, y0 - half - pad
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,11 @@ from harness.catalog import Catalog
 from harness.cli.main import execute
 from pipeline.atomic import atomic_path
 from pipeline.errors import WriteError
+from tests.harness.family import children
 
 Contents = Callable[[Path], dict[str, str]]
 KILLS = 50 if os.environ.get("NIGHTJAR_SOAK") else 5
+FULL_DISK = r"nightjar: \S+: cannot be written: File too large \((larger|make room).*\)\n"
 MADE = ("products/*/*.fits", "staging/*/*.parquet", "alerts/*.avro")
 
 
@@ -42,7 +46,8 @@ def scratch() -> Iterator[Path]:
 
 def start(root: Path, scratch: Path, *options: str, fault: str = "") -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "harness.cli.main", "run", str(root), "-j", "2", *options]
-    environment = {**os.environ, "TMPDIR": str(scratch), VARIABLE: fault}
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "4")  # changes nothing
+    environment = {**os.environ, **threads, "TMPDIR": str(scratch), VARIABLE: fault}
     return subprocess.Popen(
         command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment
     )
@@ -65,6 +70,16 @@ def wait_for(process: subprocess.Popen[bytes], root: Path, number: int) -> None:
         time.sleep(0.02)
 
 
+def kill_a_worker(process: subprocess.Popen[bytes], rng: random.Random) -> bool:
+    """Kill a process that the server of the pools has forked, if there is one."""
+    workers = sorted(w for server in children(process.pid) for w in children(server))
+    with suppress(ProcessLookupError):
+        if workers:
+            os.kill(rng.choice(workers), signal.SIGKILL)
+            return True
+    return False
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("interruptible")
 def test_killed_runs_end_with_the_same_bytes_and_rows(
@@ -74,12 +89,16 @@ def test_killed_runs_end_with_the_same_bytes_and_rows(
     moments = sorted(rng.randrange(1, whole) for _ in range(KILLS))
     ways = [signal.SIGKILL] * (KILLS - 1) + [signal.SIGINT]
     forget(copy, "catalog.duckdb", "products", "staging", "alerts")
+    killed = 0
     for number, how in zip(moments, ways, strict=True):
         process = start(copy, scratch)
+        wait_for(process, copy, max(number - 2, files(copy) + 1))
+        killed += kill_a_worker(process, rng)
         wait_for(process, copy, number)
         time.sleep(rng.uniform(0.0, 0.3))
         process.send_signal(how)
         assert process.wait(120) in (130 if how == signal.SIGINT else -how, 0)
+    assert killed >= KILLS // 2
     assert start(copy, scratch).wait(600) == 0
     assert contents(copy) == before
     assert not list(copy.rglob("*.part"))
@@ -114,6 +133,29 @@ def test_faults_cost_their_unit_and_the_next_run_mends_it(
     assert start(copy, scratch).wait(600) == 0
     assert contents(copy) == before
     assert not list(scratch.iterdir())
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_the_next_run_goes_on(
+    copy: Path, scratch: Path, contents: Contents
+) -> None:
+    before = contents(copy)
+    forget(copy, "alerts")
+    program = (
+        "import resource, sys\nfrom harness.cli.main import execute\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))\n"
+        "sys.exit(execute(['run', sys.argv[2], '-q', '-j', '1']))"
+    )
+    for room in (0, 10_000, 300_000):
+        command = [sys.executable, "-c", program, str(room), str(copy)]
+        environment = {**os.environ, "TMPDIR": str(scratch)}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert done.returncode in (1, 2), done
+        assert "Traceback" not in done.stderr, done.stderr
+        if done.returncode == 2:
+            assert re.fullmatch(FULL_DISK, done.stderr), done.stderr
+    assert start(copy, scratch).wait(600) == 0
+    assert contents(copy) == before
 
 
 def test_faults_are_those_of_the_system_and_leave_nothing_behind(

@@ -27,7 +27,8 @@ from harness.cli.main import execute
 from harness.ledger import Outcome, StageRecord, Target
 from harness.settings import Settings
 from harness.system.hashes import file_hash
-from harness.tasks.alerts import noise_limits
+from harness.tasks.alerts import images_with_noise, noise_limits
+from harness.tasks.tables import by_item
 from harness.tasks.versions import as_of, refresh_forced_means
 from harness.workspace import Workspace
 from pipeline import diaobject, io
@@ -286,22 +287,29 @@ def objects(tmp_path: Path) -> Iterator[tuple[Catalog, list[dict[str, Any]]]]:
         yield catalog, [r for v in versions for r in v]
 
 
+def known(versions: list[dict[str, Any]], mjd: float, window: float) -> list[tuple[int, int]]:
+    """Objects that are known at a time, and the number of sources of the version."""
+    expected = []
+    for number in range(1, 31):
+        own = [v for v in versions if v["diaObjectId"] == number]
+        then = [v for v in own if v["lastDiaSourceMjdTai"] <= mjd]
+        if own[0]["firstDiaSourceMjdTai"] <= mjd + window:
+            expected.append((number, (then or own[:1])[-1]["nDiaSources"]))
+    return expected
+
+
 @pytest.mark.parametrize("window", [0.0, 2.0])
 @pytest.mark.parametrize("mjd", [57000.0, 57004.0, 57011.0])
 def test_version_at_a_time_is_the_latest_known_or_else_the_first(
     objects: tuple[Catalog, list[dict[str, Any]]], mjd: float, window: float
 ) -> None:
     catalog, versions = objects
-    expected = []
-    for number in range(1, 31):
-        own = [v for v in versions if v["diaObjectId"] == number]
-        known = [v for v in own if v["lastDiaSourceMjdTai"] <= mjd]
-        if own[0]["firstDiaSourceMjdTai"] <= mjd + window:
-            expected.append((number, (known or own[:1])[-1]["nDiaSources"]))
-    found = as_of(catalog, mjd, "diaObjectId, nDiaSources", "true", [], window)
-    assert [tuple(r.values()) for r in found.to_pylist()] == expected
-    some = as_of(catalog, mjd, "diaObjectId", "dec BETWEEN ? AND ?", [-4.905, -4.795], window)
-    assert some["diaObjectId"].to_pylist() == [n for n, _ in expected if 10 <= n <= 20]
+    asked = pa.table({"item": [1] * 11 + [0] * 30, "diaObjectId": [*range(10, 21), *range(1, 31)],
+                      "mjd": [mjd + 1.0] * 11 + [mjd] * 30})  # fmt: skip
+    all_then, some_later = by_item(as_of(catalog, asked, ["diaObjectId", "nDiaSources"], window), 2)
+    assert [tuple(r.values()) for r in all_then.to_pylist()] == known(versions, mjd, window)
+    expected = [pair for pair in known(versions, mjd + 1.0, window) if 10 <= pair[0] <= 20]
+    assert [tuple(r.values()) for r in some_later.to_pylist()] == expected
 
 
 def marked(catalog: Catalog) -> int:
@@ -354,8 +362,9 @@ def test_differences_that_show_a_place_say_how_deep_they_are(tmp_path: Path) -> 
         catalog.fetch("UPDATE difference_image SET depth5 = 28.9 WHERE visit = 2")
         objects = pa.table({"diaObjectId": [5, 6, 7], "ra": [0.007, 0.02, 359.95],
                             "dec": [0.001, -0.009, 0.0]})  # fmt: skip
-        found = noise_limits(catalog, objects, (57000.0, 57020.0))
-        later = noise_limits(catalog, objects, (57000.5, 57021.0))
+        images = images_with_noise(catalog)
+    found = noise_limits(images, objects, (57000.0, 57020.0))
+    later = noise_limits(images, objects, (57000.5, 57021.0))
     rows = found.select(["diaObjectId", "visit", "detector"]).to_pylist()
     assert [tuple(r.values()) for r in rows] == [(5, 1, 1), (5, 2, 1), (5, 2, 2), (6, 2, 2)]
     assert found["limit"].to_pylist() == pytest.approx([1.0, 10.0, 10.0, 10.0], rel=1e-6)

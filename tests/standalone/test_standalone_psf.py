@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from harness.standalone import write_psf_grid
+from harness.standalone import verdict, write_psf_grid
 from harness.standalone.estimate import (
     enclosed_flux,
     normalised_psf,
@@ -86,10 +86,10 @@ def test_psf_is_that_of_the_stars_where_galaxies_outnumber_them(n_galaxies):
     galaxies = places(n_galaxies, 3, (3.6, 4.6))
     widths = np.random.default_rng(4).uniform(5.0, 7.0, n_galaxies)
     made = image_of(places(18, 2, (3.7, 4.7)), 4.0, galaxies=[*map(tuple, np.c_[galaxies, widths])])
-    psf, share, chi2 = psf_of(made, [])
+    psf, share, judged = psf_of(made, [])
     peak = share * psf.at(SHAPE[1] / 2, SHAPE[0] / 2).max()
     assert peak == pytest.approx(true_peak(4.0), rel=0.04 if n_galaxies else 0.02)
-    assert not chi2 > 1.25
+    assert not judged["psfChi2"] > 1.25
 
 
 def test_light_of_neighbours_in_the_rims_is_not_taken_for_sky():
@@ -97,6 +97,19 @@ def test_light_of_neighbours_in_the_rims_is_not_taken_for_sky():
     psf, share, _ = psf_of(made, [])
     peak = share * psf.at(SHAPE[1] / 2, SHAPE[0] / 2).max()
     assert peak == pytest.approx(true_peak(4.0), rel=0.02)
+
+
+def test_neighbours_without_a_peak_of_their_own_are_no_wing_of_the_stars():
+    """On the slope of a star ten times brighter, two widths away, there is no maximum."""
+    v, u = (a.ravel() for a in np.mgrid[22:300:46, 22:320:46])
+    rng = np.random.default_rng(9)
+    angle, far = rng.uniform(0, 2 * np.pi, len(u)), rng.uniform(10, 13, len(u))
+    flux = 10 ** rng.uniform(3.8, 4.8, len(u))
+    beside = np.stack([u + far * np.cos(angle), v + far * np.sin(angle), 0.08 * flux], axis=1)
+    made = image_of(np.concatenate([np.stack([u, v, flux], axis=1), beside]), 6.0)
+    psf, share, _ = psf_of(made, [])
+    peak = share * psf.at(SHAPE[1] / 2, SHAPE[0] / 2).max()
+    assert peak == pytest.approx(true_peak(6.0), rel=0.02)
 
 
 @pytest.mark.parametrize("width", [3.0, 6.0, 12.0, 20.0])
@@ -107,6 +120,23 @@ def test_flux_is_total_at_any_seeing(width, few):
     inside = cut[r <= 12].sum()
     psf = PolynomialPsf((cut / inside)[None], 0, SHAPE)
     assert enclosed_flux(psf, SHAPE, few=few) == pytest.approx(inside, rel=0.015 if few else 0.01)
+
+
+def test_fluxes_that_hang_on_a_sky_few_stars_tell_are_not_good():
+    judged = [
+        psf_of(image_of(places(n, seed, flux), 4.0), [])[2]
+        for n, seed, flux in ((20, 2, (3.2, 3.9)), (60, 4, (3.7, 4.7)))
+    ]
+    assert judged[0]["psfSkyErr"] > 0.02 > 0.01 > judged[1]["psfSkyErr"] > 0
+    assert [verdict(j).word for j in judged] == ["usable", "good"]
+    assert "sky under PSF stars" in verdict(judged[0]).reasons[0]
+
+
+def test_light_that_is_mostly_beyond_the_radius_is_guessed():
+    assert verdict({"enclosed": 0.46}).reasons == (
+        "46% of the light within 12 pixels, the rest guessed",
+    )
+    assert verdict({"enclosed": 0.93}).word == "good"
 
 
 def test_flux_of_a_ring_is_finite():

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
+import harness.study.engine as study_engine
 import harness.study.run as study_run
 from harness.catalog import connect
 from harness.cli.main import execute
+from harness.plan import Selection
 from harness.settings import Settings
 from harness.study.completeness import fit
 from harness.study.design import StudyDesign
@@ -181,6 +183,23 @@ def test_the_local_engine_agrees(space: Workspace) -> None:
     both = to_numpy(a, "detected") & to_numpy(b, "detected")
     flux = [to_numpy(rows, "psfFlux")[both] for rows in (a, b)]
     assert abs(np.median(flux[1] / flux[0] - 1)) < 0.003
+
+
+def test_what_is_kept_of_an_image_changes_nothing(
+    space: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second realisation rests on what the first one read and solved."""
+
+    class Forgetful(dict):  # type: ignore[type-arg]
+        def get(self, key: object, default: object = None) -> object:
+            return default
+
+    design, one = DESIGN.model_copy(update={"sources": 12}), Selection(visits=frozenset({1}))
+    kept = run_study(space.root, design, engine="local", selection=one, name="kept", quiet=True)
+    monkeypatch.setattr(study_engine, "_kept", Forgetful())
+    anew = run_study(space.root, design, engine="local", selection=one, name="anew", quiet=True)
+    for name in ("recovery", "detection", "painting"):
+        assert kept.table(name).equals(anew.table(name)), name
 
 
 def test_the_curve_of_white_noise_is_the_ideal_one(space: Workspace) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -11,6 +13,10 @@ from harness.study import estimates
 from harness.study.completeness import completeness, fit, interval, ratio_to_ideal
 from harness.study.ideal import ideal_curve
 from harness.study.sample import Sample
+from pipeline.diasource.fits import fit_points
+from pipeline.diasource.planes import Planes
+from pipeline.exposure import GridPsf
+from pipeline.psfphot import SplinePsf
 
 
 def gaussian(sigma: float, side: int = 33) -> np.ndarray:
@@ -172,6 +178,67 @@ def test_ratios_to_the_ideal_cover() -> None:
     found = [estimates.found_over_ideal(part) for part in parts]
     covered = [f.low <= 1.0 <= f.high for f in found]
     assert np.mean(covered) == pytest.approx(0.95, abs=0.02)
+
+
+@pytest.mark.skipif(not os.environ.get("NIGHTJAR_SOAK"), reason="a thousand fits: make soak")
+def test_half_found_covers() -> None:
+    found = [estimates.half_found(sample(k, 400)) for k in range(1000)]
+    covered = [f.low <= 4.85 <= f.high for f in found]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.02)
+
+
+def fluxes(seed: int, n: int, bias: float = 0.0) -> Sample:
+    """Fluxes with a free position: noise, and half of χ² with two degrees of freedom on top."""
+    rng = np.random.default_rng(seed)
+    snr = 7.0 * (50.0 / 7.0) ** rng.random(n)
+    excess = rng.chisquare(2, n) / (2.0 * snr)
+    table = {
+        "trueSnr": snr,
+        "detected": np.ones(n, bool),
+        "flux": 30.0 * snr,
+        "psfFlux": 30.0 * ((1.0 + bias) * snr + rng.normal(size=n) + excess),
+        "psfFluxErr": np.full(n, 30.0),
+    }
+    return Sample(pa.table(table))
+
+
+def test_the_bias_of_a_free_position_is_known() -> None:
+    """What is left is the photometry's; an interval holds it 95 times of 100."""
+    for bias in (0.0, 0.02):
+        found = [estimates.flux_bias_beyond_fit(fluxes(k, 400, bias)) for k in range(1000)]
+        covered = [f.low <= 100 * bias <= f.high for f in found]
+        assert np.mean(covered) == pytest.approx(0.95, abs=0.02)
+        assert np.mean([f.value for f in found]) == pytest.approx(100 * bias, abs=0.06)
+    everything = estimates.flux_bias(fluxes(1, 400_000))
+    assert 0.2 < everything.value < 0.4, "the bias itself, at these SNRs"
+
+
+def test_a_free_position_makes_fluxes_brighter() -> None:
+    """The fit itself on white noise: 1/SNR² above the flux at the true place."""
+    rng = np.random.default_rng(5)
+    snr, step, n = 10.0, 48, 20
+    psf = GridPsf(gaussian(1.8, 41)[None, None], np.array([0.0]), np.array([0.0]))
+    image = rng.normal(size=(n * step, n * step))
+    at = step * (np.stack(np.mgrid[:n, :n], axis=-1).reshape(-1, 2) + 0.5)
+    at += rng.uniform(-0.5, 0.5, at.shape)
+    v, u = np.mgrid[-20:21, -20:21]
+    flux = snr / np.sqrt((psf.cube**2).sum())
+    for x, y in at:
+        i, j = int(x), int(y)
+        shape = np.exp(-0.5 * ((u + i - x) ** 2 + (v + j - y) ** 2) / 1.8**2)
+        image[j - 20 : j + 21, i - 20 : i + 21] += flux * shape / shape.sum()
+    planes = Planes.of(
+        image.astype(np.float32), np.ones(image.shape, np.float32),
+        np.ones(image.shape, np.float32), np.zeros(image.shape, np.uint32), np.uint32(0),
+    )  # fmt: skip
+    spline = SplinePsf.of(psf)
+    forced = planes.forced_flux(spline, at, 12.0).flux
+    free, _ = fit_points(planes, spline, at, forced, 12.0, 3.0, np.empty(0, np.intp))
+    gain = (free.theta[:, 0] - forced) / flux
+    assert free.converged.all()
+    assert gain.mean() == pytest.approx(snr**-2, abs=4 * gain.std() / n)
+    assert gain.std() / n < 0.1 * snr**-2
+    assert forced.mean() / flux - 1 == pytest.approx(0.0, abs=4 / (snr * n))
 
 
 def test_nothing_can_be_told_of_nothing() -> None:

@@ -283,6 +283,27 @@ class TestCoadd:
         assert cores.sum() > 100
         assert not (clean.mask[cores] & bits("CLIPPED")).any()
 
+    @pytest.mark.parametrize("peak", [2.0, 3.0, 6.0])
+    def test_a_faint_trail_in_one_input_is_rejected(self, make, peak):
+        """Of so many times the noise per pixel, which no pixel shows and every detection would."""
+        inputs = [make(v, noise=5.0, flux=0.0) for v in (1, 2, 3)]
+        rows, columns = np.mgrid[:300, :300]
+        across = (0.6 * (columns - 150) - 0.8 * (rows - 150)) / 1.8
+        trail = 5.0 * peak * np.exp(-0.5 * across**2)
+        crossed = inputs[1].replace(image=(inputs[1].image + trail).astype(np.float32))
+        wcs, shape = template.patch(inputs)
+        clean = template.run(inputs, wcs, shape)
+        result = template.run([inputs[0], crossed, inputs[2]], wcs, shape)
+        added = result.template.image - clean.template.image
+        inside = np.abs(0.6 * (columns - 150) - 0.8 * (rows - 150)) < 2
+        margin = (slice(30, -30), slice(30, -30))
+        dy, dx = ((s - 300) // 2 for s in shape)
+        there = np.zeros(shape, bool)
+        there[dy : dy + 300, dx : dx + 300][margin] = inside[margin]
+        share = added[there].mean() / (5.0 * peak / 3.0)
+        assert abs(share) < 0.12
+        assert clean.inputs["clippedFraction"].to_numpy().max() < 1e-4
+
     def test_stars_that_vary_or_tremble_keep_all_their_inputs(self, make, stars):
         inputs = [make(v, noise=3.0, sigma=s) for v, s in ((1, 1.7), (2, 1.8), (3, 2.0))]
         varied = inputs[2].replace(

@@ -1,6 +1,9 @@
 import base64
 import copy
+import hashlib
 import json
+import shutil
+import subprocess
 import xml.etree.ElementTree as ElementTree
 
 import pytest
@@ -8,9 +11,11 @@ import pytest
 from harness.report import diff_reports, load_report, render_all, render_diff, write_report
 from harness.report.bundle import check_bundle, require_untouched
 from harness.report.checksums import write_sums
+from harness.report.crate import statement
 from harness.report.html import render_html
 from harness.report.junit import render_junit
 from harness.report.model import build
+from harness.report.signature import sign, signature_fault, signer
 from harness.verify.engine import judge_cases
 from harness.verify.expected import Expected, compare
 from harness.verify.loader import load_spec
@@ -304,13 +309,14 @@ def bundle(context, cases, tmp_path):
 
     pin(context.space, cases)
     spec = load_spec(cases)
-    made = build("camp-001", spec, context, judge_cases(spec, context))
     folder = tmp_path / "elsewhere" / "camp-001"
     (folder / "evidence").mkdir(parents=True)
     png = base64.b64decode(
         "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
     )
     image = {"caption": "a dot", **store_image(png, folder / "evidence")}
+    sheets = {f"AG-00-05/{path}": [image] for path in ("files/sound", "rows/none", "rows/broken")}
+    made = build("camp-001", spec, context, judge_cases(spec, context), sheets=sheets)
     made["figures"] = [{"title": "stamps", "kind": "images", "data": [image]}]
     write_report(json.loads(json.dumps(made)), folder, cases, context.space.specification)
     return folder
@@ -346,6 +352,144 @@ def test_an_edited_byte_anywhere_is_named(bundle):
             name = path.relative_to(bundle).as_posix()
             assert named, f"byte {place} of {name}"
             assert name == "SHA256SUMS" or any(name in n for n in named)
+
+
+def graph_of(folder):
+    content = json.loads((folder / "ro-crate-metadata.json").read_text())
+    return {entity["@id"]: entity for entity in content["@graph"]}
+
+
+def references(value):
+    if isinstance(value, dict):
+        if value.keys() == {"@id"}:
+            yield value["@id"]
+        for inner in value.values():
+            yield from references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+
+
+def test_the_crate_describes_every_file(bundle):
+    graph = graph_of(bundle)
+
+    assert graph["ro-crate-metadata.json"]["about"] == {"@id": "./"}
+    own = ("ro-crate-metadata.json", "SHA256SUMS")
+    for path in (p for p in bundle.rglob("*") if p.is_file() and p.name not in own):
+        entity = graph[path.relative_to(bundle).as_posix()]
+        assert entity["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert entity["contentSize"] == str(path.stat().st_size)
+        assert {"@id": entity["@id"]} in graph["./"]["hasPart"]
+    assert {e["@type"] for e in graph.values()} >= {"Dataset", "File", "CreateAction"}
+    outside = [r for r in references(list(graph.values())) if r not in graph]
+    assert all(r.startswith(("https://", "http://")) for r in outside)
+
+
+def test_the_statement_lists_every_check_that_was_judged(bundle):
+    stated = json.loads((bundle / "test-result.json").read_text())
+    predicate, report = stated["predicate"], load_report(bundle)
+
+    assert stated["_type"] == "https://in-toto.io/Statement/v1"
+    assert stated["predicateType"] == "https://in-toto.io/attestation/test-result/v0.1"
+    catalogue = next(p["sha256"] for p in report["chain"] if p["of"] == "catalogue")
+    assert stated["subject"] == [{"name": "catalog.duckdb", "digest": {"sha256": catalogue}}]
+    assert predicate["result"] == "FAILED"
+    assert predicate["passedTests"] == ["AG-00-05/files/sound", "AG-00-05/files/lost"]
+    assert predicate["warnedTests"] == ["AG-00-05/rows/bright"]
+    assert predicate["failedTests"] == ["AG-00-05/rows/broken"]
+    for part in predicate["configuration"]:
+        content = (bundle / part["name"]).read_bytes()
+        assert part["digest"]["sha256"] == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "result"),
+    [("pass", "PASSED"), ("deviation", "WARNED"), ("partial", "WARNED"), ("not_run", "FAILED")],
+)
+def test_what_was_not_run_has_not_passed(bundle, verdict, result):
+    report = load_report(bundle) | {"verdict": verdict}
+
+    assert json.loads(statement(report, bundle))["predicate"]["result"] == result
+
+
+@pytest.mark.parametrize("name", ["test-result.json", "ro-crate-metadata.json"])
+def test_a_forged_statement_is_noticed_although_the_hashes_agree(bundle, name):
+    path = bundle / name
+    path.write_text(path.read_text().replace("FAILED", "PASSED").replace("camp-001", "camp-002"))
+    write_sums(bundle)
+
+    assert f"{name}: is not what follows from report.json and the files" in check_bundle(bundle)
+
+
+@pytest.fixture
+def key(tmp_path):
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("no ssh-keygen on this machine")
+    return new_key(tmp_path / "key")
+
+
+def new_key(path):
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(path)], check=True
+    )
+    return path
+
+
+def allowed(key, name="conductor@example.org"):
+    public = key.with_suffix(".pub").read_text()
+    (key.parent / "signers").write_text(f"{name} {public}")
+    return key.parent / "signers"
+
+
+def test_a_signature_stands_for_every_file(bundle, key, tmp_path):
+    signers = allowed(key)
+    assert check_bundle(bundle, signers) == ["SHA256SUMS.sig: is missing; the report is not signed"]
+
+    sign(bundle, key)
+
+    assert check_bundle(bundle) == check_bundle(bundle, signers) == []
+    assert signer(bundle, signers).startswith("conductor@example.org, ED25519 key SHA256:")
+    render_all(bundle)
+    assert check_bundle(bundle, signers) == []  # the same bytes: the signature holds
+    stranger = allowed(new_key(tmp_path / "other"))
+    assert check_bundle(bundle, stranger) == [
+        f"SHA256SUMS.sig: is by none of the keys in {stranger}"
+    ]
+
+
+def test_an_edited_report_with_new_hashes_is_not_the_signed_one(bundle, key):
+    sign(bundle, key)
+    (bundle / "report.md").write_text("All passed.")
+    write_sums(bundle)
+
+    (fault,) = (f for f in check_bundle(bundle) if "SHA256SUMS.sig" in f)
+
+    assert fault.startswith("SHA256SUMS.sig: is not of this SHA256SUMS: ")
+
+
+def test_an_edited_byte_of_a_signature_is_named(bundle, key):
+    sign(bundle, key)
+    path = bundle / "SHA256SUMS.sig"
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 7):
+        changed = bytearray(whole)
+        changed[place] ^= 1
+        path.write_bytes(changed)
+        assert signature_fault(bundle), f"byte {place}"
+    for changed in (whole + b"\n", whole.replace(b"\n", b"\r\n"), b"", b"\xff"):
+        path.write_bytes(changed)
+        assert signature_fault(bundle)
+    path.write_bytes(whole)
+    assert not signature_fault(bundle)
+
+
+def test_a_key_that_is_none_and_a_missing_program_are_one_line(bundle, key, monkeypatch):
+    with pytest.raises(InputError, match="cannot sign: ") as caught:
+        sign(bundle, bundle / "report.json")
+    assert "\n" not in str(caught.value)
+    sign(bundle, key)
+    monkeypatch.setenv("PATH", "")
+    assert "cannot be checked: " in check_bundle(bundle)[0]
 
 
 def check_quickly(folder):

@@ -5,9 +5,11 @@ import pytest
 from harness.system.hashes import file_hash
 from harness.verify.context import Unit
 from harness.verify.copy import Copy
+from harness.verify.defect import Defect
 from harness.verify.defects import load_defects
 from harness.verify.loader import load_spec
 from harness.verify.sabotage import matrix_fault, sabotage, sealed
+from harness.verify.verdict import Verdict
 from pipeline.errors import ConfigError
 
 DEFECTS = load_defects()
@@ -99,3 +101,17 @@ def test_a_matrix_that_was_edited_or_is_of_another_state_does_not_count(space):
     assert "catalogue" in matrix_fault(sealed({**content, "catalogue": "0"}), space, spec)
     assert "specification" in matrix_fault(sealed({**content, "spec_hash": "0"}), space, spec)
     assert "does not have the hash" in matrix_fault([], space, spec)
+
+
+def test_a_check_that_cannot_judge_the_unharmed_copy_notices_nothing():
+    from harness.verify.sabotage import _row
+
+    tried = Defect("d", "d", "A/b/c", lambda copy: None, lambda copy: None)
+    for before, after, caught in (
+        (Verdict.PASS, Verdict.FAIL, True),
+        (Verdict.PASS, Verdict.PASS, False),
+        (Verdict.NOT_RUN, Verdict.NOT_RUN, False),
+        (Verdict.NOT_RUN, Verdict.FAIL, False),
+    ):
+        row = _row(tried, {"A/b/c": before}, {"A/b/c": after}, {"A/b/c": after})
+        assert (row["caught"], row["faint_caught"]) == (caught, caught)

@@ -23,6 +23,7 @@ def write(folder, n, *, threshold=4.85, bias=0.0, spread=1.0, host_loss=0.0, spo
     rng = np.random.default_rng(5)
     snr = 3.0 * (50.0 / 3.0) ** rng.random(n)
     noise = rng.normal(size=n)
+    excess = rng.chisquare(2, n) / (2 * snr)  # that of a free position
     hosted = rng.random(n) < 0.4
     found = snr * (1.0 - host_loss * hosted) + noise >= threshold
     outcome = np.where(found, "alerted", "lost")
@@ -42,7 +43,9 @@ def write(folder, n, *, threshold=4.85, bias=0.0, spread=1.0, host_loss=0.0, spo
             "injectionId": np.arange(n), "realisation": 0, "band": "g",
             "idealFraction": special.ndtr(snr - 4.85),
             "detected": found, "reliable": found, "alerted": found,
-            "psfFlux": np.where(found, snr * SIGMA * (1 + bias) + spread * SIGMA * noise, np.nan),
+            "psfFlux": np.where(
+                found, SIGMA * (snr * (1 + bias) + spread * noise + excess), np.nan
+            ),
             "psfFluxErr": SIGMA,
             **{c: np.where(found, 10 * ERROR / snr * rng.normal(size=n), np.nan)
                for c in ("dx", "dy")},
@@ -89,7 +92,8 @@ def verdicts(context):
 GOOD = (
     "threshold/half", "completeness/snr-6", "completeness/snr-7", "completeness/snr-20",
     "completeness/above-6", "depth/gap50-hostless", "depth/gap80-hostless", "fluxes/bias",
-    "fluxes/pull", "fluxes/pull-hosted", "positions/scatter", "positions/bias",
+    "fluxes/bias-beyond-fit", "fluxes/pull", "fluxes/pull-hosted", "positions/scatter",
+    "positions/bias",
 )  # fmt: skip
 
 
@@ -109,6 +113,7 @@ def test_a_good_study_passes(verdicts):
         ({"threshold": 5.3}, "depth/gap50-hostless"),
         ({"host_loss": 0.5}, "depth/gap50-bright-hosts"),
         ({"bias": 0.01}, "fluxes/bias"),
+        ({"bias": 0.01}, "fluxes/bias-beyond-fit"),
         ({"spread": 1.2}, "fluxes/pull"),
         ({"spread": 1.3}, "fluxes/pull-hosted"),
     ],

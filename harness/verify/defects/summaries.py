@@ -82,13 +82,14 @@ def object_shift(copy: Copy, amount: float) -> None:
 
 
 def _one_band(copy: Copy, band: str) -> None:
-    copy.sql(f"update DiaObject set {band}_psfFluxMean = 1.05 * {band}_psfFluxMean")
+    mean = f"coalesce(1.05 * {band}_psfFluxMean, 100.0)"
+    copy.sql(f"update DiaObject set {band}_psfFluxMean = {mean}")
 
 
 for _band in "gri":
     DEFECTS[f"mean-of-{_band}"] = Defect(
         f"mean-of-{_band}",
-        f"Make the mean fluxes in {_band} five per cent too large",
+        f"Make the mean fluxes in {_band} five per cent too large, or 100 nJy where there is none",
         f"{_SUMMARIES}/mean-flux",
         partial(_one_band, band=_band),
     )

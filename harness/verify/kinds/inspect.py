@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from harness.verify.bounds import Bound
     from harness.verify.context import Context, Unit
 
-__all__ = ["Inspect", "draw", "fingerprint"]
+__all__ = ["LEVELS", "Inspect", "draw", "fingerprint"]
 
-_LEVELS = {"none": 0, "minor": 1, "serious": 2}
+LEVELS = {"none": 0, "minor": 1, "serious": 2}
+"""The answers, and how bad each is."""
 
 
 class Named(BaseModel):
@@ -75,10 +76,10 @@ class Inspect(Kind):
         if answers.get("pixels") != pixels:
             raise NotRun("the answers are about other pixels", len(units))
         given = {(a["visit"], a["detector"]): a["answer"] for a in answers["answers"]}
-        absent = [u for u in units if given.get((u.visit, u.detector)) not in _LEVELS]
+        absent = [u for u in units if given.get((u.visit, u.detector)) not in LEVELS]
         if absent:
             raise NotRun(f"{len(absent)} of {len(units)} questions are unanswered", len(units))
-        levels = {u: _LEVELS[given[u.visit, u.detector]] for u in units}
+        levels = {u: LEVELS[given[u.visit, u.detector]] for u in units}
         rows = [[u.visit, u.detector, given[u.visit, u.detector]] for u in units]
         table = Evidence(
             f"answers of {answers.get('inspector', 'unknown')}",

@@ -27,6 +27,7 @@ __all__ = ["Study"]
 
 _UNITS = {
     "flux_bias": "%",
+    "flux_bias_beyond_fit": "%",
     "gap": "mag",
     "position_bias": "mas",
     "position_scatter": "mas",
@@ -45,6 +46,7 @@ class Study(Kind):
         "half_found",
         "gap",
         "flux_bias",
+        "flux_bias_beyond_fit",
         "flux_pull_width",
         "position_bias",
         "position_scatter",
@@ -103,6 +105,7 @@ class Study(Kind):
             "half_found": partial(estimates.half_found, stage=self.stage),
             "gap": partial(estimates.depth_gap, share=self.share, stage=self.stage),
             "flux_bias": estimates.flux_bias,
+            "flux_bias_beyond_fit": estimates.flux_bias_beyond_fit,
             "flux_pull_width": estimates.flux_pull_width,
             "position_bias": partial(estimates.position_bias, scale=scale),
             "position_scatter": partial(estimates.position_scatter, scale=scale),
