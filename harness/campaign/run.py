@@ -149,7 +149,8 @@ def _recorded(
 ) -> Summary:
     """Run, and record in the table ``run`` how it ended and what that cost, whatever happens."""
     row = _run_row(campaign, settings, logbook)
-    catalog.record("run", row, runId=row["runId"])
+    with catalog.transaction():
+        catalog.record("run", row, runId=row["runId"])
     logbook.note("info", "run started", {"run": row["runId"]})
     status, code = "interrupted", 130
     try:
@@ -166,7 +167,8 @@ def _recorded(
         books_s = time.process_time() - began_s - campaign.local_cpu_s
         row["coordinatorCpuS"] = books_s + float(str(row["coordinatorCpuS"] or 0.0))
         row["fileHashes"] = _hashed(campaign.context.space, str(row["fileHashes"]))
-        catalog.record("run", row, runId=row["runId"])
+        with catalog.transaction():
+            catalog.record("run", row, runId=row["runId"])
         campaign.state.hashes.save()
     catalog.checkpoint()
     return summary

@@ -124,12 +124,14 @@ def _continues(context: Context, visits: dict[int, list[Unit]]) -> bool:
     """Whether what the tables hold is the beginning of the plan, as it would be made now."""
     state = context.state
     pending = state.targets(TASK.stage_names, (DONE,))
+    unknown = {visit for (visit,) in state.catalog.fetch("SELECT DISTINCT visit FROM DiaSource")}
     for visit, key in _keys(context, visits):
         recorded = [state.recorded(Target(*unit), key.stage) for unit in visits[visit]]
         if not all(row is not None and _same(row, key) for row in recorded):
             break
         pending -= {Target(*unit) for unit in visits[visit]}
-    return not pending
+        unknown.discard(visit)
+    return not (pending or unknown)
 
 
 def _same(row: Mapping[str, object], key: StageKey) -> bool:
