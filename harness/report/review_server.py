@@ -16,7 +16,7 @@ from pipeline.errors import InputError
 __all__ = ["Form"]
 
 _LOOPBACK = "127.0.0.1"
-_LARGEST = 1 << 20  # bytes of a form
+_LARGEST, _MOST = 1 << 20, 1 << 26  # bytes of a form, and of one that is read to be refused
 _STALL_S = 10.0
 _HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
@@ -130,6 +130,7 @@ class Form:
     def _take(self, request: BaseHTTPRequestHandler) -> None:
         length = request.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > _LARGEST:
+            _discard(request, int(length) if length.isdecimal() else 0)
             _send(request, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The form has no sensible length.")
             return
         text = request.rfile.read(int(length)).decode("utf-8", "replace")
@@ -140,6 +141,13 @@ class Form:
             return
         self._done = True
         _send(request, HTTPStatus.OK, said)
+
+
+def _discard(request: BaseHTTPRequestHandler, length: int) -> None:
+    """Read what is refused, as far as that is bearable: who is still sending hears no answer."""
+    left = min(length, _MOST)
+    while left > 0 and request.rfile.read(min(left, _LARGEST)):
+        left -= _LARGEST
 
 
 def _send(request: BaseHTTPRequestHandler, status: HTTPStatus, text: str) -> None:

@@ -15,8 +15,8 @@ __all__ = ["CompletenessFit", "completeness", "fit", "interval", "ratio_to_ideal
 
 _LEAST = 1e-9
 _GROUPS = 10
-_STARTS = 2
-"""From how many of the places, the likeliest first, a curve is fitted."""
+_FEWEST = 5
+"""Sources within two widths of the middle of a curve that is to be believed."""
 
 
 def interval(
@@ -214,7 +214,8 @@ def fit(
     Raises
     ------
     ValueError
-        If all or none were found: nothing says where the curve falls.
+        If all or none were found, or hardly any lies where the curve falls: nothing says where
+        and how steeply it does, and the covariance would be far too small.
     """
     values, flags = np.asarray(x, float), np.asarray(found, float)
     known = np.isfinite(values) & np.isfinite(flags)
@@ -223,6 +224,8 @@ def fit(
         raise ValueError("all or none of the sources were found: there is no curve to fit")
     sign = -1.0 if falling else 1.0
     best = _maximise(values, flags, sign, start)
+    if np.count_nonzero(np.abs(values - best[1]) < 2.0 * best[2]) < _FEWEST:
+        raise ValueError("found and lost do not overlap: too few sources lie where the curve falls")
     covariance = _covariance(best, values, sign)
     chi2, groups = _pearson(best, values, flags, sign)
     dof = max(groups - 3, 1)
@@ -284,7 +287,7 @@ def _maximise(
     options = {"maxiter": 500, "ftol": 1e-13, "gtol": 1e-7}
     trials = [
         optimize.minimize(cost, first, jac=True, method="L-BFGS-B", options=options)
-        for first in sorted(begin, key=lambda q: cost(q)[0])[:_STARTS]
+        for first in begin
     ]
     return _unpack(min(trials, key=lambda t: float(t.fun)).x)
 

@@ -88,6 +88,15 @@ def test_a_bad_curve_has_a_bad_fit() -> None:
     assert fit(m, found, falling=True).p_value < 1e-3
 
 
+@pytest.mark.parametrize("width", [0.0, 0.02])
+def test_found_and_lost_that_hardly_overlap_are_no_curve(width: float) -> None:
+    """A step fits them without any residual, and would have next to no error."""
+    x = np.linspace(3.0, 8.0, 40)
+    found = x + width * np.random.default_rng(3).normal(size=40) > 5.0
+    with pytest.raises(ValueError, match="too few sources"):
+        fit(x, found)
+
+
 def test_nothing_to_fit() -> None:
     with pytest.raises(ValueError, match="all or none"):
         fit([1.0, 2.0], [True, True])
