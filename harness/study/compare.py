@@ -12,8 +12,7 @@ import pyarrow as pa
 from scipy import stats
 from scipy.spatial import cKDTree
 
-from harness.study.completeness import fit
-from harness.study.estimates import BRIGHT
+from harness.study.estimates import BRIGHT, try_fit
 from harness.study.sample import Sample
 from pipeline.errors import ConfigError
 from pipeline.exposure import FloatArray
@@ -200,13 +199,16 @@ def _depth(name: str, pair: tuple[Sample, Sample]) -> _Finding | None:
     magnitude, flags = pair[0].magnitude, [sample.flags(name) for sample in pair]
     if any(f.all() or f.sum() < 2 * _LEAST for f in flags):
         return None
-    curves = [fit(magnitude, f, falling=True) for f in flags]
+    first, second = (try_fit(magnitude, f, falling=True) for f in flags)
+    if first is None or second is None:
+        return None
+    curves = first, second
     a, b = (c.influence(magnitude, f)[:, 1] for c, f in zip(curves, flags, strict=True))
     error = float(np.sqrt(np.sum((b - a) ** 2)))
-    first, second = curves[0].m50, curves[1].m50
+    change = second.m50 - first.m50
     return _Finding(
-        f"m50 {name}", first, second, error, _p_value(second - first, error), len(magnitude),
-        first - second,
+        f"m50 {name}", first.m50, second.m50, error, _p_value(change, error), len(magnitude),
+        -change,
     )  # fmt: skip
 
 
