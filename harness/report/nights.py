@@ -15,6 +15,8 @@ from harness.verify.context import Context
 
 __all__ = ["nights"]
 
+_Page = dict[str, object]
+
 _NIGHT = "floor(startMjdUtc - 0.5)"
 """MJD of the evening of a night, which begins at noon UTC as observing days of Rubin do."""
 _MJD_ZERO = date(1858, 11, 17)
@@ -55,7 +57,7 @@ _QUALITY = {
 _FIGURES = {"seeing": "seeing / arcsec", "zero": "zero point / mag", "depth": "5 σ depth / mag"}
 
 
-def nights(context: Context) -> list[dict[str, Any]]:
+def nights(context: Context) -> list[_Page]:
     """Describe every night of a campaign.
 
     Parameters
@@ -96,7 +98,7 @@ def _visits(context: Context) -> list[dict[str, Any]]:
 
 def _night(
     mjd: float, visits: Sequence[Mapping[str, Any]], units: Iterable[Mapping[str, Any]]
-) -> dict[str, Any]:
+) -> _Page:
     numbers = {v["visit"] for v in visits}
     own = [u for u in units if u["visit"] in numbers]
     failed = [u for u in own if u["status"] != "done"]
@@ -117,11 +119,11 @@ def _night(
     }
 
 
-def _table(columns: Iterable[str], rows: list[list[Any]]) -> dict[str, Any]:
+def _table(columns: Iterable[str], rows: Sequence[Sequence[object]]) -> _Page:
     return {"columns": list(columns), "rows": rows}
 
 
-def _performance(units: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _performance(units: Sequence[Mapping[str, Any]]) -> _Page:
     """Work by stage, in the order of first appearance in the pipeline."""
     from harness.tasks import stages
 
@@ -138,18 +140,18 @@ def _performance(units: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return _table(names, rows)
 
 
-def _failures(units: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _failures(units: Sequence[Mapping[str, Any]]) -> _Page:
     """List what failed, of which kind, and whether another attempt mended it."""
     names = ("visit", "detector", "stage", "status", "cause", "attempts", "message")
     return _table(names, [[u[n] for n in names] for u in units])
 
 
-def _figure(key: str, text: str, visits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _figure(key: str, text: str, visits: Sequence[Mapping[str, Any]]) -> _Page:
     """Draw a quantity over the hours of the night, one series per band."""
     points: dict[str, list[list[float]]] = {}
     for visit in visits:
         value = _value(visit.get(key))
-        if value is not None and visit["hour"] is not None:
+        if isinstance(value, float) and visit["hour"] is not None:
             points.setdefault(str(visit["band"]), []).append([_since_noon(visit), value])
     data = {
         "type": "points",
@@ -164,7 +166,7 @@ def _since_noon(visit: Mapping[str, Any]) -> float:
     return float(round((visit["startMjdUtc"] - visit["night"] - 0.5) * 24.0, 3))
 
 
-def _value(value: Any) -> Any:
+def _value(value: object) -> object:
     """Plain numbers with five digits, None for what is no number."""
     if not isinstance(value, float):
         return value
