@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from harness.report.checksums import sums
+from harness.report.diff import check_table
 
 __all__ = ["CRATE", "STATEMENT", "crate", "statement"]
 
@@ -137,12 +138,11 @@ def statement(report: Mapping[str, Any], folder: Path) -> str:
     in-toto attestation framework, Statement v1 and predicate test-result v0.1.
     """
     tests: dict[str, list[str]] = {"passedTests": [], "warnedTests": [], "failedTests": []}
-    for case in report["cases"]:
-        for item in case["items"]:
-            for check in (c for c in item["checks"] if c["verdict"] != "not_applicable"):
-                outcome = _TESTS.get(check["verdict"], "failedTests")
-                kind = outcome if check["counts"] or outcome == "passedTests" else "warnedTests"
-                tests[kind].append(f"{case['id']}/{item['id']}/{check['id']}")
+    for path, check in check_table(report).items():
+        if check["verdict"] != "not_applicable":
+            outcome = _TESTS.get(check["verdict"], "failedTests")
+            kind = outcome if check["counts"] or outcome == "passedTests" else "warnedTests"
+            tests[kind].append(path)
     hashes = {n: d for n, d in sums(folder).items() if n.startswith("cases/")}
     predicate: dict[str, Any] = {
         "result": _RESULTS.get(report["verdict"], "FAILED"),

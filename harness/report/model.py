@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.report.chain import chain
+from harness.report.diff import check_table, compare_checks
 from harness.report.nights import nights
 from harness.report.text import quantity
 from harness.system.hashes import file_hash
@@ -163,7 +164,7 @@ def observer_of(report: Mapping[str, Any]) -> Callable[[str, Check], Observation
     callable
         For `harness.verify.engine.conclude`.
     """
-    table = _checks_of(report)
+    table = check_table(report)
     absent = Observation("not_run", text="the report holds no measurement")
     return lambda path, _: _observation(table[path]) if path in table else absent
 
@@ -183,18 +184,9 @@ def sheets_of(report: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """
     return {
         path: evidence["data"]
-        for path, check in _checks_of(report).items()
+        for path, check in check_table(report).items()
         for evidence in check["evidence"]
         if evidence["title"] == _SHEET
-    }
-
-
-def _checks_of(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    return {
-        f"{case['id']}/{item['id']}/{check['id']}": check
-        for case in report["cases"]
-        for item in case["items"]
-        for check in item["checks"]
     }
 
 
@@ -522,8 +514,6 @@ def _units(context: Context) -> list[dict[str, Any]]:
 def _changes_since(
     previous: Mapping[str, Any], results: Sequence[CaseResult], spec: Spec
 ) -> dict[str, Any]:
-    from harness.report.diff import check_table, compare_checks
-
     before = check_table(previous)
     after = {c.path: _check(c, {}) for r in results for i in r.items for c in i.checks}
     return {
