@@ -15,5 +15,5 @@ __all__ = [
     "wants_template_psf",
 ]
 
-VERSION: int = 10
+VERSION: int = 11
 """Raised when the pixels that come out change."""

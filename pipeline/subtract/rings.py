@@ -1,6 +1,7 @@
-"""What is left of the wings of saturated stars, as noise of the score: ring by ring.
+"""What is left of the wings of bright stars, as noise of the score: ring by ring.
 
-The wings end where kernel and PSF do, and the core that would tell the flux of the star is lost.
+Kernel and PSF end within the wings, whose shape changes from image to image; the core of a
+saturated star, which would tell its flux, is lost as well.
 """
 
 from __future__ import annotations
@@ -21,10 +22,14 @@ outshines the wings three times is seen."""
 _RING, _RINGS = 3.0, 16
 """Width of the rings, in pixels, and their number."""
 
+_WINGS = 2, 8
+"""Rings of stars that are not saturated: what is nearer could be their own variation, what is
+farther is too faint to show."""
+
 _BEAM = 30.0
 """Pixels that share one independent value of the score."""
 
-_MOST_RINGED = 500
+_MOST_RINGED = 2000
 _RING_TAIL = 0.8  # a variable covers less than a fifth of a ring
 _SIGMAS_AT_RING_TAIL = 1.2815516  # Φ⁻¹(0.9)
 
@@ -35,8 +40,9 @@ def count_rings(
     scene: Image,
     usable: npt.NDArray[np.uint8],
     stars: FloatArray,
+    saturated: npt.NDArray[np.bool_],
 ) -> None:
-    """Divide a score by its noise with what is left of the wings of saturated stars, in place.
+    """Divide a score by its noise with what is left of the wings of bright stars, in place.
 
     Parameters
     ----------
@@ -50,10 +56,13 @@ def count_rings(
         Pixels that count.
     stars : ndarray, (n, 2), pixel
         Centres x and y, the brightest first.
+    saturated : ndarray of bool, (n,)
+        Those whose cores are lost; of the others, rings within six pixels are left alone.
     """
     ring = np.zeros(significance.shape, np.float32)
-    for x, y in stars[:_MOST_RINGED]:
-        _ring_noise(significance, scale, scene, usable, x, y, ring)
+    for (x, y), lost in zip(stars[:_MOST_RINGED], saturated, strict=False):
+        rings = (1, _RINGS) if lost else _WINGS  # the star itself may vary
+        _ring_noise(significance, scale, scene, usable, x, y, rings, ring)
     _divide(significance, scale, ring)
 
 
@@ -65,26 +74,28 @@ def _ring_noise(
     usable: npt.NDArray[np.uint8],
     x: float,
     y: float,
+    rings: tuple[int, int],
     out: npt.NDArray[np.float32],
 ) -> None:
     """Noise of the score in the rings round a star; where rings of stars meet, the larger one."""
-    (ny, nx), reach = scene.shape, _RING * _RINGS
+    first, end = rings
+    (ny, nx), reach = scene.shape, _RING * end
     y0, y1 = max(0, pixel(y - reach)), min(ny, pixel(y + reach) + 2)
     x0, x1 = max(0, pixel(x - reach)), min(nx, pixel(x + reach) + 2)
     size = max(0, y1 - y0) * max(0, x1 - x0)
-    ring, count = np.full(size, -1), np.zeros(_RINGS, np.int64)
-    values = np.empty((_RINGS, 3, int(8.0 * _RING * reach)))
+    ring, count = np.full(size, -1), np.zeros(end, np.int64)
+    values = np.empty((end, 3, int(8.0 * _RING * reach)))
     for k in range(size):
         j, i = y0 + k // (x1 - x0), x0 + k % (x1 - x0)
         n = int(np.sqrt((i - x) ** 2 + (j - y) ** 2) / _RING)
-        if n >= _RINGS:
+        if n >= end:
             continue
         ring[k] = n
         if usable[j, i]:
             values[n, :, count[n]] = abs(significance[j, i]), scale[j, i], scene[j, i]
             count[n] += 1
-    level = np.zeros(_RINGS)
-    for n in range(1, _RINGS):  # the star itself may vary
+    level = np.zeros(end)
+    for n in range(first, end):
         if count[n] > 0:
             level[n] = _ring_level(values[n, :, : count[n]])
     for k in range(size):

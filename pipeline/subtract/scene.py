@@ -6,10 +6,10 @@ star leaves the noise of its photons, which the source-free variance contains, a
 * dipoles δ · ∇T at its stars, with T the score of the scene itself: the images are not registered
   exactly, for turbulence, differential chromatic refraction and the WCS move stars by δ (Zackay,
   Ofek & Gal-Yam 2016, ApJ 830, 27, eq. 25 to 33);
-* rings r of the wings of saturated stars, where kernel and PSF end.
+* rings r of the wings of bright stars, where kernel and PSF end.
 
 The covariance C of δ is measured from the constant stars of the image, the rings round every
-saturated star, both by order statistics and bounded.  They add to the variance of the score,
+bright star, both by order statistics and bounded.  They add to the variance of the score,
 
     S_corr = S / √(1 + ∇Tᵀ C ∇T + r²),
 
@@ -175,12 +175,11 @@ class Scene:
     stars: FloatArray
 
     @property
-    def _saturated(self) -> FloatArray:
-        """The stars without usable pixels at their centres."""
+    def _saturated(self) -> npt.NDArray[np.bool_]:
+        """Whether the pixel at the centre of a star is not usable."""
         x, y = np.rint(self.stars).astype(int).reshape(-1, 2).T
         ny, nx = self.usable.shape
-        unusable = self.usable[np.clip(y, 0, ny - 1), np.clip(x, 0, nx - 1)] == 0
-        return np.asarray(self.stars[unusable])
+        return np.asarray(self.usable[np.clip(y, 0, ny - 1), np.clip(x, 0, nx - 1)] == 0)
 
     def count(
         self, significance: Image, difference: Whitened, psf: Psf, tile: int
@@ -212,7 +211,7 @@ class Scene:
         stars = point_sources(scene, response)
         noise = measure_scene(significance, scene, response, difference.mask, stars)
         scale = count_scene(significance, scene, response, stars, noise)
-        count_rings(significance, scale, scene, self.usable, self._saturated)
+        count_rings(significance, scale, scene, self.usable, self.stars, self._saturated)
         return scale, noise.metrics
 
 

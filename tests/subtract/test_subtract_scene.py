@@ -117,7 +117,7 @@ def test_without_a_scene_nothing_is_counted():
     noise = measure_scene(score, scene, response, mask, stars)
     assert noise == SceneNoise()
     scale = count_scene(score, scene, response, stars, SceneNoise((0.1, 0.1, 0.0)))
-    count_rings(score, scale, scene, np.ones(score.shape, np.uint8), np.array([[100.0, 100.0]]))
+    _rings(score, scale, scene)
     assert np.all(scale == 1.0)
     np.testing.assert_array_equal(score, before)
 
@@ -168,7 +168,12 @@ def test_a_transient_beside_a_star_keeps_its_score(apart, height):
     assert np.all(count_scene(score, scene, response, found, noise) == 1.0)
 
 
-def _ringed(left):
+def _rings(score, scale, light, saturated=True):
+    usable = np.ones(score.shape, np.uint8)
+    count_rings(score, scale, light, usable, np.array([[100.0, 100.0]]), np.array([saturated]))
+
+
+def _ringed(left, saturated=True):
     """White score with a halo of which `left` is left, and a variable 12 pixels away."""
     rng = np.random.default_rng(4)
     shape = (201, 201)
@@ -179,7 +184,7 @@ def _ringed(left):
     score += 200.0 * np.exp(-0.5 * (r / 2.5) ** 2)
     score, scale = score.astype(np.float32), np.ones(shape, np.float32)
     before = score.copy()
-    count_rings(score, scale, light, np.ones(shape, np.uint8), np.array([[100.0, 100.0]]))
+    _rings(score, scale, light, saturated)
     return before, score, scale, r
 
 
@@ -205,3 +210,13 @@ def test_no_more_of_a_ring_is_noise_than_three_tenths_of_its_light():
     for n in range(2, 10):
         light = np.median(1500.0 / r[edges == n] ** 2)
         np.testing.assert_allclose(scale[edges == n] ** 2, 1.0 + (0.3 * light) ** 2, rtol=1e-4)
+
+
+def test_wings_of_unsaturated_stars_count_from_six_to_24_pixels():
+    before, score, _, r = _ringed(0.25, saturated=False)
+    ring = (r > 9) & (r < 18)
+    assert _width(before[ring]) > 1.5
+    assert 0.8 < _width(score[ring]) < 1.1
+    assert score[100, 112] > 10.0  # a variable in its wings
+    np.testing.assert_array_equal(score[r < 6], before[r < 6])
+    np.testing.assert_array_equal(score[r >= 24], before[r >= 24])
