@@ -154,15 +154,15 @@ def collect(
     try:
         records = template_records(context)
         campaign = context.settings.campaign
-        views = {
-            unit: View(root, *unit, record)
-            for unit, record in records.items()
-            if unit in _units(study)
-        }
     finally:
         context.close()
     tables = {name: study.table(name) for name in ("detection", "injection", "painting")}
-    parts = [_of_unit(tables, view, campaign.name) for view in views.values()]
+    searched = _units(study)
+    parts = [  # one view at a time: each keeps the planes that it has read
+        _of_unit(tables, View(root, *unit, records[unit]), campaign.name)
+        for unit in records
+        if unit in searched
+    ]
     return replace(
         Samples.join(parts),
         campaigns=(str(study.about["key"]),),

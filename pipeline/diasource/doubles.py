@@ -45,8 +45,9 @@ def split_doubles(
     points: Fits,
     peaks: Peaks,
     width: float,
+    threshold: float,
 ) -> Targets:
-    """Split sources that are two.
+    """Split sources that are two, each above the threshold of detection.
 
     Parameters
     ----------
@@ -64,6 +65,8 @@ def split_doubles(
         The ledger; the second part of each source is added to it.
     width : float, pixel
         FWHM of the PSF.
+    threshold : float
+        Least |score| of a source: beside a bright star that of the fainter part can be below.
 
     Returns
     -------
@@ -81,10 +84,12 @@ def split_doubles(
     brighter = np.argmax(np.abs(flux), axis=1)[:, None, None]
     first = np.take_along_axis(at, brighter, 1)[:, 0]
     second = np.take_along_axis(at, 1 - brighter, 1)[:, 0]
-    inside = (np.rint(second) >= 0).all(axis=1)
-    inside &= (np.rint(second) <= np.array(score.shape)[::-1] - 1).all(axis=1)
-    added = peaks.add(score, np.rint(second[inside]).astype(np.int32))
-    return targets.split(rows[found[inside]], first[inside], second[inside], peaks, added)
+    pixel = np.rint(second).astype(np.int32)
+    seen = ((pixel >= 0) & (pixel < np.array(score.shape)[::-1])).all(axis=1)
+    x, y = pixel[seen].T
+    seen[seen] = np.abs(score[y, x]) > threshold
+    added = peaks.add(score, pixel[seen])
+    return targets.split(rows[found[seen]], first[seen], second[seen], peaks, added)
 
 
 def _misfits(targets: Targets, points: Fits, peaks: Peaks) -> npt.NDArray[np.intp]:

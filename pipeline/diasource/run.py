@@ -61,7 +61,7 @@ _LOGGER = logging.getLogger(__name__)
 _SAME = 2.0
 """Distance, in pixels, up to which peaks of two scores are the same."""
 
-VERSION = 14
+VERSION = 15
 """Raised when the same input and configuration give different rows."""
 
 _SHAPE = list(FEATURES).index("correlation")  # undefined where too few pixels are usable
@@ -271,7 +271,8 @@ def _measure(
     width = float(fwhm(exposure.psf.at(exposure.shape[1] / 2, exposure.shape[0] / 2)))
     points, apart, forced = _start(planes, psf, targets, width, config)
     score = np.ascontiguousarray(difference.score, np.float32)
-    whole, targets = targets, split_doubles(planes, psf, score, targets, points, peaks, width)
+    whole = targets
+    targets = split_doubles(planes, psf, score, whole, points, peaks, width, config.threshold)
     if targets is not whole:
         points, apart, forced = _start(planes, psf, targets, width, config)
     while not (keep := targets.distinct(points.theta[:, 1:], peaks, config.distinct * width)).all():

@@ -15,8 +15,13 @@ Array = npt.NDArray[np.float64]
 _QUIET = diasource.Config(sub_random=0, sky_sources=0)
 
 
-def measured(lab: ModuleType, seed: int, shape: Any, snr: tuple[float, float]) -> Any:
-    """Places, fluxes and angles of the truth, and the rows of the result."""
+def measured(
+    lab: ModuleType, seed: int, shape: Any, snr: tuple[float, float], side: float = 1.0
+) -> Any:
+    """Places, fluxes and angles of the truth, and the rows of the result.
+
+    The score is divided by `side` right of the middle of every source.
+    """
     rng = np.random.default_rng(seed)
     image, variance = lab.blank((640, 640), rng)
     at = lab.grid(image.shape, 62, rng)
@@ -24,6 +29,8 @@ def measured(lab: ModuleType, seed: int, shape: Any, snr: tuple[float, float]) -
     angle = rng.uniform(0.0, 2.0 * np.pi, len(at))
     lab.add(image, variance, lab.Star(), at, flux, rng, shape(angle) if shape else None)
     world = lab.scene(image, variance, lab.Star(), rng)
+    for x, y in np.rint(at).astype(int):
+        world.difference.score[y - 9 : y + 10, x + 1 : x + 10] /= side
     result = diasource.run(world.difference, world.science, world.template, _QUIET)
     return at, flux, angle, result
 
@@ -62,6 +69,15 @@ def test_pairs_at_one_and_a_fifth_of_the_width_are_two_with_their_own_fluxes(
     assert np.std(pulls) == pytest.approx(1.0, abs=0.25)
     ledger = {c["diaSourceId"] for c in result.candidates.to_pylist() if c["accepted"]}
     assert ledger == {r["diaSourceId"] for r in rows}
+
+
+def test_no_part_of_a_pair_is_below_the_threshold(lab: ModuleType) -> None:
+    """Beside a bright star the score is divided by more on one side than on the other."""
+    shape = pair(1.2 * lab.Star().width, 0.5)
+    *_, result = measured(lab, 8203, shape, (40.0, 150.0), side=20.0)
+    rows = [r for r in result.sources.to_pylist() if not r["isSubThreshold"]]
+    assert len(rows) > 20
+    assert min(abs(r["snr"]) for r in rows) >= _QUIET.threshold
 
 
 def test_one_source_stays_one(lab: ModuleType) -> None:
