@@ -85,7 +85,7 @@ def split_doubles(
     first = np.take_along_axis(at, brighter, 1)[:, 0]
     second = np.take_along_axis(at, 1 - brighter, 1)[:, 0]
     pixel = np.rint(second).astype(np.int32)
-    seen = ((pixel >= 0) & (pixel < np.array(score.shape)[::-1])).all(axis=1)
+    seen = np.asarray(((pixel >= 0) & (pixel < np.array(score.shape)[::-1])).all(axis=1))
     x, y = pixel[seen].T
     seen[seen] = np.abs(score[y, x]) > threshold
     added = peaks.add(score, pixel[seen])
