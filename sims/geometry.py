@@ -17,6 +17,9 @@ from pipeline.sphere import basis, radec, unit_vectors
 
 __all__ = ["DetectorGeometry", "Pointing", "tpv_cards"]
 
+_CONVERGED = 1e-9
+"""Largest error of an angle from the optical axis, rad: a fifth of a milliarcsecond."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pointing:
@@ -118,13 +121,15 @@ class DetectorGeometry:
     def to_pixel(
         self, pointing: Pointing, ra: npt.ArrayLike, dec: npt.ArrayLike
     ) -> tuple[FloatArray, FloatArray]:
-        """Trimmed pixels of positions in degrees."""
+        """Trimmed pixels of positions in degrees; NaN where the distortion has no inverse."""
         plane = self.camera.focal_plane
         angle, north, east = pointing.from_sky(ra, dec)
         r1, r3 = plane.radial
         r = angle / r1
         for _ in range(4):  # Newton; converges to rounding in three steps
             r -= (r1 * r + r3 * r**3 - angle) / (r1 + 3.0 * r3 * r**2)
+        known = (r >= 0.0) & (r1 + 3.0 * r3 * r**2 > 0.0)  # far away it ends at another root
+        r = np.where(known & (np.abs(r1 * r + r3 * r**3 - angle) < _CONVERGED), r, np.nan)
         x_mm = r * (north * plane.north[0] + east * plane.east[0])
         y_mm = r * (north * plane.north[1] + east * plane.east[1])
         return self.from_plane(x_mm, y_mm)

@@ -30,6 +30,19 @@ def test_pixels_and_sky_are_inverse(camera: str, number: int) -> None:
     np.testing.assert_allclose(back, [x, y], atol=1e-7)
 
 
+@pytest.mark.parametrize("camera", ["decam", "lsstlike", "testcam"])
+def test_what_is_far_away_is_on_no_detector(camera: str) -> None:
+    """An asteroid 126 degrees away was drawn on one, at another root of the distortion."""
+    rng = np.random.default_rng(3)
+    ra, dec = rng.uniform(0, 360, 400_000), np.degrees(np.arcsin(rng.uniform(-1, 1, 400_000)))
+    far = POINTING.from_sky(ra, dec)[0] > np.radians(3.0)
+    for number in list(Camera.load(camera).detectors)[::9]:
+        g = geometry(camera, number)
+        x, y = g.to_pixel(POINTING, ra[far], dec[far])
+        ny, nx = g.detector.shape
+        assert not np.any((np.abs(x - 0.5 * nx) < nx) & (np.abs(y - 0.5 * ny) < ny))
+
+
 @pytest.mark.parametrize(("camera", "number"), [("decam", 25), ("decam", 56), ("testcam", 2)])
 def test_the_header_follows_the_optics(camera: str, number: int) -> None:
     g = geometry(camera, number)
