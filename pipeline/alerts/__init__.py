@@ -29,7 +29,7 @@ __all__ = [
     "write",
 ]
 
-VERSION: int = 4
+VERSION: int = 5
 
 # Who reads alerts needs no loops over pixels.
 __getattr__ = lazy(__name__, cut_out="cutouts")

@@ -269,8 +269,9 @@ class _Encoded:
         orbits = orbits.filter(pc.is_in(orbits["designation"], ss_sources["designation"]))
         self.orbits = encode(orbits, RECORDS["mpc_orbits"])
         known = {name: k for k, name in enumerate(to_numpy(orbits, "designation"))}
-        names = to_numpy(ss_sources, "designation")
-        self.orbit_row = [known.get(names[r], -1) if r >= 0 else -1 for r in self.ss_row]
+        bodies = to_numpy(ss_sources, "diaSourceId"), to_numpy(ss_sources, "designation")
+        name = dict(zip(*bodies, strict=True))
+        self.orbit_row = [known.get(name.get(i), -1) for i in ids]
 
     def _limits(self, around: Surroundings, window: tuple[float, float]) -> None:
         limits = _or_empty(around.limits, NOISE_LIMIT)

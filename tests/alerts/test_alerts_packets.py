@@ -26,6 +26,7 @@ from pipeline.schema import (
     DIA_FORCED_SOURCE,
     DIA_OBJECT,
     DIA_SOURCE,
+    MPC_ORBITS,
     SS_SOURCE,
     TABLES,
     Table,
@@ -368,6 +369,33 @@ def test_solar_system_alerts_carry_the_body(tmp_path: Path) -> None:
     assert packet["ssSource"]["designation"] == "2004 JQ12"
     assert packet["diaObject"] is None
     assert packet["diaSource"]["diaObjectId"] is None
+
+
+def test_a_body_has_its_own_orbit_where_another_is_not_announced(tmp_path: Path) -> None:
+    scene = Scene([60.0, 130.0, 200.0], [50.0] * 3, reliability=[0.9, 0.1, 0.9])
+    sources = scene.result.sources
+    number = to_numpy(sources, "diaSourceId")
+    for name, values in (("ssObjectId", [76, 77, 78]), ("diaObjectId", [None] * 3)):
+        at = sources.schema.get_field_index(name)
+        sources = sources.set_column(at, sources.schema.field(at), pa.array(values, pa.int64()))
+    names = ["2004 JQ11", "2004 JQ12", "2004 JQ13"]
+    ss = SS_SOURCE.to_arrow(
+        {"diaSourceId": number, "ssObjectId": np.array([76, 77, 78]), "designation": names},
+        eclLambda=1.0, eclBeta=2.0, galLon=3.0, galLat=4.0,
+    )  # fmt: skip
+    designations = (
+        "designation",
+        "packed_primary_provisional_designation",
+        "unpacked_primary_provisional_designation",
+    )
+    orbits = MPC_ORBITS.to_arrow({"id": np.arange(3)} | dict.fromkeys(designations, names))
+    result = alerts.run(
+        sources, scene.result.objects, scene.history, scene.forced, scene.cutouts,
+        surroundings=alerts.Surroundings(ss_sources=ss, orbits=orbits), processed_mjd_tai=T0,
+    )  # fmt: skip
+    packets = decoded(result, tmp_path)
+    for key in ("ssSource", "mpc_orbits"):
+        assert [p[key]["designation"] for p in packets] == [names[0], names[2]]
 
 
 def test_visits_without_measurement_are_listed_with_their_depth(tmp_path: Path) -> None:
