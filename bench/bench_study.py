@@ -36,7 +36,7 @@ _REPEATS = 20
 
 
 def report(
-    name: str, value: float, unit: str, bound: float, *, holds: bool, population: str
+    name: str, value: float, unit: str, bound: float | None, *, holds: bool, population: str
 ) -> None:
     print(
         json.dumps(
@@ -110,13 +110,13 @@ def science(root: Path, images: int) -> None:
     ]
     for name, metric, planting, changes in planted:
         with planting:
-            other = study(name.replace(" ", "-"), *changes)
+            other = study(name.replace(" + ", "-plus-").replace(" ", "-"), *changes)
         found = called(reference, other)
         worse = [c.name for c in found.values() if c.verdict == "worse"]
         told = found[metric]
         report(
-            f"{name}: {metric}", told.change, "", told.error, holds=told.verdict == "worse",
-            population=f"p = {told.p_value:.2g}, n = {told.n}; worse: {', '.join(worse)}",
+            f"{name}: {metric}", told.change, "", None, holds=told.verdict == "worse",
+            population=f"± {told.error:.2g}, p = {told.p_value:.2g}, n = {told.n}; worse: {', '.join(worse)}",
         )  # fmt: skip
         if name.startswith("threshold"):
             m50 = found["m50 detected"]
