@@ -116,7 +116,8 @@ def science(root: Path, images: int) -> None:
         told = found[metric]
         report(
             f"{name}: {metric}", told.change, "", None, holds=told.verdict == "worse",
-            population=f"± {told.error:.2g}, p = {told.p_value:.2g}, n = {told.n}; worse: {', '.join(worse)}",
+            population=f"± {told.error:.2g}, p = {told.p_value:.2g}, n = {told.n}; "
+            f"worse: {', '.join(worse)}",
         )  # fmt: skip
         if name.startswith("threshold"):
             m50 = found["m50 detected"]
