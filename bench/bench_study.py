@@ -9,7 +9,6 @@ stay in WORKSPACE/studies as ``bench-*``, and are not made twice.  ``speed`` has
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -20,6 +19,7 @@ from unittest.mock import patch
 import numpy as np
 import pyarrow as pa
 
+from bench.report import reporter
 from harness.plan import Selection
 from harness.settings import Settings
 from harness.study import Study, StudyDesign
@@ -32,18 +32,8 @@ from pipeline.subtract.fixed import FixedSubtraction
 
 _SOURCES = 500
 _REPEATS = 20
+report = reporter("study")
 """Comparisons that one pair of studies is divided into."""
-
-
-def report(
-    name: str, value: float, unit: str, bound: float | None, *, holds: bool, population: str
-) -> None:
-    print(
-        json.dumps(
-            {"name": name, "stage": "study", "value": round(value, 5), "unit": unit,
-             "bound": bound, "goal": bound, "holds": holds, "population": population}
-        ), flush=True,
-    )  # fmt: skip
 
 
 def overestimated() -> AbstractContextManager[object]:
