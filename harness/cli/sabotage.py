@@ -34,7 +34,9 @@ def sabotage(
 
     Every defect must be caught by the check that is named for it, and an unharmed copy by none.
     The workspace itself is only read; the matrix is kept in reports/sabotage.json and printed in
-    the next report.  Exit code 1 when a defect escapes.
+    the next report.  It shows what every check catches, which defects escape, which checks that
+    must hold are never the only one to catch a defect, and which cannot catch any in this
+    workspace.  Exit code 1 when a defect escapes.
     """
     import os
 
@@ -77,6 +79,10 @@ def sabotage(
             typer.echo(f"the unharmed copy does not pass {path}")
         typer.echo(f"{len(result['defects']) - len(escaped)} of {len(result['defects'])} caught")
         typer.echo(f"{len(noticed)} of {graded} noticed at an amplitude too small to matter")
+        for path, catches in result["idle"].items():
+            typer.echo(f"{path} is never alone: catches {catches}")
+        for path in result["unjudged"]:
+            typer.echo(f"{path} cannot catch any here: it does not pass or does not apply")
     if escaped or noticed or result["unharmed"]["caught_by"]:
         raise typer.Exit(1)
 

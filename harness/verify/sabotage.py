@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -36,7 +37,8 @@ from pipeline.errors import ConfigError
 __all__ = ["matrix_fault", "sabotage", "sealed"]
 
 _UNTOUCHED = ("command", "inspect", "review")
-_GOOD = frozenset({Verdict.PASS, Verdict.DEVIATION, Verdict.NOT_APPLICABLE})
+_PASSING = frozenset({Verdict.PASS, Verdict.DEVIATION})
+_GOOD = _PASSING | {Verdict.NOT_APPLICABLE}
 _SHARED = ("samples", "alerts", "sha256", "damage", "headers", "study")
 
 
@@ -75,12 +77,14 @@ def sabotage(
     -------
     dict
         ``{"unharmed": {"caught_by"}, "defects": [{"id", "family", "text", "expected_check",
-        "caught", "caught_by", "faint_caught"}], "survivors", "idle", …}``.
+        "caught", "caught_by", "faint_caught"}], "survivors", "idle", "unjudged", …}``.
         A check catches a defect when it passed on the unharmed copy and does
         not pass any more.  ``unharmed.caught_by`` lists the expected checks that do not pass
-        without any defect, ``survivors`` the defects that escaped, and ``idle`` the checks that
-        must hold and are not the only one to catch any defect.  ``faint_caught`` says whether the
-        check noticed an amplitude that it must not, None where there is none.
+        without any defect, ``survivors`` the defects that escaped, ``idle`` the checks that
+        must hold and are not the only one to catch any defect, by how many they catch, and
+        ``unjudged`` those that can catch none since they do not pass without a defect or do not
+        apply.  ``faint_caught`` says whether the check noticed an amplitude that it must not, None
+        where there is none.
     """
     spec = load_spec(testcases)
     origin = Workspace.open(root)
@@ -100,13 +104,15 @@ def sabotage(
                 progress(name)
     expected = {d.check for d in chosen}
     false_alarms = sorted(p for p in expected if before.get(p, Verdict.ERROR) not in _GOOD)
-    must = [p for p, k in _measured_checks(spec) if k.severity == "must"]
+    must = {p for p, k in _measured_checks(spec) if k.severity == "must"}
+    judged = must & {p for p, v in before.items() if v in _PASSING}
     return sealed(
         {
             "unharmed": {"caught_by": false_alarms},
             "defects": rows,
             "survivors": [r["id"] for r in rows if not r["caught"]],
-            "idle": [] if quick else _idle(rows, must),
+            "idle": {} if quick else _idle(rows, judged),
+            "unjudged": [] if quick else sorted(must - judged),
             "spec_hash": spec.hash,
             "catalogue": file_hash(origin.catalog),
             "software": software_version(),
@@ -218,10 +224,11 @@ def _chosen(names: list[str]) -> list[Defect]:
     return [defects[name] for name in names or defects]
 
 
-def _idle(rows: Sequence[Mapping[str, Any]], must: Iterable[str]) -> list[str]:
-    """List the checks without which every defect would be caught all the same."""
+def _idle(rows: Sequence[Mapping[str, Any]], must: Iterable[str]) -> dict[str, int]:
+    """Count the catches of the checks without which every defect would be caught all the same."""
     needed = {r["caught_by"][0] for r in rows if len(r["caught_by"]) == 1}
-    return sorted(set(must) - needed)
+    catches = Counter(path for r in rows for path in r["caught_by"])
+    return {path: catches[path] for path in sorted(set(must) - needed)}
 
 
 def _row(

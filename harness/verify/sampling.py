@@ -310,6 +310,7 @@ def _state(
         "refcat": lambda: [space.refcat],
         "sources": lambda: [space.staging("DiaSource", *place)],
         "forced": lambda: [space.staging("DiaForcedSource", *place)],
+        "alerts": lambda: [space.alerts(*place)],
         "camera": list,
     }
     stamps = tuple(_stamp(p) for word in metric.reads for p in files[word]())

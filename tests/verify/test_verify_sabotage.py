@@ -115,3 +115,11 @@ def test_a_check_that_cannot_judge_the_unharmed_copy_notices_nothing():
     ):
         row = _row(tried, {"A/b/c": before}, {"A/b/c": after}, {"A/b/c": after})
         assert (row["caught"], row["faint_caught"]) == (caught, caught)
+
+
+def test_a_matrix_says_which_checks_are_never_alone():
+    from harness.verify.sabotage import _idle
+
+    rows = [{"caught_by": ["a"]}, {"caught_by": ["a", "b"]}, {"caught_by": ["b", "c"]}]
+
+    assert _idle(rows, {"a", "b", "c", "d"}) == {"b": 2, "c": 1, "d": 0}

@@ -44,7 +44,10 @@ def _unique(view: View) -> Iterator[Finding]:
 
 @assertion("alert-id-is-source")
 def _id_is_source(view: View) -> Iterator[Finding]:
-    yield from _one(view.number == view.source.get("diaSourceId"), "names another source")
+    """Require the number of the source, also as the number of the alert in our own part."""
+    own = (view.packet.get("nightjar") or {}).get("alertId", view.number)
+    numbers = {view.number, view.source.get("diaSourceId"), own}
+    yield from _one(len(numbers) == 1, f"names another source: {sorted(map(str, numbers))}")
 
 
 @assertion("identifiers-present")

@@ -91,6 +91,18 @@ def packet_forced_flux(copy: Copy) -> None:
     copy.alerts(change, -1)
 
 
+@defect("shared-alert-numbers", "AG-00-30/content/assertions")
+def shared_alert_numbers(copy: Copy) -> None:
+    """Give neighbouring alerts of a file one number."""
+
+    def change(packets: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for packet in packets:
+            packet["nightjar"]["alertId"] &= ~1
+        return packets
+
+    copy.alerts(change)
+
+
 @defect("forced-look-ahead", "AG-00-30/content/assertions")
 def forced_look_ahead(copy: Copy) -> None:
     """Quote a forced flux of the day after the alert in the packets of the last file."""

@@ -76,6 +76,26 @@ def flipped_cutout(copy: Copy) -> None:
     copy.alerts(change)
 
 
+@defect("mirrored-cutouts", "AG-00-30/content/cutouts")
+def mirrored_cutouts(copy: Copy) -> None:
+    """Mirror every plane of all cut-outs of a file alike, so that they agree with each other."""
+
+    def change(packets: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        names = ("cutoutScience", "cutoutTemplate", "cutoutDifference")
+        return [{**p, **{n: _mirrored(p[n]) for n in names if p[n]}} for p in packets]
+
+    copy.alerts(change)
+
+
+def _mirrored(data: bytes) -> bytes:
+    with fits.open(BytesIO(data)) as hdus:
+        for hdu in hdus:
+            hdu.data = np.ascontiguousarray(hdu.data[:, ::-1])
+        out = BytesIO()
+        hdus.writeto(out)
+    return out.getvalue()
+
+
 def _flipped(data: bytes) -> bytes:
     with fits.open(BytesIO(data)) as hdus:
         hdus[0].data = np.ascontiguousarray(hdus[0].data[::-1])

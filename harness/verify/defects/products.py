@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -11,7 +12,14 @@ from harness.verify.copy import Copy
 from harness.verify.defect import defect
 from pipeline import io
 from pipeline.camera import Camera
-from pipeline.exposure import Difference, Exposure, GridPsf, MatchingKernel, PolynomialPsf
+from pipeline.exposure import (
+    Difference,
+    Exposure,
+    FloatArray,
+    GridPsf,
+    MatchingKernel,
+    PolynomialPsf,
+)
 from pipeline.masks import BRIDGEABLE, bits
 
 __all__: list[str] = []
@@ -123,17 +131,41 @@ def wrong_difference_psf(copy: Copy) -> None:
 
 
 def _scaled(exposure: Exposure, factor: float) -> GridPsf | PolynomialPsf:
+    return _stamped(exposure, lambda stamps: factor * stamps)
+
+
+def _stamped(
+    exposure: Exposure, change: Callable[[FloatArray], FloatArray]
+) -> GridPsf | PolynomialPsf:
+    """Change the stamps of a PSF, linearly."""
     psf = exposure.psf
     if isinstance(psf, GridPsf):
-        return dataclasses.replace(psf, cube=factor * psf.cube)
+        return dataclasses.replace(psf, cube=change(psf.cube))
     assert isinstance(psf, PolynomialPsf)
-    return dataclasses.replace(psf, coefficients=factor * psf.coefficients)
+    return dataclasses.replace(psf, coefficients=change(psf.coefficients))
+
+
+def _beside(stamps: FloatArray) -> FloatArray:
+    """Move stamps by a tenth of a pixel along x."""
+    return np.asarray(0.9 * stamps + 0.1 * np.roll(stamps, 1, axis=-1))
 
 
 @defect("wrong-psf", "AG-00-10/psf/evaluable")
 def wrong_psf(copy: Copy) -> None:
     """Let the PSF of a visit image hold two per cent too much flux."""
     copy.image(lambda e: e.replace(psf=_scaled(e, 1.02)))
+
+
+@defect("shifted-psf", "AG-00-10/psf/centred")
+def shifted_psf(copy: Copy) -> None:
+    """Put the PSF of a visit image a tenth of a pixel beside its place."""
+    copy.image(lambda e: e.replace(psf=_stamped(e, _beside)))
+
+
+@defect("shifted-difference-psf", "AG-00-15/psf/centred")
+def shifted_difference_psf(copy: Copy) -> None:
+    """Put the PSF of a difference a tenth of a pixel beside its place."""
+    copy.difference(lambda d: _with(d, psf=_stamped(d.exposure, _beside)))
 
 
 @defect("wide-psf", "AG-00-10/psf/size-each")

@@ -14,10 +14,11 @@ from scipy import signal
 
 from harness.system.hashes import file_hash
 from harness.verify.metric import Sample, metric
+from harness.verify.metrics.stars import off_centre
 from harness.verify.star_fits import isolated, star_fits
 from harness.verify.view import View, remember
 from harness.workspace import Workspace
-from pipeline.exposure import Exposure, FloatArray, MatchingKernel, polynomial_terms
+from pipeline.exposure import Exposure, FloatArray, MatchingKernel, Psf, polynomial_terms
 from pipeline.masks import NOT_AS_MEASURED, bits
 from pipeline.statistics import mad_std, median_error
 
@@ -286,14 +287,31 @@ def mask_kept(view: View, planes: list[str], source: str = "science") -> Sample:
 @metric("difference_psf_norm", unit="", product="difference", reads=("difference",), reduce="worst")
 def difference_psf_norm(view: View) -> Sample:
     """Largest deviation of the flux of the difference's PSF within 12 pixels from one."""
+    stamps = _psf_stamps(view)
+    yy, xx = np.indices(stamps.shape[1:]) - stamps.shape[1] // 2
+    sums = stamps[:, np.hypot(xx, yy) <= Psf.FLUX_RADIUS].sum(axis=1)
+    return Sample(float(np.abs(sums - 1.0).max()), len(sums), nans=int(np.isnan(stamps).sum()))
+
+
+@metric(
+    "difference_psf_offset",
+    unit="pixel",
+    product="difference",
+    reads=("difference",),
+    reduce="worst",
+)
+def difference_psf_offset(view: View) -> Sample:
+    """Largest distance of the middle of the difference's PSF from that of its stamp."""
+    return off_centre(_psf_stamps(view))
+
+
+def _psf_stamps(view: View) -> FloatArray:
+    """PSFs of a difference on five by five places, the corners among them."""
     exposure = view.difference.exposure
     assert exposure.psf is not None
     ny, nx = exposure.shape
     x, y = np.meshgrid(np.linspace(0, nx - 1, 5), np.linspace(0, ny - 1, 5))
-    stamps = exposure.psf.stamps(x.ravel(), y.ravel())
-    yy, xx = np.indices(stamps.shape[1:]) - stamps.shape[1] // 2
-    sums = stamps[:, np.hypot(xx, yy) <= exposure.psf.FLUX_RADIUS].sum(axis=1)
-    return Sample(float(np.abs(sums - 1.0).max()), len(sums), nans=int(np.isnan(stamps).sum()))
+    return exposure.psf.stamps(x.ravel(), y.ravel())
 
 
 @metric(

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from astropy.io import fits
 from scipy.ndimage import fourier_shift
 
+from harness.alerts.entries import read_alerts
 from harness.verify.metric import Sample, metric
 from harness.verify.view import View, remember
+from pipeline.exposure import Exposure
 from pipeline.masks import bits
 from pipeline.statistics import median_error
 
@@ -59,13 +63,20 @@ class _Disc:
 
 
 def _discs(view: View, x: FloatArray, y: FloatArray) -> Iterator[_Disc]:
-    """Cut out the sources all of whose pixels are on the image and good."""
-    difference, half = view.difference, int(_RADIUS) + 1
-    psf = difference.exposure.psf
-    assert psf is not None
-    image, mask = difference.exposure.image, difference.exposure.mask
-    ny, nx = image.shape
+    """Cut out the sources all of whose pixels are on the difference and good."""
+    difference = view.difference
     bad = np.uint32(view.excluded_bits | bits("INTRP"))
+    return _cut_out(difference.exposure, difference.null_variance, bad, x, y)
+
+
+def _cut_out(
+    exposure: Exposure, variance: npt.NDArray[Any], bad: np.uint32, x: FloatArray, y: FloatArray
+) -> Iterator[_Disc]:
+    """Cut out the sources none of whose pixels carries a plane that is bad."""
+    half, psf = int(_RADIUS) + 1, exposure.psf
+    assert psf is not None
+    image, mask = exposure.image, exposure.mask
+    ny, nx = image.shape
     grid = np.arange(-half, half + 1)
     for k, (stamp, u, v) in enumerate(zip(psf.stamps(x, y), x, y, strict=True)):
         i, j = round(float(u)), round(float(v))
@@ -74,9 +85,8 @@ def _discs(view: View, x: FloatArray, y: FloatArray) -> Iterator[_Disc]:
         box = slice(j - half, j + half + 1), slice(i - half, i + half + 1)
         inside = np.hypot(grid[:, None] - (v - j), grid - (u - i)) <= _RADIUS
         if not (mask[box] & bad)[inside].any():
-            null = difference.null_variance[box][inside]
             moved = _moved(stamp, v - j, u - i)
-            yield _Disc(k, moved, inside, image[box][inside], null)
+            yield _Disc(k, moved, inside, image[box][inside], variance[box][inside])
 
 
 def _psf_flux(view: View, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -226,6 +236,105 @@ def aperture_remeasured(view: View, snr_min: float = 20.0) -> Sample:
 
 
 @metric(
+    "significance_remeasured", unit="%", product="difference", reads=("difference", "sources"),
+    reduce="pooled",
+)  # fmt: skip
+def significance_remeasured(view: View) -> Sample:
+    """Significance of clean sources over the highest score within two pixels, less one, median."""
+    s, score = _clean_sources(view), np.abs(view.difference.score)
+    peaks = _near(score, s["x"], s["y"], np.fmax)
+    return _median(100.0 * (s["snr"] / peaks - 1.0))
+
+
+@metric(
+    "science_flux_remeasured", unit="%", product="difference",
+    reads=("difference", "visit_image", "sources", "forced"), reduce="pooled",
+)  # fmt: skip
+def science_flux_remeasured(
+    view: View, of: Literal["sources", "forced"] = "forced", snr_min: float = 20.0
+) -> Sample:
+    """Compare fluxes on the visit image with those of its unmasked pixels: median ratio, less one.
+
+    Σ P d / Σ P² with the PSF P at the place: bright sources of the sky need no weights.
+    """
+    f, exposure = view.forced if of == "forced" else view.sources, view.visit_image
+    assert exposure.wcs is not None
+    bright = f["scienceFlux"] > snr_min * f["scienceFluxErr"]
+    if not bright.any():
+        return Sample(float("nan"), 0)
+    x, y = exposure.wcs.all_world2pix(f["ra"][bright], f["dec"][bright], 0)
+    bad = ~np.uint32(bits("DETECTED", "DETECTED_NEGATIVE"))
+    even = np.broadcast_to(np.float32(1.0), exposure.shape)
+    ratios = []
+    for disc in _cut_out(exposure, even, bad, x, y):
+        profile = disc.profile()
+        own = (profile @ disc.image) / (profile @ profile)
+        ratios.append(100.0 * (f["scienceFlux"][bright][disc.index] / own - 1.0))
+    return _median(np.array(ratios))
+
+
+@metric(
+    "dipoles_remeasured", unit="deg", product="difference", reads=("difference", "sources"),
+    reduce="pooled",
+)  # fmt: skip
+def dipoles_remeasured(view: View) -> Sample:
+    """Angle between the bearing of a dipole and that from its negative to its positive light.
+
+    The median of the absolute values: what lies beside a dipole turns some by much.
+    """
+    s = {n: c[view.sources["isDipole"]] for n, c in view.sources.items()}
+    if not len(s["x"]):
+        return Sample(float("nan"), 0)
+    east, north = _jacobian(view, s["x"], s["y"])
+    turns = []
+    for disc in _discs(view, s["x"], s["y"]):
+        k, rows_columns = disc.index, np.nonzero(disc.inside)
+        dy, dx = _middle(disc.image, rows_columns) - _middle(-disc.image, rows_columns)
+        right = east[0][k] * dx + east[1][k] * dy
+        up = north[0][k] * dx + north[1][k] * dy
+        turn = s["dipoleAngle"][k] - np.degrees(np.arctan2(right, up))
+        turns.append(abs((turn + 180.0) % 360.0 - 180.0))
+    return _median(np.array(turns))
+
+
+def _middle(image: FloatArray, places: tuple[npt.NDArray[np.int_], ...]) -> FloatArray:
+    """Row and column of the middle of what is above zero."""
+    light = np.clip(image, 0.0, None).astype(float)
+    total = light.sum()
+    return np.array([light @ p / total if total > 0 else np.nan for p in places])
+
+
+@metric(
+    "cutouts_remeasured", unit="cut-outs", product="difference",
+    reads=("difference", "visit_image", "alerts"), reduce="sum",
+)  # fmt: skip
+def cutouts_remeasured(view: View, every: int = 5) -> Sample:
+    """Count cut-outs whose pixels are not those of the images round their source."""
+    path = view.space.alerts(view.visit, view.number)
+    packets = list(read_alerts([path]))[::every] if path.is_file() else []
+    images = {
+        "cutoutDifference": view.difference.exposure.image,
+        "cutoutScience": view.visit_image.image,
+    }
+    off = [
+        not _is_cut_out(packet[name], image, packet["diaSource"]["x"], packet["diaSource"]["y"])
+        for packet in packets
+        for name, image in images.items()
+    ]
+    return Sample(float(sum(off)), len(off))
+
+
+def _is_cut_out(data: bytes, image: npt.NDArray[np.floating], x: float, y: float) -> bool:
+    with fits.open(BytesIO(data)) as hdus:
+        pixels = np.asarray(hdus[0].data, np.float32)
+    rows, columns = (round(c) + np.arange(len(pixels)) - len(pixels) // 2 for c in (y, x))
+    ny, nx = image.shape
+    down, right = (rows >= 0) & (rows < ny), (columns >= 0) & (columns < nx)
+    here = image[np.ix_(rows[down], columns[right])]
+    return bool(np.array_equal(pixels[np.ix_(down, right)], here, equal_nan=True))
+
+
+@metric(
     "position_remeasured", unit="mas", product="difference", reads=("difference", "sources"),
 )  # fmt: skip
 def position_remeasured(view: View) -> Sample:
@@ -247,7 +356,8 @@ def position_error_remeasured(view: View) -> Sample:
     """Measure what raErr² and decErr² lack of the pixel errors through the WCS, or differ, worst.
 
     What widens the errors on the sky, the astrometric floor at least, widens both alike: the
-    difference of the squares is that of the errors in pixels.  In per cent of their sum.
+    difference of the squares is that of the errors in pixels, and so is their covariance.  In per
+    cent of their sum.
     """
     s = {n: c[np.isfinite(view.sources["xErr"])] for n, c in view.sources.items()}
     if not len(s["x"]):
@@ -262,7 +372,11 @@ def position_error_remeasured(view: View) -> Sample:
     total = s["raErr"] ** 2 + s["decErr"] ** 2
     apart = np.abs(s["raErr"] ** 2 - s["decErr"] ** 2 - (squares[0] - squares[1]))
     lacking = squares[0] + squares[1] + floor - total
-    excess = 100.0 * np.maximum(apart, lacking) / total
+    both = [a * b for a, b in zip(east, north, strict=True)]
+    across = both[0] * s["xErr"] ** 2 + both[1] * s["yErr"] ** 2
+    across += (east[0] * north[1] + east[1] * north[0]) * cov
+    off = np.abs(s["ra_dec_Cov"] - across)
+    excess = 100.0 * np.maximum.reduce([apart, lacking, off]) / total
     known = excess[np.isfinite(excess)]
     return Sample(float(known.max()) if len(known) else float("nan"), len(known))
 
@@ -289,7 +403,7 @@ def flags_remeasured(view: View) -> Sample:
     if not len(f["ra"]):
         return Sample(0.0, 0)
     x, y = wcs.all_world2pix(f["ra"], f["dec"], 0)
-    found = _near(view.difference.exposure.mask, x, y)
+    found = _near(view.difference.exposure.mask, x, y, np.bitwise_or)
     wrong = sum(
         int((f[f"pixelFlags_{name}"] != ((found & np.uint32(bits(*planes))) != 0)).sum())
         for name, planes in _FLAGS.items()
@@ -297,13 +411,15 @@ def flags_remeasured(view: View) -> Sample:
     return Sample(float(wrong), len(_FLAGS) * len(x))
 
 
-def _near(mask: npt.NDArray[Any], x: Sequence[float], y: Sequence[float]) -> npt.NDArray[Any]:
-    """All planes within two pixels of positions."""
+def _near(
+    plane: npt.NDArray[Any], x: Sequence[float], y: Sequence[float], how: np.ufunc
+) -> npt.NDArray[Any]:
+    """Reduce the pixels within two of positions."""
     step = np.arange(-_CORE, _CORE + 1)
-    ny, nx = mask.shape
+    ny, nx = plane.shape
     rows = np.clip(np.rint(y).astype(int)[:, None, None] + step[:, None], 0, ny - 1)
     columns = np.clip(np.rint(x).astype(int)[:, None, None] + step, 0, nx - 1)
-    return np.asarray(np.bitwise_or.reduce(mask[rows, columns], axis=(1, 2)))
+    return np.asarray(how.reduce(plane[rows, columns], axis=(1, 2)))
 
 
 @metric(

@@ -14,7 +14,7 @@ from pipeline.exposure import Psf
 from pipeline.masks import NOT_AS_MEASURED, bits
 from pipeline.statistics import mad_std, median_error
 
-__all__: list[str] = []
+__all__ = ["off_centre"]
 
 _MMAG = 2500.0 / np.log(10.0)
 
@@ -29,6 +29,34 @@ def psf_norm(view: View) -> Sample:
     yy, xx = np.indices(stamps.shape[1:]) - middle
     sums = stamps[:, np.hypot(xx, yy) <= image.psf.FLUX_RADIUS].sum(axis=1)
     return Sample(float(np.abs(sums - 1.0).max()), len(sums), nans=int(np.isnan(stamps).sum()))
+
+
+@metric("psf_offset", unit="pixel", product="visit_image", reads=("visit_image",), reduce="worst")
+def psf_offset(view: View) -> Sample:
+    """Largest distance of the PSF's middle from that of its stamp, corners included."""
+    image = view.visit_image
+    assert image.psf is not None
+    return off_centre(_grid(image.psf, image.shape)[0])
+
+
+def off_centre(stamps: np.ndarray) -> Sample:
+    """Largest distance of the middle of light from that of the stamps.
+
+    Parameters
+    ----------
+    stamps : ndarray, (n, side, side)
+        PSFs.
+
+    Returns
+    -------
+    Sample
+        In pixels; light is weighted with a Gaussian of 2 pixels, to which wings are nothing.
+    """
+    yy, xx = np.indices(stamps.shape[1:]) - stamps.shape[1] // 2
+    light = np.clip(stamps, 0.0, None) * np.exp(-(xx**2 + yy**2) / 8.0)
+    total = light.sum(axis=(1, 2))
+    x, y = ((light * axis).sum(axis=(1, 2)) / total for axis in (xx, yy))
+    return Sample(float(np.hypot(x, y).max()), len(stamps))
 
 
 @metric("psf_variation", unit="%", product="visit_image", reads=("visit_image",), reduce="worst")
