@@ -17,6 +17,7 @@ from harness.plan import Frame, TemplatePlan
 from harness.settings import Settings
 from harness.system.hashes import combine
 from harness.tasks import rows
+from harness.tasks.colours import star_colours
 from harness.tasks.template import warped
 from harness.workspace import Workspace
 from pipeline import alerts, diasource, io, subtract
@@ -120,6 +121,7 @@ def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:
             settings.diasource,
             now_mjd_tai=now_mjd_tai(),
             passbands=camera.passbands,
+            colours=star_colours(item.space.refcat, science),
         )
     except Exception:  # the difference is a product even if nothing could be measured on it
         _write(item, difference, outcome, {}, inputs)

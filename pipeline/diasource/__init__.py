@@ -5,7 +5,8 @@
 >>> result.sources.column("psfFlux")  # doctest: +SKIP
 """
 
+from pipeline.diasource.causes import Colours
 from pipeline.diasource.config import Config
 from pipeline.diasource.run import VERSION, Result, run
 
-__all__ = ["VERSION", "Config", "Result", "run"]
+__all__ = ["VERSION", "Colours", "Config", "Result", "run"]

@@ -35,7 +35,7 @@ from pipeline.subtract.residual import (
     convolved_and_target,
     subtract_matched,
 )
-from pipeline.subtract.scene import Scene
+from pipeline.subtract.scene import Scene, SceneNoise
 from pipeline.subtract.score import score
 from pipeline.subtract.whitened import Whitened
 
@@ -308,9 +308,9 @@ def _measured(
         whitened.null_variance[:] *= np.float32(width**2)
     background = whitened.background
     noise_scale: Image | None = None
-    scene_metrics: dict[str, float] = {}
+    constant = SceneNoise()
     if config.scene_noise:
-        noise_scale, scene_metrics = scene.count(significance, whitened, science.psf, config.tile)
+        noise_scale, constant = scene.count(significance, whitened, science.psf, config.tile)
     metrics = {
         **measure(whitened, significance, match.fit),
         "scoreExcess": width,
@@ -318,8 +318,8 @@ def _measured(
         "excessWidth": float("nan") if noise.excess is None else noise.excess.width,
         "backgroundRms": 0.0 if background is None else float(background[::3, ::3].std()),
         "measuredColours": float(len(noise.measured)),
-        **scene_metrics,
+        **(constant.metrics if config.scene_noise else {}),
     }
     kernel = absolute(match.fit.kernel, working)
     made = whitened.difference(science, significance, kernel, metrics)
-    return replace(made, noise_scale=noise_scale)
+    return replace(made, noise_scale=noise_scale, star_shifts=constant.shifts)
