@@ -418,7 +418,7 @@ class Difference:
     star_shifts : ndarray, (n, 5), pixel
         Constant stars that tell how well the images are registered: x and y of their peaks, by how
         much they lie farther along x and y on the science image than on the template, and the
-        variance of either by noise.  Not kept in files.
+        variance of either by source-free noise.  Not kept in files.
     """
 
     exposure: Exposure

@@ -149,8 +149,8 @@ def expected_shifts(
     dict of ndarray, (n,)
         ``dipoleDcrLength`` (arcsec) and ``dipoleDcrAngle`` (deg), missing where no star of known
         colour is within an arcsecond or too few tell the refraction; ``dipoleRegistrationLength``
-        (arcsec), the scatter along one axis of the nearest twelve stars' shifts beyond noise and
-        refraction.
+        (arcsec), the scatter along one axis of the nearest twelve stars' shifts beyond
+        source-free noise and refraction: the photons of the stars count as scatter.
     """
     frame = Frame.at(wcs, *at.T)
     scale = frame.scale
