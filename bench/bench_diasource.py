@@ -9,7 +9,6 @@ left is the error of the measurements themselves.  Prints one JSON document per 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from scipy.signal import fftconvolve
 from scipy.spatial import cKDTree
 from scipy.special import erf
 
+from bench.report import reporter
 from bench.timing import cpu
 from pipeline import diasource
 from pipeline.exposure import (
@@ -38,6 +38,7 @@ SKY = 100.0
 GAIN = 4.0
 SIDE = 31
 SCALE = 0.2637
+report = reporter("diasource")
 
 
 @dataclass(frozen=True)
@@ -177,17 +178,6 @@ def match(table: Any, at: FloatArray, radius: float = 3.0) -> tuple[Any, Any]:
     return found, rows[k[found]]
 
 
-def emit(
-    name: str, value: float, unit: str, bound: str, holds: bool, n: int, goal: str = ""
-) -> None:
-    """Print one measurement."""
-    row = {
-        "name": name, "stage": "diasource", "value": float(value), "unit": unit, "bound": bound,
-        "goal": goal or None, "holds": bool(holds), "population": int(n),
-    }  # fmt: skip
-    print(json.dumps(row), flush=True)
-
-
 Sample = tuple[FloatArray, FloatArray]
 """Pulls and the true signal-to-noise ratios of their sources."""
 
@@ -201,14 +191,12 @@ def judge_pull(name: str, samples: list[Sample]) -> None:
     outside = np.count_nonzero(~core)
     n, width = len(pull), pull[core].std()
     holds = 0.95 <= width <= 1.05 and n >= 2000 and outside <= max(1, 0.002 * n)
-    emit(f"{name} pull width", width, "", "0.95 to 1.05", holds, n)
-    mean = pull[core].mean()
-    emit(f"{name} pull mean", mean, "", "|mean| < 0.2", abs(mean) < 0.2, n)
+    report(f"{name} pull width", width, "", "0.95 to 1.05", n, holds=holds)
+    report(f"{name} pull mean", pull[core].mean(), "", 0.2, n, low=-0.2)
     tenth = np.searchsorted(np.quantile(snr, np.arange(1, 10) / 10), snr)
     widths = np.array([pull[core & (tenth == k)].std() for k in range(10)])
     worst = widths[np.argmax(np.abs(widths - 1))]
-    emit(f"{name} pull width, worst tenth by SNR", worst, "", "0.9 to 1.1",
-         0.9 <= worst <= 1.1, n // 10)  # fmt: skip
+    report(f"{name} pull width, worst tenth by SNR", worst, "", 1.1, n // 10, low=0.9)
 
 
 def pull_of(table: Any, name: str, truth: FloatArray | float, rows: Any) -> FloatArray:
@@ -337,14 +325,7 @@ def moments(n: int, seed: int) -> None:
                 values.append((excess / column(t, f"{name}Err", k), snr))
         for name, values in pulls.items():
             judge_pull(f"moment {name} SNR {low}-{high}", values)
-        emit(
-            f"moments failed SNR {low}-{high}",
-            failed / total,
-            "",
-            "< 0.01",
-            failed < 0.01 * total,
-            total,
-        )
+        report(f"moments failed SNR {low}-{high}", failed / total, "", 0.01, total)
 
 
 def line(length: float, angle: float) -> FloatArray:
@@ -391,7 +372,7 @@ def trails(n: int, seed: int) -> None:
             pulls.setdefault(name, []).append((pull, snr))
     for name, samples in pulls.items():
         judge_pull(f"trail {name} SNR 10-50", samples)
-    emit("trails without a fit", flagged / total, "", "< 0.02", flagged < 0.02 * total, total)
+    report("trails without a fit", flagged / total, "", 0.02, total)
 
 
 def dipoles(n: int, seed: int) -> None:
@@ -435,7 +416,7 @@ def dipoles(n: int, seed: int) -> None:
             pulls.setdefault(name, []).append((pull, flux[i] / star.sigma_flux()))
     for name, samples in pulls.items():
         judge_pull(f"dipole {name} SNR 20-100", samples)
-    emit("dipoles detected and fitted", fitted / total, "", "> 0.98", fitted > 0.98 * total, total)
+    report("dipoles detected and fitted", fitted / total, "", 0.98, total, least=True)
 
 
 def noise_peaks(n: int, seed: int) -> None:
@@ -458,14 +439,8 @@ def noise_peaks(n: int, seed: int) -> None:
             expected += int(peak[17:-17, 17:-17].sum())
         images += 1
     ratio, error = seen / expected, np.sqrt(1 / seen + 1 / expected) * seen / expected
-    emit(
-        "noise peaks above 4 over Monte Carlo",
-        ratio,
-        "",
-        "1 within 3 errors",
-        abs(ratio - 1) < 3 * error,
-        seen,
-    )
+    report("noise peaks above 4 over Monte Carlo", ratio, "", "1 within 3 errors", seen,
+           holds=abs(ratio - 1) < 3 * error)  # fmt: skip
 
 
 def field(n: int, rng: np.random.Generator) -> Scene:
@@ -488,15 +463,14 @@ def speed(n: int, seed: int) -> None:
         flood(few.difference.score, x, y, 5.0)
 
     detection = cpu(detected)
-    emit("detection on 2048x4096", detection, "s", "<= 0.3", detection <= 0.3, 300)
+    report("detection on 2048x4096", detection, "s", 0.3, 300)
     total, larger = (
         cpu(lambda w=w: diasource.run(w.difference, w.science, w.template), 3) for w in (few, many)
     )
-    emit("detection and measurement of 300 sources", total, "s", "<= 0.8", total <= 0.8, 300)
-    each = (larger - total) / 2700 * 1e3
-    emit("measurement per source", each, "ms", "<= 3", each <= 3, 3000)
+    report("detection and measurement of 300 sources", total, "s", 0.8, 300)
+    report("measurement per source", (larger - total) / 2700 * 1e3, "ms", 3, 3000)
     growth = np.log10(larger / total)
-    emit("growth with sources, 300 to 3000, exponent", growth, "", "<= 1.0", growth <= 1.0, 3000)
+    report("growth with sources, 300 to 3000, exponent", growth, "", 1.0, 3000)
 
 
 SCIENCE = (forced, positions, moments, trails, dipoles, noise_peaks)

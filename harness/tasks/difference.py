@@ -17,15 +17,12 @@ from harness.plan import Frame, TemplatePlan
 from harness.settings import Settings
 from harness.system.hashes import combine
 from harness.tasks import rows
-from harness.tasks.colours import star_colours
 from harness.tasks.template import warped
 from harness.workspace import Workspace
 from pipeline import alerts, diasource, io, subtract
 from pipeline.camera import Camera
-from pipeline.diasource.reliability import model as classifier
 from pipeline.exposure import Difference, Exposure
 from pipeline.masks import flagged
-from pipeline.quantise import quantised
 from pipeline.schema import DIFFERENCE_IMAGE
 
 __all__ = ["TASK", "make_item"]
@@ -96,6 +93,8 @@ def make_item(context: Context, target: Target, plan: TemplatePlan) -> _Item:
 @cache
 def _classifier_version() -> str:
     """Version of the classifier, which is a hash of all its trees."""
+    from pipeline.diasource.reliability import model as classifier  # with a compiled loop
+
     return classifier().version
 
 
@@ -106,6 +105,9 @@ def _sizes(settings: Settings) -> str:
 
 
 def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:
+    from harness.tasks.colours import star_colours
+    from pipeline.quantise import quantised  # with compiled loops
+
     settings = item.settings
     camera = Camera.load(item.space.camera(settings.campaign.camera))
     science = io.read_exposure(item.space.visit_image(*item.unit))
