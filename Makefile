@@ -116,6 +116,11 @@ bench: env
 bench-science: env
 	@$(PY) -m bench science
 
+# The quoted errors of the attributes of sources against their scatter, recorded for AG-00-20.
+.PHONY: pulls
+pulls: env
+	@$(PY) -m harness.verify.evidence pulls -- $(PY) -m bench science --only diasource
+
 docs: env
 	@$(PY) -m harness.verify.evidence docs -- $(PY) -m harness.cli.docs
 

@@ -151,7 +151,7 @@ def planted(root: Path, study: Callable[..., Study]) -> None:
             population=f"± {told.error:.2g}, p = {told.p_value:.2g}, n = {told.n}; "
             f"worse: {', '.join(worse)}",
         )  # fmt: skip
-        m50 = found.get("m50 detected")
+        m50 = found.get(f"m50 {metric}", found.get("m50 detected"))
         if m50 is not None:
             report(f"{name}: error of a change of m50", m50.error, "mag", 0.005,
                    holds=m50.error <= 0.005,

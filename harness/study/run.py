@@ -33,6 +33,9 @@ from pipeline.errors import ConfigError, UnitError
 
 __all__ = ["run_study"]
 
+VERSION = 2
+"""Raised when the same design and images give other results."""
+
 _EVERYTHING = Selection()
 _WHERE = ("visit", "detector", "realisation")
 
@@ -131,7 +134,9 @@ class _Plan:
         configs = [self.settings.section_hash(s) for s in sections]
         versions += [classifier().version] if self.settings.diasource.classify else []
         design = self.design.model_dump_json()
-        return combine([design, self.engine, *versions, *configs, *self.hashes.values()])[:12]
+        return combine(
+            [str(VERSION), design, self.engine, *versions, *configs, *self.hashes.values()]
+        )[:12]
 
     def paintings(self, folder: Path, study: str) -> list[Painting]:
         """Return every painting; those of one image follow each other if it is solved once."""
