@@ -15,6 +15,9 @@ __all__ = ["CompletenessFit", "completeness", "fit", "interval", "ratio_to_ideal
 
 _LEAST = 1e-9
 _GROUPS = 10
+_COARSE = 400
+"""Groups of sources on which the place to begin a fit is searched."""
+_CLIMBS = 2
 _FEWEST = 5
 """Sources within two widths of the middle of a curve that is to be believed."""
 
@@ -268,28 +271,50 @@ def _curve(p: FloatArray, x: FloatArray, sign: float) -> FloatArray:
 def _maximise(
     x: FloatArray, found: FloatArray, sign: float, start: CompletenessFit | None
 ) -> FloatArray:
-    def cost(q: FloatArray) -> tuple[float, FloatArray]:
-        p = _unpack(q)
-        value = np.clip(_curve(p, x, sign), _LEAST, 1 - _LEAST)
-        likelihood = np.sum(found * np.log(value) + (1 - found) * np.log1p(-value))
-        by = _slopes(p, x, sign) @ ((found - value) / (value * (1 - value)))
-        return -float(likelihood), -by * np.array([p[0] * (1 - p[0]), 1.0, p[2]])
-
-    spread = max(float(np.std(x)), 1e-3)
-    begin = [
-        np.array([3.0, middle, np.log(width)])
-        for middle in np.percentile(x, [25, 50, 75])
-        for width in (0.1 * spread, 0.5 * spread)
-    ]
+    """Climb from the best places of a grid on the means of groups, then with every source."""
     if start is not None:
         plateau = special.logit(min(start.plateau, 1 - 1e-6))
-        begin = [np.array([plateau, start.m50, np.log(start.width)])]
-    options = {"maxiter": 500, "ftol": 1e-13, "gtol": 1e-7}
-    trials = [
-        optimize.minimize(cost, first, jac=True, method="L-BFGS-B", options=options)
-        for first in begin
+        best = np.array([plateau, start.m50, np.log(start.width)])
+    else:
+        coarse = _grouped(x, found)
+        places = sorted(_grid(x), key=lambda q: _cost(q, *coarse, sign)[0])[:_CLIMBS]
+        trials = [_climb(*coarse, sign, place) for place in places]
+        best = min(trials, key=lambda t: float(t.fun)).x
+    return _unpack(_climb(x, found, sign, best).x)
+
+
+def _grid(x: FloatArray) -> list[FloatArray]:
+    spread = max(float(np.std(x)), 1e-3)
+    return [
+        np.array([plateau, middle, np.log(width * spread)])
+        for plateau in (3.0, 0.0)
+        for middle in np.percentile(x, [10, 25, 50, 75, 90])
+        for width in (0.03, 0.1, 0.3, 1.0)
     ]
-    return _unpack(min(trials, key=lambda t: float(t.fun)).x)
+
+
+def _grouped(x: FloatArray, found: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the means of neighbours in x, of single sources where they are few."""
+    groups = np.array_split(np.argsort(x, kind="stable"), min(len(x), _COARSE))
+    return np.array([x[g].mean() for g in groups]), np.array([found[g].mean() for g in groups])
+
+
+def _cost(q: FloatArray, x: FloatArray, found: FloatArray, sign: float) -> tuple[float, FloatArray]:
+    """Return minus the log-likelihood and its gradient."""
+    p = _unpack(q)
+    value = np.clip(_curve(p, x, sign), _LEAST, 1 - _LEAST)
+    likelihood = np.sum(found * np.log(value) + (1 - found) * np.log1p(-value))
+    by = _slopes(p, x, sign) @ ((found - value) / (value * (1 - value)))
+    return -float(likelihood), -by * np.array([p[0] * (1 - p[0]), 1.0, p[2]])
+
+
+def _climb(
+    x: FloatArray, found: FloatArray, sign: float, begin: FloatArray
+) -> optimize.OptimizeResult:
+    options = {"maxiter": 500, "ftol": 1e-13, "gtol": 1e-7}
+    return optimize.minimize(
+        _cost, begin, (x, found, sign), jac=True, method="L-BFGS-B", options=options
+    )
 
 
 def _unpack(q: FloatArray) -> FloatArray:

@@ -10,5 +10,5 @@ from pipeline.calibrate.run import Result, run
 
 __all__ = ["VERSION", "Config", "Result", "align", "run"]
 
-VERSION: int = 8
+VERSION: int = 9
 """Changes when the same input gives another product."""

@@ -2,7 +2,8 @@
 
 The order of the correction follows the number of stars.  Refraction spreads stars by colour, up to
 0.1 arcsec per magnitude in blue bands at low altitude; where colours are known, this displacement
-is fitted along with the coordinates, which then are those of the median colour.
+is fitted along with the coordinates, which then are those of the median colour of the reference
+stars on the image.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class Astrometry:
         Logarithm of the expected number of chance matches as good.
     chromatic : tuple of float, mas / mag
         Shift east and north of a star with colour: refraction by the atmosphere.  The
-        coordinates are those of the median colour.  Zero where it was not fitted.
+        coordinates are those of the median colour of the reference stars on the image.  Zero
+        where it was not fitted.
     """
 
     wcs: WCS
@@ -221,13 +223,14 @@ class _Fit:
         self.at, self.shape, self.x, self.y, self.err, self.stars = at, shape, x, y, err, stars
         self.i = self.j = np.zeros(0, np.int64)
         self.order = 0
-        self.colour = _colours(stars)
+        self.colour = _relative(_colours(stars), np.ones(len(stars), bool))
         self.chromatic = np.zeros(2)  # mas / mag
 
     def run(self, found: Match) -> _Fit:
         """Fold in corrections of growing order, pairing anew after each."""
         self.i, self.j = found.detection, found.reference
         self._fold(0 if len(self.i) < 10 else 1)
+        self.colour = _relative(_colours(self.stars), self._on_image())
         for _ in range(4):
             self._pair()
             self._fold(order_for(len(self.i)))
@@ -238,6 +241,12 @@ class _Fit:
         self.order = order
         x, y = self.x[self.i], self.y[self.i]
         self.at = _corrected(self.at, self.shape, x, y, self._residuals(), self._weights(), order)
+
+    def _on_image(self) -> npt.NDArray[np.bool_]:
+        """Tell which of the reference stars, taken from around the image too, lie on it."""
+        x, y = self.at.wcs.all_world2pix(self.stars.ra, self.stars.dec, 0, quiet=True)
+        ny, nx = self.shape
+        return np.asarray((x >= 0) & (x < nx) & (y >= 0) & (y < ny), bool)
 
     def _fit_chromatic(self) -> None:
         """Fit the displacement with colour that is left."""
@@ -283,15 +292,23 @@ class _Fit:
 
 
 def _colours(stars: ReferenceStars) -> FloatArray:
-    """Colours of reference stars minus their median, mag; 0 where unknown."""
+    """Colours of reference stars, mag; NaN where unknown."""
     for blue, red in (("g", "r"), ("r", "i"), ("g", "i"), ("i", "z")):
         if blue in stars.fluxes and red in stars.fluxes:
             with np.errstate(divide="ignore", invalid="ignore"):
                 colour = -2.5 * np.log10(stars.fluxes[blue] / stars.fluxes[red])
             if np.isfinite(colour).sum() >= _FEWEST_COLOURS:
-                return np.nan_to_num(colour - np.median(colour[np.isfinite(colour)]), posinf=0.0,
-                                     neginf=0.0)  # fmt: skip
-    return np.zeros(len(stars))
+                return np.where(np.isfinite(colour), colour, np.nan)
+    return np.full(len(stars), np.nan)
+
+
+def _relative(colour: FloatArray, those: npt.NDArray[np.bool_]) -> FloatArray:
+    """Measure colours from the median of some stars; 0 where unknown."""
+    known = those & np.isfinite(colour)
+    if not known.any():
+        known = np.isfinite(colour)
+    middle = np.median(colour[known]) if known.any() else 0.0
+    return np.nan_to_num(colour - middle)
 
 
 def _corrected(

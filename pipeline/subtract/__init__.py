@@ -15,5 +15,5 @@ __all__ = [
     "wants_template_psf",
 ]
 
-VERSION: int = 11
+VERSION: int = 12
 """Raised when the pixels that come out change."""

@@ -18,7 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.exposure import Difference, Exposure, FloatArray, Image
-from pipeline.subtract.background import sky_structure, source_free
+from pipeline.subtract.background import (
+    sky_polynomial,
+    sky_structure,
+    source_free,
+    subtract_polynomial,
+)
 from pipeline.subtract.config import Config
 from pipeline.subtract.correlation import measured_correlation
 from pipeline.subtract.decorrelate import design
@@ -114,7 +119,8 @@ def solve(science: Exposure, template: Exposure, config: Config) -> tuple[Differ
         found = whitened, significance, wide
         refined = _estimate_noise(noise, *found, residual, match, working, config)
         if refined is noise:
-            solution = Solution(match.fit, {n: w.numbers() for n, w in working.items()}, noise)
+            numbers = {n: w.numbers() for n, w in working.items()}
+            solution = Solution(match.fit, numbers, noise.with_sky(whitened.sky))
             return _measured(
                 whitened, significance, scene, wide, match, working, noise, config
             ), solution
@@ -211,10 +217,14 @@ def _whiten(
         filters, working, kernel, config, noise.background
     )
     free = source_free(image, null_variance, residual.blank)
+    sky = noise.sky
+    if sky is None:
+        sky = sky_polynomial(image, null_variance, free, config.background_order)
+    subtract_polynomial(image, sky)
     background = noise.background
     if noise.excess is None:
         background = sky_structure(image, null_variance, free)
-    return Whitened(image, null_variance, variance, residual.mask, free, background, psf)
+    return Whitened(image, null_variance, variance, residual.mask, free, background, psf, sky)
 
 
 def _log_noise(noise: NoiseModel, working: dict[str, WorkingImage]) -> None:

@@ -7,16 +7,20 @@ see `pipeline.subtract.excess`.
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.compiled import compiled
-from pipeline.exposure import Image
+from pipeline.exposure import FloatArray, Image, polynomial_terms
 from pipeline.psfphot import hats
 from pipeline.subtract.metrics import robust_std
 from pipeline.subtract.pixels import region_sums
 
-__all__ = ["sky_structure", "source_free"]
+__all__ = ["sky_polynomial", "sky_structure", "source_free", "subtract_polynomial"]
+
+_LOG = logging.getLogger(__name__)
 
 _CELL = 64
 _LEAST = 400
@@ -79,6 +83,64 @@ def _box_pulls(image: Image, variance: Image, blank: npt.NDArray[np.uint8]) -> I
     return out
 
 
+def sky_polynomial(
+    image: Image, variance: Image, blank: npt.NDArray[np.uint8], order: int
+) -> FloatArray:
+    """Fit a polynomial to the means of cells of a difference.
+
+    Stamps of stars tell the kernel, but the sky only to some hundredths of the noise of a pixel,
+    which the matched filter adds up; the source-free pixels are many times as many.
+
+    Parameters
+    ----------
+    image : ndarray, (ny, nx)
+        Whitened difference.
+    variance : ndarray, (ny, nx)
+        Variance of its source-free model.
+    blank : ndarray of uint8, (ny, nx)
+        Non-zero where there is nothing but noise.
+    order : int
+        Largest degree; 0 where fewer than twelve cells have such pixels.
+
+    Returns
+    -------
+    ndarray, (6,)
+        Coefficients of a quadratic as in `pipeline.exposure.polynomial_terms`; zero without pixels.
+    """
+    ny, nx = image.shape
+    cells = max(1, round(ny / _CELL)), max(1, round(nx / _CELL))
+    count, total = np.moveaxis(region_sums(image, variance, blank, *cells)[..., :2], -1, 0)
+    out = np.zeros(6)
+    if not count.any():
+        return out
+    y, x = (a.ravel() for a in np.mgrid[: cells[0], : cells[1]] + 0.5)
+    x, y, count, total = x * nx / cells[1], y * ny / cells[0], count.ravel(), total.ravel()
+    design = polynomial_terms(x, y, (ny, nx), order if np.count_nonzero(count) >= 12 else 0)
+    mean, root = _typical(variance, blank) * total / np.maximum(count, 1.0), np.sqrt(count)
+    out[: design.shape[1]] = np.linalg.lstsq(design * root[:, None], mean * root, rcond=None)[0]
+    _LOG.info("sky of the difference in the middle: %.4g", out[0])
+    return out
+
+
+def subtract_polynomial(image: Image, terms: FloatArray) -> None:
+    """Subtract a quadratic from an image, in place.
+
+    Parameters
+    ----------
+    image : ndarray, (ny, nx)
+        The image.
+    terms : ndarray, (6,)
+        Its coefficients, see `sky_polynomial`.
+    """
+    ny, nx = image.shape
+    u, v = (polynomial_terms(np.arange(n), 0, (1, n), 1)[:, 1] for n in (nx, ny))
+    columns = np.stack([np.ones(nx), u, u**2]).astype(np.float32)
+    by_row = [terms[0] + terms[2] * v + terms[5] * v**2, terms[1] + terms[4] * v, 0 * v + terms[3]]
+    rows = np.stack(by_row, axis=1).astype(np.float32)
+    for first in range(0, ny, _CELL):
+        image[first : first + _CELL] -= rows[first : first + _CELL] @ columns
+
+
 def sky_structure(image: Image, variance: Image, blank: npt.NDArray[np.uint8]) -> Image | None:
     """Take off a background that varies from cell to cell, or from row to row, by more than noise.
 
@@ -127,9 +189,12 @@ def _means(
     power = excess / float(np.median(count[known]))
     number = np.maximum(count, 1.0)
     mean = total / number * power / (power + 1.0 / number)
-    thin = np.s_[::3, ::3]
-    noise = np.sqrt(np.median(variance[thin][blank[thin] > 0]))
-    nodes = (noise * mean).astype(np.float32)
+    nodes = (_typical(variance, blank) * mean).astype(np.float32)
     if nodes.shape[0] < len(image):
         nodes = hats(len(image), tiles[0]) @ nodes
     return np.asarray(nodes @ hats(image.shape[1], tiles[1]).T)
+
+
+def _typical(variance: Image, blank: npt.NDArray[np.uint8]) -> float:
+    """Noise of a source-free pixel, the median."""
+    return float(np.sqrt(np.median(variance[blank > 0][::9])))

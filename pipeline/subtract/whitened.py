@@ -45,6 +45,8 @@ class Whitened:
         Structure of the sky that was subtracted.
     psf : GridPsf
         Point spread function of the difference, of unit flux.
+    sky : ndarray, (6,), optional
+        Quadratic that was taken off.
     """
 
     image: Image
@@ -54,6 +56,7 @@ class Whitened:
     source_free: npt.NDArray[np.uint8]
     background: Image | None
     psf: GridPsf
+    sky: FloatArray | None = None
 
     @cached_property
     def regions(self) -> FloatArray:

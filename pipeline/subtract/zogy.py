@@ -38,11 +38,15 @@ from pipeline.exposure import (
     Mask,
     MatchingKernel,
     Psf,
-    polynomial_terms,
 )
 from pipeline.masks import NOT_IN_SCORE, bits, flagged
 from pipeline.statistics import mad_std
-from pipeline.subtract.background import sky_structure, source_free
+from pipeline.subtract.background import (
+    sky_polynomial,
+    sky_structure,
+    source_free,
+    subtract_polynomial,
+)
 from pipeline.subtract.config import Config
 from pipeline.subtract.convolve import Tile, centres, fft_size, inner, tiles, transform
 from pipeline.subtract.decorrelate import (
@@ -55,7 +59,7 @@ from pipeline.subtract.decorrelate import (
 from pipeline.subtract.fit import Fit
 from pipeline.subtract.masks import propagate, spread
 from pipeline.subtract.metrics import measure
-from pipeline.subtract.pixels import cut, region_sums, residual
+from pipeline.subtract.pixels import cut, residual
 from pipeline.subtract.prepare import WorkingImage, check_overlap, prepare_pair
 from pipeline.subtract.residual import absolute, blank_pixels, with_holes
 from pipeline.subtract.stamps import Stamps, find, resized
@@ -357,7 +361,8 @@ def _difference(
     variance = np.maximum(variance, np.float32(0.25) * null)
     blank = blank_pixels(working["template"], usable)
     free = source_free(image, null, blank)
-    background = _polynomial(image, null, free, config.background_order)
+    background = sky_polynomial(image, null, free, config.background_order)
+    subtract_polynomial(image, background)
     structure = sky_structure(image, null, free)
     holes = flagged(mask, bits("NO_DATA"))
     for plane in (image, null, variance):
@@ -379,28 +384,6 @@ def _static_variance(
         np.empty(0, np.float32),
     )  # fmt: skip
     return model
-
-
-def _polynomial(
-    image: Image, variance: Image, free: npt.NDArray[np.uint8], order: int
-) -> FloatArray:
-    """Take a polynomial through the means of source-free cells off an image, in place."""
-    ny, nx = image.shape
-    cells = max(1, round(ny / _CELL)), max(1, round(nx / _CELL))
-    count, total = np.moveaxis(region_sums(image, variance, free, *cells)[..., :2], -1, 0)
-    y, x = (a.ravel() for a in np.mgrid[: cells[0], : cells[1]] + 0.5)
-    x, y, count, total = x * nx / cells[1], y * ny / cells[0], count.ravel(), total.ravel()
-    order = order if np.count_nonzero(count) >= 12 else 0
-    noise = float(np.sqrt(np.median(variance)))
-    root = np.sqrt(count)
-    design = polynomial_terms(x, y, (ny, nx), order)
-    mean = noise * total / np.maximum(count, 1.0)
-    terms = np.linalg.lstsq(design * root[:, None], mean * root, rcond=None)[0]
-    for row in range(ny):
-        here = polynomial_terms(np.arange(nx), np.full(nx, row), (ny, nx), order)
-        image[row] -= (here @ terms).astype(np.float32)
-    _LOG.info("background of order %d, %.4g in the middle", order, float(terms[0]))
-    return np.asarray(terms)
 
 
 def _score(

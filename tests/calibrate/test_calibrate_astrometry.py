@@ -131,6 +131,26 @@ def test_refraction_is_told_by_colour(sky_wcs: Maker) -> None:
     assert max(fit.rms) < 2.0
 
 
+def test_coordinates_are_those_of_the_colour_of_the_stars_on_the_image(sky_wcs: Maker) -> None:
+    true = sky_wcs(SHAPE, "TPV")
+    rng = np.random.default_rng(7)
+    x, y = rng.uniform(-150, SHAPE[1] + 150, 240), rng.uniform(-150, SHAPE[0] + 150, 240)
+    on_image = (x >= 0) & (x < SHAPE[1]) & (y >= 0) & (y < SHAPE[0])
+    colour = rng.normal(0.8, 0.4, 240) + 0.6 * ~on_image
+    ra, dec = true.all_pix2world(x, y, 0)
+    excess = colour - np.median(colour[on_image])
+    shifted = true.all_world2pix(ra, dec + 60.0 * excess / 3.6e6, 0)
+    table = _catalogue(true, x, y, colour)
+
+    fit = fit_astrometry(
+        true, SHAPE, *(k[on_image] for k in shifted), np.full(on_image.sum(), 5.0),
+        _stars(true, table),
+    )  # fmt: skip
+
+    assert on_image.sum() < 200
+    assert _separation(true, fit.wcs) < 1.0
+
+
 @pytest.mark.parametrize("kind", ["TAN", "TPV"])
 def test_maps_of_the_plane_are_exact(sky_wcs: Maker, kind: str) -> None:
     at = Coordinates.of(sky_wcs(SHAPE, kind))

@@ -5,7 +5,12 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from pipeline import subtract
-from pipeline.subtract.background import sky_structure, source_free
+from pipeline.subtract.background import (
+    sky_polynomial,
+    sky_structure,
+    source_free,
+    subtract_polynomial,
+)
 from pipeline.subtract.excess import measure_excess
 
 SHAPE = (512, 512)
@@ -19,6 +24,33 @@ def white():
 
 ONE = np.ones(SHAPE, np.float32)
 BLANK = np.ones(SHAPE, np.uint8)
+
+
+class TestSky:
+    def test_is_known_to_the_noise_of_all_pixels(self):
+        rng = np.random.default_rng(11)
+        y, x = (k / n for k, n in zip(np.indices(SHAPE), SHAPE, strict=True))
+        sky = 0.01 + 0.02 * (x - 0.5) - 0.03 * (y - 0.5) ** 2
+        image = (rng.normal(size=SHAPE) + sky).astype(np.float32)
+        white = image - sky
+        terms = sky_polynomial(image, ONE, BLANK, 2)
+        subtract_polynomial(image, terms)
+        left = image - white
+        error = 1.0 / np.sqrt(image.size)
+        assert abs(left.mean()) < 3 * error
+        assert left.std() < 3 * np.sqrt(5) * error
+
+    def test_does_not_see_what_has_changed(self):
+        rng = np.random.default_rng(12)
+        image = rng.normal(size=SHAPE).astype(np.float32)
+        before = sky_polynomial(image, ONE, source_free(image, ONE, BLANK), 0)[0]
+        image[100:104, 50:54] += 40.0
+        after = sky_polynomial(image, ONE, source_free(image, ONE, BLANK), 0)[0]
+        assert abs(after - before) < 1e-3
+
+    def test_without_pixels_is_zero(self):
+        image = np.ones(SHAPE, np.float32)
+        assert not sky_polynomial(image, ONE, np.zeros(SHAPE, np.uint8), 2).any()
 
 
 class TestStructure:

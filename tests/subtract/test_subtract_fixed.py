@@ -69,6 +69,18 @@ def test_sources_add_up(make_scene: Callable[..., Any]) -> None:
         assert np.abs(away).max() < 0.01
 
 
+def test_sources_do_not_move_the_sky(make_scene: Callable[..., Any]) -> None:
+    scene = make_scene()
+    fixed = FixedSubtraction.of(scene.science, scene.template)
+    plain = fixed.run(scene.science, scene.template).exposure.image
+    image = scene.science
+    for x in range(40, 360, 20):
+        for y in range(160, 360, 20):
+            image = painted(image, float(x), float(y), 2.0)
+    changed = fixed.run(image, scene.template).exposure.image - plain
+    assert np.abs(changed[20:100, 20:100]).max() < 0.01
+
+
 def test_a_source_of_the_template_is_negative(make_scene: Callable[..., Any]) -> None:
     scene = make_scene()
     fixed = FixedSubtraction.of(scene.science, scene.template)
