@@ -223,7 +223,7 @@ def bench_visit(n: int, m: int, reach: float, field: float) -> tuple[float, floa
         Half the side of the square of all objects, and of the one that the visit sees.
     """
     rng, config = np.random.default_rng(4), diaobject.Config()
-    before = table_of_sources(n, 1, rng, 300_000, reach)
+    before = _by_field(table_of_sources(n, 1, rng, 300_000, reach), field)
     ra, dec = to_numpy(before, "ra"), to_numpy(before, "dec")
     inside = np.flatnonzero((abs(dec + 6.0) < field / 3600) & (abs(ra - 150.0) < field / 3600))
     seen = before.take(rng.choice(inside, m, replace=False))
@@ -256,6 +256,15 @@ def bench_visit(n: int, m: int, reach: float, field: float) -> tuple[float, floa
     return min(costs)
 
 
+def _by_field(sources: pa.Table, field: float) -> pa.Table:
+    """Order rows as visits make them, one field after the other; their numbers stay mixed."""
+    across = [
+        np.floor((to_numpy(sources, name) - middle) * 1800 / field + 0.5)
+        for name, middle in (("ra", 150.0), ("dec", -6.0))
+    ]
+    return sources.take(np.lexsort(across))
+
+
 def again(seen: pa.Table, visit: int, rng: np.random.Generator) -> pa.Table:
     """The same sources in another visit, a tenth of an arcsec off."""
     n = seen.num_rows
@@ -275,7 +284,7 @@ def bench_visits() -> None:
         cpu, _ = bench_visit(n, 1000, 360.0 * (n / 10_000) ** 0.5, 360.0)
         costs.append(cpu)
         report(f"visit_of_1000_among_{n}", "diaobject", cpu, "s", 3.0, 1.0, "1e4 in its field")
-    report("visit_growth", "diaobject", costs[-1] / costs[0], "", 2.0, 1.0, "1e6 over 1e4 objects")
+    report("visit_growth", "diaobject", costs[-1] / costs[0], "", 1.3, 1.0, "1e6 over 1e4 objects")
 
 
 def bench_alerts() -> None:
