@@ -260,47 +260,6 @@ class Catalog:
         rows = self.query(f'SELECT {columns} FROM "{name}" WHERE {condition}', parameters)
         return rows.cast(declared.arrow_schema)
 
-    def rows_of(
-        self,
-        name: str,
-        keys: pa.Table,
-        key: str,
-        columns: Sequence[str] | None = None,
-        order: str | None = None,
-    ) -> pa.Table:
-        """Return the rows of a table whose key occurs in another table.
-
-        The key alone is looked for; of the other columns only these rows are read, so that the
-        width of the table does not multiply with its length.
-
-        Parameters
-        ----------
-        name : str
-            Table.
-        keys : pyarrow.Table
-            With a column of that key.
-        key : str
-            Column of both.
-        columns : sequence of str, optional
-            What to return, by default all that are declared.
-        order : str, optional
-            Column to order by.
-
-        Returns
-        -------
-        pyarrow.Table
-            With the types that are declared.
-        """
-        declared = [TABLES[name][column] for column in columns or TABLES[name].names]
-        wanted = ", ".join(f'"{column.name}"' for column in declared)
-        rows = self.query_with(
-            keys.select([key]),
-            f"""SELECT {wanted} FROM "{name}" WHERE rowid IN (
-              SELECT rowid FROM "{name}" SEMI JOIN {{batch}} USING ("{key}"))"""
-            + (f' ORDER BY "{order}"' if order else ""),
-        )
-        return rows.cast(pa.schema([column.arrow_field for column in declared]))
-
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[dict[str, Any]]:
         """Run a query and return its rows as dictionaries."""
         rows: list[dict[str, Any]] = self.query(sql, parameters).to_pylist()

@@ -210,7 +210,10 @@ def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:
 def _bodies(catalog: Catalog, result: diaobject.Result) -> pa.Table:
     """Summarise the solar-system bodies of the visit from all their sources so far."""
     bodies = result.ss_sources.select(["ssObjectId"])
-    earlier = [catalog.rows_of(name, bodies, "ssObjectId") for name in ("DiaSource", "SSSource")]
+    earlier = [
+        catalog.query_with(bodies, f"SELECT * FROM {name} SEMI JOIN {{batch}} USING (ssObjectId)")
+        for name in ("DiaSource", "SSSource")
+    ]
     sources, ss_sources = (
         pa.concat_tables([new, old.select(new.column_names).cast(new.schema)])
         for new, old in zip((result.sources, result.ss_sources), earlier, strict=True)
@@ -235,7 +238,11 @@ def _region(
     )
     ids = pa.table({"diaObjectId": diaobject.candidates(sources, places, config)})
     objects, history = (
-        catalog.rows_of(table.name, ids, "diaObjectId", columns, order=table.key[0])
+        catalog.query_with(
+            ids,
+            f"SELECT {', '.join(columns)} FROM {table.name} SEMI JOIN {{batch}} USING (diaObjectId)"
+            f" ORDER BY {table.key[0]}",
+        ).cast(pa.schema([table[name].arrow_field for name in columns]))
         for table, columns in ((DIA_OBJECT, DIA_OBJECT.names), (DIA_SOURCE, diaobject.HISTORY))
     )
     return objects, history
