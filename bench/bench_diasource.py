@@ -3,14 +3,12 @@
 White noise of known variance, an exact PSF, sources of known truth with their own noise: what is
 left is the error of the measurements themselves.  Prints one JSON document per line.
 
-    python -m bench.bench_diasource science [forced positions …] [--n 2400] [--seed 1]
+    python -m bench.bench_diasource science [forced positions …] [--n 8000] [--seed 1]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +20,8 @@ from scipy.signal import fftconvolve
 from scipy.spatial import cKDTree
 from scipy.special import erf
 
+from bench.report import reporter
+from bench.timing import cpu
 from pipeline import diasource
 from pipeline.exposure import (
     Difference,
@@ -38,6 +38,7 @@ SKY = 100.0
 GAIN = 4.0
 SIDE = 31
 SCALE = 0.2637
+report = reporter("diasource")
 
 
 @dataclass(frozen=True)
@@ -177,26 +178,30 @@ def match(table: Any, at: FloatArray, radius: float = 3.0) -> tuple[Any, Any]:
     return found, rows[k[found]]
 
 
-def emit(
-    name: str, value: float, unit: str, bound: str, holds: bool, n: int, goal: str = ""
-) -> None:
-    """Print one measurement."""
-    row = {
-        "name": name, "stage": "diasource", "value": float(value), "unit": unit, "bound": bound,
-        "goal": goal or None, "holds": bool(holds), "population": int(n),
-    }  # fmt: skip
-    print(json.dumps(row), flush=True)
+Sample = tuple[FloatArray, FloatArray]
+"""Pulls and the true signal-to-noise ratios of their sources."""
 
 
-def judge_pull(name: str, pull: FloatArray) -> None:
-    """Print width and mean of pulls; the width must lie in 0.9 to 1.1, three errors included."""
-    pull = pull[np.isfinite(pull)]
-    n = len(pull)
-    core = pull[np.abs(pull - np.median(pull)) < 5]
-    width, error = core.std(), 1 / np.sqrt(2 * len(core))
-    holds = 0.9 <= width <= 1.1 and 3 * error < 0.1 and n - len(core) <= max(1, 0.002 * n)
-    emit(f"{name} pull width", width, "", "0.9 to 1.1", holds, n)
-    emit(f"{name} pull mean", core.mean(), "", "|mean| < 0.2", abs(core.mean()) < 0.2, n)
+def judge_pull(name: str, samples: list[Sample]) -> None:
+    """Print width and mean of pulls, 0.95 to 1.05, and the worst width of a tenth by SNR."""
+    pull, snr = (np.concatenate(values) for values in zip(*samples, strict=True))
+    known = np.isfinite(pull)
+    pull, snr = pull[known], snr[known]
+    core = np.abs(pull - np.median(pull)) < 5
+    outside = np.count_nonzero(~core)
+    n, width = len(pull), pull[core].std()
+    holds = 0.95 <= width <= 1.05 and n >= 2000 and outside <= max(1, 0.002 * n)
+    report(f"{name} pull width", width, "", "0.95 to 1.05", n, holds=holds)
+    report(f"{name} pull mean", pull[core].mean(), "", 0.2, n, low=-0.2)
+    tenth = np.searchsorted(np.quantile(snr, np.arange(1, 10) / 10), snr)
+    widths = np.array([pull[core & (tenth == k)].std() for k in range(10)])
+    worst = widths[np.argmax(np.abs(widths - 1))]
+    report(f"{name} pull width, worst tenth by SNR", worst, "", 1.1, n // 10, low=0.9)
+
+
+def pull_of(table: Any, name: str, truth: FloatArray | float, rows: Any) -> FloatArray:
+    """Deviation of a column from the truth in units of its error."""
+    return np.asarray((column(table, name, rows) - truth) / column(table, f"{name}Err", rows))
 
 
 Part = Callable[[int], FloatArray]
@@ -273,50 +278,67 @@ def forced(n: int, seed: int) -> None:
             got = forced_flux(
                 e.image, e.variance, world.difference.null_variance, e.mask, e.psf, *at.T
             )
-            pulls.append((got.flux - flux) / got.flux_err)
-        judge_pull(f"forced flux SNR 3-500{label}", np.concatenate(pulls))
+            pulls.append(((got.flux - flux) / got.flux_err, np.abs(flux) / star.sigma_flux()))
+        judge_pull(f"forced flux SNR 3-500{label}", pulls)
 
 
 def positions(n: int, seed: int) -> None:
-    """Fitted positions, SNR 10 to 100, and fluxes there."""
-    pulls = {"x": [], "y": [], "psfRa": []}
-    flux_pull = []
+    """Fitted positions, SNR 10 to 100, and fluxes there; the floor of the astrometry is drawn."""
+    rng = np.random.default_rng(seed + 1)
+    floor = diasource.Config().sky_floor / 3600
+    pulls: dict[str, list[Sample]] = {}
     for t, at, flux, _, world in trials(n, 10, 100, seed, signed=True):
         i, k = match(t, at)
-        for axis, name in enumerate("xy"):
-            pulls[name].append((column(t, name, k) - at[i, axis]) / column(t, f"{name}Err", k))
-        ra, _ = world.difference.exposure.wcs.all_pix2world(*at[i].T, 0)
-        east = (column(t, "ra", k) - ra) * np.cos(np.radians(column(t, "dec", k)))
-        pulls["psfRa"].append(east / column(t, "psfRaErr", k))
-        error = column(t, "psfFluxErr", k)
-        flux_pull.append((np.abs(column(t, "psfFlux", k)) - np.abs(flux[i])) / error)
-    for name, values in pulls.items():
-        judge_pull(f"position {name} SNR 10-100", np.concatenate(values))
-    judge_pull("flux at fitted position SNR 10-100", np.concatenate(flux_pull))
+        snr = np.abs(flux[i]) / Star().sigma_flux()
+        ra, dec = world.difference.exposure.wcs.all_pix2world(*at[i].T, 0)
+        shift = rng.normal(0, floor, (2, len(i)))
+        stretch = np.cos(np.radians(dec))
+        values = {
+            "x": pull_of(t, "x", at[i, 0], k), "y": pull_of(t, "y", at[i, 1], k),
+            "psfRa": stretch * pull_of(t, "psfRa", ra, k), "psfDec": pull_of(t, "psfDec", dec, k),
+            "ra": stretch * pull_of(t, "ra", ra + shift[0] / stretch, k),
+            "dec": pull_of(t, "dec", dec + shift[1], k),
+            "psfFlux": np.sign(flux[i]) * pull_of(t, "psfFlux", flux[i], k),
+            "apFlux": pull_of(t, "apFlux", flux[i], k),
+            "scienceFlux": np.sign(flux[i]) * pull_of(t, "scienceFlux", flux[i], k),
+            "templateFlux": pull_of(t, "templateFlux", 0.0, k),
+            "templateBackground": pull_of(t, "templateBackground", 0.0, k),
+        }  # fmt: skip
+        for name, pull in values.items():
+            pulls.setdefault(name, []).append((pull, snr))
+    for name, samples in pulls.items():
+        judge_pull(f"{name} SNR 10-100", samples)
 
 
 def moments(n: int, seed: int) -> None:
     """Adaptive moments, SNR 7 to 50 and 50 to 1000."""
     for low, high in ((7, 50), (50, 1000)):
-        pulls = {name: [] for name in ("ixx", "iyy", "ixy")}
+        pulls: dict[str, list[Sample]] = {name: [] for name in ("ixx", "iyy", "ixy")}
         failed = total = 0
-        for t, at, _, _, _ in trials(n, low, high, seed, signed=True):
-            _, k = match(t, at)
+        for t, at, flux, _, _ in trials(n, low, high, seed, signed=True):
+            i, k = match(t, at)
+            snr = np.abs(flux[i]) / Star().sigma_flux()
             failed += int(column(t, "shape_flag", k).sum())
             total += len(k)
             for name, values in pulls.items():
                 excess = column(t, name, k) - column(t, f"{name}PSF", k)
-                values.append(excess / column(t, f"{name}Err", k))
+                values.append((excess / column(t, f"{name}Err", k), snr))
         for name, values in pulls.items():
-            judge_pull(f"moment {name} SNR {low}-{high}", np.concatenate(values))
-        emit(
-            f"moments failed SNR {low}-{high}",
-            failed / total,
-            "",
-            "< 0.01",
-            failed < 0.01 * total,
-            total,
-        )
+            judge_pull(f"moment {name} SNR {low}-{high}", values)
+        report(f"moments failed SNR {low}-{high}", failed / total, "", 0.01, total)
+
+
+def line(length: float, angle: float) -> FloatArray:
+    """Parts of a trail of a length in pixels at an angle from x, ``(80, 3)``."""
+    t = ((np.arange(80) + 0.5) / 80 - 0.5) * length
+    return np.column_stack([t * np.cos(angle), t * np.sin(angle), np.full(80, 1 / 80)])
+
+
+def bearings(world: Scene, angle: FloatArray) -> FloatArray:
+    """Bearings, degrees, of directions at angles from x on an image."""
+    cd = world.difference.exposure.wcs.wcs.cd
+    east, north = cd @ np.stack([np.cos(angle), np.sin(angle)])
+    return np.degrees(np.arctan2(east, north))
 
 
 def trails(n: int, seed: int) -> None:
@@ -327,39 +349,30 @@ def trails(n: int, seed: int) -> None:
         length, angle = rng.uniform(2, 5, m) * star.width, rng.uniform(0, np.pi, m)
         truth = np.column_stack([length, angle])
 
-        def shape(k: int) -> FloatArray:
-            t = (np.arange(80) + 0.5) / 80 - 0.5
-            x, y = t * length[k] * np.cos(angle[k]), t * length[k] * np.sin(angle[k])
-            return np.column_stack([x, y, np.full(80, 1 / 80)])
+        return (lambda k: line(*truth[k])), truth
 
-        return shape, truth
-
-    pulls: dict[str, list[FloatArray]] = {k: [] for k in ("length", "angle", "flux", "ra", "dec")}
+    pulls: dict[str, list[Sample]] = {}
     flagged = total = 0
     for t, at, flux, truth, world in trials(n, 10, 50, seed, step=96, parts=parts, trail=True):
         i, k = match(t, at, 12.0)
-        snr = column(t, "trailFlux", k) / column(t, "trailFluxErr", k)
-        good = np.isfinite(snr)
-        flagged, total = flagged + int((~good).sum()), total + len(k)
-        east, north = np.cos(truth[i, 1]), np.sin(truth[i, 1])
-        cd = world.difference.exposure.wcs.wcs.cd
-        bearing = np.degrees(
-            np.arctan2(cd[0, 0] * east + cd[0, 1] * north, cd[1, 0] * east + cd[1, 1] * north)
-        )
-        turn = (column(t, "trailAngle", k) - bearing + 90) % 180 - 90
-        pulls["angle"].append(turn / column(t, "trailAngleErr", k))
-        pulls["length"].append(
-            (column(t, "trailLength", k) - truth[i, 0] * SCALE) / column(t, "trailLengthErr", k)
-        )
-        pulls["flux"].append((column(t, "trailFlux", k) - flux[i]) / column(t, "trailFluxErr", k))
+        fitted = np.isfinite(column(t, "trailFlux", k) / column(t, "trailFluxErr", k))
+        flagged, total = flagged + int((~fitted).sum()), total + len(k)
+        turn = (column(t, "trailAngle", k) - bearings(world, truth[i, 1]) + 90) % 180 - 90
         ra, dec = world.difference.exposure.wcs.all_pix2world(*at[i].T, 0)
-        pulls["ra"].append(
-            (column(t, "trailRa", k) - ra) * np.cos(np.radians(dec)) / column(t, "trailRaErr", k)
-        )
-        pulls["dec"].append((column(t, "trailDec", k) - dec) / column(t, "trailDecErr", k))
-    for name, values in pulls.items():
-        judge_pull(f"trail {name} SNR 10-50", np.concatenate(values))
-    emit("trails without a fit", flagged / total, "", "< 0.02", flagged < 0.02 * total, total)
+        values = {
+            "angle": turn / column(t, "trailAngleErr", k),
+            "length": pull_of(t, "trailLength", truth[i, 0] * SCALE, k),
+            "flux": pull_of(t, "trailFlux", flux[i], k),
+            "ra": np.cos(np.radians(dec)) * pull_of(t, "trailRa", ra, k),
+            "dec": pull_of(t, "trailDec", dec, k),
+        }
+        ratio = flux[i] / star.sigma_flux()
+        snr = np.array([r / widening(star, line(*s)) for r, s in zip(ratio, truth[i], strict=True)])
+        for name, pull in values.items():
+            pulls.setdefault(name, []).append((pull, snr))
+    for name, samples in pulls.items():
+        judge_pull(f"trail {name} SNR 10-50", samples)
+    report("trails without a fit", flagged / total, "", 0.02, total)
 
 
 def dipoles(n: int, seed: int) -> None:
@@ -375,37 +388,35 @@ def dipoles(n: int, seed: int) -> None:
 
         return shape, np.column_stack([length, angle])
 
-    names = ("moment", "length", "angle", "flux", "fluxDiff", "ra", "dec")
-    pulls: dict[str, list[FloatArray]] = {k: [] for k in names}
-    fitted = total = found = 0
+    pulls: dict[str, list[Sample]] = {}
+    fitted = total = 0
     for t, at, flux, truth, world in trials(n, 20, 100, seed, step=64, parts=parts, pair=True):
         i, k = match(t, at, 10.0)
-        total, found = total + len(at), found + len(i)
+        total += len(at)
         mean, length = column(t, "dipoleMeanFlux", k), column(t, "dipoleLength", k)
-        mean_err, length_err = column(t, "dipoleMeanFluxErr", k), column(t, "dipoleLengthErr", k)
-        cov = column(t, "dipoleMeanFlux_dipoleLength_Cov", k)
         fitted += int(np.isfinite(mean).sum())
         true_length = truth[i, 0] * SCALE
-        pulls["flux"].append((mean - flux[i]) / mean_err)
-        pulls["length"].append((length - true_length) / length_err)
         product = np.sqrt(
-            (mean * length_err) ** 2 + (length * mean_err) ** 2 + 2 * mean * length * cov
+            (mean * column(t, "dipoleLengthErr", k)) ** 2
+            + (length * column(t, "dipoleMeanFluxErr", k)) ** 2
+            + 2 * mean * length * column(t, "dipoleMeanFlux_dipoleLength_Cov", k)
         )
-        pulls["moment"].append((mean * length - flux[i] * true_length) / product)
-        pulls["fluxDiff"].append(column(t, "dipoleFluxDiff", k) / column(t, "dipoleFluxDiffErr", k))
-        c, s = np.cos(truth[i, 1]), np.sin(truth[i, 1])
-        cd = world.difference.exposure.wcs.wcs.cd
-        bearing = np.degrees(np.arctan2(cd[0, 0] * c + cd[0, 1] * s, cd[1, 0] * c + cd[1, 1] * s))
-        turn = (column(t, "dipoleAngle", k) - bearing + 180) % 360 - 180
-        pulls["angle"].append(turn / column(t, "dipoleAngleErr", k))
+        turn = (column(t, "dipoleAngle", k) - bearings(world, truth[i, 1]) + 180) % 360 - 180
         ra, dec = world.difference.exposure.wcs.all_pix2world(*at[i].T, 0)
-        pulls["ra"].append(
-            (column(t, "dipoleRa", k) - ra) * np.cos(np.radians(dec)) / column(t, "dipoleRaErr", k)
-        )
-        pulls["dec"].append((column(t, "dipoleDec", k) - dec) / column(t, "dipoleDecErr", k))
-    for name, values in pulls.items():
-        judge_pull(f"dipole {name} SNR 20-100", np.concatenate(values))
-    emit("dipoles detected and fitted", fitted / total, "", "> 0.98", fitted > 0.98 * total, total)
+        values = {
+            "moment": (mean * length - flux[i] * true_length) / product,
+            "length": pull_of(t, "dipoleLength", true_length, k),
+            "angle": turn / column(t, "dipoleAngleErr", k),
+            "flux": pull_of(t, "dipoleMeanFlux", flux[i], k),
+            "fluxDiff": pull_of(t, "dipoleFluxDiff", 0.0, k),
+            "ra": np.cos(np.radians(dec)) * pull_of(t, "dipoleRa", ra, k),
+            "dec": pull_of(t, "dipoleDec", dec, k),
+        }
+        for name, pull in values.items():
+            pulls.setdefault(name, []).append((pull, flux[i] / star.sigma_flux()))
+    for name, samples in pulls.items():
+        judge_pull(f"dipole {name} SNR 20-100", samples)
+    report("dipoles detected and fitted", fitted / total, "", 0.98, total, least=True)
 
 
 def noise_peaks(n: int, seed: int) -> None:
@@ -428,37 +439,38 @@ def noise_peaks(n: int, seed: int) -> None:
             expected += int(peak[17:-17, 17:-17].sum())
         images += 1
     ratio, error = seen / expected, np.sqrt(1 / seen + 1 / expected) * seen / expected
-    emit(
-        "noise peaks above 4 over Monte Carlo",
-        ratio,
-        "",
-        "1 within 3 errors",
-        abs(ratio - 1) < 3 * error,
-        seen,
-    )
+    report("noise peaks above 4 over Monte Carlo", ratio, "", "1 within 3 errors", seen,
+           holds=abs(ratio - 1) < 3 * error)  # fmt: skip
+
+
+def field(n: int, rng: np.random.Generator) -> Scene:
+    """A CCD of 2048 × 4096 pixels with n sources of SNR 6 to 200."""
+    image, variance = blank((4096, 2048), rng)
+    at = rng.permutation(grid(image.shape, 50, rng))[:n]
+    add(image, variance, Star(), at, log_uniform(6, 200, n, rng) * Star().sigma_flux(), rng)
+    return scene(image, variance, Star(), rng)
 
 
 def speed(n: int, seed: int) -> None:
-    """CPU seconds of detection on a CCD and of measurement per source."""
+    """CPU seconds of detection and measurement on a CCD, and how they grow with the sources."""
     from pipeline.diasource.detect import find_peaks, flood
 
     rng = np.random.default_rng(seed)
-    star = Star()
-    image, variance = blank((4096, 2048), rng)
-    at = grid(image.shape, 90, rng)
-    add(image, variance, star, at, log_uniform(6, 200, len(at), rng) * star.sigma_flux(), rng)
-    world = scene(image, variance, star, rng)
-    diasource.run(world.difference, world.science, world.template)
-    begin = time.process_time()
-    x, y = find_peaks(world.difference.score, 3.0)
-    flood(world.difference.score, x, y, 5.0)
-    detection = time.process_time() - begin
-    begin = time.process_time()
-    rows = diasource.run(world.difference, world.science, world.template).sources.num_rows
-    total = time.process_time() - begin
-    emit("detection on 2048x4096", detection, "s", "<= 0.3", detection <= 0.3, len(x))
-    each = (total - detection) / rows * 1e3
-    emit("measurement per source", each, "ms", "<= 3", each <= 3, rows)
+    few, many = field(300, rng), field(3000, rng)
+
+    def detected() -> None:
+        x, y = find_peaks(few.difference.score, 3.0)
+        flood(few.difference.score, x, y, 5.0)
+
+    detection = cpu(detected)
+    report("detection on 2048x4096", detection, "s", 0.3, 300)
+    total, larger = (
+        cpu(lambda w=w: diasource.run(w.difference, w.science, w.template), 3) for w in (few, many)
+    )
+    report("detection and measurement of 300 sources", total, "s", 0.8, 300)
+    report("measurement per source", (larger - total) / 2700 * 1e3, "ms", 3, 3000)
+    growth = np.log10(larger / total)
+    report("growth with sources, 300 to 3000, exponent", growth, "", 1.0, 3000)
 
 
 SCIENCE = (forced, positions, moments, trails, dipoles, noise_peaks)
@@ -469,7 +481,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=("speed", "science"))
     parser.add_argument("names", nargs="*", help="names of functions, all by default")
-    parser.add_argument("--n", type=int, default=2400)
+    parser.add_argument("--n", type=int, default=8000)
     parser.add_argument("--seed", type=int, default=20150217)
     a = parser.parse_args()
     for task in (speed,) if a.kind == "speed" else SCIENCE:

@@ -10,13 +10,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from astropy.wcs import WCS
 
 from pipeline.masks import NOT_IN_SCORE, bits, flagged
+
+if TYPE_CHECKING:  # large, and most that use this module do without
+    from astropy.wcs import WCS
 
 __all__ = [
     "NJY_ZERO_POINT",
@@ -415,6 +417,10 @@ class Difference:
     noise_scale : ndarray, (ny, nx), optional
         Noise of the matched filter with what a constant scene leaves, over σ_null: one where the
         template shows nothing.  None: one everywhere.
+    star_shifts : ndarray, (n, 5), pixel
+        Constant stars that tell how well the images are registered: x and y of their peaks, by how
+        much they lie farther along x and y on the science image than on the template, and the
+        variance of either by source-free noise.  Not kept in files.
     """
 
     exposure: Exposure
@@ -424,3 +430,4 @@ class Difference:
     metrics: Mapping[str, float] = field(default_factory=dict)
     excluded: np.uint32 = _NOT_IN_SCORE
     noise_scale: Image | None = None
+    star_shifts: FloatArray = field(default_factory=lambda: np.empty((0, 5)))

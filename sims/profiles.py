@@ -41,6 +41,8 @@ class Profile:
         Bad columns per detector that are in no list.
     turbulence : float, arcsec
         Atmospheric jitter of each source in each visit, per axis.
+    chromatic : bool
+        Whether air refracts colours differently.
     ideal : bool
         Whether the telescope points where its header says and air refracts all colours alike.
     description : str
@@ -61,6 +63,7 @@ class Profile:
     trails: float = 0.8
     unlisted_columns: int = 4
     turbulence: float = 0.008
+    chromatic: bool = True
     ideal: bool = False
     description: str = ""
 
@@ -87,7 +90,9 @@ class Profile:
         seeing = self.template_seeing if visit.role == "template" else self.science_seeing
         scale = Camera.load(self.camera).pixel_scale
         drawn = Conditions.draw(seed, visit, seeing, scale, self.cloud)
-        return replace(drawn, pointing=drawn.nominal, refraction=0.0) if self.ideal else drawn
+        if self.ideal or not self.chromatic:
+            drawn = replace(drawn, refraction=0.0)
+        return replace(drawn, pointing=drawn.nominal) if self.ideal else drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +130,8 @@ _FIELD = "Blind15A_40"
 _FIELDS = ("Blind15A_26", "Blind15A_40", "Blind15A_42")
 _TEMPLATES = (410985, 411035, 411069)
 _SCIENCE = (411420, 411772, 412568, 419802)
+_LOW = (411470, 411872, 412321, 412718)
+"""Visits of the field low in the sky, air masses 1.65 to 1.74."""
 _CI_G = (411269, 411420, 411721, 411822, 412074, 412321, 412568, 413649, 415378, 419802)
 _CI_R = (411722, 412322, 413599, 419394)
 
@@ -185,8 +192,14 @@ def _tiny() -> Profile:
 def _varied() -> tuple[Profile, ...]:
     """Return `tiny` under other skies, to train and try the classifier of sources."""
     tiny = _tiny()
-    template, *rest = tiny.visits
-    science = [v for v in rest if v.role == "science"]
+    template = [v for v in tiny.visits if v.role == "template"]
+    science = [v for v in tiny.visits if v.role == "science"]
+    low = replace(
+        tiny,
+        name="tiny-low",
+        visits=_in_time((*template[:2], *hits2015(_FIELD, "g", numbers=_LOW))),
+        description="tiny at air masses of 1.7, with templates at 1.1 and 1.3",
+    )
     return (
         replace(
             tiny,
@@ -205,7 +218,7 @@ def _varied() -> tuple[Profile, ...]:
         replace(
             tiny,
             name="tiny-shallow",
-            visits=(template, *science),
+            visits=(template[0], *science),
             description="tiny with a single exposure as template",
         ),
         replace(
@@ -215,6 +228,13 @@ def _varied() -> tuple[Profile, ...]:
             near_earth=3.0,
             trails=1.5,
             description="tiny with many asteroids, near-earth objects and satellites",
+        ),
+        low,
+        replace(
+            low,
+            name="tiny-low-achromatic",
+            chromatic=False,
+            description="tiny-low in air that refracts all colours alike",
         ),
     )
 

@@ -10,6 +10,7 @@ import typer
 from harness.cli.options import Json, emit, show_table
 
 if TYPE_CHECKING:
+    from harness.alerts.place import Place
     from harness.catalog import Catalog
 
 __all__ = ["explain"]
@@ -21,6 +22,9 @@ _FATES = """SELECT coalesce(rule, 'accepted') AS rule, count(*) AS peaks,
   round(min(abs(snr)), 2) AS least_snr, round(max(abs(snr)), 2) AS largest_snr,
   any_value(bound) AS bound
 FROM candidate WHERE visit = ? AND detector = ? GROUP BY 1 ORDER BY peaks DESC"""
+
+_SIDE = 31
+"""Side of a stamp in the terminal, pixels."""
 
 
 def explain(
@@ -43,27 +47,37 @@ def explain(
         Path | None,
         typer.Option("--testcases", help="Folder of case files.", show_default="those of Nightjar"),
     ] = None,
+    stamps: Annotated[
+        Path | None,
+        typer.Option(
+            "--stamps", metavar="FOLDER", help="Write what the id shows there as PNG files."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show the history of a unit or of a source, or what a word of the specification demands.
 
     Of a unit (WORKSPACE VISIT DETECTOR): every stage with its cause, notes and cost, its inputs,
     and which rule stopped how many peaks.  Of an id (WORKSPACE ID): where it stands, what it
-    became, and why it was alerted or not.  Of a case, item, check, requirement or waiver
+    became, why it was alerted or not, and its science image, template and difference (of an object:
+    those of its strongest source).  Of a case, item, check, requirement or waiver
     (AG-00-15/kernel, DMS-REQ-0074, W-0001): what is measured, the bound, when it applies, the
     requirements behind it and, with a WORKSPACE, what came out last.
     """
     from harness.verify.explain import is_word
 
     word = where if subject is None else subject
+    place = None
     if is_word(word) and detector is None:
         document = _word(word, None if subject is None else Path(where), testcases)
     else:
-        document = _campaign(Path(where), subject, detector)
+        document, place = _campaign(Path(where), subject, detector)
     if as_json:
         emit(document)
     else:
         _show(document)
+    if place is not None and (stamps is not None or not as_json):
+        _show_place(Path(where), place, stamps, in_terminal=not as_json)
 
 
 def _word(word: str, workspace: Path | None, testcases: Path | None) -> dict[str, Any]:
@@ -77,7 +91,9 @@ def _word(word: str, workspace: Path | None, testcases: Path | None) -> dict[str
     return explain_word(word, load_spec(testcases or TESTCASES), report)
 
 
-def _campaign(workspace: Path, subject: str | None, detector: int | None) -> dict[str, Any]:
+def _campaign(
+    workspace: Path, subject: str | None, detector: int | None
+) -> tuple[dict[str, Any], Place | None]:
     from harness.catalog import Catalog
     from harness.workspace import Workspace
     from pipeline.errors import ConfigError
@@ -90,13 +106,14 @@ def _campaign(workspace: Path, subject: str | None, detector: int | None) -> dic
     space, number = Workspace.open(workspace), int(subject)
     with Catalog(space.catalog, read_only=True) as catalog:
         if detector is not None:
-            document = _unit(catalog, number, detector)
+            document, place = _unit(catalog, number, detector), None
         else:
             document = _source(catalog, number)
+            place = _place(catalog, number)
     if not any(document.values()):
         what = f"unit {number} {detector}" if detector is not None else f"id {number}"
         raise ConfigError(f"nothing is known of {what}", path=workspace)
-    return document
+    return document, place
 
 
 def _unit(catalog: Catalog, visit: int, detector: int) -> dict[str, Any]:
@@ -140,6 +157,50 @@ def _source(catalog: Catalog, number: int) -> dict[str, Any]:
             "SELECT * FROM DiaObject_To_Object_Match WHERE diaObjectId = ? ORDER BY dist", (number,)
         ),
     }
+
+
+_PLACE = """SELECT {number}, s.visit, s.detector, s.x, s.y, coalesce(d.templateId, ''), {is_source}
+FROM {table} s JOIN difference_image d ON s.visit = d.visit AND s.detector = d.detector
+WHERE {where} = ? ORDER BY abs(s.snr) DESC LIMIT 1"""
+_PLACES = [
+    _PLACE.format(number=number, table=table, where=where, is_source=table == "DiaSource")
+    for table, where, number in (
+        ("DiaSource", "s.diaSourceId", "s.diaSourceId"),
+        ("DiaSource", "s.diaObjectId", "s.diaSourceId"),
+        ("candidate", "s.candidateId", "s.candidateId"),
+    )
+]
+
+
+def _place(catalog: Catalog, number: int) -> Place | None:
+    """Where a source is, the strongest source of an object, or a candidate, in this order."""
+    from harness.alerts.place import Place
+
+    for sql in _PLACES:
+        if rows := catalog.rows(sql, (number,)):
+            return Place(*rows[0].values())
+    return None
+
+
+def _show_place(workspace: Path, place: Place, folder: Path | None, *, in_terminal: bool) -> None:
+    """Draw the stamps of a place in the terminal, and write them to a folder."""
+    import sys
+
+    from harness.alerts.cutout_files import write_stamps
+    from harness.alerts.place import cutouts_of
+    from harness.drawing.cutouts import read_stamps, stamps_as_text
+    from harness.workspace import Workspace
+
+    packet = cutouts_of(Workspace.open(workspace), place)
+    if in_terminal:
+        stamps = read_stamps(packet)
+        names = ", ".join(s.name for s in stamps) or "the images are not here"
+        typer.echo(f"stamps of {place.number}: {names} (north up, east left)")
+        for line in stamps_as_text(stamps, _SIDE, colour=sys.stdout.isatty()) if stamps else ():
+            typer.echo(line.rstrip())
+    if folder is not None:
+        number = write_stamps(folder, [packet])
+        typer.echo(f"{number} files written to {folder}", err=not in_terminal)
 
 
 def _filled(catalog: Catalog, sql: str, parameters: tuple[int, ...]) -> dict[str, Any]:

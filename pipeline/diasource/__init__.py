@@ -5,7 +5,21 @@
 >>> result.sources.column("psfFlux")  # doctest: +SKIP
 """
 
-from pipeline.diasource.config import Config
-from pipeline.diasource.run import VERSION, Result, run
+from __future__ import annotations
 
-__all__ = ["VERSION", "Config", "Result", "run"]
+from typing import TYPE_CHECKING
+
+from pipeline.diasource.config import Config
+from pipeline.lazy import lazy
+
+if TYPE_CHECKING:
+    from pipeline.diasource.causes import Colours
+    from pipeline.diasource.run import Result, run
+
+__all__ = ["VERSION", "Colours", "Config", "Result", "run"]
+
+VERSION: int = 16
+"""Raised when the same input and configuration give different rows."""
+
+# Who reads the configuration or plans needs no loops over pixels.
+__getattr__ = lazy(__name__, Colours="causes", Result="run", run="run")

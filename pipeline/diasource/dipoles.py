@@ -15,7 +15,7 @@ from pipeline.diasource.select import Peaks
 from pipeline.exposure import Exposure, FloatArray
 from pipeline.psfphot import forced_flux
 
-__all__ = ["find_partners", "fit_pairs", "weaker_lobes"]
+__all__ = ["find_partners", "fit_pairs", "spread", "weaker_lobes"]
 
 _FAINTEST_PARTNER = 0.25
 _UNRESOLVED = 0.5
@@ -70,7 +70,6 @@ def fit_pairs(
     partner: npt.NDArray[np.int64],
     science: Exposure,
     template: Exposure,
-    registration: float,
 ) -> Columns:
     """Fit a dipole to every detection that has a partner.
 
@@ -86,8 +85,6 @@ def fit_pairs(
         Peak of the other lobe, -1 for none.
     science, template : Exposure
         The images that were subtracted.
-    registration : float, arcsec
-        Error of their registration along one axis.
 
     Returns
     -------
@@ -110,7 +107,7 @@ def fit_pairs(
     sound &= np.abs(fits.theta[:, 1]) < 2.0 * fits.theta[:, 0]
     n = len(targets.at)
     columns: Columns = {
-        name: _spread(np.where(sound, value, np.nan), rows, n) for name, value in measured.items()
+        name: spread(np.where(sound, value, np.nan), rows, n) for name, value in measured.items()
     }
     separation = np.hypot(*fits.theta[:, 4:].T)
     flags = {
@@ -120,9 +117,8 @@ def fit_pairs(
         "dipole_flag_unresolved": separation < _UNRESOLVED * scene.width,
         "dipoleFitAttempted": np.ones(len(rows), bool),
     }
-    columns |= {name: _spread(v, rows, n, False) for name, v in flags.items()}
-    columns["dipoleRegistrationLength"] = _spread(np.full(len(rows), registration), rows, n)
-    return columns | {"dipoleNdata": _spread(fits.ndata, rows, n, 0)}
+    columns |= {name: spread(v, rows, n, False) for name, v in flags.items()}
+    return columns | {"dipoleNdata": spread(fits.ndata, rows, n, 0)}
 
 
 def _on_sky(frame: Frame, here: FloatArray, fits: Fits) -> Columns:
@@ -173,12 +169,30 @@ def _is_dipole(
     return np.asarray(balanced & near & (gain > config.dipole_gain))
 
 
-def _spread(
+def spread(
     values: npt.NDArray[np.generic],
     rows: npt.NDArray[np.intp],
     n: int,
     missing: float | bool = float("nan"),
 ) -> npt.NDArray[np.generic]:
+    """Put values of some rows into a column of all.
+
+    Parameters
+    ----------
+    values : ndarray, (m,)
+        The values.
+    rows : ndarray of int, (m,)
+        Where they belong.
+    n : int
+        Length of the column.
+    missing : float or bool
+        What stands elsewhere.
+
+    Returns
+    -------
+    ndarray, (n,)
+        The column.
+    """
     out = np.full(n, missing, values.dtype if missing == missing else float)
     out[rows] = values
     return out

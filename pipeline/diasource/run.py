@@ -15,9 +15,10 @@ from scipy.spatial import cKDTree
 
 from pipeline import ids
 from pipeline.camera import Camera, Passbands
+from pipeline.diasource.causes import Colours, expected_shifts
 from pipeline.diasource.config import Config
 from pipeline.diasource.detect import Footprints, Ints, expected_peaks, find_peaks, flood
-from pipeline.diasource.dipoles import find_partners, fit_pairs, weaker_lobes
+from pipeline.diasource.dipoles import find_partners, fit_pairs, spread, weaker_lobes
 from pipeline.diasource.doubles import split_doubles
 from pipeline.diasource.features import feature_table
 from pipeline.diasource.fits import Fits
@@ -54,15 +55,12 @@ from pipeline.masks import bits
 from pipeline.psfphot import ForcedFlux, SplinePsf, fwhm
 from pipeline.schema import DIA_SOURCE
 
-__all__ = ["VERSION", "Result", "run"]
+__all__ = ["Result", "run"]
 
 _LOGGER = logging.getLogger(__name__)
 
 _SAME = 2.0
 """Distance, in pixels, up to which peaks of two scores are the same."""
-
-VERSION = 15
-"""Raised when the same input and configuration give different rows."""
 
 _SHAPE = list(FEATURES).index("correlation")  # undefined where too few pixels are usable
 _LINE = list(FEATURES).index("lineBoth")
@@ -110,6 +108,7 @@ def run(
     near: Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]] | None = None,
     now_mjd_tai: float = 0.0,
     passbands: Passbands | None = None,
+    colours: Colours | None = None,
 ) -> Result:
     """Detect, measure and classify the sources of a difference image.
 
@@ -130,6 +129,8 @@ def run(
         Written as the time of processing.
     passbands : Passbands, optional
         Of the camera, for the refraction; by default those of the generic one.
+    colours : Colours, optional
+        Stars of known colour, for what refraction leaves of them.
 
     Returns
     -------
@@ -164,6 +165,7 @@ def run(
     columns, targets, features = _measure(
         difference, science, template, planes, targets, peaks, footprints, trails, config
     )
+    columns |= _causes(difference, columns, colours, config)
     passbands = passbands or Camera.load("generic").passbands
     scale = Frame.at(wcs, columns["x"], columns["y"]).scale
     columns |= sky_errors(columns, exposure.info, scale, config, passbands)
@@ -286,8 +288,7 @@ def _measure(
     scene = Scene(
         planes, apart, psf, width, points, targets.parent >= 0, room.astype(float), frame, config
     )
-    registration = _registration(difference, frame.scale, config)
-    dipoles = fit_pairs(scene, targets, peaks, partner, science, template, registration)
+    dipoles = fit_pairs(scene, targets, peaks, partner, science, template)
     lobes = weaker_lobes(dipoles, targets, peaks, partner)
     keep = ~lobes
     scene, targets, forced = scene.take(keep), targets.take(keep), forced.take(keep)
@@ -311,10 +312,17 @@ def _measure(
     return columns | _reliability(features, width, config), targets, features
 
 
-def _registration(difference: Difference, scale: FloatArray, config: Config) -> float:
-    """Error of the registration along one axis, arcsec: measured where stars tell, else assumed."""
-    stars, shift = (difference.metrics.get(k, 0.0) for k in ("sceneStars", "astrometricNoise"))
-    return float(shift * np.nanmean(scale)) if stars and len(scale) else config.registration
+def _causes(
+    difference: Difference, columns: Columns, colours: Colours | None, config: Config
+) -> Columns:
+    """Shifts expected of what a dipole was fitted to; missing elsewhere."""
+    wcs, rows = difference.exposure.wcs, np.flatnonzero(columns["dipoleFitAttempted"])
+    assert wcs is not None
+    place = {k: columns[f"dipole{k.capitalize()}"][rows] for k in ("ra", "dec")}
+    place = {k: np.where(np.isfinite(v), v, columns[k][rows]) for k, v in place.items()}
+    at = np.column_stack(wcs.all_world2pix(place["ra"], place["dec"], 0, quiet=True))
+    shifts = expected_shifts(at, wcs, difference.star_shifts, colours, config.registration)
+    return {name: spread(values, rows, len(columns["x"])) for name, values in shifts.items()}
 
 
 def _reliability(features: FloatArray, width: float, config: Config) -> Columns:

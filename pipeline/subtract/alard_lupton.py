@@ -40,7 +40,7 @@ from pipeline.subtract.residual import (
     convolved_and_target,
     subtract_matched,
 )
-from pipeline.subtract.scene import Scene
+from pipeline.subtract.scene import Scene, SceneNoise
 from pipeline.subtract.score import score
 from pipeline.subtract.whitened import Whitened
 
@@ -68,11 +68,26 @@ class Solution:
         Levels, skies and noise of ``science`` and ``template``; without their pixels.
     noise : NoiseModel
         What the difference is whitened with.
+    sky : ndarray, (6,)
+        Quadratic that is taken off the difference.
+    structure : ndarray, (ny, nx), optional
+        Structure of the sky that is taken off.
+    noise_scale : ndarray, (ny, nx), optional
+        What a constant scene adds to the noise of the score, see `Difference.noise_scale`.
+    star_shifts : ndarray, (n, 5), pixel
+        See `Difference.star_shifts`.
+    metrics : mapping of str to float
+        Those of the difference; ``scoreExcess`` is what its score is divided by besides.
     """
 
     fit: Fit
     working: Mapping[str, WorkingImage]
     noise: NoiseModel
+    sky: FloatArray
+    structure: Image | None
+    noise_scale: Image | None
+    star_shifts: FloatArray
+    metrics: Mapping[str, float]
 
 
 def subtract(science: Exposure, template: Exposure, config: Config) -> Difference:
@@ -119,11 +134,13 @@ def solve(science: Exposure, template: Exposure, config: Config) -> tuple[Differ
         found = whitened, significance, wide
         refined = _estimate_noise(noise, *found, residual, match, working, config)
         if refined is noise:
+            sky, structure = whitened.sky, whitened.background
+            made = _measured(whitened, significance, scene, wide, match, working, noise, config)
             numbers = {n: w.numbers() for n, w in working.items()}
-            solution = Solution(match.fit, numbers, noise.with_sky(whitened.sky))
-            return _measured(
-                whitened, significance, scene, wide, match, working, noise, config
-            ), solution
+            return made, Solution(
+                match.fit, numbers, noise, sky, structure,
+                made.noise_scale, made.star_shifts, made.metrics,
+            )  # fmt: skip
         del whitened, significance, scene, wide, found
         if refined.correlations is not noise.correlations:
             del residual
@@ -162,8 +179,17 @@ def subtract_again(
     match = Match(images, solution.fit)
     working = prepare_pair(images, solution.working)
     residual = _subtracted(match, working, config)
-    drafted = _drafted(residual, match, working, solution.noise, config)
-    return _measured(*drafted, match, working, solution.noise, config)
+    whitened = _whiten(residual, match, working, solution.noise, config, solution)
+    null_variance = whitened.null_variance
+    significance = score(whitened.image, null_variance, residual.usable, whitened.psf, config.tile)
+    width = np.float32(solution.metrics["scoreExcess"])
+    significance /= width
+    null_variance *= width**2
+    if solution.noise_scale is not None:
+        significance /= solution.noise_scale
+    metrics = {**solution.metrics, **measure(whitened, significance, match.fit)}
+    made = whitened.difference(images["science"], significance, absolute(kernel, working), metrics)
+    return replace(made, noise_scale=solution.noise_scale, star_shifts=solution.star_shifts)
 
 
 def _subtracted(match: Match, working: dict[str, WorkingImage], config: Config) -> Residual:
@@ -197,8 +223,9 @@ def _whiten(
     working: dict[str, WorkingImage],
     noise: NoiseModel,
     config: Config,
+    known: Solution | None = None,
 ) -> Whitened:
-    """Decorrelate a residual with what is known of its noise."""
+    """Decorrelate a residual with what is known of its noise, and take its sky off."""
     kernel, science = match.fit.kernel, match.images["science"]
     assert science.psf is not None
     filters = design(
@@ -217,14 +244,29 @@ def _whiten(
         filters, working, kernel, config, noise.background
     )
     free = source_free(image, null_variance, residual.blank)
-    sky = noise.sky
-    if sky is None:
-        sky = sky_polynomial(image, null_variance, free, config.background_order)
+    if known is None:
+        sky, structure = _sky(image, null_variance, free, noise, config)
+    else:
+        sky, structure = known.sky, known.structure
+        subtract_polynomial(image, sky)
+        if structure is not None and noise.background is None:
+            image -= structure
+    return Whitened(image, null_variance, variance, residual.mask, free, structure, psf, sky)
+
+
+def _sky(
+    image: Image,
+    variance: Image,
+    free: npt.NDArray[np.uint8],
+    noise: NoiseModel,
+    config: Config,
+) -> tuple[FloatArray, Image | None]:
+    """Take off what is left of the sky; return its polynomial and all structure taken off."""
+    sky = sky_polynomial(image, variance, free, config.background_order)
     subtract_polynomial(image, sky)
-    background = noise.background
-    if noise.excess is None:
-        background = sky_structure(image, null_variance, free)
-    return Whitened(image, null_variance, variance, residual.mask, free, background, psf, sky)
+    if noise.excess is not None:
+        return sky, noise.background
+    return sky, sky_structure(image, variance, free)
 
 
 def _log_noise(noise: NoiseModel, working: dict[str, WorkingImage]) -> None:
@@ -318,9 +360,9 @@ def _measured(
         whitened.null_variance[:] *= np.float32(width**2)
     background = whitened.background
     noise_scale: Image | None = None
-    scene_metrics: dict[str, float] = {}
+    constant = SceneNoise()
     if config.scene_noise:
-        noise_scale, scene_metrics = scene.count(significance, whitened, science.psf, config.tile)
+        noise_scale, constant = scene.count(significance, whitened, science.psf, config.tile)
     metrics = {
         **measure(whitened, significance, match.fit),
         "scoreExcess": width,
@@ -328,8 +370,8 @@ def _measured(
         "excessWidth": float("nan") if noise.excess is None else noise.excess.width,
         "backgroundRms": 0.0 if background is None else float(background[::3, ::3].std()),
         "measuredColours": float(len(noise.measured)),
-        **scene_metrics,
+        **(constant.metrics if config.scene_noise else {}),
     }
     kernel = absolute(match.fit.kernel, working)
     made = whitened.difference(science, significance, kernel, metrics)
-    return replace(made, noise_scale=noise_scale)
+    return replace(made, noise_scale=noise_scale, star_shifts=constant.shifts)

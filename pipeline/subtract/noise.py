@@ -30,8 +30,6 @@ class NoiseModel:
     background : ndarray, (ny, nx), optional
         Structure of the sky found together with the excess, to be subtracted before the noise
         is whitened, `unit` of the science image.
-    sky : ndarray, (6,), optional
-        Quadratic that is taken off the difference; by default that of its source-free pixels.
     """
 
     correlations: Mapping[str, FloatArray | None]
@@ -39,7 +37,6 @@ class NoiseModel:
     measurements: int = 0
     excess: NoiseExcess | None = None
     background: Image | None = None
-    sky: FloatArray | None = None
 
     @classmethod
     def declared(cls, images: Mapping[str, Exposure]) -> NoiseModel:
@@ -61,10 +58,6 @@ class NoiseModel:
     def with_excess(self, excess: NoiseExcess, background: Image | None) -> NoiseModel:
         """Add what the images do not explain."""
         return replace(self, excess=excess, background=background)
-
-    def with_sky(self, sky: FloatArray | None) -> NoiseModel:
-        """Fix the sky of the difference."""
-        return replace(self, sky=sky)
 
     def with_correlations(self, found: Mapping[str, FloatArray]) -> NoiseModel:
         """Add measured autocovariances; the excess beyond the old ones is forgotten."""

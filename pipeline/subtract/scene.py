@@ -23,7 +23,7 @@ from the template alone: the light of a transient never adds to its own noise.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -139,10 +139,13 @@ class SceneNoise:
         C of the registration: xx, yy, xy.
     stars : int
         Stars that tell it.
+    shifts : ndarray, (n, 5), pixel
+        Of all stars that were measured, see `pipeline.exposure.Difference.star_shifts`.
     """
 
     covariance: tuple[float, float, float] = (0.0, 0.0, 0.0)
     stars: int = 0
+    shifts: FloatArray = field(default_factory=lambda: np.empty((0, 5)), compare=False)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -183,7 +186,7 @@ class Scene:
 
     def count(
         self, significance: Image, difference: Whitened, psf: Psf, tile: int
-    ) -> tuple[Image, dict[str, float]]:
+    ) -> tuple[Image, SceneNoise]:
         """Divide a score by the noise of a constant scene, in place.
 
         Parameters
@@ -201,8 +204,8 @@ class Scene:
         -------
         noise_scale : ndarray, (ny, nx)
             What the score was divided by.
-        metrics : dict
-            Of `SceneNoise`.
+        noise : SceneNoise
+            How well constant stars vanish.
         """
         psfs = (psf, difference.psf)
         response = Filter.of(self.light, difference.null_variance, self.usable, psfs)
@@ -212,7 +215,7 @@ class Scene:
         noise = measure_scene(significance, scene, response, difference.mask, stars)
         scale = count_scene(significance, scene, response, stars, noise)
         count_rings(significance, scale, scene, self.usable, self.stars, self._saturated)
-        return scale, noise.metrics
+        return scale, noise
 
 
 def _sharpness(stamp: FloatArray) -> float:
@@ -268,8 +271,8 @@ def measure_scene(
     """
     table = _shifts(significance, scene, response, mask, stars, _STARS, _UNCLEAN, _HALF)
     if len(table) < _FEWEST:
-        return SceneNoise()
-    return SceneNoise(_covariance(table[:, 0], table[:, 1], table[:, 2]), len(table))
+        return SceneNoise(shifts=table)
+    return SceneNoise(_covariance(*table[:, 2:].T), len(table), table)
 
 
 def _width(values: FloatArray) -> float:
@@ -394,12 +397,12 @@ def _shifts(
 
     Returns
     -------
-    ndarray, (n, 3)
-        Shifts along x and y in pixels and their variance by noise; without the stars that tell
-        nothing.
+    ndarray, (n, 5)
+        Places, shifts along x and y in pixels and their variance by noise; without the stars that
+        tell nothing.
     """
     ny, nx = scene.shape
-    out = np.empty((len(places), 3))
+    out = np.empty((len(places), 5))
     n, rim = 0, half + 2
     for k in range(len(places)):
         y, x = places[k]
@@ -411,8 +414,10 @@ def _shifts(
                 flags |= mask[j, i]
         if flags & unclean:
             continue
-        out[n, :2] = _fit(significance, scene, response, y, x, half)[1:]
-        out[n, 2] = 1.0 / (peak * _curvature(scene, y, x))
+        out[n, 0], out[n, 1] = x, y
+        # what lies farther along x leaves minus the gradient along x
+        out[n, 2:4] = -_fit(significance, scene, response, y, x, half)[1:]
+        out[n, 4] = 1.0 / (peak * _curvature(scene, y, x))
         n += 1
     return out[:n]
 

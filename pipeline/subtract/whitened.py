@@ -45,7 +45,7 @@ class Whitened:
         Structure of the sky that was subtracted.
     psf : GridPsf
         Point spread function of the difference, of unit flux.
-    sky : ndarray, (6,), optional
+    sky : ndarray, (6,)
         Quadratic that was taken off.
     """
 
@@ -56,7 +56,7 @@ class Whitened:
     source_free: npt.NDArray[np.uint8]
     background: Image | None
     psf: GridPsf
-    sky: FloatArray | None = None
+    sky: FloatArray
 
     @cached_property
     def regions(self) -> FloatArray:

@@ -367,7 +367,7 @@ def _difference(
     holes = flagged(mask, bits("NO_DATA"))
     for plane in (image, null, variance):
         plane[holes] = np.nan
-    made = Whitened(image, null, variance, mask, free, structure, filters.psf)
+    made = Whitened(image, null, variance, mask, free, structure, filters.psf, background)
     return made, background, model
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
+from astropy.io import fits
 
+from harness.alerts.place import Place, cutouts_of
 from harness.catalog import Catalog
 from harness.cli.main import execute
 from harness.settings import Settings
@@ -259,6 +263,40 @@ def test_words_about_the_campaign(campaign: Path, capsys: pytest.CaptureFixture[
     assert story["alert"][0]["emitted"] is True
     assert execute(["explain", root, "1"]) == 2
     assert "nothing is known of id 1" in capsys.readouterr().err
+
+
+def test_story_comes_with_stamps(
+    campaign: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a source as it was cut out for its alert, of a peak that never was one from the images."""
+    with Catalog(campaign / "catalog.duckdb", read_only=True) as catalog:
+        source = catalog.rows("SELECT * FROM DiaSource JOIN alert USING (diaSourceId) LIMIT 1")[0]
+        peak = catalog.rows(
+            "SELECT * FROM candidate WHERE candidateId NOT IN (SELECT diaSourceId FROM DiaSource)"
+            " AND x BETWEEN 40 AND 470 AND y BETWEEN 40 AND 470 ORDER BY candidateId LIMIT 1"
+        )[0]
+    for number in (source["diaSourceId"], peak["candidateId"]):
+        assert execute(["explain", str(campaign), str(number), "--stamps", str(tmp_path)]) == 0
+        text = capsys.readouterr().out
+        story, drawn = text.split(f"stamps of {number}: science, template, difference")
+        assert "candidate" in story
+        assert len(drawn.splitlines()) >= 16
+        for kind in ("science", "template", "difference"):
+            assert (tmp_path / f"{number}_{kind}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_stamps_of_a_place_are_the_pixels_there(campaign: Path) -> None:
+    space = Workspace.open(campaign)
+    path = next((campaign / "products" / "difference").glob("*_01.fits"))
+    visit = int(path.stem.split("_")[0])
+    difference = io.read_exposure(path)
+    place = Place(7, visit, 1, 200.2, 150.4, "", is_source=False)
+
+    cut = cutouts_of(space, place)
+
+    assert set(cut) == {"diaSourceId", "cutoutScience", "cutoutDifference"}  # no such template
+    with fits.open(BytesIO(cut["cutoutDifference"])) as hdus:
+        assert np.array_equal(hdus[0].data, difference.image[119:182, 169:232])
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "vot", "csv"])

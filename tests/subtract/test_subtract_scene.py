@@ -84,6 +84,22 @@ def test_the_registration_is_measured(jittered):
         assert metrics[name] == pytest.approx(0.08, abs=0.015)
 
 
+def test_shifts_are_those_of_the_stars_with_their_sign(jittered):
+    on, _, x, y = jittered
+    rng = np.random.default_rng(3)  # once more what `_field` drew
+    rng.uniform(size=3 * len(x))
+    moved = rng.normal(scale=0.08, size=(2, len(x)))
+    shifts = on.star_shifts
+    star = [np.argmin(np.hypot(x - u, y - v)) for u, v in shifts[:, :2]]
+    assert len(shifts) > 200  # those above a score of 100
+    assert np.hypot(x[star] - shifts[:, 0], y[star] - shifts[:, 1]).max() < 3.0
+    off = shifts[:, 2:4] - moved[:, star].T
+    slope = np.sum(shifts[:, 2:4] * moved[:, star].T) / np.sum(moved[:, star] ** 2)
+    assert slope == pytest.approx(1.0, abs=0.05)
+    # the photons of the stars themselves come on top of the noise of the sky
+    assert 0.9 < _width((off / np.sqrt(shifts[:, 4:])).ravel()) < 1.7
+
+
 def test_variables_keep_their_score(jittered):
     on, off, x, y = jittered
     cores = y[:6], x[:6]
