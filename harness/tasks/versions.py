@@ -7,14 +7,15 @@ forced photometry and alerts see of an object is the version that was current at
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from harness.catalog import Catalog
 from harness.ledger import Target
 from pipeline import diaobject
-from pipeline.schema import to_numpy
+from pipeline.schema import BANDS, to_numpy
 
 __all__ = ["as_of", "forget_forced_means", "refresh_forced_means"]
 
@@ -34,17 +35,17 @@ known AS (SELECT item, mjd, a.diaObjectId, coalesce(v.most, born.fewest) AS nDia
   FROM {{batch}} a ASOF LEFT JOIN versions v
     ON a.diaObjectId = v.diaObjectId AND a.mjd >= v.last
   JOIN born ON born.diaObjectId = a.diaObjectId)"""
-_RANKED = f"""WITH versions AS (
-  SELECT {_KEY}, lastDiaSourceMjdTai FROM DiaObject SEMI JOIN {{batch}} USING (diaObjectId)
-  UNION ALL SELECT {_KEY}, lastDiaSourceMjdTai FROM DiaObjectHistory
-    SEMI JOIN {{batch}} USING (diaObjectId)),
-ranked AS (SELECT {_KEY}, row_number() OVER (ORDER BY {_KEY}) AS version,
+_VERSIONS = f"""WITH versions AS (
+  SELECT {_KEY}, lastDiaSourceMjdTai, true AS current, place FROM {{batch}}
+  UNION ALL SELECT {_KEY}, lastDiaSourceMjdTai, false, rowid
+    FROM DiaObjectHistory SEMI JOIN {{batch}} USING (diaObjectId))
+SELECT row_number() OVER (ORDER BY {_KEY}) AS version, diaObjectId, current, place AS rowid,
   coalesce(lead(lastDiaSourceMjdTai) OVER (
     PARTITION BY diaObjectId ORDER BY nDiaSources), 'infinity'::DOUBLE) AS until
-  FROM versions)"""
-_KNOWN = """SELECT version AS diaObjectId, band, psfFlux, psfFluxErr
-FROM ranked JOIN DiaForcedSource forced
-  ON forced.diaObjectId = ranked.diaObjectId AND forced.midpointMjdTai < ranked.until
+FROM versions ORDER BY version"""
+_FLUXES = """SELECT version AS diaObjectId, band, psfFlux, psfFluxErr
+FROM {batch} v JOIN DiaForcedSource f
+  ON f.diaObjectId = v.diaObjectId AND f.midpointMjdTai < v.until
 ORDER BY version, diaForcedSourceId"""
 
 
@@ -109,24 +110,41 @@ def refresh_forced_means(catalog: Catalog) -> None:
     catalog : Catalog
         The catalogue, open for writing.
     """
-    marked = f"SELECT diaObjectId FROM DiaObject WHERE {_MARK} IS NULL ORDER BY diaObjectId"
-    objects = catalog.query(marked)
-    if not objects.num_rows:
-        return
+    marked = f"""SELECT {_KEY}, lastDiaSourceMjdTai, rowid AS place FROM DiaObject
+      WHERE {_MARK} IS NULL ORDER BY diaObjectId"""
     with catalog.transaction():
+        objects = catalog.query(marked)
         for start in range(0, objects.num_rows, _OBJECTS_AT_A_TIME):
             some = objects.slice(start, _OBJECTS_AT_A_TIME)
-            versions = catalog.query_with(some, f"{_RANKED} SELECT * FROM ranked ORDER BY version")
-            known = catalog.query_with(some, f"{_RANKED} {_KNOWN}")
-            means = _means(versions, known)
-            current = np.isinf(to_numpy(versions, "until"))
-            for table, rows in (("DiaObject", current), ("DiaObjectHistory", ~current)):
-                catalog.update(table, means.filter(pa.array(rows)), "diaObjectId", "nDiaSources")
+            versions = catalog.query_with(some, _VERSIONS)
+            means = _means(versions, catalog.query_with(versions, _FLUXES))
+            for table, current in (("DiaObject", True), ("DiaObjectHistory", False)):
+                _update(catalog, table, means.filter(pc.equal(versions["current"], current)))
 
 
-def _means(versions: pa.Table, known: pa.Table) -> pa.Table:
-    """Averages by version, whose number takes the place of the object's."""
-    means = diaobject.forced_means(to_numpy(versions, "version"), known)
-    for name in ("diaObjectId", "nDiaSources"):
-        means = means.append_column(name, versions[name])
-    return means
+def _means(versions: pa.Table, fluxes: pa.Table) -> pa.Table:
+    """Averages by version, whose number takes the place of the object's, and its row."""
+    means = diaobject.forced_means(to_numpy(versions, "version"), fluxes)
+    return means.append_column("rowid", versions["rowid"])
+
+
+def _update(catalog: Catalog, table: str, means: pa.Table) -> None:
+    """Store the averages of each band in the rows where one of them differs from what is there."""
+    if not means.num_rows:
+        return
+    means = means.sort_by("rowid")
+    names = [name for name in means.column_names if name != "rowid"]
+    columns = ", ".join(f'"{name}"' for name in names)
+    former = catalog.query_with(
+        means.select(["rowid"]),
+        f'SELECT {columns} FROM "{table}" WHERE rowid IN (FROM {{batch}}) ORDER BY rowid',
+    )
+    for band in BANDS:
+        own = [name for name in names if name.startswith(f"{band}_")]
+        changed = reduce(pc.or_, (_distinct(means[name], former[name]) for name in own))
+        catalog.update(table, means.select([*own, "rowid"]).filter(changed), "rowid")
+
+
+def _distinct(a: pa.ChunkedArray, b: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Whether values differ, NULL from a value as well."""
+    return pc.fill_null(pc.not_equal(a, b), pc.xor(pc.is_null(a), pc.is_null(b)))

@@ -343,6 +343,26 @@ def test_each_version_averages_the_forced_fluxes_before_the_one_that_follows(
     assert marked(catalog) == 0
 
 
+def test_forced_means_are_stored_where_they_differ(
+    objects: tuple[Catalog, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog, _ = objects
+    refresh_forced_means(catalog)
+    before = [catalog.table(name) for name in ("DiaObject", "DiaObjectHistory")]
+    stored, update = [], Catalog.update
+
+    def spy(self: Catalog, table: str, rows: pa.Table, *key: str) -> None:
+        if rows.num_rows:
+            stored.append((table, rows.num_rows, {name[:2] for name in rows.column_names} - {"ro"}))
+        update(self, table, rows, *key)
+
+    monkeypatch.setattr(Catalog, "update", spy)
+    catalog.fetch("UPDATE DiaObject SET g_fpFluxNdata = NULL WHERE diaObjectId <= 3")
+    refresh_forced_means(catalog)
+    assert stored == [("DiaObject", 3, {"g_"})]
+    assert [catalog.table(name) for name in ("DiaObject", "DiaObjectHistory")] == before
+
+
 def test_differences_that_show_a_place_say_how_deep_they_are(tmp_path: Path) -> None:
     """Two overlapping images across 0 h, one turned round, at three epochs."""
     corners = {1: (359.99, 0.01), 2: (0.005, 0.025)}
