@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +105,12 @@ def _hashed(tables: Mapping[str, pa.Table]) -> str:
     return "\n".join(f"{key} {table_hash(table)}" for key, table in sorted(tables.items()))
 
 
+@cache
+def _no_bodies() -> str:
+    """Line of `_hashed` of a unit that saw no known body."""
+    return f"ss_sources {table_hash(SS_SOURCE.empty())}"
+
+
 def _item(
     context: Context, unit: Unit, hashes: str, tables: Mapping[str, pa.Table] | None
 ) -> _Item:
@@ -114,7 +120,7 @@ def _item(
     content += [context.settings.section_hash("diaobject"), hashes]
     frame = context.frames[unit]
     content += [frame.field_name, frame.reason]
-    if f"ss_sources {table_hash(SS_SOURCE.empty())}" not in hashes:
+    if _no_bodies() not in hashes:
         content += [context.state.hashes.of(space.orbits)]
     return _Item(
         task=TASK,
