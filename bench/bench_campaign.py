@@ -1,10 +1,11 @@
 """What the coordinator of a large campaign costs, as JSON lines.
 
 ``speed``: HiTS (4,956 science units) is planned, as it is simulated and as ingested frames with
-corners on the sky; with synthetic outcomes of all units and objects on all CCDs it is planned again
-and looked at; the planner gets 189 CCDs x 1,000 visits;
-outcomes are recorded, the first thousand and the last of ten; visits of many CCDs are associated.
-Times are processor times, of whole commands with their start.  ``science`` measures nothing.
+corners on the sky; with synthetic outcomes of all units, 50 sources and 60 forced ones each, it is
+planned again, with the hashes of rows that a run keeps, and looked at; the planner gets 189 CCDs x
+1,000 visits; outcomes are recorded, the first thousand and the last of ten; visits of many CCDs
+are associated.  Times are processor times, of whole commands with their start.  ``science``
+measures nothing.
 """
 
 from __future__ import annotations
@@ -12,24 +13,26 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 import sims
 from bench.report import reporter
 from bench.timing import timed
+from harness.campaign.context import Context
 from harness.campaign.frames import frames_table
 from harness.campaign.state import RunState
 from harness.campaign.store import accept
 from harness.catalog import Catalog
 from harness.ledger import Outcome, StageRecord, Target
-from harness.plan import OPEN, SCIENCE, TEMPLATE, Frame, assign_roles, plan_templates
+from harness.plan import OPEN, SCIENCE, TEMPLATE, Frame, Selection, assign_roles, plan_templates
 from harness.settings import Campaign, Settings
-from harness.tasks import TASKS, association
+from harness.system.software import software_version
+from harness.tasks import TASKS, alerts, association, forced
+from harness.tasks.fingerprints import KnownRows
 from harness.workspace import Workspace
 from pipeline import io
 from pipeline.ids import pack
@@ -70,7 +73,6 @@ def hits(root: Path, *, ingested: bool, done: bool) -> Workspace:
     if not done:
         return space
     with Catalog(space.catalog) as catalog:
-        catalog.insert("DiaObject", objects(members))
         catalog.insert("unit", TABLES["unit"].from_rows(list(outcomes(profile))))
         catalog.insert("visit_image", TABLES["visit_image"].from_rows([
             {"visitImageId": f"{m['visit']}_{m['detector']:02d}", "visit": m["visit"],
@@ -79,19 +81,54 @@ def hits(root: Path, *, ingested: bool, done: bool) -> Workspace:
              "llcra": m["corners"][0], "llcdec": m["corners"][1],
              "file": "products/x.fits", "sha256": "0"} for m in members
         ]))  # fmt: skip
+        fill(catalog)
+        remember(space, catalog)
     return space
 
 
-def objects(members: Sequence[dict[str, Any]], each: int = 10) -> pa.Table:
-    """Objects, known from the beginning, on every CCD of the first visit of each field."""
-    rng, table = np.random.default_rng(2), TABLES["DiaObject"]
-    places = sorted({tuple(member["corners"][:2]) for member in members})
-    sky = np.repeat(np.array(places), each, axis=0)
-    sky += rng.uniform(0.0, 1.0, sky.shape) * (0.15, 0.30)
-    zeros = {c.name: np.zeros(len(sky)) for c in table.columns if not c.nullable}
-    times = dict.fromkeys(("firstDiaSourceMjdTai", "lastDiaSourceMjdTai"), np.full(len(sky), 5e4))
-    ids = {"diaObjectId": np.arange(1, len(sky) + 1), "nDiaSources": np.ones(len(sky), int)}
-    return table.to_arrow({**zeros, **times, **ids, "ra": sky[:, 0], "dec": sky[:, 1]})
+def fill(catalog: Catalog) -> None:
+    """Rows of all units: 50 sources of as many objects, of three groups on each CCD, 60 forced."""
+    catalog.fetch(
+        """CREATE TEMP TABLE searched AS SELECT visit, detector, ra, dec,
+          57000.0 + visit % 1000 AS mjd, 1000 * detector::BIGINT + visit % 3 * 100000 AS first
+        FROM visit_image SEMI JOIN (SELECT * FROM unit WHERE stage = 'diaobject')
+          USING (visit, detector)"""
+    )
+    each = "SELECT *, first + k AS number, (visit * 64 + detector) * 1000 + k AS id FROM searched"
+    place = {"visit": "visit", "detector": "detector", "ra": "ra + 0.002 * k", "dec": "dec"}
+    seen = {**place, "diaObjectId": "number", "midpointMjdTai": "mjd"}
+    _fill(catalog, "DiaSource", f"{each}, range(50) r(k)", {**seen, "diaSourceId": "id"})
+    _fill(catalog, "DiaForcedSource", f"{each}, range(60) r(k)",
+          {**seen, "diaForcedSourceId": "id"})  # fmt: skip
+    _fill(catalog, "DiaObject",
+          """SELECT diaObjectId, avg(ra) AS ra, avg(dec) AS dec, count(*) AS n,
+            min(midpointMjdTai) AS born, max(midpointMjdTai) AS last FROM DiaSource GROUP BY 1""",
+          {"diaObjectId": "diaObjectId", "ra": "ra", "dec": "dec", "nDiaSources": "n",
+           "firstDiaSourceMjdTai": "born", "lastDiaSourceMjdTai": "last"})  # fmt: skip
+    _fill(catalog, "difference_image", "SELECT * FROM searched",
+          {**place, "differenceImageId": "visit * 64 + detector", "depth5": "24.0"})  # fmt: skip
+    catalog.checkpoint()
+
+
+def _fill(catalog: Catalog, table: str, rows: str, given: Mapping[str, str]) -> None:
+    """Insert rows: some columns as given, random numbers in the others."""
+    other = {"str": "''", "bool": "false", "time": "NULL", "f32": "random()", "f64": "random()"}
+    values = ", ".join(
+        f'({given.get(c.name) or other.get(c.dtype, "0")}) AS "{c.name}"'
+        for c in TABLES[table].columns if c.name in given or c.name != "ssObjectId"
+    )  # fmt: skip
+    catalog.fetch(f'INSERT INTO "{table}" BY NAME SELECT {values} FROM ({rows})')
+
+
+def remember(space: Workspace, catalog: Catalog) -> None:
+    """Keep a hash of the rows of every unit, as a run does."""
+    state = RunState(space, Settings.load(space.config), catalog, "bench")
+    context = Context(state, Selection(), {"SOFTVER": software_version()}, performing=False)
+    for task, sections in ((forced, ("diaobject",)), (alerts, ("alerts", "diaobject"))):
+        known = KnownRows(context, task.TASK.name, task._READ, sections)
+        for unit in context.frames:
+            known.keep(unit, "hash")
+    state.hashes.save()
 
 
 def outcomes(profile: sims.Profile) -> Iterable[dict[str, Any]]:
@@ -107,6 +144,7 @@ def commands() -> None:
     """Plan of HiTS before anything is done, and plan and status when everything is."""
     for kind in ("simulated", "ingested"):
         population = f"HiTS, 5,841 {kind} frames of which 4,956 are searched"
+        population += ", 250,000 sources, 300,000 forced"
         for done, name, word, bound in (
             (False, "plan", "run", 5.0),
             (True, "replan", "run", 5.0),

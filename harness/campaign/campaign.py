@@ -188,6 +188,8 @@ class Campaign:
                     return
                 self.summary.reasons.append((phase.label, *item.target, finding.reason))
                 if self.executor is not None:
+                    if item.task.prepare is not None:
+                        item = item.task.prepare(self.context, item)
                     self._in_flight[item.target] = item
                 yield item
             else:

@@ -119,6 +119,8 @@ class Task:
     planned : callable, optional
         All targets of the plan, whether selected or not; recorded ones that are not among them
         are taken away.
+    prepare : callable, optional
+        Completes an item that is to be done, by what its key did not need.
     store : callable, optional
         Writes ``Outcome.tables`` into the catalogue, within the transaction of the outcome.
     outdate : callable, optional
@@ -135,6 +137,7 @@ class Task:
     staged: tuple[str, ...] = ()
     owned: tuple[str, ...] = ()
     planned: Callable[[Context], Collection[Target]] | None = None
+    prepare: Callable[[Context, Any], WorkItem] | None = None
     store: Callable[[Catalog, Outcome], None] | None = None
     outdate: Callable[[Catalog, Target], None] | None = None
 

@@ -189,6 +189,15 @@ class Hashes:
         except (OSError, InputError):  # whoever needs the file will say what is wrong with it
             return "unreadable"
 
+    def kept(self, name: str, stamp: str) -> str | None:
+        """Return the hash that was kept under a name, None if that was under another stamp."""
+        known = self._known.get(name)
+        return str(known[2]) if known is not None and known[:2] == [stamp, 0] else None
+
+    def keep(self, name: str, stamp: str, value: str) -> None:
+        """Remember a hash that is no file's, under a name that is no path."""
+        self._known[name] = [stamp, 0, value]
+
     def save(self) -> None:
         """Keep the memory for the next invocation."""
         with atomic(self._path) as partial:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +19,24 @@ from harness.ledger import Outcome, Target, now_mjd_tai
 from harness.plan import Frame, Unit
 from harness.system.hashes import combine, table_hash
 from harness.tasks.association import phase_per_unit, units_with_sources
+from harness.tasks.fingerprints import KnownRows
 from harness.tasks.tables import by_item, optional_table, units_table
 from harness.tasks.versions import as_of
 from harness.workspace import Workspace
 from pipeline import alerts, diaobject, io
 from pipeline.exposure import NJY_ZERO_POINT
-from pipeline.schema import DIA_OBJECT, TABLES, to_numpy
+from pipeline.schema import DIA_OBJECT, SS_SOURCE, TABLES, to_numpy
 from pipeline.sphere import project
 
 __all__ = ["TASK", "images_with_noise", "make_items", "noise_limits"]
 
 _CORNERS = ("llc", "lrc", "urc", "ulc")
+_READ: Mapping[str, Sequence[str]] = dict.fromkeys(
+    (
+        "DiaForcedSource", "DiaObject", "DiaObjectHistory", "DiaSource", "SSSource",
+        "difference_image", "visit_image",
+    ), (),
+)  # fmt: skip
 _UNITS_AT_A_TIME = 16  # all rows of so many are held at once
 
 _ASKED = ("item", "visit", "detector", "mjd", "diaObjectId", "diaSourceId")
@@ -47,12 +55,13 @@ _EARLIER = " UNION ".join(
 class _Item(WorkItem):
     """One unit, its exposure, and its tables as known at the visit."""
 
-    tables: Mapping[str, pa.Table]
+    tables: Mapping[str, pa.Table] | None  # none where their hash is known already
     frame: Frame
 
 
 def _phases(context: Context) -> Iterator[Phase]:
-    yield phase_per_unit(TASK, context, make_items, _UNITS_AT_A_TIME)
+    known = KnownRows(context, "alerts", _READ, ("alerts", "diaobject"))
+    yield phase_per_unit(TASK, context, partial(_items, known=known), _UNITS_AT_A_TIME)
 
 
 def make_items(context: Context, units: Sequence[Unit]) -> Iterator[_Item]:
@@ -71,18 +80,47 @@ def make_items(context: Context, units: Sequence[Unit]) -> Iterator[_Item]:
         What is to be done.
     """
     for unit, tables in zip(units, _tables(context, units), strict=True):
-        yield _item(context, unit, tables)
+        yield _item(context, unit, _hashed(tables), tables)
 
 
-def _item(context: Context, unit: Unit, tables: Mapping[str, pa.Table]) -> _Item:
+def _items(context: Context, units: Sequence[Unit], known: KnownRows) -> Iterator[_Item]:
+    """Make the work items of units, without the tables of those whose hashes are known."""
+    unknown = [unit for unit in units if known.of(unit) is None]
+    made = _tables(context, unknown) if unknown else iter(())
+    for unit in units:
+        hashes, tables = known.of(unit), None
+        if hashes is None:
+            tables = next(made)
+            hashes = _hashed(tables)
+            known.keep(unit, hashes)
+        yield _item(context, unit, hashes, tables)
+
+
+def _prepared(context: Context, item: _Item) -> _Item:
+    return item if item.tables is not None else next(make_items(context, [item.unit]))
+
+
+def _hashed(tables: Mapping[str, pa.Table]) -> str:
+    """Names and hashes of tables, a line each."""
+    return "\n".join(f"{key} {table_hash(table)}" for key, table in sorted(tables.items()))
+
+
+@cache
+def _no_bodies() -> str:
+    """Line of `_hashed` of a unit that saw no known body."""
+    return f"ss_sources {table_hash(SS_SOURCE.empty())}"
+
+
+def _item(
+    context: Context, unit: Unit, hashes: str, tables: Mapping[str, pa.Table] | None
+) -> _Item:
     space = context.space
     files = [space.staging("cutout", *unit), space.objects]
     content = [context.state.hashes.of(path) for path in files]
-    content += [context.settings.section_hash("diaobject")]
-    content += [f"{key} {table_hash(table)}" for key, table in sorted(tables.items())]
+    content += [context.settings.section_hash("diaobject"), hashes]
     frame = context.frames[unit]
     content += [frame.field_name, frame.reason]
-    if tables["ss_sources"].num_rows:
+    if _no_bodies() not in hashes:
         content += [context.state.hashes.of(space.orbits)]
     return _Item(
         task=TASK,
@@ -204,14 +242,16 @@ def _covered(images: pa.Table, objects: pa.Table) -> npt.NDArray[np.bool_]:
 
 
 def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:
+    assert item.tables is not None, "an item is prepared before it is performed"
     tables, static = dict(item.tables), optional_table(item.space.objects)
     matches = static and diaobject.nearest_objects(
         tables["objects"], static, item.settings.diaobject
     )
+    seen = tables.pop("ss_sources")
     surroundings = alerts.Surroundings(
-        ss_sources=tables.pop("ss_sources"),
+        ss_sources=seen,
         ss_history=tables.pop("ss_history"),
-        orbits=_orbits(item),
+        orbits=_orbits(item, seen),
         matches=matches,
         limits=tables.pop("limits"),
         observation_reason=item.frame.reason or None,
@@ -233,9 +273,9 @@ def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:
     yield ()
 
 
-def _orbits(item: _Item) -> pa.Table | None:
+def _orbits(item: _Item, seen: pa.Table) -> pa.Table | None:
     """Orbits of the bodies that were seen, where a table of orbits is given."""
-    seen = item.tables["ss_sources"]["designation"].drop_null()
+    seen = seen["designation"].drop_null()
     path = item.space.orbits
     return io.read_orbits(path, seen.to_pylist()) if len(seen) and path.is_file() else None
 
@@ -260,4 +300,5 @@ TASK = Task(
     products=_products,
     staged=("alert",),
     planned=units_with_sources,
+    prepare=_prepared,
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from harness.ledger import Outcome, Target, now_mjd_tai
 from harness.plan import Unit
 from harness.system.hashes import combine, table_hash
 from harness.tasks.association import phase_per_unit, units_with_sources
+from harness.tasks.fingerprints import KnownRows
 from harness.tasks.tables import by_item, units_table
 from harness.tasks.versions import as_of, forget_forced_means, refresh_forced_means
 from harness.workspace import Workspace
@@ -27,6 +29,11 @@ from pipeline.sphere import unit_vectors
 __all__ = ["TASK"]
 
 _COLUMNS = ("diaObjectId", "ra", "dec", "firstDiaSourceMjdTai", "lastDiaSourceMjdTai")
+_READ = {
+    "DiaObject": (*_COLUMNS, "nDiaSources"),
+    "DiaObjectHistory": (*_COLUMNS, "nDiaSources"),
+    "visit_image": ("visit", "detector", "ra", "dec", "llcra", "llcdec"),
+}
 _MARGIN = np.deg2rad(0.05)  # an object's versions lie closer to one another than this
 _UNITS_AT_A_TIME = 500
 
@@ -35,25 +42,37 @@ _UNITS_AT_A_TIME = 500
 class _Item(WorkItem):
     """One unit, with the objects as they were known and the time at which each became so."""
 
-    objects: pa.Table
+    objects: pa.Table | None = None  # where their hash is known already
 
 
 def _phases(context: Context) -> Iterator[Phase]:
-    yield phase_per_unit(TASK, context, _items, _UNITS_AT_A_TIME)
+    known = KnownRows(context, "forced", _READ, ("diaobject",))
+    yield phase_per_unit(TASK, context, partial(_items, known=known), _UNITS_AT_A_TIME)
     if context.performing:
         refresh_forced_means(context.state.catalog)
 
 
-def _items(context: Context, units: Sequence[Unit]) -> Iterator[_Item]:
-    for unit, objects in zip(units, _known_objects(context, units), strict=True):
+def _items(context: Context, units: Sequence[Unit], known: KnownRows) -> Iterator[_Item]:
+    unknown = [unit for unit in units if known.of(unit) is None]
+    objects = dict(zip(unknown, _known_objects(context, unknown), strict=True)) if unknown else {}
+    for unit in units:
+        table = objects.get(unit)
+        if table is not None:
+            known.keep(unit, table_hash(table))
         difference = context.state.hashes.of(context.space.difference(*unit))
         yield _Item(
             task=TASK,
             target=Target(*unit),
-            keys=TASK.keys(context.settings, combine([difference, table_hash(objects)])),
-            objects=objects,
+            keys=TASK.keys(context.settings, combine([difference, str(known.of(unit))])),
+            objects=table,
             **context.common(),
         )
+
+
+def _prepared(context: Context, item: _Item) -> _Item:
+    if item.objects is not None:
+        return item
+    return replace(item, objects=_known_objects(context, [item.unit])[0])
 
 
 def _known_objects(context: Context, units: Sequence[Unit]) -> list[pa.Table]:
@@ -91,9 +110,11 @@ def _circles(
 
 
 def _run(item: _Item, _outcome: Outcome) -> Iterator[Notes]:
-    near = to_numpy(item.objects, "ra"), to_numpy(item.objects, "dec")
+    objects = item.objects
+    assert objects is not None, "an item is prepared before it is performed"
+    near = to_numpy(objects, "ra"), to_numpy(objects, "dec")
     table = diaobject.force(
-        item.objects,
+        objects,
         io.read_difference(item.space.difference(*item.unit), near),
         io.read_exposure(item.space.visit_image(*item.unit), near),
         item.settings.diaobject,
@@ -116,5 +137,6 @@ TASK = Task(
     products=_products,
     staged=("DiaForcedSource",),
     planned=units_with_sources,
+    prepare=_prepared,
     outdate=forget_forced_means,
 )

@@ -12,7 +12,9 @@ import pytest
 
 from harness.catalog import Catalog
 from harness.settings import Settings
+from harness.system.hashes import Hashes
 from harness.tasks import alerts, forced
+from harness.tasks.fingerprints import KnownRows, fingerprint
 from pipeline.schema import TABLES
 from pipeline.sphere import separation
 
@@ -71,9 +73,13 @@ def context(tmp_path: Path) -> Iterator[Any]:
             row("DiaForcedSource", diaForcedSourceId=100 * v + 50 * d + n, diaObjectId=n, visit=v,
                 detector=d, midpointMjdTai=mjd(v)) for v, d in UNITS for n in range(1, 41)
         ])  # fmt: skip
+        catalog.insert_rows("difference_image", [
+            row("difference_image", visit=v, detector=d, depth5=24.0) for v, d in UNITS
+        ])  # fmt: skip
         frames = {unit: SimpleNamespace(mjd=mjd(unit[0])) for unit in UNITS}
-        state = SimpleNamespace(catalog=catalog)
-        yield SimpleNamespace(state=state, frames=frames, settings=Settings())
+        state = SimpleNamespace(catalog=catalog, hashes=Hashes(tmp_path / "hashes.json"))
+        cards = {"SOFTVER": "1"}
+        yield SimpleNamespace(state=state, frames=frames, settings=Settings(), cards=cards)
 
 
 def in_pieces(made: Any, context: Any, at_a_time: int) -> list[Any]:
@@ -144,3 +150,55 @@ def test_alerts_of_a_unit_hold_what_was_known_of_its_own_objects(
 
 def ids(table: Any, name: str = "diaSourceId") -> list[int]:
     return [int(value) for value in table[name].to_pylist()]
+
+
+OTHER = {"str": "'x'", "bool": "NOT coalesce({0}, false)"}
+"""Another value of a column, by its type; numbers grow by one."""
+
+
+def test_every_value_of_a_table_counts_in_its_fingerprint(context: Any) -> None:
+    catalog = context.state.catalog
+    for table in alerts._READ:
+        columns = TABLES[table].columns[::13]  # all of them take a minute
+        found = {fingerprint(catalog, {table: ()})}
+        for column in columns:
+            other = OTHER.get(column.dtype, "coalesce({0}, 0) + 1").format(f'"{column.name}"')
+            catalog.fetch(
+                f'UPDATE "{table}" SET "{column.name}" = {other} '
+                f'WHERE rowid = (SELECT max(rowid) FROM "{table}")'
+            )
+            found.add(fingerprint(catalog, {table: ()}))
+        assert len(found) == len(columns) + 1
+
+
+@pytest.mark.parametrize("task", [alerts, forced])
+def test_what_is_known_of_units_is_forgotten_when_a_row_changes_comes_or_goes(
+    context: Any, task: Any, tmp_path: Path
+) -> None:
+    def known() -> str | None:
+        return KnownRows(context, "task", task._READ, ("alerts", "diaobject")).of(UNITS[0])
+
+    def keep() -> None:
+        KnownRows(context, "task", task._READ, ("alerts", "diaobject")).keep(UNITS[0], "hash")
+        context.state.hashes.save()
+        context.state.hashes = Hashes(tmp_path / "hashes.json")
+
+    assert known() is None
+    for table, columns in task._READ.items():
+        key = columns[0] if columns else TABLES[table].columns[0].name
+        new = ", ".join(f'-7 AS "{name}"' for name in {key, *TABLES[table].key})
+        row = f'rowid = (SELECT max(rowid) FROM "{table}")'
+        for change in (
+            f'UPDATE "{table}" SET "{key}" = 77 WHERE {row}',
+            f'DELETE FROM "{table}" WHERE {row}',
+            f'INSERT INTO "{table}" SELECT * REPLACE ({new}) FROM "{table}" LIMIT 1',
+        ):
+            keep()
+            assert known() == "hash"
+            context.state.catalog.fetch(change)
+            assert known() is None, change
+    keep()
+    context.frames[UNITS[0]] = SimpleNamespace(mjd=1.0)
+    assert known() is None
+    context.cards["SOFTVER"] = "2"
+    assert known() is None
