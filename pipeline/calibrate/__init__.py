@@ -10,5 +10,5 @@ from pipeline.calibrate.run import Result, run
 
 __all__ = ["VERSION", "Config", "Result", "align", "run"]
 
-VERSION: int = 9
+VERSION: int = 10
 """Changes when the same input gives another product."""
