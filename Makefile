@@ -1,7 +1,7 @@
 # make verify    a small campaign from simulated raw frames to a milestone test report
 # make test      the tests, the linters and the type checker;  make boundscheck: with checked indices
 # make verify-hits DIR=...   the same of HiTS 2015 as it is published
-# make readers   what brokers read with, in an environment of its own, reads alerts and catalogues
+# make readers   what others read with, in an environment of its own: alerts, catalogues, reports
 # make bench     speed, beside the peers that are installed;  make bench-science: accuracy
 # make docs      check the documentation;  make image: the container;  make verify-container: prove it
 # Every target needs only Python >= 3.11 and make; it creates .venv by itself.

@@ -1,9 +1,8 @@
 """``python -m bench speed`` or ``science``: run the benchmarks and record their numbers.
 
 Every ``bench/bench_*.py`` is a program that takes ``speed`` or ``science`` and prints one JSON
-object per measurement: name, stage, value, unit, bound, goal, holds, population.  They are run one
-after the other, each in a fresh process; the list goes to ``campaigns/bench.json`` or
-``campaigns/bench-science.json``.
+object per measurement with the keys of `bench.report.KEYS`.  They are run one after the other, each
+in a fresh process; the list goes to ``campaigns/bench.json`` or ``campaigns/bench-science.json``.
 """
 
 from __future__ import annotations
@@ -19,9 +18,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.report import KEYS
+
 HERE = Path(__file__).parent
 OUTPUT = {"speed": "bench.json", "science": "bench-science.json"}
-KEYS = ("name", "stage", "value", "unit", "bound", "goal", "holds", "population")
 
 
 def measurements(script: Path, kind: str) -> list[dict[str, Any]]:

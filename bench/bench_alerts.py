@@ -6,7 +6,6 @@ population.  Times are processor time.
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
@@ -18,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from astropy.wcs import WCS
 
+from bench.report import reporter
 from harness.catalog import Catalog
 from harness.ledger import Outcome, Target, measuring
 from harness.tasks import association
@@ -40,6 +40,7 @@ from pipeline.schema import (
 from pipeline.sphere import displaced
 
 T0 = 57071.25
+report = reporter("diaobject")
 
 
 def seconds(function: Callable[[], Any], repeat: int = 3) -> tuple[float, Any]:
@@ -51,16 +52,6 @@ def seconds(function: Callable[[], Any], repeat: int = 3) -> tuple[float, Any]:
         result = function()
         costs.append(time.process_time() - start)
     return min(costs), result
-
-
-def report(
-    name: str, stage: str, value: float, unit: str, bound: float, goal: float, population: str
-) -> None:
-    line = {
-        "name": name, "stage": stage, "value": round(float(value), 4), "unit": unit, "bound": bound,
-        "goal": goal, "holds": bool(value <= bound), "population": population,
-    }  # fmt: skip
-    print(json.dumps(line), flush=True)
 
 
 def sky(ids: Any, ra: Any, dec: Any, sigma: float) -> Sky:
@@ -79,9 +70,9 @@ def bench_association() -> None:
     config = diaobject.Config()
     one = np.ones(n_sources, np.int64)
     cost, (i, j) = seconds(lambda: match(sources, objects, one, config))
-    report("match_sources", "diaobject", cost, "s", 0.5, 0.3, "5e5 objects, 3e4 sources")
+    report("match_sources", cost, "s", 0.5, "5e5 objects, 3e4 sources", goal=0.3)
     wrong = 1.0 - np.mean(seen[i] == j) * len(i) / n_sources
-    report("match_errors", "diaobject", wrong, "", 0.002, 0.001, "3e4 sources")
+    report("match_errors", wrong, "", 0.002, "3e4 sources", goal=0.001)
 
 
 def table_of_sources(
@@ -120,10 +111,10 @@ def bench_summaries() -> None:
     sources = table_of_sources(30_000, 20, np.random.default_rng(2))
     config = diaobject.Config()
     cost, _ = seconds(lambda: diaobject.summarise(sources, None, T0, config), 2)
-    report("summarise_objects", "diaobject", cost, "s", 10.0, 5.0, "3e4 objects of 20 epochs")
+    report("summarise_objects", cost, "s", 10.0, "3e4 objects of 20 epochs", goal=5.0)
     config = diaobject.Config(period_min_points=1000)
     cost, _ = seconds(lambda: diaobject.summarise(sources, None, T0, config), 2)
-    report("summarise_without_periods", "diaobject", cost, "s", 0.6, 0.6, "the same, no periods")
+    report("summarise_without_periods", cost, "s", 0.6, "the same, no periods", goal=0.6)
 
 
 def _filled(catalog: Catalog, table: Table, n: int, values: dict[str, str]) -> None:
@@ -159,7 +150,7 @@ def bench_forced_means(numbers: tuple[int, ...] = (10_000, 1_000_000)) -> None:
             costs.append(min(times))
     growth = costs[-1] / costs[0]
     population = f"1000 marked of {numbers[-1]} objects over 1000 of {numbers[0]}"
-    report("refresh_forced_means", "forced", growth, "", 2.0, 1.0, population)
+    report("refresh_forced_means", growth, "", 2.0, population, goal=1.0, stage="forced")
 
 
 def known(n: int, depth: int, rng: np.random.Generator, first: int = 400_000) -> tuple[Any, ...]:
@@ -234,13 +225,13 @@ def again(seen: pa.Table, visit: int, rng: np.random.Generator) -> pa.Table:
 
 def bench_visits() -> None:
     cpu, wall = bench_visit(500_000, 30_000, 3600.0, 3600.0)
-    report("associate_and_write", "diaobject", wall, "s", 3.0, 1.0, "3e4 sources, 5e5 objects")
+    report("associate_and_write", wall, "s", 3.0, "3e4 sources, 5e5 objects", goal=1.0)
     costs = []
     for n in (10_000, 100_000, 1_000_000):
         cpu, _ = bench_visit(n, 1000, 360.0 * (n / 10_000) ** 0.5, 360.0)
         costs.append(cpu)
-        report(f"visit_of_1000_among_{n}", "diaobject", cpu, "s", 3.0, 1.0, "1e4 in its field")
-    report("visit_growth", "diaobject", costs[-1] / costs[0], "", 2.0, 1.0, "1e6 over 1e4 objects")
+        report(f"visit_of_1000_among_{n}", cpu, "s", 3.0, "1e4 in its field", goal=1.0)
+    report("visit_growth", costs[-1] / costs[0], "", 2.0, "1e6 over 1e4 objects", goal=1.0)
 
 
 def bench_alerts() -> None:
@@ -268,11 +259,12 @@ def bench_alerts() -> None:
             processed_mjd_tai=T0).packets)  # fmt: skip
         checking, _ = seconds(lambda: check(few), 2)
     population = f"{count} alerts, 20 sources and 20 forced fluxes of history each"
-    report("cut_out", "alerts", cutting, "s", 3.0, 1.0, population)
-    report("make_alerts", "alerts", cost, "s", 3.0, 2.0, population)
-    report("packet_size", "alerts", size, "kB", 300.0, 200.0, population)
-    report("read_alerts", "alerts", reading, "s", 15.0, 10.0, population)
-    report("check_alerts", "alerts", checking * 10, "s", 60.0, 20.0, "100 alerts, times ten")
+    report("cut_out", cutting, "s", 3.0, population, goal=1.0, stage="alerts")
+    report("make_alerts", cost, "s", 3.0, population, goal=2.0, stage="alerts")
+    report("packet_size", size, "kB", 300.0, population, goal=200.0, stage="alerts")
+    report("read_alerts", reading, "s", 15.0, population, goal=10.0, stage="alerts")
+    report("check_alerts", checking * 10, "s", 60.0, "100 alerts, times ten", goal=20.0,
+           stage="alerts")  # fmt: skip
 
 
 def exposure(rng: np.random.Generator, shape: tuple[int, int]) -> Exposure:
@@ -311,9 +303,7 @@ def bench_motion() -> None:
     for name, values in true.items():
         pull = (to_numpy(objects, name) - values) / to_numpy(objects, f"{name}Err")
         off = abs(float(np.std(pull)) - 1.0)
-        report(
-            f"{name}_pull_width_off", "diaobject", off, "", 0.1, 0.05, f"{n} stars, {visits} visits"
-        )
+        report(f"{name}_pull_width_off", off, "", 0.1, f"{n} stars, {visits} visits", goal=0.05)
 
 
 def motion(ra: Any, dec: Any, true: dict[str, Any], day: float) -> Any:

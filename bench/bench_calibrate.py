@@ -8,7 +8,6 @@ Seeds from 900 on are kept for this program: nothing was tuned on them.
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import numpy as np
 
+from bench.report import reporter
 from bench.timing import cpu
 from pipeline import calibrate
 from pipeline.calibrate.astrometry import fit_astrometry, image_centre
@@ -30,6 +30,7 @@ from pipeline.sphere import project
 
 ROOT = Path(__file__).parents[1]
 SEED = 900
+report = reporter("calibrate")
 FIELDS = 12  # per case of the PSF
 SHAPE = (4096, 2048)
 ZERO_POINT = 31.5
@@ -47,25 +48,6 @@ def _scenes():
 
 
 scenes = _scenes()
-
-
-def emit(name, value, unit, bound, population, *, goal=None, low=None, stderr=None):
-    """Print one result; it holds between `low` (by default minus the bound) and the bound.
-
-    An infinite bound makes `low` the one that is shown.  With a standard error, three of them must
-    also fit into half the interval.
-    """
-    value = float(value)
-    least = -bound if low is None else low
-    shown = least if np.isinf(bound) else bound
-    holds = bool(least <= value <= bound)
-    row = {"name": name, "stage": "calibrate", "value": value, "unit": unit, "bound": shown}
-    if stderr is not None:
-        room = 0.5 * (bound - least) if np.isfinite(bound) else abs(value - least)
-        holds &= bool(3.0 * stderr <= room)
-        row["stderr"] = float(stderr)
-    row |= {"goal": goal, "holds": holds, "population": int(population)}
-    print(json.dumps(row), flush=True)
 
 
 def mean_error(values):
@@ -144,20 +126,21 @@ def science_psf():
             chi2.append(held_out_chi2(psf, other))
             rows.append(psf_errors(psf, scene.psf, SHAPE))
         size, e1, e2, flux = (np.array(column) for column in zip(*rows, strict=True))
-        _emit_fields(f"PSF χ²/pixel held out, {label}", [c.mean() for c in chi2], bound, low=0.95)
+        _report_fields(f"PSF χ²/pixel held out, {label}", [c.mean() for c in chi2], bound, low=0.95)
         if n < 100:
             continue
-        _emit_fields(f"PSF size bias, {label}", size.mean(axis=1), 0.002)
-        _emit_fields(f"PSF size rms, {label}", size.std(axis=1), 0.006, low=0.0)
+        _report_fields(f"PSF size bias, {label}", size.mean(axis=1), 0.002)
+        _report_fields(f"PSF size rms, {label}", size.std(axis=1), 0.006, low=0.0)
         for name, e in (("e1", e1), ("e2", e2)):
-            _emit_fields(f"PSF {name} bias, {label}", e.mean(axis=1), 0.0015)
-            _emit_fields(f"PSF {name} rms, {label}", e.std(axis=1), 0.004, low=0.0)
-        _emit_fields(f"PSF flux over the chip, {label}", flux.std(axis=1), 0.003, low=0.0)
+            _report_fields(f"PSF {name} bias, {label}", e.mean(axis=1), 0.0015)
+            _report_fields(f"PSF {name} rms, {label}", e.std(axis=1), 0.004, low=0.0)
+        _report_fields(f"PSF flux over the chip, {label}", flux.std(axis=1), 0.003, low=0.0)
 
 
-def _emit_fields(name, values, bound, *, low=None):
+def _report_fields(name, values, bound, *, low=None):
     """Print the mean of one value per field."""
-    emit(name, np.mean(values), "", bound, len(values), low=low, stderr=mean_error(values))
+    report(name, np.mean(values), "", bound, len(values), low=-bound if low is None else low,
+           stderr=mean_error(values))  # fmt: skip
 
 
 # --- coordinates and fluxes ------------------------------------------------------------------
@@ -185,13 +168,13 @@ def science_stage():
         noise.append(result.summary["noiseRatio"])
         seen.append([result.summary[f"astrometryRms{axis}"] for axis in ("Ra", "Dec")])
         flux.append(_flux_scatter(scene, result))
-    emit("astrometry rms per axis, ≥ 50 stars", np.mean(seen), "mas", 20.0, len(seen), low=0.0)
-    emit("error of the coordinates per axis", np.mean(rms), "mas", 20.0, len(rms), low=0.0)
-    emit("astrometry offset, ≥ 50 stars", np.median(offsets), "mas", 10.0, len(offsets), low=0.0)
-    emit("zero point bias", np.mean(zero), "mag", 0.005, len(zero))
-    emit("zero point pull", np.std(pulls), "", 1.2, len(pulls), low=0.8)
-    emit("noise over variance plane", np.mean(noise) - 1.0, "", 0.02, len(noise))
-    emit("PSF flux of SNR > 200 over the chip", np.mean(flux), "", 0.003, len(flux), low=0.0)
+    report("astrometry rms per axis, ≥ 50 stars", np.mean(seen), "mas", 20.0, len(seen), low=0.0)
+    report("error of the coordinates per axis", np.mean(rms), "mas", 20.0, len(rms), low=0.0)
+    report("astrometry offset, ≥ 50 stars", np.median(offsets), "mas", 10.0, len(offsets), low=0.0)
+    report("zero point bias", np.mean(zero), "mag", 0.005, len(zero), low=-0.005)
+    report("zero point pull", np.std(pulls), "", 1.2, len(pulls), low=0.8)
+    report("noise over variance plane", np.mean(noise) - 1.0, "", 0.02, len(noise), low=-0.02)
+    report("PSF flux of SNR > 200 over the chip", np.mean(flux), "", 0.003, len(flux), low=0.0)
 
 
 def _flux_scatter(scene, result):
@@ -227,8 +210,8 @@ def science_five_stars():
         off = project(*fit.wcs.all_pix2world(*at, 0), (150.3, -3.2))
         off -= project(*wcs.all_pix2world(*at, 0), (150.3, -3.2))
         rms.append(np.sqrt(np.mean((off * 3.6e6) ** 2)))
-    emit("astrometry rms per axis, 5 stars, 60″ and 0.5° off", np.mean(rms), "mas", 50.0, len(rms),
-         low=0.0)  # fmt: skip
+    report("astrometry rms per axis, 5 stars, 60″ and 0.5° off", np.mean(rms), "mas", 50.0,
+           len(rms), low=0.0)  # fmt: skip
 
 
 def _field(rng, n, dense):
@@ -259,8 +242,8 @@ def science_match():
             error = corners @ found.matrix.T + found.offset - corners @ matrix.T - offset
             good = np.hypot(*error.T).max() < 2.0
             right, wrong = right + good, wrong + (not good)
-        emit(f"match found, {n} stars", right / 60, "", 1.0, 60, low=least)
-    emit("wrong matches accepted", wrong, "", 0, trials, low=0)
+        report(f"match found, {n} stars", right / 60, "", 1.0, 60, low=least)
+    report("wrong matches accepted", wrong, "", 0, trials, low=0)
 
 
 # --- speed -----------------------------------------------------------------------------------
@@ -277,14 +260,14 @@ def speed():
     def model():
         return fit_psf(cut_stamps(image, bad, noise, bright.x, bright.y, bright.flux), SHAPE)
 
-    emit("PSF model", cpu(model), "CPU s", 0.15, len(stars), goal=0.10, low=0.0)
+    report("PSF model", cpu(model), "CPU s", 0.15, len(stars), goal=0.10, low=0.0)
     seen, catalogue, _, _ = _field(np.random.default_rng(SEED), 50, 3)
-    emit("astrometric match", cpu(lambda: match(seen, catalogue)), "CPU s", 0.02, 50, low=0.0)
+    report("astrometric match", cpu(lambda: match(seen, catalogue)), "CPU s", 0.02, 50, low=0.0)
 
     def stage():
         return calibrate.run(scene.exposure, scene.refcat, psf_fwhm_min=0.68)
 
-    emit("electrons to visit image", cpu(stage, 3), "CPU s", 1.5, megapixels, low=0.0)
+    report("electrons to visit image", cpu(stage, 3), "CPU s", 1.5, megapixels, low=0.0)
 
 
 def main():

@@ -9,7 +9,6 @@ Times are processor times, of whole commands with their start.  ``science`` meas
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 import sims
+from bench.report import reporter
 from bench.timing import timed
 from harness.campaign.frames import frames_table
 from harness.campaign.state import RunState
@@ -39,16 +39,7 @@ _NIGHTJAR = [sys.executable, "-m", "harness.cli.main"]
 _CHAIN = ("isr", "calibrate", "subtract", "diasource", "diaobject", "forced", "alerts")
 _COSTS = {"cpuS": 1.0, "wallS": 1.0, "peakRssMiB": 500.0, "attempts": 1, "stageVersion": 1}
 _HASHES = {"inputHash": "i", "configHash": "c", "runId": "bench"}
-
-
-def report(name: str, value: float, unit: str, bound: float, population: str) -> None:
-    print(
-        json.dumps(
-            {"name": name, "stage": "harness", "value": round(value, 4), "unit": unit,
-             "bound": bound, "goal": bound, "holds": bool(value <= bound),
-             "population": population}
-        ), flush=True,
-    )  # fmt: skip
+report = reporter("harness")
 
 
 def corners(ra: float, dec: float, step: int) -> list[float]:

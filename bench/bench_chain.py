@@ -12,7 +12,6 @@ included on both sides.  Prints one JSON object per measurement, the last of the
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -24,11 +23,13 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
 
 from bench.chain import STEPS, Chain, missing  # noqa: E402
 from bench.peers import interpreters  # noqa: E402
+from bench.report import reporter  # noqa: E402
 from bench.timing import timed  # noqa: E402
 from harness.catalog import Catalog  # noqa: E402
 from harness.execute.compilation import compile_loops  # noqa: E402
 
 NIGHTJAR = (sys.executable, "-m", "harness.cli.main")
+report = reporter("chain")
 RAW = ("nightjar.toml", "raw", "calib", "refcat", "ephemerides")
 BOUND = 6.0
 BESIDE = {
@@ -51,13 +52,6 @@ DELIVERS = {
     "forced": "forced fluxes of every object",
     "alerts": "packets",
 }
-
-
-def show(name: str, value: float, unit: str, n: int, *, holds: bool | None = None) -> None:
-    """Print one measurement."""
-    bound = f">= {BOUND:g}" if holds is not None else ""
-    row = {"name": name, "stage": "chain", "value": value, "unit": unit, "bound": bound}
-    print(json.dumps(row | {"goal": "", "holds": holds, "population": n}), flush=True)
 
 
 def simulated(folder: Path) -> Path:
@@ -120,13 +114,13 @@ def beside(mine: dict[str, float], chain: Chain | None, counts: dict[str, int]) 
     """Print stage by stage what both took and what came of it."""
     for stage, spent in mine.items():
         words = f": {DELIVERS[stage]}" if stage in DELIVERS else ""
-        show(f"nightjar {stage}{words}", spent, "CPU s", counts.get(stage, 1))
+        report(f"nightjar {stage}{words}", spent, "CPU s", None, counts.get(stage, 1))
         for step in BESIDE.get(stage, ()) if chain else ():
-            show(f"peers {step}: {STEPS[step]}", chain.spent[step], "CPU s", counts[stage])
+            report(f"peers {step}: {STEPS[step]}", chain.spent[step], "CPU s", None, counts[stage])
     for what in ("sources", "packets"):
-        show(f"nightjar {what}", counts[what], "", counts[what])
+        report(f"nightjar {what}", counts[what], "", None, counts[what])
     if chain:
-        show("peers sources", sum(chain.sources), "", len(chain.sources))
+        report("peers sources", sum(chain.sources), "", None, len(chain.sources))
 
 
 def main() -> int:
@@ -157,8 +151,8 @@ def main() -> int:
         beside(mine, chain, counts := count(work))
         if chain:
             ratio = sum(chain.spent.values()) / sum(mine.values())
-            show("CPU time of the peers' chain over ours", ratio, "", counts["isr"],
-                 holds=ratio >= BOUND)  # fmt: skip
+            report("CPU time of the peers' chain over ours", ratio, "", BOUND, counts["isr"],
+                   least=True)  # fmt: skip
     return 0
 
 

@@ -9,7 +9,6 @@ left is the error of the measurements themselves.  Prints one JSON document per 
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from scipy.signal import fftconvolve
 from scipy.spatial import cKDTree
 from scipy.special import erf
 
+from bench.report import reporter
 from pipeline import diasource
 from pipeline.exposure import (
     Difference,
@@ -38,6 +38,7 @@ SKY = 100.0
 GAIN = 4.0
 SIDE = 31
 SCALE = 0.2637
+report = reporter("diasource")
 
 
 @dataclass(frozen=True)
@@ -177,17 +178,6 @@ def match(table: Any, at: FloatArray, radius: float = 3.0) -> tuple[Any, Any]:
     return found, rows[k[found]]
 
 
-def emit(
-    name: str, value: float, unit: str, bound: str, holds: bool, n: int, goal: str = ""
-) -> None:
-    """Print one measurement."""
-    row = {
-        "name": name, "stage": "diasource", "value": float(value), "unit": unit, "bound": bound,
-        "goal": goal or None, "holds": bool(holds), "population": int(n),
-    }  # fmt: skip
-    print(json.dumps(row), flush=True)
-
-
 def judge_pull(name: str, pull: FloatArray) -> None:
     """Print width and mean of pulls; the width must lie in 0.9 to 1.1, three errors included."""
     pull = pull[np.isfinite(pull)]
@@ -195,8 +185,8 @@ def judge_pull(name: str, pull: FloatArray) -> None:
     core = pull[np.abs(pull - np.median(pull)) < 5]
     width, error = core.std(), 1 / np.sqrt(2 * len(core))
     holds = 0.9 <= width <= 1.1 and 3 * error < 0.1 and n - len(core) <= max(1, 0.002 * n)
-    emit(f"{name} pull width", width, "", "0.9 to 1.1", holds, n)
-    emit(f"{name} pull mean", core.mean(), "", "|mean| < 0.2", abs(core.mean()) < 0.2, n)
+    report(f"{name} pull width", width, "", "0.9 to 1.1", n, holds=holds)
+    report(f"{name} pull mean", core.mean(), "", 0.2, n, low=-0.2)
 
 
 Part = Callable[[int], FloatArray]
@@ -309,14 +299,7 @@ def moments(n: int, seed: int) -> None:
                 values.append(excess / column(t, f"{name}Err", k))
         for name, values in pulls.items():
             judge_pull(f"moment {name} SNR {low}-{high}", np.concatenate(values))
-        emit(
-            f"moments failed SNR {low}-{high}",
-            failed / total,
-            "",
-            "< 0.01",
-            failed < 0.01 * total,
-            total,
-        )
+        report(f"moments failed SNR {low}-{high}", failed / total, "", 0.01, total)
 
 
 def trails(n: int, seed: int) -> None:
@@ -359,7 +342,7 @@ def trails(n: int, seed: int) -> None:
         pulls["dec"].append((column(t, "trailDec", k) - dec) / column(t, "trailDecErr", k))
     for name, values in pulls.items():
         judge_pull(f"trail {name} SNR 10-50", np.concatenate(values))
-    emit("trails without a fit", flagged / total, "", "< 0.02", flagged < 0.02 * total, total)
+    report("trails without a fit", flagged / total, "", 0.02, total)
 
 
 def dipoles(n: int, seed: int) -> None:
@@ -405,7 +388,7 @@ def dipoles(n: int, seed: int) -> None:
         pulls["dec"].append((column(t, "dipoleDec", k) - dec) / column(t, "dipoleDecErr", k))
     for name, values in pulls.items():
         judge_pull(f"dipole {name} SNR 20-100", np.concatenate(values))
-    emit("dipoles detected and fitted", fitted / total, "", "> 0.98", fitted > 0.98 * total, total)
+    report("dipoles detected and fitted", fitted / total, "", 0.98, total, least=True)
 
 
 def noise_peaks(n: int, seed: int) -> None:
@@ -428,14 +411,8 @@ def noise_peaks(n: int, seed: int) -> None:
             expected += int(peak[17:-17, 17:-17].sum())
         images += 1
     ratio, error = seen / expected, np.sqrt(1 / seen + 1 / expected) * seen / expected
-    emit(
-        "noise peaks above 4 over Monte Carlo",
-        ratio,
-        "",
-        "1 within 3 errors",
-        abs(ratio - 1) < 3 * error,
-        seen,
-    )
+    report("noise peaks above 4 over Monte Carlo", ratio, "", "1 within 3 errors", seen,
+           holds=abs(ratio - 1) < 3 * error)  # fmt: skip
 
 
 def speed(n: int, seed: int) -> None:
@@ -456,9 +433,9 @@ def speed(n: int, seed: int) -> None:
     begin = time.process_time()
     rows = diasource.run(world.difference, world.science, world.template).sources.num_rows
     total = time.process_time() - begin
-    emit("detection on 2048x4096", detection, "s", "<= 0.3", detection <= 0.3, len(x))
+    report("detection on 2048x4096", detection, "s", 0.3, len(x))
     each = (total - detection) / rows * 1e3
-    emit("measurement per source", each, "ms", "<= 3", each <= 3, rows)
+    report("measurement per source", each, "ms", 3, rows)
 
 
 SCIENCE = (forced, positions, moments, trails, dipoles, noise_peaks)

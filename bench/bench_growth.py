@@ -11,7 +11,6 @@ Prints one JSON object per measurement.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import sys
@@ -25,6 +24,7 @@ import pyarrow as pa  # noqa: E402
 from astropy.io import fits  # noqa: E402
 from astropy.time import Time  # noqa: E402
 
+from bench.report import reporter  # noqa: E402
 from bench.timing import timed  # noqa: E402
 from harness.catalog import Catalog  # noqa: E402
 from harness.execute.compilation import compile_loops  # noqa: E402
@@ -32,14 +32,8 @@ from harness.system.hashes import file_hash  # noqa: E402
 from pipeline import io  # noqa: E402
 
 NIGHTJAR = (sys.executable, "-m", "harness.cli.main")
+report = reporter("harness")
 FLAT, SHARE, MANY = 1.10, 0.02, 500
-
-
-def show(name: str, value: float, unit: str, bound: float | None, n: int) -> None:
-    """Print one measurement; a bound is a maximum."""
-    holds = None if bound is None else value <= bound
-    row = {"name": name, "stage": "harness", "value": value, "unit": unit, "bound": bound or ""}
-    print(json.dumps(row | {"goal": "", "holds": holds, "population": n}), flush=True)
 
 
 def lengthen(root: Path, visits: int) -> None:
@@ -85,7 +79,7 @@ def run(root: Path, visits: list[int], label: str) -> tuple[list[dict[str, float
         )
         books = float(catalog.value("SELECT sum(coordinatorCpuS) FROM run"))
         total = float(catalog.value("SELECT sum(cpuS) FROM unit")) + books
-    show(f"share of the coordinator, {len(units)} units", books / total, "", None, len(units))
+    report(f"share of the coordinator, {len(units)} units", books / total, "", None, len(units))
     return units, books
 
 
@@ -101,10 +95,10 @@ def grown(units: list[dict[str, float]]) -> None:
             mean = sum(inside) / len(inside)
             first = first or mean
             bound = FLAT if key == "cpu" and low > 1 else None
-            show(f"{what}, unit after {low} to {2 * low - 1} visits over the first", mean / first,
-                 "", bound, len(inside))  # fmt: skip
-            show(f"{what}, unit after {low} to {2 * low - 1} visits", mean, "CPU s", None,
-                 len(inside))  # fmt: skip
+            report(f"{what}, unit after {low} to {2 * low - 1} visits over the first", mean / first,
+                   "", bound, len(inside))  # fmt: skip
+            report(f"{what}, unit after {low} to {2 * low - 1} visits", mean, "CPU s", None,
+                   len(inside))  # fmt: skip
 
 
 def main() -> int:
@@ -130,7 +124,7 @@ def main() -> int:
     cost = sum(u["cpu"] for u in many) / len(many)
     start = fixed - each * len(few)
     share = (start + MANY * each) / (start + MANY * (each + cost))
-    show(f"share of the coordinator at {MANY} units, from both runs", share, "", SHARE, len(many))
+    report(f"share of the coordinator at {MANY} units, from both runs", share, "", SHARE, len(many))
     return 0
 
 

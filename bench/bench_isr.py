@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import os
 import resource
 import subprocess
@@ -25,6 +24,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation
 
 import sims
+from bench.report import reporter
 from bench.timing import cpu
 from pipeline import calibrate, io, isr
 from pipeline.calibrate import background, cosmicray
@@ -39,22 +39,7 @@ from sims.artefacts import ARTEFACTS, cosmic_rays
 from sims.streams import stream
 
 ELECTRONS_PER_ADU = 4.0
-
-
-def emit(name, value, unit, bound, population, *, goal=None, least=False, stage="isr", stderr=None):
-    """Print one result; `least` means that the bound is a minimum.
-
-    With a standard error, three of them must also fit into the bound.
-    """
-    value = float(value)
-    holds = bool(value >= bound if least else value <= bound)
-    if stderr is not None:
-        holds &= bool(3.0 * stderr <= bound)
-    row = {"name": name, "stage": stage, "value": round(value, 9), "unit": unit, "bound": bound}
-    row |= {} if stderr is None else {"stderr": stderr}
-    print(
-        json.dumps(row | {"goal": goal, "holds": holds, "population": int(population)}), flush=True
-    )
+report = reporter("isr")
 
 
 def pixels(path, name):
@@ -114,10 +99,11 @@ def masks(frames):
         hit += int((corrupted & f.exposure.has("EDGEBLEED")).sum())
     for (name, (found, total)), bound in zip(tally.items(), (0.995, 1.0, 0.95), strict=True):
         if total:
-            emit(f"mask completeness: {name}", found / total, "fraction", bound, total, least=True)
-    emit("good pixels lost to unlisted columns", lost / area, "fraction", 5e-4, area)
+            report(f"mask completeness: {name}", found / total, "fraction", bound, total,
+                   least=True)  # fmt: skip
+    report("good pixels lost to unlisted columns", lost / area, "fraction", 5e-4, area)
     if rows:
-        emit(
+        report(
             "mask completeness: corrupted overscan", hit / rows, "fraction", 0.95, rows, least=True
         )
 
@@ -135,12 +121,12 @@ def rays(frames):
         other = f.truth("SATELLITE", "UNLISTED", "EDGEBLEED")  # no good pixels either
         false += int((f.rays.found & ~near & ~other).sum())
         total, area = total + int(bright.sum()), area + f.flux.size
-    emit("cosmic-ray pixels above 6 sigma masked", flagged / total, "fraction", 0.99, total,
-         goal=0.997, least=True, stage="calibrate")  # fmt: skip
-    emit("cosmic-ray pixels above 6 sigma found before dilation", found / total, "fraction", 0.99,
-         total, goal=0.997, least=True, stage="calibrate")  # fmt: skip
-    emit("false cosmic-ray pixels before dilation", false / area, "fraction", 1e-5, area,
-         goal=3e-6, stage="calibrate")  # fmt: skip
+    report("cosmic-ray pixels above 6 sigma masked", flagged / total, "fraction", 0.99, total,
+           goal=0.997, least=True, stage="calibrate")  # fmt: skip
+    report("cosmic-ray pixels above 6 sigma found before dilation", found / total, "fraction", 0.99,
+           total, goal=0.997, least=True, stage="calibrate")  # fmt: skip
+    report("false cosmic-ray pixels before dilation", false / area, "fraction", 1e-5, area,
+           goal=3e-6, stage="calibrate")  # fmt: skip
 
 
 def sharp_stars_and_tracks(samples):
@@ -159,19 +145,19 @@ def sharp_stars_and_tracks(samples):
             found, total = found + int((rays.found & bright).sum()), total + int(bright.sum())
             false += int((rays.found & ~near).sum())
         label = f"diffusion {diffusion} px"
-        emit(f"cosmic-ray pixels above 6 sigma found before dilation, {label}", found / total,
-             "fraction", 0.99, total, goal=0.997, least=True, stage="calibrate")  # fmt: skip
+        report(f"cosmic-ray pixels above 6 sigma found before dilation, {label}", found / total,
+               "fraction", 0.99, total, goal=0.997, least=True, stage="calibrate")  # fmt: skip
         area = 2 * samples * shape[0] * shape[1]
-        emit(f"false cosmic-ray pixels before dilation, {label}", false / area, "fraction", 1e-5,
-             area, goal=3e-6, stage="calibrate")  # fmt: skip
+        report(f"false cosmic-ray pixels before dilation, {label}", false / area, "fraction", 1e-5,
+               area, goal=3e-6, stage="calibrate")  # fmt: skip
     hit = count = 0
     for seed in range(samples):
         rng = np.random.default_rng([600, seed])
         stars, cores = field._stars(shape, 0.70 / 0.2626, 500, rng)
         rays, _ = found_in(field, stars, 0.0, rng, sharpest)
         hit, count = hit + int((rays.found & cores).sum()), count + int(cores.sum())
-    emit("pixels of star cores (SNR > 100) taken for cosmic rays, seeing 0.7 arcsec", hit, "pixel",
-         0, count, stage="calibrate")  # fmt: skip
+    report("pixels of star cores (SNR > 100) taken for cosmic rays, seeing 0.7 arcsec", hit,
+           "pixel", 0, count, stage="calibrate")  # fmt: skip
 
 
 def scene_maker(name, package):
@@ -205,9 +191,9 @@ def levels(frames):
         keep = good[:, :-1:2] & good[:, 1::2]
         median = mad_std((a - b)[keep], 0.0) / np.sqrt(2)
         ratios.append(median**2 / np.median(e.variance[:, :-1:2][keep]))
-    emit("largest step between amplifiers", max(steps), "fraction of sky", 3e-3, len(steps))
-    emit("noise variance over variance plane, worst", np.abs(np.array(ratios) - 1).max(),
-         "fraction off 1", 0.02, len(ratios))  # fmt: skip
+    report("largest step between amplifiers", max(steps), "fraction of sky", 3e-3, len(steps))
+    report("noise variance over variance plane, worst", np.abs(np.array(ratios) - 1).max(),
+           "fraction off 1", 0.02, len(ratios))  # fmt: skip
 
 
 def files(f, folder):
@@ -220,11 +206,12 @@ def files(f, folder):
     back = io.read_exposure(path)
     wrong = int((back.image + back.background != total).sum())
     area, size = total.size, path.stat().st_size / 1e6
-    emit("pixels where image + background differs from before", wrong, "pixel", 0, area, stage="io")
-    emit("size of a visit image", size, "MB", 16.0, 1, stage="io")
+    report("pixels where image + background differs from before", wrong, "pixel", 0, area,
+           stage="io")  # fmt: skip
+    report("size of a visit image", size, "MB", 16.0, 1, stage="io")
     write = cpu(lambda: io.write_exposure(path, product))
-    emit("write a visit image", write, "CPU s", 0.8, 5, stage="io")
-    emit("read a visit image", cpu(lambda: io.read_exposure(path)), "CPU s", 0.8, 5, stage="io")
+    report("write a visit image", write, "CPU s", 0.8, 5, stage="io")
+    report("read a visit image", cpu(lambda: io.read_exposure(path)), "CPU s", 0.8, 5, stage="io")
 
 
 def crosstalk(folder, seed, number_of_ccds):
@@ -237,10 +224,10 @@ def crosstalk(folder, seed, number_of_ccds):
     for number in good[:: max(1, len(good) // number_of_ccds)]:
         residuals += _crosstalk(true.detector(number), nominal.detector(number), sky_noise)
     values = np.array(residuals)
-    emit("crosstalk residual of 40,000 ADU, median", np.median(values), "sky noise", 0.06,
-         len(values))  # fmt: skip
-    emit("crosstalk residual of 40,000 ADU, 95th percentile", np.percentile(values, 95),
-         "sky noise", 0.15, len(values))  # fmt: skip
+    report("crosstalk residual of 40,000 ADU, median", np.median(values), "sky noise", 0.06,
+           len(values))  # fmt: skip
+    report("crosstalk residual of 40,000 ADU, 95th percentile", np.percentile(values, 95),
+           "sky noise", 0.15, len(values))  # fmt: skip
 
 
 def _crosstalk(true, nominal, sky_noise):
@@ -286,8 +273,8 @@ def blank_sky(samples):
         model = background.model(image, np.zeros(image.shape, np.uint32))
         biases.append(model.image.mean(dtype=float) - 400.0)
     error = float(np.std(biases, ddof=1) / np.sqrt(samples)) / ELECTRONS_PER_ADU
-    emit("bias of blank sky", abs(np.mean(biases)) / ELECTRONS_PER_ADU, "ADU", 0.03, samples,
-         stage="calibrate", stderr=error)  # fmt: skip
+    report("bias of blank sky", abs(np.mean(biases)) / ELECTRONS_PER_ADU, "ADU", 0.03, samples,
+           stage="calibrate", stderr=error)  # fmt: skip
 
 
 def galaxies(frame):
@@ -316,23 +303,23 @@ def galaxies(frame):
             inside = np.hypot(xx - x, yy - y) < 4 * radius / scale
             after = background.model(e.image + light, e.mask).image
             lost.append(abs(float((after - before)[inside].sum() / light[inside].sum())))
-        emit(f"flux lost round galaxies of {radius} arcsec", max(lost), "fraction", bound,
-             len(lost), stage="calibrate")  # fmt: skip
+        report(f"flux lost round galaxies of {radius} arcsec", max(lost), "fraction", bound,
+               len(lost), stage="calibrate")  # fmt: skip
 
 
 def speed(frame):
     """CPU seconds per step on one full-size CCD, and the comparison with astroscrappy."""
     e, f = frame.exposure, frame
     number = f.detector.number
-    emit("read a raw frame", cpu(lambda: io.read_raw(f.path, f.camera, number)), "CPU s", 0.3, 5,
-         goal=0.15, stage="io")  # fmt: skip
-    emit("remove the instrument signature", cpu(lambda: isr.run(f.raw, f.detector, f.calibs)),
-         "CPU s", 0.5, 5, goal=0.2)  # fmt: skip
-    emit("model the background", cpu(lambda: background.model(e.image, e.mask)),
-         "CPU s", 0.6, 5, stage="calibrate")  # fmt: skip
+    report("read a raw frame", cpu(lambda: io.read_raw(f.path, f.camera, number)), "CPU s", 0.3, 5,
+           goal=0.15, stage="io")  # fmt: skip
+    report("remove the instrument signature", cpu(lambda: isr.run(f.raw, f.detector, f.calibs)),
+           "CPU s", 0.5, 5, goal=0.2)  # fmt: skip
+    report("model the background", cpu(lambda: background.model(e.image, e.mask)), "CPU s", 0.6, 5,
+           stage="calibrate")  # fmt: skip
     fwhm = f.camera.psf_fwhm_min / f.camera.pixel_scale
     ours = cpu(lambda: cosmicray.find(f.flux, e.variance, e.mask, 0.0, fwhm))
-    emit("find cosmic rays", ours, "CPU s", 0.15, 5, stage="calibrate")
+    report("find cosmic rays", ours, "CPU s", 0.15, 5, stage="calibrate")
     try:
         import astroscrappy
     except ImportError:
@@ -343,13 +330,13 @@ def speed(frame):
         satlevel=1.6e5, sepmed=True, cleantype="medmask", fsmode="median", psffwhm=4.2,
     )  # fmt: skip
     spent = time.process_time() - start
-    emit("cosmic rays: astroscrappy over ours", spent / ours, "ratio", 50.0, 1, least=True,
-         stage="calibrate")  # fmt: skip
+    report("cosmic rays: astroscrappy over ours", spent / ours, "ratio", 50.0, 1, least=True,
+           stage="calibrate")  # fmt: skip
     noise = np.sqrt(np.maximum(e.variance - f.charge, 36.0))
     bright = (f.charge > 6 * noise) & (e.mask == 0)
     gain = (f.rays.mask & bright).sum() - (theirs & bright).sum()
-    emit("cosmic rays: more complete than astroscrappy", gain / bright.sum(), "fraction", 0.0,
-         bright.sum(), least=True, stage="calibrate")  # fmt: skip
+    report("cosmic rays: more complete than astroscrappy", gain / bright.sum(), "fraction", 0.0,
+           bright.sum(), least=True, stage="calibrate")  # fmt: skip
 
 
 def chain(root, camera, path, number, scratch):
@@ -365,12 +352,12 @@ def chain(root, camera, path, number, scratch):
         result = calibrate.run(exposure, catalogue, psf_fwhm_min=camera.psf_fwhm_min)
         io.write_exposure(target, result.visit_image)
 
-    emit("raw file to written visit image", cpu(run), "CPU s", 3.0, 5, goal=2.0, stage="visit")
+    report("raw file to written visit image", cpu(run), "CPU s", 3.0, 5, goal=2.0, stage="visit")
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    emit("peak memory from raw file to written visit image", memory, "MiB", 1024.0, 1,
-         stage="visit")  # fmt: skip
-    emit("size of a written visit image", target.stat().st_size / 1e6, "MB", 16.0, 1,
-         stage="visit")  # fmt: skip
+    report("peak memory from raw file to written visit image", memory, "MiB", 1024.0, 1,
+           stage="visit")  # fmt: skip
+    report("size of a written visit image", target.stat().st_size / 1e6, "MB", 16.0, 1,
+           stage="visit")  # fmt: skip
 
 
 def workspace(options, scratch):

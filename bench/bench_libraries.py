@@ -1,12 +1,11 @@
 """Our own code beside the library that could do the same, as JSON lines.
 
-Each line: name, library, ours and theirs (processor time, best of a few calls), ratio (ours over
-theirs; below 1 ours is faster), off (largest difference of the results), population.
+Each value is our time over theirs (processor time, best of a few calls; below 1 ours is faster);
+beside it stand both, in ms, and the largest difference of the results.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from io import BytesIO
@@ -18,6 +17,7 @@ from astropy.io import fits
 from astropy.stats import mad_std as astropy_mad_std
 from astropy.timeseries import LombScargle
 
+from bench.report import reporter
 from pipeline.alerts.avro import encode
 from pipeline.diaobject.config import Config
 from pipeline.diaobject.groups import Groups
@@ -27,6 +27,7 @@ from pipeline.schema import DIA_SOURCE
 from pipeline.statistics import mad_std
 
 _SHAPE = (4096, 2048)
+report = reporter("libraries")
 
 
 def milliseconds(function: Callable[[], Any], repeat: int = 5) -> float:
@@ -40,15 +41,12 @@ def milliseconds(function: Callable[[], Any], repeat: int = 5) -> float:
     return 1e3 * min(costs)
 
 
-def report(
+def beside(
     name: str, library: str, ours: float, theirs: float, off: float, population: str
 ) -> None:
-    line = {
-        "name": name, "library": library, "ours": float(f"{ours:.3g}"),
-        "theirs": float(f"{theirs:.3g}"), "unit": "ms", "ratio": float(f"{ours / theirs:.3g}"),
-        "off": float(f"{off:.2g}"), "population": population,
-    }  # fmt: skip
-    print(json.dumps(line), flush=True)
+    """Print a comparison."""
+    numbers = {k: float(f"{v:.3g}") for k, v in (("ours", ours), ("theirs", theirs), ("off", off))}
+    report(f"{name}, over {library}", ours / theirs, "ratio", None, population, **numbers)
 
 
 def bench_periods() -> None:
@@ -69,7 +67,7 @@ def bench_periods() -> None:
             options = {"method": method, "assume_regular_frequency": True}
             theirs = milliseconds(lambda c=curve, g=grid, o=options: c.power(g, **o))
             off = abs(float(curve.power(grid, **options).max()) - found)
-            report(
+            beside(
                 "period", f"astropy {method}", ours, theirs, off,
                 f"{n} points in a year, {len(grid)} frequencies",
             )  # fmt: skip
@@ -106,7 +104,7 @@ def bench_rows() -> None:
         return stream.getvalue()
 
     same = encode(table, DIA_SOURCE.columns).data == theirs()
-    report(
+    beside(
         "rows as Avro", "fastavro", milliseconds(lambda: encode(table, DIA_SOURCE.columns)),
         milliseconds(theirs), float(not same), f"{n} rows of {len(fields)} columns",
     )  # fmt: skip
@@ -140,20 +138,20 @@ def bench_files() -> None:
     off = np.abs(read_theirs(mine) - pixels).max()
     off += np.abs(read_theirs(other) - integers).max()
     both = milliseconds(theirs, 3)
-    report("write RICE and checksum", "astropy", milliseconds(ours, 3), both, off, population)
+    beside("write RICE and checksum", "astropy", milliseconds(ours, 3), both, off, population)
     with fits.open(BytesIO(mine), do_not_scale_image_data=True) as hdus:
         off = np.abs(read_pixels(hdus[1]) - pixels).max()
         reading = milliseconds(lambda: read_pixels(hdus[1]), 3)
-    report("read RICE", "astropy", reading, milliseconds(lambda: read_theirs(mine), 3), off,
+    beside("read RICE", "astropy", reading, milliseconds(lambda: read_theirs(mine), 3), off,
            population)  # fmt: skip
-    report("bytes of the file / 10⁶", "astropy", len(mine) / 1e6, len(other) / 1e6, 0.0, population)
+    beside("bytes of the file / 10⁶", "astropy", len(mine) / 1e6, len(other) / 1e6, 0.0, population)
 
 
 def bench_widths() -> None:
     rng = np.random.default_rng(4)
     for shape in ((200,), (512, 512)):
         values = rng.normal(0.0, 3.0, shape).astype(np.float32)
-        report(
+        beside(
             "mad_std", "astropy", milliseconds(lambda v=values: mad_std(v), 50),
             milliseconds(lambda v=values: astropy_mad_std(v), 50),
             abs(mad_std(values) / float(astropy_mad_std(values)) - 1), f"float32 {shape}",

@@ -6,7 +6,6 @@ a line without a value.  Times are processor time of one thread, of the fit alon
 """
 
 import importlib.util
-import json
 import os
 import resource
 import shutil
@@ -24,9 +23,9 @@ from astropy.io import fits
 from bench.bench_calibrate import (
     SHAPE,
     cpu,
-    emit,
     held_out_chi2,
     mean_error,
+    report,
     scenes,
     sky_free,
 )
@@ -116,12 +115,6 @@ def _draw(path, other):
     return stamps[:, edge : edge + SIDE, edge : edge + SIDE]
 
 
-def absent(name):
-    """Print the line of a peer that is not installed."""
-    row = {"name": name, "stage": "calibrate", "value": None, "unit": "ratio", "bound": None}
-    print(json.dumps(row | {"goal": None, "holds": None, "population": 0}), flush=True)
-
-
 def field(seed):
     """One field: time and residuals of our model, and of each peer that is installed."""
     options = {"shape": SHAPE, "n_faint": 0, "isolated": True, "curved": True, "turbulence": 0.0}
@@ -148,18 +141,18 @@ def main():
         return
     fields = [field(SEED + i) for i in range(FIELDS)]
     chi2 = [f["ours"][1] for f in fields]
-    emit("PSF χ²/pixel held out, ours", np.mean(chi2), "", 1.05, FIELDS, low=0.95,
-         stderr=mean_error(chi2))  # fmt: skip
+    report("PSF χ²/pixel held out, ours", np.mean(chi2), "", 1.05, FIELDS, low=0.95,
+           stderr=mean_error(chi2))  # fmt: skip
     for name, least in (("Piff", 100.0), ("psfex", 10.0)):
         if name not in fields[0]:
-            absent(f"PSF model: {name} over ours")
+            report(f"PSF model: {name} over ours", None, "ratio", None, 0)
             continue
         speed = [f[name][0] / f["ours"][0] for f in fields]
         better = [f["ours"][1] / f[name][1] for f in fields]
-        emit(f"PSF model: {name} over ours", np.mean(speed), "ratio", np.inf, FIELDS, low=least,
-             stderr=mean_error(speed))  # fmt: skip
-        emit(f"PSF residuals: χ² of ours over {name}'s", np.mean(better), "ratio", 1.0, FIELDS,
-             low=0.0, stderr=mean_error(better))  # fmt: skip
+        report(f"PSF model: {name} over ours", np.mean(speed), "ratio", least, FIELDS, least=True,
+               stderr=mean_error(speed))  # fmt: skip
+        report(f"PSF residuals: χ² of ours over {name}'s", np.mean(better), "ratio", 1.0, FIELDS,
+               low=0.0, stderr=mean_error(better))  # fmt: skip
 
 
 if __name__ == "__main__":

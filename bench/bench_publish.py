@@ -22,6 +22,7 @@ import fastavro
 import numpy as np
 
 from bench.bench_alerts import T0, exposure, known
+from bench.report import reporter
 from harness.alerts.entries import alert_files
 from harness.alerts.publish import publish_campaign
 from harness.catalog import Catalog
@@ -31,18 +32,9 @@ from pipeline import alerts
 from pipeline.schema import ALERT
 
 _PER_UNIT = 500
+report = reporter("alerts")
 MOCK = {"test.mock.num.brokers": "1", "bootstrap.servers": "mock"}
 _PARSED = fastavro.parse_schema(alerts.packet_schema())
-
-
-def report(name: str, value: float, unit: str, bound: float, population: str) -> None:
-    print(
-        json.dumps(
-            {"name": name, "stage": "alerts", "value": round(value, 4), "unit": unit,
-             "bound": bound, "goal": bound, "holds": bool(value <= bound),
-             "population": population}
-        ), flush=True,
-    )  # fmt: skip
 
 
 def campaign(root: Path, number: int, packing: list[Measure]) -> Workspace:

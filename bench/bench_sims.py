@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -22,6 +20,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
 import numpy as np  # noqa: E402
 
 import sims  # noqa: E402
+from bench.report import reporter  # noqa: E402
 from pipeline.camera import Camera  # noqa: E402
 from sims.optics import PsfField  # noqa: E402
 from sims.statistics import Statistics, astrometry, campaign, laboratory, rendering  # noqa: E402
@@ -29,13 +28,7 @@ from sims.statistics import Statistics, astrometry, campaign, laboratory, render
 WIDTHS = (0.8, 1.0, 1.3)  # arcsec
 UNITS = ((411420, 10), (411069, 56))
 LEAKY = (6, 53)  # what leaks into them from their neighbours has bounds too
-
-
-def emit(name, value, unit, bound, population, *, goal=None):
-    row = {"name": name, "stage": "sims", "value": float(f"{value:.6g}"), "unit": unit}
-    row |= {"bound": bound, "goal": goal, "holds": bool(value <= bound)}
-    print(json.dumps(row | {"population": int(population)}))
-    sys.stdout.flush()
+report = reporter("sims")
 
 
 def tell(where: str, statistics: Statistics) -> None:
@@ -44,7 +37,7 @@ def tell(where: str, statistics: Statistics) -> None:
         same = [r for r in statistics.rows if r.name == row.name]
         unit = "relative" if row.relative else row.unit
         name = f"{where}: {row.name} ({len(same)} compared, worst {row.subject})"
-        emit(name, row.error, unit, row.bound, sum(r.population for r in same))
+        report(name, row.error, unit, row.bound, sum(r.population for r in same))
 
 
 def speed(seed: int, detectors: list[int]) -> None:
@@ -59,10 +52,10 @@ def speed(seed: int, detectors: list[int]) -> None:
                 start = time.process_time()
                 sims.simulate(root, "mini", seed=seed, visits=[visit], detectors=[detector])
                 times.append(time.process_time() - start)
-    emit("cpu_per_frame", np.median(times), "s", 3.0, len(times), goal=1.5)
-    emit("cpu_per_frame_worst", np.max(times), "s", 3.0, len(times))
+    report("cpu_per_frame", np.median(times), "s", 3.0, len(times), goal=1.5)
+    report("cpu_per_frame_worst", np.max(times), "s", 3.0, len(times))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    emit("peak_rss", peak, "MiB", 800e6 / 2**20, len(times))
+    report("peak_rss", peak, "MiB", 800e6 / 2**20, len(times))
 
 
 def science(seed: int, detectors: list[int]) -> None:
@@ -96,7 +89,7 @@ def determinism(seed: int) -> None:
             ("single_detectors", contents(apart)),
         ):
             different = {k for k in first.keys() | other.keys() if first.get(k) != other.get(k)}
-            emit(f"files_that_differ_{name}", len(different), "files", 0, len(first))
+            report(f"files_that_differ_{name}", len(different), "files", 0, len(first))
 
 
 def contents(root: Path) -> dict[str, str]:

@@ -10,7 +10,6 @@ WORKSPACE/studies as ``bench-*``, and are not made twice.  ``speed`` has nothing
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -21,6 +20,7 @@ from unittest.mock import patch
 import numpy as np
 import pyarrow as pa
 
+from bench.report import reporter
 from harness.plan import Selection
 from harness.settings import Settings
 from harness.study import Study, StudyDesign, engine
@@ -32,21 +32,11 @@ from pipeline.exposure import Difference, Exposure, FloatArray
 from pipeline.schema import to_numpy
 from pipeline.subtract.fixed import FixedSubtraction
 
+report = reporter("study")
 _SOURCES = 2000
 _REPEATS = 40
 _OTHER_NOISE = 0.5
 """Noise that an exposure has for itself, over that of the image."""
-
-
-def report(
-    name: str, value: float, unit: str, bound: float | None, *, holds: bool, population: str
-) -> None:
-    print(
-        json.dumps(
-            {"name": name, "stage": "study", "value": round(value, 5), "unit": unit,
-             "bound": bound, "goal": bound, "holds": holds, "population": population}
-        ), flush=True,
-    )  # fmt: skip
 
 
 def overestimated() -> AbstractContextManager[object]:
@@ -161,7 +151,7 @@ def planted(root: Path, study: Callable[..., Study]) -> None:
             population=f"± {told.error:.2g}, p = {told.p_value:.2g}, n = {told.n}; "
             f"worse: {', '.join(worse)}",
         )  # fmt: skip
-        m50 = found.get("m50 detected")
+        m50 = found.get(f"m50 {metric}", found.get("m50 detected"))
         if m50 is not None:
             report(f"{name}: error of a change of m50", m50.error, "mag", 0.005,
                    holds=m50.error <= 0.005,

@@ -10,7 +10,6 @@ others that are installed (see `bench.peers`), timed and judged on the files of 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -26,6 +25,7 @@ from bench import peers  # noqa: E402
 from bench.oracle import proper  # noqa: E402
 from bench.pairs import Pair, make_pair  # noqa: E402
 from bench.quality import Planes, compare, judge  # noqa: E402
+from bench.report import reporter  # noqa: E402
 from pipeline import subtract  # noqa: E402
 from pipeline.exposure import Difference  # noqa: E402
 from pipeline.masks import NOT_IN_SCORE, bits  # noqa: E402
@@ -33,6 +33,7 @@ from pipeline.subtract.metrics import robust_std  # noqa: E402
 
 SIZES = ((512, 512), (1024, 1024), (2048, 2048), (4096, 2048), (4096, 4096))
 REFERENCE = (4096, 2048)
+report = reporter("subtract")
 PEER_SIZES = [(2048, 2048), REFERENCE]
 """SFFT on the CPU needs 24 GB for the larger one."""
 
@@ -53,23 +54,14 @@ BOUNDS = {
 }
 
 
-def show(
-    name: str, value: float, unit: str, bound: str, goal: str, holds: bool | None, n: int
-) -> None:
-    """Print one measurement."""
-    keys = ("name", "stage", "value", "unit", "bound", "goal", "holds", "population")
-    row = dict(zip(keys, (name, "subtract", value, unit, bound, goal, holds, n), strict=True))
-    print(json.dumps(row), flush=True)
-
-
 def mean_within(name: str, values: list[float], low: float | None, high: float | None) -> None:
     """Judge a mean by its bounds, if it has any; three standard errors must fit into them."""
     mean, error = float(np.mean(values)), float(np.std(values) / np.sqrt(len(values)))
     if low is None or high is None:
-        show(name, mean, "", "", "", None, len(values))
+        report(name, mean, "", None, len(values))
         return
     holds = low <= mean <= high if 3 * error < (high - low) else None
-    show(name, mean, "", f"{low:g} to {high:g}", "", holds, len(values))
+    report(name, mean, "", f"{low:g} to {high:g}", len(values), holds=holds)
 
 
 def science(seeds: int, algorithm: str = "alard_lupton") -> None:
@@ -119,12 +111,12 @@ def algorithms(shape: tuple[int, int]) -> None:
         ours = planes(subtract.run(pair.science, pair.template, config))
         used = time.process_time() - start
         size = f"{shape[1]} x {shape[0]}"
-        show(f"{name}, {size}", used, "CPU s", "", "", None, 1)
+        report(f"{name}, {size}", used, "CPU s", None, 1)
         for quantity, value in compare(judge(pair, ours), judged).items():
-            show(f"{name}, {size}, {quantity}", value, "", "", "", None, 1)
+            report(f"{name}, {size}, {quantity}", value, "", None, 1)
         good = ours.usable & best.usable
         off = (ours.image - best.image)[good] / np.sqrt(best.variance[good])
-        show(f"{name}, {size}, beside the oracle", robust_std(off), "sigma", "", "", None, 1)
+        report(f"{name}, {size}, beside the oracle", robust_std(off), "sigma", None, 1)
 
 
 def speed() -> None:
@@ -139,13 +131,11 @@ def speed() -> None:
         pixels = shape[0] * shape[1]
         times.append((pixels, used))
         reference = shape == REFERENCE
-        bound, goal = ("2.2", "1.6") if reference else ("", "")
-        show(f"subtract {shape[1]} x {shape[0]}", used, "CPU s", bound, goal,
-             used <= 2.2 if reference else None, 1)  # fmt: skip
+        bound, goal = (2.2, 1.6) if reference else (None, None)
+        report(f"subtract {shape[1]} x {shape[0]}", used, "CPU s", bound, 1, goal=goal)
     pixels, used = np.array(times).T
     slope = float(np.polyfit(np.log(pixels), np.log(used), 1)[0])
-    show("growth of time with pixels", slope, "exponent", "0.8 to 1.1", "", 0.8 <= slope <= 1.1,
-         len(SIZES))  # fmt: skip
+    report("growth of time with pixels", slope, "exponent", 1.1, len(SIZES), low=0.8)
 
 
 def beside_peers(pythons: dict[str, str], shape: tuple[int, int]) -> None:
@@ -161,18 +151,17 @@ def beside_peers(pythons: dict[str, str], shape: tuple[int, int]) -> None:
                 sys.stderr.write(f"{size}: {cost}\n")
                 continue
             walls[name] = cost.wall
-            bound = "700" if name in OURS and shape == REFERENCE else ""
-            show(f"{name}, {size}, wall", cost.wall, "s", "", "", None, 1)
-            show(f"{name}, {size}, CPU", cost.cpu, "CPU s", "", "", None, 1)
-            show(f"{name}, {size}, peak memory", cost.peak, "MiB", bound, "",
-                 cost.peak <= 700 if bound else None, 1)  # fmt: skip
+            bound = 700 if name in OURS and shape == REFERENCE else None
+            report(f"{name}, {size}, wall", cost.wall, "s", None, 1)
+            report(f"{name}, {size}, CPU", cost.cpu, "CPU s", None, 1)
+            report(f"{name}, {size}, peak memory", cost.peak, "MiB", bound, 1)
             for quantity, value in compare(judge(pair, made), best).items():
-                show(f"{name}, {size}, {quantity}", value, "", "", "", None, 1)
+                report(f"{name}, {size}, {quantity}", value, "", None, 1)
     for peer, bound, goal in (("hotpants", 1 / 2, 1 / 3), ("sfft, 1 thread", 1 / 20, None)):
         for ours in OURS if peer in walls else ():
             share = walls[ours] / walls[peer]
-            show(f"wall time of {ours} over that of {peer}, {size}", share, "", f"{bound:.3g}",
-                 f"{goal:.3g}" if goal else "", share <= bound, 1)  # fmt: skip
+            report(f"wall time of {ours} over that of {peer}, {size}", share, "", bound, 1,
+                   goal=goal)  # fmt: skip
 
 
 def main() -> None:

@@ -17,10 +17,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
+import numpy.typing as npt
 
-from harness.footprints import Indices, overlapping_pairs, shared_fractions
 from harness.settings import Campaign
 from harness.system.dates import periods
 
@@ -38,6 +36,7 @@ __all__ = [
     "reference_frames",
 ]
 
+_Indices = npt.NDArray[np.int64]
 _Key = TypeVar("_Key")
 
 Unit = tuple[int, int]
@@ -287,6 +286,9 @@ def group_by_overlap(frames: Sequence[Frame], least: float) -> list[list[Frame]]
     list of list of Frame
         One list per field.
     """
+    from scipy.sparse import coo_matrix  # large, as footprints are: who only reads needs neither
+    from scipy.sparse.csgraph import connected_components
+
     ordered = _in_time(frames)
     pairs = _pairs(ordered, least)
     joined = coo_matrix((np.ones(len(pairs)), pairs.T), shape=(len(ordered),) * 2)
@@ -305,7 +307,7 @@ def _neighbours(frames: Sequence[Frame], least: float) -> dict[Unit, list[Frame]
     return near
 
 
-def _pairs(frames: Sequence[Frame], least: float) -> Indices:
+def _pairs(frames: Sequence[Frame], least: float) -> _Indices:
     """Pairs of frames of one band that share sky."""
     return _pairs_of(tuple(f.band for f in frames), tuple(f.corners for f in frames), least)
 
@@ -313,7 +315,9 @@ def _pairs(frames: Sequence[Frame], least: float) -> Indices:
 @lru_cache(maxsize=4)  # a campaign asks several times for the same frames
 def _pairs_of(
     bands: tuple[str, ...], corners: tuple[tuple[float, ...], ...], least: float
-) -> Indices:
+) -> _Indices:
+    from harness.footprints import overlapping_pairs
+
     places: dict[str, list[int]] = defaultdict(list)
     for i, (band, sky) in enumerate(zip(bands, corners, strict=True)):
         if len(sky) == 8 and all(map(math.isfinite, sky)):
@@ -368,10 +372,12 @@ def _reference_visit(group: Sequence[Frame], bad: Collection[int]) -> int:
     return next((v for v in fit if not exposed[v] < 0.5 * longest), (fit or [visits[middle]])[0])
 
 
-def _most_overlapping(frames: Sequence[Frame], anchors: Sequence[Frame]) -> Indices:
+def _most_overlapping(frames: Sequence[Frame], anchors: Sequence[Frame]) -> _Indices:
     """Place of the anchor that shares most sky with each frame; the first of equal ones."""
     if not frames or len(anchors) == 1:
         return np.zeros(len(frames), np.int64)
+    from harness.footprints import shared_fractions
+
     corners = np.array([f.corners for f in (*anchors, *frames)])
     n, m = len(anchors), len(frames)
     grid = np.stack(np.meshgrid(np.arange(n), n + np.arange(m)), axis=-1).reshape(-1, 2)

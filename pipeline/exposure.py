@@ -10,13 +10,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from astropy.wcs import WCS
 
 from pipeline.masks import NOT_IN_SCORE, bits, flagged
+
+if TYPE_CHECKING:  # large, and most that use this module do without
+    from astropy.wcs import WCS
 
 __all__ = [
     "NJY_ZERO_POINT",

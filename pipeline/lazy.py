@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
+from types import ModuleType
 
 __all__ = ["lazy"]
+
+
+class _Package(ModuleType):
+    """A package whose functions stand before the submodules of the same name."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Bind ``run`` of ``package.run``, which the import system would hide by the module."""
+        if isinstance(value, ModuleType) and name in getattr(value, "__all__", ()):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
 
 
 def lazy(package: str, **homes: str) -> Callable[[str], object]:
@@ -23,6 +35,7 @@ def lazy(package: str, **homes: str) -> Callable[[str], object]:
     callable
         Finds these names and raises AttributeError for others.
     """
+    sys.modules[package].__class__ = _Package
 
     def find(name: str) -> object:
         if name not in homes:

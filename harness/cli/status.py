@@ -48,7 +48,7 @@ def status(workspace: WorkspacePath, as_json: Json = False) -> None:
 def _exposures(path: Path) -> int:
     from pipeline import io
 
-    return int(io.read_parquet(path).num_rows) if path.is_file() else 0
+    return io.count_rows(path) if path.is_file() else 0
 
 
 def _state(path: Path) -> dict[str, Any]:

@@ -22,6 +22,10 @@ __all__ = ["draw_plot", "render_plot"]
 Description = Mapping[str, Any]
 
 _SIZE = (5.6, 3.6)  # inch
+_PLACE = (0.14, 0.14, 0.82, 0.79)
+"""Left, bottom, width and height of the axes: room for a number of seven digits beside them."""
+_DATED = (0.14, 0.14, 0.82, 0.68)
+"""The same below a second axis."""
 
 
 def render_plot(plot: Description) -> str:
@@ -59,8 +63,8 @@ def draw_plot(plot: Description) -> Figure:
         With one axes, and a second one of Modified Julian Dates above dates.
     """
     with drawing_style():
-        figure = Figure(figsize=_SIZE, layout="constrained")
-        axes = figure.add_subplot()
+        figure = Figure(figsize=_SIZE)
+        axes = figure.add_axes(_DATED if plot["x"].get("date") else _PLACE)
         shift = UNIX_EPOCH_MJD if plot["x"].get("date") else 0.0
         if plot["type"] == "map":
             _draw_map(axes, plot)

@@ -60,6 +60,7 @@ def crate(report: Mapping[str, Any], folder: Path) -> str:
             "criteria, the measurements and the evidence",
             "datePublished": report["utc"],
             "license": {"@id": "#license"},
+            **({"author": {"@id": "#tester"}} if report["people"]["tester"] else {}),
             "hasPart": links,
             "mentions": {"@id": "#verification"},
         },
@@ -83,7 +84,9 @@ def _file(folder: Path, name: str, digest: str) -> dict[str, Any]:
 
 def _context_of(report: Mapping[str, Any], links: list[dict[str, str]]) -> list[dict[str, Any]]:
     """Describe what is not a file of the bundle."""
+    tester = report["people"]["tester"]
     return [
+        *([{"@id": "#tester", "@type": "Person", "name": tester}] if tester else []),
         {
             "@id": "#license",
             "@type": "CreativeWork",
@@ -108,7 +111,7 @@ def _context_of(report: Mapping[str, Any], links: list[dict[str, str]]) -> list[
         },
         {
             "@id": "#catalogue",
-            "@type": "Dataset",
+            "@type": "CreativeWork",  # no data set: it is not in the bundle
             "name": f"Catalogue of the campaign {report['environment']['workspace']}",
             "sha256": _catalogue(report),
         },

@@ -31,7 +31,7 @@ from harness.verify.verdict import Verdict, exit_code, worst
 
 __all__ = ["SCHEMA", "build", "conclusions", "observer_of", "sheets_of"]
 
-SCHEMA = "nightjar-report/2"
+SCHEMA = "nightjar-report/3"
 
 _PACKAGES = (
     "numpy",
@@ -235,27 +235,32 @@ def _case(result: CaseResult, sheets: _Sheets) -> dict[str, Any]:
 
 
 def _comment(result: CaseResult) -> str:
-    """One line for the summary table: what keeps the case from a plain pass."""
+    """One line for the summary table: what keeps the case from a plain pass, and what informs."""
     checks = [c for i in result.items for c in i.checks]
-    parts = []
-    for verdict, words in (
-        (Verdict.ERROR, "in error"),
-        (Verdict.FAIL, "failed"),
-        (Verdict.NOT_RUN, "not run"),
-        (Verdict.PARTIAL, "partial"),
-        (Verdict.DEVIATION, "with a waiver"),
-    ):
-        found = [c for c in checks if c.verdict == verdict and c.counts]
-        if found:
-            names = ", ".join(c.path.split("/", 1)[1] for c in found[:3])
-            parts.append(f"{len(found)} {words}: {names}" + (" …" if len(found) > 3 else ""))
-    passed = sum(c.verdict == Verdict.PASS for c in checks)
-    neutral = sum(c.verdict == Verdict.NOT_APPLICABLE for c in checks)
+    groups = [
+        (words, [c for c in checks if c.verdict == verdict and c.counts])
+        for verdict, words in (
+            (Verdict.ERROR, "in error"),
+            (Verdict.FAIL, "failed"),
+            (Verdict.NOT_RUN, "not run"),
+            (Verdict.PARTIAL, "partial"),
+            (Verdict.DEVIATION, "with a waiver"),
+        )
+    ]
+    fine = (Verdict.PASS, Verdict.NOT_APPLICABLE)
+    idle = [c for c in checks if not c.counts and c.verdict not in fine]
+    parts = [_named(found, words) for words, found in (*groups, ("for information", idle)) if found]
+    passed, neutral = (sum(c.verdict == verdict for c in checks) for verdict in fine)
     parts.append(
         f"{passed} of {len(checks)} checks passed"
         + (f", {neutral} not applicable" if neutral else "")
     )
     return "; ".join(parts)
+
+
+def _named(found: Sequence[CheckResult], words: str) -> str:
+    names = ", ".join(c.path.split("/", 1)[1] for c in found[:3])
+    return f"{len(found)} {words}: {names}" + (" …" if len(found) > 3 else "")
 
 
 def _item(result: ItemResult, sheets: _Sheets) -> dict[str, Any]:

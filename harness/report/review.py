@@ -98,7 +98,7 @@ def _question(
     folder: Path,
 ) -> Question:
     units = tuple(draw(context, asked))
-    images = [shown.get(path, {}).get(f"visit {u.visit} detector {u.detector}") for u in units]
+    images = [shown.get(path, {}).get(u.caption) for u in units]
     if any(image is None or "sha256" not in image for image in images):
         raise _stale(folder, f"does not show every unit of {path}")
     pixels = fingerprint(context, asked.product, list(units))

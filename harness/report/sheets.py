@@ -20,7 +20,7 @@ from harness.drawing.images import (
     smooth_panel,
 )
 from harness.drawing.style import as_png
-from harness.verify.context import Context
+from harness.verify.context import Context, Unit
 from harness.verify.kinds.inspect import Inspect, draw
 from harness.verify.loader import Spec
 from harness.verify.sampling import Picture, draw_pictures
@@ -83,9 +83,7 @@ def contact_sheets(spec: Spec, context: Context, folder: Path) -> dict[str, list
         Captions and files by the path of the check.
     """
     return {
-        path: _figures(
-            context, {p: f"visit {p.visit} detector {p.detector}" for p in drawn}, folder
-        )
+        path: _figures(context, {p: Unit(p.visit, p.detector).caption for p in drawn}, folder)
         for path, drawn in sheet_pictures(spec, context).items()
     }
 

@@ -256,7 +256,7 @@ class Painting:
             image.psf.at(nx / 2, ny / 2),
             threshold=self.settings.diasource.threshold,
             radius=radius,
-            photons=per_electron / noise,
+            photons=float(f"{per_electron / noise:.4g}"),  # the same for all realisations
         )
         fraction = curve(to_numpy(placement.injections, "trueSnr"))
         moving = np.array(placement.injections["kind"].to_pylist()) == "trail"

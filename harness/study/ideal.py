@@ -8,6 +8,7 @@ search for the highest pixel finds a little more than one look at the true place
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from pipeline.exposure import FloatArray
 __all__ = ["IdealCurve", "ideal_curve"]
 
 _GRID = np.concatenate([[0.0, 1.0], np.arange(2.0, 9.01, 0.25), [10.0, 12.0]])
+_NOTHING = 1e-12
 _OFFSETS = (-1.0 / 3.0, 0.0, 1.0 / 3.0)
 
 
@@ -76,8 +78,18 @@ def ideal_curve(
     IdealCurve
         For white noise, averaged over places within a pixel.
     """
+    given = np.ascontiguousarray(psf, float)
+    return _simulated(given.tobytes(), given.shape[0], threshold, radius, photons, trials, seed)
+
+
+@lru_cache(maxsize=4)
+def _simulated(
+    psf: bytes, side: int, threshold: float, radius: float, photons: float, trials: int, seed: int
+) -> IdealCurve:
+    """Simulate; the realisations of one image ask for the same curve."""
     rng = np.random.default_rng(seed)
-    unit = psf / np.sqrt((psf**2).sum())
+    unit = np.frombuffer(psf).reshape(side, side)
+    unit = unit / np.sqrt((unit**2).sum())
     reach = int(np.ceil(radius))
     v, u = np.mgrid[-reach : reach + 1, -reach : reach + 1].reshape(2, -1)
     draws = rng.standard_normal((trials, len(u)))
@@ -85,13 +97,13 @@ def ideal_curve(
     for dy in _OFFSETS:
         for dx in _OFFSETS:
             near = np.hypot(u - dx, v - dy) <= radius
-            filters = _filters(unit, u[near], v[near])
+            filters, field = _filters(unit, u[near], v[near]), draws[:, near]
             source = _shifted(unit, dx, dy).ravel()
+            empty = filters @ filters.T
+            counts = (filters * np.maximum(source, 0.0)) @ filters.T
             for k, snr in enumerate(_GRID):
-                spread = 1.0 + photons * snr * np.maximum(source, 0.0)
-                covariance = (filters * spread) @ filters.T
-                root = _root(covariance)
-                score = snr * (filters @ source) + draws[:, near] @ root
+                root, used = _root(empty + photons * snr * counts)
+                score = snr * (filters @ source) + field[:, used] @ root
                 total[k] += np.mean(score.max(axis=1) >= threshold)
     fraction = np.maximum.accumulate(total / len(_OFFSETS) ** 2)
     return IdealCurve(_GRID, fraction)
@@ -116,7 +128,11 @@ def _shifted(image: FloatArray, dx: float, dy: float) -> FloatArray:
     return np.asarray(fft.irfft2(fft.rfft2(image) * np.exp(-1j * (kx * dx + ky * dy)), image.shape))
 
 
-def _root(covariance: FloatArray) -> FloatArray:
-    """Return a matrix R with RᵀR the covariance, which is nearly singular for a wide PSF."""
+def _root(covariance: FloatArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """Return a matrix R with RᵀR the covariance, and which eigenvalues its rows belong to.
+
+    The covariance is nearly singular for a wide PSF; rows of nothing are left out.
+    """
     values, vectors = np.linalg.eigh(covariance)
-    return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))).T)
+    used = values > _NOTHING * values[-1]
+    return np.asarray((vectors[:, used] * np.sqrt(values[used])).T), used

@@ -28,7 +28,34 @@ __all__ = [
     "server",
 ]
 
-_PRELOAD = ["harness.tasks", "harness.verify.sampling"]
+_PRELOAD = [
+    "harness.tasks",
+    "harness.verify.sampling",
+    # What tasks load at their first use, lest every worker load it anew.
+    "pipeline.alerts.container",
+    "pipeline.alerts.cutouts",
+    "pipeline.alerts.run",
+    "pipeline.calibrate.alignment",
+    "pipeline.calibrate.run",
+    "pipeline.diaobject.bodies",
+    "pipeline.diaobject.force",
+    "pipeline.diaobject.run",
+    "pipeline.diasource.run",
+    "pipeline.io.calibrations",
+    "pipeline.io.external",
+    "pipeline.io.orbits",
+    "pipeline.io.products",
+    "pipeline.io.raw",
+    "pipeline.io.refcat",
+    "pipeline.isr.run",
+    "pipeline.quantise",
+    "pipeline.subtract.alard_lupton",
+    "pipeline.subtract.run",
+    "pipeline.template.patch",
+    "pipeline.template.run",
+    "pipeline.template.warp",
+    "pyarrow.parquet",
+]
 
 
 def new_pool(processes: int) -> ProcessPoolExecutor:

@@ -21,10 +21,8 @@ from harness.tasks.template import warped
 from harness.workspace import Workspace
 from pipeline import alerts, diasource, io, subtract
 from pipeline.camera import Camera
-from pipeline.diasource.reliability import model as classifier
 from pipeline.exposure import Difference, Exposure
 from pipeline.masks import flagged
-from pipeline.quantise import quantised
 from pipeline.schema import DIFFERENCE_IMAGE
 
 __all__ = ["TASK", "make_item"]
@@ -95,6 +93,8 @@ def make_item(context: Context, target: Target, plan: TemplatePlan) -> _Item:
 @cache
 def _classifier_version() -> str:
     """Version of the classifier, which is a hash of all its trees."""
+    from pipeline.diasource.reliability import model as classifier  # with a compiled loop
+
     return classifier().version
 
 
@@ -105,6 +105,8 @@ def _sizes(settings: Settings) -> str:
 
 
 def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:
+    from pipeline.quantise import quantised  # with compiled loops
+
     settings = item.settings
     camera = Camera.load(item.space.camera(settings.campaign.camera))
     science = io.read_exposure(item.space.visit_image(*item.unit))

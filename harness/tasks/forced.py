@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from scipy.spatial import cKDTree
 
 from harness.campaign.context import Context
 from harness.campaign.task import Notes, Phase, Stage, Task, WorkItem
@@ -59,6 +58,8 @@ def _items(context: Context, units: Sequence[Unit]) -> Iterator[_Item]:
 
 def _known_objects(context: Context, units: Sequence[Unit]) -> list[pa.Table]:
     """Objects that each unit may know: those within the circle round its image."""
+    from scipy.spatial import cKDTree  # large
+
     catalog, window = context.state.catalog, context.settings.diaobject.precovery_window
     centres, reach = _circles(catalog, units)
     places = catalog.query("SELECT diaObjectId, ra, dec FROM DiaObject")

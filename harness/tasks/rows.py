@@ -14,9 +14,7 @@ from harness.campaign.task import WorkItem
 from harness.ledger import Outcome
 from pipeline.depth import depth, grid_stamps, sky_variance
 from pipeline.exposure import NJY_ZERO_POINT, Exposure, Image
-from pipeline.psfphot import effective_area, middle_fwhm
 from pipeline.schema import Table
-from pipeline.wcs import pixel_scale
 
 __all__ = ["Row", "complete", "file", "identity", "metrics", "per_electron", "sky"]
 
@@ -164,6 +162,9 @@ def sky(image: Exposure, source_free: Image, photons: float) -> Row:
     dict
         Columns of the row; degrees, arcsec, nJy and mag.
     """
+    from pipeline.psfphot import effective_area, middle_fwhm  # who plans needs none of it
+    from pipeline.wcs import pixel_scale
+
     ny, nx = image.shape
     variance = sky_variance(source_free)
     row: Row = {"xSize": nx, "ySize": ny, "unit": image.unit, "skyNoise": math.sqrt(variance)}

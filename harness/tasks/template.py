@@ -18,7 +18,6 @@ from harness.tasks import rows
 from harness.workspace import Workspace
 from pipeline import io, template
 from pipeline.exposure import Exposure
-from pipeline.psfphot import smooth_variance
 from pipeline.schema import TEMPLATE
 
 __all__ = ["TASK", "make_item", "warped"]
@@ -128,6 +127,8 @@ def _row(
     outcome: Outcome,
 ) -> rows.Row:
     """Row of ``template``."""
+    from pipeline.psfphot import smooth_variance
+
     times = [row["midpointMjdTai"] for row in used]
     row: rows.Row = {
         "templateId": item.target.name,

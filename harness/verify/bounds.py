@@ -166,6 +166,8 @@ def judge(
 
 def _blindness(bound: Bound, stderr: float, tolerance: float | None) -> str:
     """Say why an estimate cannot tell its bound, nothing where it can."""
+    if not 0.0 <= stderr < math.inf:
+        return "the sample tells no standard error"
     room = bound.tolerance if tolerance is None else tolerance
     if room is not None and not 3.0 * stderr <= room:
         return f"three standard errors ({3 * stderr:.3g}) exceed the tolerance ({room:.3g})"

@@ -55,6 +55,11 @@ class Unit:
         """The unit as a subject."""
         return {"visit": self.visit, "detector": self.detector}
 
+    @property
+    def caption(self) -> str:
+        """The unit below its image on a contact sheet."""
+        return f"visit {self.visit} detector {self.detector}"
+
 
 @dataclass
 class Context:

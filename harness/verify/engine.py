@@ -370,8 +370,9 @@ def _decide(path: str, check: Check, seen: Observation) -> CheckResult:
 
 def _judged(check: Check, got: Measurement) -> tuple[Verdict, str]:
     partial = Bound.parse(check.partial) if check.partial else None
+    stderr = math.nan if got.stderr is not None and got.population < 2 else got.stderr
     verdict, reason = judge(
-        got.value, check.limit, partial=partial, stderr=got.stderr, tolerance=check.tolerance
+        got.value, check.limit, partial=partial, stderr=stderr, tolerance=check.tolerance
     )
     if verdict == Verdict.FAIL and check.severity == "should":
         verdict = Verdict.PARTIAL

@@ -203,7 +203,7 @@ def start_measuring(
     templates = template_records(context)
     jobs = [(p, templates.get(p, TemplateRecord()), *todo[p]) for p in todo]
     pool = _pool(min(context.jobs, len(jobs)))
-    for place, record, keys, drawings in sorted(jobs, key=lambda j: (j[1].file, j[0])):
+    for place, record, keys, drawings in sorted(jobs, key=lambda j: (j[1].file, j[0][::-1])):
         job: _Job = (context.space.root, place, record, sorted(keys), drawings)
         work: Future[_Outcomes] | _Job = pool.submit(_measure_unit, job) if pool else job
         flying.append(_Batch(keys, drawings, work))
@@ -384,7 +384,7 @@ def combine(
         value,
         sum(s.n for s in samples.values()),
         stderr,
-        nans=sum(s.nans for s in samples.values()) + int(np.isnan(values).sum()),
+        nans=sum(s.nans for s in samples.values()) + int((~np.isfinite(values)).sum()),
         failing=tuple(failing),
         note="; ".join(sorted({s.note for s in samples.values() if s.note})[:3]),
         broken=broken_units(outcomes),
@@ -456,6 +456,8 @@ def _excess(value: float, bound: Bound) -> float:
 def _reduced(
     samples: list[Sample], values: np.ndarray[Any, Any], reduce: Reduction, bound: Bound
 ) -> tuple[float, float | None]:
+    if not np.isfinite(values).all():  # nothing outweighs a frame without a number
+        return float("nan"), None
     if reduce == "worst":
         index = int(np.argmax([_excess(v, bound) for v in values]))
         return float(values[index]), samples[index].stderr

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.calibrate.config import BackgroundConfig as Config
 from pipeline.compiled import compiled
-from pipeline.config import StageConfig, param
 from pipeline.errors import PixelError
 from pipeline.exposure import FloatArray, Image, Mask, polynomial_terms
 from pipeline.masks import NO_BACKGROUND, bits, flagged
@@ -25,20 +25,6 @@ from pipeline.statistics import mad_std
 __all__ = ["Background", "Config", "model"]
 
 _Flags = npt.NDArray[np.bool_]
-
-
-class Config(StageConfig):
-    """How the background is measured."""
-
-    bin_side: int = param(4, "side of the bins in which sources are masked", unit="pixel", ge=1)
-    smoothing: float = param(1.5, "Gaussian smoothing of the binned image", unit="bin", gt=0)
-    threshold: float = param(2.0, "what stands out more is a source", unit="sigma", gt=0)
-    smallest: int = param(12, "fewer connected bins are noise", unit="bin", ge=1)
-    growth: float = param(0.8, "widening of a source's mask per radius of the source", ge=0)
-    margin: float = param(2.0, "least widening of a source's mask", unit="bin", ge=0)
-    cell: int = param(256, "side of a cell of the mesh", unit="pixel", ge=16)
-    clean: float = param(0.35, "cells with a smaller clean fraction are filled", ge=0, le=1)
-    fill_order: int = param(2, "degree of the polynomial that fills cells", ge=0, le=4)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,11 +4,38 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pipeline.calibrate.background import Config as BackgroundConfig
-from pipeline.calibrate.cosmicray import Config as CosmicRayConfig
 from pipeline.config import StageConfig, param
 
-__all__ = ["Config"]
+__all__ = ["BackgroundConfig", "Config", "CosmicRayConfig"]
+
+
+class BackgroundConfig(StageConfig):
+    """How the background is measured."""
+
+    bin_side: int = param(4, "side of the bins in which sources are masked", unit="pixel", ge=1)
+    smoothing: float = param(1.5, "Gaussian smoothing of the binned image", unit="bin", gt=0)
+    threshold: float = param(2.0, "what stands out more is a source", unit="sigma", gt=0)
+    smallest: int = param(12, "fewer connected bins are noise", unit="bin", ge=1)
+    growth: float = param(0.8, "widening of a source's mask per radius of the source", ge=0)
+    margin: float = param(2.0, "least widening of a source's mask", unit="bin", ge=0)
+    cell: int = param(256, "side of a cell of the mesh", unit="pixel", ge=16)
+    clean: float = param(0.35, "cells with a smaller clean fraction are filled", ge=0, le=1)
+    fill_order: int = param(2, "degree of the polynomial that fills cells", ge=0, le=4)
+
+
+class CosmicRayConfig(StageConfig):
+    """Thresholds of the cosmic-ray finder."""
+
+    threshold: float = param(6.0, "contrast to opposite neighbours", unit="sigma", gt=0)
+    sharpness: float = param(
+        0.9, "factor on the sharpest star's neighbour-to-peak ratio; smaller is safer", gt=0, le=1
+    )
+    margin: float = param(3.0, "significance of being sharper than a star", unit="sigma", ge=0)
+    faintest: float = param(4.0, "pixels below this are never tested", unit="sigma", gt=0)
+    grow_threshold: float = param(2.5, "the same for neighbours of found pixels", unit="sigma")
+    rounds: int = param(6, "rounds of testing neighbours of found pixels", ge=0)
+    dilate: int = param(1, "widening of the final mask", unit="pixel", ge=0)
+    reach: int = param(8, "how far to look for clean pixels to fill from", unit="pixel", ge=1)
 
 
 class Config(StageConfig):

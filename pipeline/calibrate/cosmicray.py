@@ -18,29 +18,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.calibrate.config import CosmicRayConfig as Config
 from pipeline.compiled import compiled
-from pipeline.config import StageConfig, param
 from pipeline.exposure import FloatArray, Image, Mask
 from pipeline.fill import fill_holes
 from pipeline.masks import NO_SKY, bits
 from pipeline.statistics import GAUSS_FWHM
 
 __all__ = ["Config", "CosmicRays", "find"]
-
-
-class Config(StageConfig):
-    """Thresholds of the cosmic-ray finder."""
-
-    threshold: float = param(6.0, "contrast to opposite neighbours", unit="sigma", gt=0)
-    sharpness: float = param(
-        0.9, "factor on the sharpest star's neighbour-to-peak ratio; smaller is safer", gt=0, le=1
-    )
-    margin: float = param(3.0, "significance of being sharper than a star", unit="sigma", ge=0)
-    faintest: float = param(4.0, "pixels below this are never tested", unit="sigma", gt=0)
-    grow_threshold: float = param(2.5, "the same for neighbours of found pixels", unit="sigma")
-    rounds: int = param(6, "rounds of testing neighbours of found pixels", ge=0)
-    dilate: int = param(1, "widening of the final mask", unit="pixel", ge=0)
-    reach: int = param(8, "how far to look for clean pixels to fill from", unit="pixel", ge=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from pipeline.diaobject.bodies import summarise_bodies
+from typing import TYPE_CHECKING
+
 from pipeline.diaobject.config import Config
-from pipeline.diaobject.counterparts import nearest_objects
-from pipeline.diaobject.force import force
-from pipeline.diaobject.run import PLACES, Result, candidates, run
-from pipeline.diaobject.summary import HISTORY, forced_means, summarise, with_forced
+from pipeline.lazy import lazy
+
+if TYPE_CHECKING:
+    from pipeline.diaobject.bodies import summarise_bodies
+    from pipeline.diaobject.counterparts import nearest_objects
+    from pipeline.diaobject.force import force
+    from pipeline.diaobject.run import PLACES, Result, candidates, run
+    from pipeline.diaobject.summary import HISTORY, forced_means, summarise, with_forced
 
 __all__ = [
     "HISTORY",
@@ -26,3 +31,20 @@ __all__ = [
 ]
 
 VERSION: int = 5
+"""Raised when the same input and configuration give different rows."""
+
+# Who reads the configuration or plans needs no loops over pixels.
+__getattr__ = lazy(
+    __name__,
+    HISTORY="summary",
+    PLACES="run",
+    Result="run",
+    candidates="run",
+    force="force",
+    forced_means="summary",
+    nearest_objects="counterparts",
+    run="run",
+    summarise="summary",
+    summarise_bodies="bodies",
+    with_forced="summary",
+)

@@ -5,7 +5,20 @@
 >>> result.sources.column("psfFlux")  # doctest: +SKIP
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from pipeline.diasource.config import Config
-from pipeline.diasource.run import VERSION, Result, run
+from pipeline.lazy import lazy
+
+if TYPE_CHECKING:
+    from pipeline.diasource.run import Result, run
 
 __all__ = ["VERSION", "Config", "Result", "run"]
+
+VERSION: int = 15
+"""Raised when the same input and configuration give different rows."""
+
+# Who reads the configuration or plans needs no loops over pixels.
+__getattr__ = lazy(__name__, Result="run", run="run")

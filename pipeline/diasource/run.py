@@ -54,15 +54,12 @@ from pipeline.masks import bits
 from pipeline.psfphot import ForcedFlux, SplinePsf, fwhm
 from pipeline.schema import DIA_SOURCE
 
-__all__ = ["VERSION", "Result", "run"]
+__all__ = ["Result", "run"]
 
 _LOGGER = logging.getLogger(__name__)
 
 _SAME = 2.0
 """Distance, in pixels, up to which peaks of two scores are the same."""
-
-VERSION = 15
-"""Raised when the same input and configuration give different rows."""
 
 _SHAPE = list(FEATURES).index("correlation")  # undefined where too few pixels are usable
 _LINE = list(FEATURES).index("lineBoth")

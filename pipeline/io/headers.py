@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
-from astropy.io import fits
+if TYPE_CHECKING:
+    from astropy.io import fits
 
 __all__ = [
     "CardValue",
@@ -45,7 +47,7 @@ def readable(header: fits.Header) -> fits.Header:
         The cards that have a value, in their order.
     """
     good = [card for card in header.cards if _problem(card) is None]
-    return header.copy() if len(good) == len(header.cards) else fits.Header(good)
+    return header.copy() if len(good) == len(header.cards) else type(header)(good)
 
 
 def unreadable_cards(*headers: fits.Header) -> list[str]:
@@ -90,9 +92,11 @@ def plain_header(header: fits.Header) -> dict[str, CardValue]:
     dict
         The first of several cards of one name wins.
     """
+    from astropy.io.fits.card import Undefined  # large; keywords are read without it
+
     found: dict[str, CardValue] = {}
     for card in readable(header).cards:
-        if _STRUCTURE.fullmatch(card.keyword) or isinstance(card.value, fits.card.Undefined):
+        if _STRUCTURE.fullmatch(card.keyword) or isinstance(card.value, Undefined):
             continue
         found.setdefault(card.keyword, card.value)
     return found

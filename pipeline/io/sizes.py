@@ -18,12 +18,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
-from astropy.io import fits
 
 from pipeline.errors import FileFormatError
+
+if TYPE_CHECKING:
+    from astropy.io import fits
 
 __all__ = ["FREE", "RATIO", "check_counts", "check_sizes", "inflate", "largest", "unpacked"]
 

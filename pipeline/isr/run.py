@@ -23,11 +23,9 @@ from pipeline.isr.overscan import Levels
 from pipeline.masks import NO_SKY, bits
 from pipeline.statistics import mad_std
 
-__all__ = ["VERSION", "Calibs", "Result", "run"]
+__all__ = ["Calibs", "Result", "run"]
 
 _LOGGER = logging.getLogger(__name__)
-
-VERSION: int = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import numpy as np
 import pytest
 
-BENCH = Path(__file__).parents[2] / "bench" / "bench_objects.py"
+from bench import bench_objects as bench
 
 
-@pytest.fixture(scope="module")
-def bench() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench_objects", BENCH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["bench_objects"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_objects_are_pure_and_whole_and_bodies_are_none(bench: ModuleType) -> None:
+def test_objects_are_pure_and_whole_and_bodies_are_none() -> None:
     truth = bench.associate(7301, n=200, sigma=0.1, transients=100, bodies=6)
     assert truth.pure >= 0.995
     assert truth.whole >= 0.99
@@ -32,11 +16,11 @@ def test_objects_are_pure_and_whole_and_bodies_are_none(bench: ModuleType) -> No
     assert truth.lost_bodies <= 0.01 * truth.bodies
 
 
-def test_rough_positions_split_few_objects(bench: ModuleType) -> None:
+def test_rough_positions_split_few_objects() -> None:
     assert bench.associate(7302, n=200, sigma=0.4).whole > 0.95
 
 
-def test_fast_stars_stay_whole_with_honest_motions(bench: ModuleType) -> None:
+def test_fast_stars_stay_whole_with_honest_motions() -> None:
     truth = bench.associate(7303, n=300, sigma=0.1, speed=800.0)
     assert truth.whole > 0.98
     for name in ("pmRa", "pmDec", "parallax"):

@@ -1,23 +1,15 @@
 """The scenes of the benchmark, small."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-BENCH = Path(__file__).parents[2] / "bench" / "bench_diasource.py"
+from bench import bench_diasource
 
 
 @pytest.fixture(scope="session")
 def lab():
     """The module that makes synthetic differences."""
-    spec = importlib.util.spec_from_file_location("bench_diasource", BENCH)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["bench_diasource"] = module
-    spec.loader.exec_module(module)
-    return module
+    return bench_diasource
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What brokers and catalogue users read with opens what Nightjar writes (``make readers``).
+"""What brokers, catalogue users and archives read with opens what we write (``make readers``).
 
 Each of these programs is used as its documentation says; what it returns is compared with what the
 campaign's files and tables hold.  A test is skipped where its program is not installed.
@@ -7,6 +7,7 @@ campaign's files and tables hold.  A test is skipped where its program is not in
 from __future__ import annotations
 
 import re
+import warnings
 from importlib import import_module, metadata
 from importlib.resources import files
 from io import BytesIO
@@ -204,3 +205,41 @@ def test_a_hats_catalogue_is_read_by_lsdb(campaign: Path, tmp_path: Path) -> Non
     assert len(frame) == len(counts)
     for number, curve in zip(frame["diaObjectId"], frame["lightcurve"], strict=True):
         assert len(curve) == counts[number]
+
+
+@needs("roc-validator")
+@needs("rocrate")
+def test_a_bundle_is_a_valid_ro_crate(
+    campaign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert execute(["verify", str(campaign), "--output", str(tmp_path)]) < 5
+    bundle = (tmp_path / "latest").resolve()
+    text = (files("rocrate") / "data" / "ro-crate.jsonld").read_text(encoding="utf-8")
+    http, services = import_module("requests"), import_module("rocrate_validator.services")
+
+    def fetched(_: object, url: str, **__: object) -> Any:
+        assert url == "https://w3id.org/ro/crate/1.1/context"
+        answer = http.Response()
+        answer.status_code, answer.url, answer._content = 200, url, text.encode()
+        answer.headers["Content-Type"] = "application/ld+json"
+        return answer
+
+    requester = import_module("rocrate_validator.utils.http").HttpRequester
+    monkeypatch.setattr(requester, "get", fetched, raising=False)
+    severity = import_module("rocrate_validator.models").Severity.RECOMMENDED
+    found = services.validate(
+        services.ValidationSettings(
+            rocrate_uri=str(bundle), profile_identifier="ro-crate-1.1",
+            requirement_severity=severity,
+        )
+    )  # fmt: skip
+
+    wanted = {issue.check.identifier: issue.message for issue in found.get_issues()}
+    # No organisation publishes a bundle, and this campaign names nobody who tests.
+    assert set(wanted) <= {"ro-crate-1.1_22.2", "ro-crate-1.1_22.3"}, wanted
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        crate = import_module("rocrate.rocrate").ROCrate(str(bundle))
+    own = {"ro-crate-metadata.json", "SHA256SUMS"}
+    names = {p.relative_to(bundle).as_posix() for p in bundle.rglob("*") if p.is_file()}
+    assert {entity.id for entity in crate.data_entities} == names - own

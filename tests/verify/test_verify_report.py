@@ -52,7 +52,7 @@ def folder(report, context):
 
 
 def test_shape(report):
-    assert report["schema"] == "nightjar-report/2"
+    assert report["schema"] == "nightjar-report/3"
     assert report["exit_code"] in (0, 1, 3, 4)
     for case in report["cases"]:
         assert {"id", "title", "verdict", "comment", "items"} <= case.keys()
@@ -610,7 +610,7 @@ def test_an_image_that_is_a_link_is_not_inlined(bundle):
 
 
 @pytest.mark.parametrize(
-    "text", ["[" * 100_000, '{"schema": "nightjar-report/2"}', '{"schema": "nightjar-report/9"}']
+    "text", ["[" * 100_000, '{"schema": "nightjar-report/3"}', '{"schema": "nightjar-report/9"}']
 )
 def test_a_report_that_cannot_be_rendered_is_refused_in_one_line(tmp_path, text):
     (tmp_path / "report.json").write_text(text)

@@ -36,7 +36,7 @@ def report(campaign: str, number: int, verdicts: dict[str, str], day: str) -> di
     ]
     item = {"id": "one", "requirements": ["DMS-REQ-0001"], "verdict": worst, "checks": checks}
     return {
-        "schema": "nightjar-report/2",
+        "schema": "nightjar-report/3",
         "campaign": f"{campaign}-{number:03d}",
         "utc": f"{day}T00:00:00+00:00",
         "environment": {"workspace": campaign, "commit": f"c{day[-2:]}"},

@@ -29,7 +29,8 @@ class Sql(Kind):
     The engine counts its rows, NULLs and NaNs itself, because a NULL row vanishes from a
     predicate and from its negation, and NaN compares as larger than every number.  NULLs and
     NaNs in the population fail the check unless ``allow_nulls`` says why they are right.  `value`
-    may return a second column, the standard error, and further ones that the report shows.
+    may return a second column, the standard error, and further ones that the report shows.  A
+    standard error that is NULL is that of too few rows; a bare ``null`` says that there is none.
     """
 
     name: ClassVar[str] = "sql"
@@ -93,12 +94,19 @@ class Sql(Kind):
         row = [column[0].as_py() for column in found.columns] if found.num_rows else []
         if not row or row[0] is None:
             raise NotRun("the query returned nothing", count)
-        stderr = float(row[1]) if len(row) > 1 and row[1] is not None else None
+        stderr = _stderr(found.column(1), row[1]) if len(row) > 1 else None
         value = float("nan") if hidden else float(row[0])
         if len(row) > 2:
             shown = {"columns": found.column_names, "rows": [[_cell(v) for v in row]]}
             evidence.append(Evidence("numbers behind the value", "table", shown))
         return Measurement(value, count, stderr, nulls, nans, (), tuple(evidence), note)
+
+
+def _stderr(column: pa.ChunkedArray, value: float | None) -> float | None:
+    """Return a standard error, NaN where too few rows have none; None for a bare ``null``."""
+    if value is None:
+        return None if pa.types.is_null(column.type) else float("nan")
+    return float(value)
 
 
 def _account(context: Context, population: str) -> tuple[int, int, int]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
 import numpy as np
 import pyarrow.parquet as pq
 
 from harness.verify.blanksky import blank_pixels, pixel_scale
 from harness.verify.metric import Sample, metric
-from harness.verify.view import View
+from harness.verify.view import View, remember
 from pipeline import io
+from pipeline.camera import Camera
 from pipeline.statistics import clipped, mad_std, median_error
 
 __all__ = ["row_medians"]
@@ -21,16 +26,21 @@ _ENOUGH = 400_000  # pixels give the level of the sky to 0.002 σ
 @metric("blank_sky", unit="σ", product="visit_image", reads=("visit_image",), reduce="worst")
 def blank_sky(view: View) -> Sample:
     """Clipped mean of the blank sky in units of its noise: what the background left over."""
-    values = _open_pixels(view)
-    if len(values) < 1000:
-        return Sample(float("nan"), 0)
-    return Sample(_clipped_mean(values) / mad_std(values), len(values), 1.0 / np.sqrt(len(values)))
+    level, noise, n = _sky(view)
+    return Sample(level / noise, n, 1.0 / np.sqrt(n)) if n else Sample(float("nan"), 0)
 
 
-def _open_pixels(view: View) -> np.ndarray:
-    """Pixels of the blank sky, as many as are needed."""
+def _sky(view: View) -> tuple[float, float, int]:
+    """Level and noise of the blank sky, from as many pixels as are needed; of too few nothing."""
+    return remember(view, "blank sky", lambda: _measured_sky(view))
+
+
+def _measured_sky(view: View) -> tuple[float, float, int]:
     values = view.visit_image.image[blank_pixels(view)]
-    return values[:: max(1, len(values) // _ENOUGH)].astype(float)
+    values = values[:: max(1, len(values) // _ENOUGH)].astype(float)
+    if len(values) < 1000:
+        return float("nan"), float("nan"), 0
+    return _clipped_mean(values), mad_std(values), len(values)
 
 
 def _clipped_mean(values: np.ndarray) -> float:
@@ -76,10 +86,22 @@ def _calibrations(view: View) -> tuple[np.ndarray, np.ndarray]:
     bias, flat = np.zeros(view.detector.shape, np.float32), np.ones(view.detector.shape, np.float32)
     paths = view.frame.bias, view.frame.flat
     if paths[0] is not None and paths[0].is_file():
-        bias = io.read_bias(paths[0], view.camera, view.number)
+        bias = _read(io.read_bias, paths[0], paths[0].stat().st_mtime_ns, view.camera, view.number)
     if paths[1] is not None and paths[1].is_file():
-        flat = io.read_flat(paths[1], view.camera, view.number)
+        flat = _read(io.read_flat, paths[1], paths[1].stat().st_mtime_ns, view.camera, view.number)
     return bias, flat
+
+
+@lru_cache(maxsize=2)
+def _read(
+    read: Callable[[Path, Camera, int], np.ndarray],
+    path: Path,
+    _modified: int,
+    camera: Camera,
+    number: int,
+) -> np.ndarray:
+    """Read bias and flat once for units of a detector that follow one another."""
+    return read(path, camera, number)
 
 
 def _block_ratios(total: np.ndarray, plain: np.ndarray, block: tuple[int, int]) -> np.ndarray:
@@ -129,10 +151,9 @@ def ring_deficit(view: View, brightest: int = 30, inner: float = 3.0, outer: flo
     image = view.visit_image
     positions, radii = _bright_objects(view, brightest)
     blank = (image.mask == 0) & np.isfinite(image.image)
-    sky = _open_pixels(view)
-    if len(sky) < 1000:
+    level, noise, n = _sky(view)
+    if not n:
         return Sample(float("nan"), 0)
-    noise, level = mad_std(sky), _clipped_mean(sky)
     rings = []
     for (x, y), radius in zip(positions, radii, strict=True):
         values = _ring(image.image, blank, x, y, inner * radius, outer * radius)

@@ -142,7 +142,7 @@ def noise_correlation(view: View, axis: int = 1, columns: int = 4) -> Sample:
     known = np.array([v for v in values if np.isfinite(v)])
     if not len(known):
         return Sample(float("nan"), 0)
-    error = float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else None
+    error = float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else float("nan")
     return Sample(float(known.mean()), n, error)
 
 
