@@ -11,7 +11,7 @@ from pipeline.errors import InputError, PsfError
 from pipeline.exposure import Exposure, FloatArray, GridPsf, Image, Mask, PolynomialPsf, Psf
 from pipeline.io.keywords import item_of
 from pipeline.io.nodata import plateau
-from pipeline.io.noise import checked_gain, given_variance
+from pipeline.io.noise import checked_gain, given_variance, measured_gain, sky_blocks
 from pipeline.io.planes import Planes, Raw
 from pipeline.masks import bits
 from pipeline.psfphot import fwhm, smooth_variance
@@ -28,7 +28,6 @@ __all__ = [
     "without_cosmic_rays",
 ]
 
-_BLOCK = 64
 _BRIGHT = 20.0
 _NOTICEABLE = 0.01
 """Photon noise of bright pixels over the sky's, as variances, that tells a gain."""
@@ -46,12 +45,9 @@ _BETA = (2.0, 8.0)
 _SKY, _FEW, _GOOD_FIT = 0.05, 30, 0.1
 """Variance of the sky over that of a star's peak; few stars; misfit of a core that still fits."""
 
-_CROWDED = 1.15
-"""Width of the darker half over that of its wing from which on sources crowd; noise has one."""
-
 
 def gain_of(planes: Planes, raw: Raw, mask: Mask, notes: list[str]) -> float | None:
-    """Electrons per image unit, from the user or the header; None if neither knows.
+    """Electrons per image unit, from the user, the header or the noise; None if none knows.
 
     Parameters
     ----------
@@ -72,8 +68,14 @@ def gain_of(planes: Planes, raw: Raw, mask: Mask, notes: list[str]) -> float | N
     found = item_of(raw.header, "gain", planes.keywords)
     gain = planes.gain or (found[1] if found else None)
     if gain is None:
-        notes.append("gain unknown: photon noise of sources is left out of the variance")
-        return None
+        noise = item_of(raw.header, "read_noise", planes.keywords)
+        gain = measured_gain(raw.image, mask != 0, noise[1] if noise else 0.0)
+        notes.append(
+            f"gain: no keyword, {gain:.4g} measured from the sky, its pedestal taken as 0"
+            if gain
+            else "gain unknown: photon noise of sources is left out of the variance"
+        )
+        return gain
     gain, contradiction = checked_gain(raw.image, mask != 0, gain)
     if contradiction:
         notes.append(contradiction)
@@ -148,44 +150,17 @@ def variance_of(raw: Raw, mask: Mask, gain: float | None, notes: list[str]) -> I
 
 
 def _sky(image: Image, bad: npt.NDArray[np.bool_]) -> tuple[Image, Image, bool]:
-    """Median and noise of blocks, bilinear between their centres, and whether sources crowd.
-
-    Where they do, the darker half of the pixels scatters by faint stars: its wing falls off
-    faster than that of a Gaussian.  What differs between neighbours is noise all the same.
-    """
+    """Level and noise of blocks, bilinear between their centres, and whether sources crowd."""
     from scipy.ndimage import zoom
 
-    ny, nx = image.shape
-    tiles = max(2, ny // _BLOCK), max(2, nx // _BLOCK)
-    level, noise, wing, rough = np.full((4, *tiles), np.nan)
-    curvature = _curvature(image)
-    for j, rows in enumerate(np.array_split(np.arange(ny), tiles[0])):
-        for i, columns in enumerate(np.array_split(np.arange(nx), tiles[1])):
-            box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            good = ~bad[box] & np.isfinite(curvature[box])
-            values = image[box][good]
-            if values.size > 100:
-                lowest, low, middle = np.percentile(values, [2.275, 15.865, 50.0])
-                level[j, i], noise[j, i], wing[j, i] = middle, middle - low, low - lowest
-                # Never empty, not even where the image is constant.
-                dark = curvature[box][good][values <= middle]
-                low, high = np.percentile(dark, [15.865, 84.135])
-                rough[j, i] = 0.5 * (high - low)
-    crowded = bool(np.nanmedian(noise) > _CROWDED * np.nanmedian(wing))
-    noise = rough if crowded else noise
-    for plane in (level, noise):
+    *planes, crowded = sky_blocks(image, bad)
+    wide = []
+    for plane in planes:
         plane[np.isnan(plane)] = np.nanmedian(plane)
-    factor = ny / tiles[0], nx / tiles[1]
-    wide = [zoom(p, factor, order=1, mode="nearest", grid_mode=True) for p in (level, noise)]
-    return np.asarray(wide[0], np.float32), np.asarray(wide[1], np.float32), crowded
-
-
-def _curvature(image: Image) -> Image:
-    """Pixels against their four neighbours, with the scatter of one pixel in white noise."""
-    out = np.full(image.shape, np.float32(np.nan))
-    near = image[1:-1, :-2] + image[1:-1, 2:] + image[:-2, 1:-1] + image[2:, 1:-1]
-    out[1:-1, 1:-1] = (4 * image[1:-1, 1:-1] - near) / np.float32(20.0**0.5)
-    return out
+        factor = image.shape[0] / plane.shape[0], image.shape[1] / plane.shape[1]
+        smooth = zoom(plane, factor, order=1, mode="nearest", grid_mode=True)
+        wide.append(np.asarray(smooth, np.float32))
+    return wide[0], wide[1], crowded
 
 
 def psf_of(exposure: Exposure, notes: list[str]) -> tuple[PolynomialPsf, float, dict[str, float]]:

@@ -288,7 +288,7 @@ def _numbers(
         values["gain"], note = checked_gain(raw.image, bad, values["gain"])
         fills += [note] if note else []
     else:
-        measured = measured_gain(raw.image, bad)
+        measured = measured_gain(raw.image, bad, values.get("read_noise", 0.0))
         values["gain"] = measured or 1.0
         fills.append(
             f"gain: no keyword, {measured:.4g} measured from the sky, its pedestal taken as 0"

@@ -78,10 +78,13 @@ _NUMBERS = """\
 ## Gain, read noise, saturation
 
 `--keyword NAME=CARD` names another card; NAME is one of {items}.
-A gain that contradicts the noise of the sky is said, and where it cannot be, the measured one used.
-Without one, `ingest` measures it from the sky and its noise (pedestal taken as zero) and says so,
-`subtract` leaves the photon noise of sources out. Where counts do not explain the noise (sky
-subtracted, frames stacked) the measured noise counts.
+Text with its unit, such as `'2.0 e-/ADU'`, is read. A gain that contradicts the noise of the
+sky is said, and where it cannot be, the measured one used.
+Without one it is measured from the sky and its noise (pedestal taken as zero) and said; where the
+sky has been subtracted, `ingest` takes 1 and `subtract` leaves out the photon noise of sources.
+Where counts do not explain the noise (sky subtracted, frames stacked) the measured noise counts.
+Where stars crowd and no sky is open, noise is what differs between neighbours in the darkest
+places.
 """
 _PIXELS = """\
 ## Pixels without data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 from pipeline.errors import ConfigError
@@ -10,9 +11,11 @@ from pipeline.io.headers import Header, number
 __all__ = ["ITEMS", "SYNONYMS", "item_of", "parse_keywords"]
 
 SYNONYMS: Mapping[str, tuple[str, ...]] = {
-    "gain": ("EGAIN", "GAIN", "CCDGAIN", "ATODGAIN", "GAINEFF", "EPERADU", "E_GAIN", "GAIN1"),
+    "gain": (
+        "EGAIN", "GAIN", "CCDGAIN", "ATODGAIN", "GAINEFF", "EPERADU", "EPADU", "E_GAIN", "GAIN1",
+    ),
     "read_noise": (
-        "RDNOISE", "READNOIS", "READNOISE", "RON", "RDNOIS", "ENOISE", "READ_NOI",
+        "RDNOISE", "READNOIS", "READNOISE", "READNOI", "RON", "RDNOIS", "ENOISE", "READ_NOI",
         "CCDNOISE", "RONOISE", "RDNOISE1",
     ),
     "saturation": (
@@ -25,6 +28,11 @@ its GAIN is then a setting of the electronics."""
 
 ITEMS = (*SYNONYMS, "exptime", "start", "band", "field", "reason")
 """What ``--keyword NAME=CARD`` may name."""
+
+_ELECTRONS = re.compile(
+    r"\s*([-+]?[\d.]+)\s*(?:e-?|el|electrons?)\s*(?:/\s*(?:adu|dn|counts?)|rms)?\s*", re.IGNORECASE
+)
+"""Number of electrons as text with its unit."""
 
 
 def item_of(header: Header, item: str, keywords: Mapping[str, str]) -> tuple[str, float] | None:
@@ -46,6 +54,9 @@ def item_of(header: Header, item: str, keywords: Mapping[str, str]) -> tuple[str
     """
     for card in (keywords.get(item, ""), *SYNONYMS[item]):
         found = number(header, (card,))
+        if found is None and item in ("gain", "read_noise"):
+            text = _ELECTRONS.fullmatch(str(header.get(card)))
+            found = number({card: text[1]}, (card,)) if text else None
         if found is not None and (found[1] > 0 or item == "read_noise"):
             return found
     return None

@@ -8,10 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import InputError
-from pipeline.exposure import Image
+from pipeline.exposure import FloatArray, Image
 from pipeline.io.planes import Raw
 
-__all__ = ["checked_gain", "contradicting_gain", "given_variance", "measured_gain", "sky_noise"]
+__all__ = [
+    "checked_gain",
+    "contradicting_gain",
+    "given_variance",
+    "measured_gain",
+    "sky_blocks",
+    "sky_noise",
+]
 
 _BLOCK = 64
 _LEAST = 50
@@ -24,9 +31,15 @@ _IMPOSSIBLE = 2.0
 _CLEAR_SKY = 5.0
 """Sky level over its noise from which on a gain follows from the two."""
 
+_CROWDED = 1.15
+"""Width of the darker half over that of its wing from which on sources crowd; noise has one."""
+
+_DARK = 0.3
+"""Share of the pixels of a crowded block that show its noise."""
+
 
 def sky_noise(image: Image, bad: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    """Level and noise of the sky: median over blocks of 64 pixels of the darker half's width.
+    """Level and noise of the sky: medians over blocks of some 64 pixels, see `sky_blocks`.
 
     Parameters
     ----------
@@ -40,37 +53,104 @@ def sky_noise(image: Image, bad: npt.NDArray[np.bool_]) -> tuple[float, float]:
     level, noise : float, image unit
         NaN where no block has 50 good pixels.
     """
-    found = []
-    for y in range(0, image.shape[0], _BLOCK):
-        for x in range(0, image.shape[1], _BLOCK):
-            box = np.s_[y : y + _BLOCK, x : x + _BLOCK]
-            values = image[box][~bad[box]]
-            if values.size >= _LEAST:
-                low, middle = np.percentile(values.astype(float), [15.865, 50.0])
-                found.append((middle, middle - low))
-    if not found:
+    level, noise, _ = sky_blocks(image, bad)
+    found = np.isfinite(level)
+    if not found.any():
         return float("nan"), float("nan")
-    level, noise = np.median(found, axis=0)
-    return float(level), float(noise)
+    return float(np.median(level[found])), float(np.median(noise[found]))
 
 
-def measured_gain(image: Image, bad: npt.NDArray[np.bool_]) -> float | None:
+def sky_blocks(image: Image, bad: npt.NDArray[np.bool_]) -> tuple[FloatArray, FloatArray, bool]:
+    """Level and noise of the sky in blocks of some 64 pixels, and whether sources crowd.
+
+    Where they do, the darker half of the pixels scatters by faint stars: its wing falls off faster
+    than that of a Gaussian.  What differs between neighbours is noise all the same, and is looked
+    at where the pixels round them, not they themselves, are dark.
+
+    Parameters
+    ----------
+    image : ndarray, (ny, nx)
+        Pixels.
+    bad : ndarray of bool, (ny, nx)
+        Pixels to leave out.
+
+    Returns
+    -------
+    level, noise : ndarray, (rows, columns), image unit
+        Median and width of the darker half of each block; where sources crowd, median of its
+        darkest places and width of what differs between neighbours there.  Not-a-number with fewer
+        than 50 good pixels.
+    crowded : bool
+        Whether they do.
+    """
+    tiles = [np.array_split(np.arange(n), max(2, n // _BLOCK)) for n in image.shape]
+    curvature, around = _neighbours(image)
+    open_, dense = np.full((2, 2, len(tiles[0]), len(tiles[1])), np.nan)
+    wing = np.full(open_.shape[1:], np.nan)
+    for j, rows in enumerate(tiles[0]):
+        for i, columns in enumerate(tiles[1]):
+            box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            values = image[box][~bad[box]].astype(float)
+            if values.size < _LEAST:
+                continue
+            lowest, low, middle = np.percentile(values, [2.275, 15.865, 50.0])
+            open_[:, j, i], wing[j, i] = (middle, middle - low), low - lowest
+            dense[:, j, i] = _darkest(image[box], curvature[box], around[box], bad[box])
+    width, tail = (
+        float(np.nanmedian(a)) if np.isfinite(a).any() else 0.0 for a in (open_[1], wing)
+    )
+    crowded = bool(width > _CROWDED * tail and np.isfinite(dense).any())
+    level, noise = dense if crowded else open_
+    return level, noise, crowded
+
+
+def _neighbours(image: Image) -> tuple[Image, Image]:
+    """Pixels against their four neighbours, with the scatter of one; mean of the four at corners.
+
+    In white noise the two are independent.
+    """
+    curvature, around = np.full((2, *image.shape), np.float32(np.nan))
+    near = image[1:-1, :-2] + image[1:-1, 2:] + image[:-2, 1:-1] + image[2:, 1:-1]
+    curvature[1:-1, 1:-1] = (4 * image[1:-1, 1:-1] - near) / np.float32(20.0**0.5)
+    corners = image[:-2, :-2] + image[:-2, 2:] + image[2:, :-2] + image[2:, 2:]
+    around[1:-1, 1:-1] = corners / np.float32(4.0)
+    return curvature, around
+
+
+def _darkest(
+    image: Image, curvature: Image, around: Image, bad: npt.NDArray[np.bool_]
+) -> tuple[float, float]:
+    """Level and noise where the surroundings of a pixel are dark; not-a-number with too few."""
+    good = ~bad & np.isfinite(curvature) & np.isfinite(around)
+    if int(good.sum()) < _LEAST:
+        return float("nan"), float("nan")
+    dark = good & (around <= np.percentile(around[good], 100.0 * _DARK))
+    low, high = np.percentile(curvature[dark].astype(float), [15.865, 84.135])
+    return float(np.median(image[dark])), float(0.5 * (high - low))
+
+
+def measured_gain(
+    image: Image, bad: npt.NDArray[np.bool_], read_noise: float = 0.0
+) -> float | None:
     """Electrons per image unit from the photon noise of the sky, its pedestal taken as zero.
 
     Parameters
     ----------
     image, bad : ndarray, (ny, nx)
         Pixels, and those to leave out.
+    read_noise : float, electron
+        What scatters beside the photons.
 
     Returns
     -------
     float, electron per image unit, optional
-        Janesick's photon transfer, level over variance; None where the sky has been subtracted.
+        Janesick's photon transfer, from noise² = level / gain + (read noise / gain)²; None where
+        the sky has been subtracted.
     """
     level, noise = sky_noise(image, bad)
     if not (noise > 0 and level > _CLEAR_SKY * noise):
         return None
-    return level / noise**2
+    return 0.5 * (level + float(np.hypot(level, 2.0 * noise * read_noise))) / noise**2
 
 
 def contradicting_gain(image: Image, bad: npt.NDArray[np.bool_], gain: float) -> str | None:

@@ -11,6 +11,7 @@ from astropy.coordinates import FK4, FK5, BarycentricMeanEcliptic, Galactic, Sky
 from astropy.io import fits
 from astropy.time import Time
 from astropy.wcs import WCS
+from scipy.ndimage import gaussian_filter
 
 from pipeline import io
 from pipeline import wcs as world
@@ -19,7 +20,15 @@ from pipeline.io.filters import band_of, filter_name
 from pipeline.io.headers import plain_header, unreadable_cards
 from pipeline.io.keywords import item_of, parse_keywords
 from pipeline.io.nodata import no_data
-from pipeline.io.noise import contradicting_gain, given_variance, measured_gain
+from pipeline.io.noise import (
+    _darkest,
+    _neighbours,
+    contradicting_gain,
+    given_variance,
+    measured_gain,
+    sky_blocks,
+    sky_noise,
+)
 from pipeline.io.planes import Planes, Raw, read_planes, split_extension
 from pipeline.io.quality import decode, mask_of
 from pipeline.io.times import read_midpoint
@@ -366,6 +375,17 @@ def test_synonyms_and_the_users_word():
     assert item_of(cards, "read_noise", {}) == ("READNOIS", 4.0)
     assert item_of(cards, "saturation", {}) == ("SATURATN", 50000.0)
     assert item_of({"GAIN": 0}, "gain", {}) is None
+    for text, value in (
+        ("2.0 e-/ADU", 2.0),
+        ("1.7e-", 1.7),
+        ("4 electrons / DN", 4.0),
+        ("1e1", 10),
+    ):
+        assert item_of({"GAIN": text}, "gain", {}) == ("GAIN", value)
+    for text in ("2.0 ADU/e-", "1.2.3 e-", "e-", "high", True, None):
+        assert item_of({"GAIN": text}, "gain", {}) is None
+    assert item_of({"READNOI": "5.1 e- rms"}, "read_noise", {}) == ("READNOI", 5.1)
+    assert item_of({"SATURATE": "60000 e-"}, "saturation", {}) is None  # of the image unit
     assert parse_keywords(["gain=egain"]) == {"gain": "EGAIN"}
     with pytest.raises(ConfigError, match="NAME=CARD"):
         parse_keywords(["colour=X"])
@@ -385,6 +405,39 @@ def test_frame_without_gain_gets_the_measured_one(tmp_path):
     exposure = io.read_generic(write(tmp_path / "a.fits", image, header(GAIN=None)), 1)
     assert exposure.provenance["ORIGGAIN"] == pytest.approx(2.0, rel=0.05)
     assert "measured from the sky" in exposure.provenance["FILL1"]
+
+
+def crowded_image(sky, gain=2.0, read_noise=6.0, shape=(384, 384)):
+    """Stars on every pixel but ever fainter ones, FWHM 4.7 pixels: no sky is open."""
+    rng = np.random.default_rng(7)
+    stars = np.zeros(shape)
+    flux = 150.0 * rng.uniform(size=14_000) ** -1.25
+    np.add.at(stars, tuple(rng.integers(0, n, flux.size) for n in shape), np.minimum(flux, 1e6))
+    electrons = rng.poisson(gain * (sky + gaussian_filter(stars, 2.0)))
+    return ((electrons + rng.normal(0.0, read_noise, shape)) / gain).astype(np.float32)
+
+
+@pytest.mark.parametrize("sky", [600.0, 12_000.0])
+def test_noise_of_a_crowded_field_is_that_of_its_darkest_places(tmp_path, sky):
+    image = crowded_image(sky)
+    level, noise, crowded = sky_blocks(image, np.zeros(image.shape, bool))
+    level, noise = np.median(level), np.median(noise)
+    assert crowded
+    assert sky < level < 1.2 * sky
+    assert noise == pytest.approx(np.sqrt(level / 2.0 + 9.0), rel=0.04)
+
+    known = io.read_generic(write(tmp_path / "a.fits", image, header(GAIN=2.0, RDNOISE=6.0)), 1)
+    assert np.median(known.variance) == pytest.approx(2.0 * np.median(image) + 36.0, rel=0.01)
+    measured = io.read_generic(write(tmp_path / "b.fits", image, header(GAIN=None, RDNOISE=6.0)), 2)
+    assert measured.provenance["ORIGGAIN"] == pytest.approx(2.0, rel=0.08)
+
+
+def test_white_noise_is_not_crowded_and_measured_either_way():
+    image = np.random.default_rng(3).normal(500.0, 10.0, (512, 512)).astype(np.float32)
+    bad = np.zeros(image.shape, bool)
+    assert not sky_blocks(image, bad)[2]
+    assert sky_noise(image, bad) == pytest.approx((500.0, 10.0), rel=0.01)
+    assert _darkest(image, *_neighbours(image), bad)[1] == pytest.approx(10.0, rel=0.01)
 
 
 def test_variance_of_a_sky_subtracted_frame_is_measured(tmp_path):

@@ -412,7 +412,7 @@ def flags_remeasured(view: View) -> Sample:
 
 
 def _near(
-    plane: npt.NDArray[Any], x: Sequence[float], y: Sequence[float], how: np.ufunc
+    plane: npt.NDArray[Any], x: npt.ArrayLike, y: npt.ArrayLike, how: np.ufunc
 ) -> npt.NDArray[Any]:
     """Reduce the pixels within two of positions."""
     step = np.arange(-_CORE, _CORE + 1)
