@@ -15,7 +15,7 @@ class _Package(ModuleType):
 
     def __setattr__(self, name: str, value: object) -> None:
         """Bind ``run`` of ``package.run``, which the import system would hide by the module."""
-        if isinstance(value, ModuleType) and name in getattr(value, "__all__", ()):
+        if isinstance(value, ModuleType) and name in self.__dict__["_homes"]:
             value = getattr(value, name)
         super().__setattr__(name, value)
 
@@ -35,6 +35,7 @@ def lazy(package: str, **homes: str) -> Callable[[str], object]:
     callable
         Finds these names and raises AttributeError for others.
     """
+    sys.modules[package].__dict__["_homes"] = homes
     sys.modules[package].__class__ = _Package
 
     def find(name: str) -> object:

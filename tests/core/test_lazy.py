@@ -51,6 +51,12 @@ def test_the_server_of_workers_has_loaded_all_that_stages_give():
     assert (done.stdout, done.returncode) == ("set()\n[]\n", 0), done.stderr
 
 
+def test_a_module_is_not_hidden_by_a_function_that_its_package_does_not_give():
+    from pipeline.calibrate import detect
+
+    assert detect.__name__ == "pipeline.calibrate.detect"
+
+
 def test_other_names_are_refused():
     with pytest.raises(AttributeError, match="'pipeline' has no attribute 'nobody'"):
         lazy("pipeline", bits="masks")("nobody")

@@ -622,7 +622,7 @@ def test_star_fits_are_right(exposure):
 
 def test_every_metric_says_what_it_reads():
     known = {"visit_image", "difference", "template", "warped", "raw", "artefacts", "truth",
-             "refcat", "sources", "forced", "camera"}  # fmt: skip
+             "refcat", "sources", "forced", "camera", "alerts"}  # fmt: skip
     for metric in METRICS.values():
         assert set(metric.reads) <= known
         assert metric.summary.endswith(".")

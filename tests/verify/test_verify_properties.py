@@ -89,7 +89,7 @@ def test_a_worse_check_never_makes_a_better_case(checks, data):
     place = data.draw(st.integers(0, len(checks) - 1))
     severity, old = checks[place]
     worse = data.draw(seen)
-    if verdict_of([("must", worse)]) < verdict_of([("must", old)]):
+    if verdict_of([(severity, worse)]) < verdict_of([(severity, old)]):
         old, worse = worse, old
     before, after = ([*checks[:place], (severity, o), *checks[place + 1 :]] for o in (old, worse))
 

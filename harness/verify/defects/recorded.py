@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.verify.copy import Copy
 from harness.verify.defect import defect, graded
+from pipeline.statistics import GAUSS_FWHM
 
 __all__: list[str] = []
 
@@ -36,13 +37,13 @@ def exchanged_corners(copy: Copy) -> None:
 @defect("sigma-for-width", f"{_RECORD}/width")
 def sigma_for_width(copy: Copy) -> None:
     """Give σ for the width at half maximum of the images of one band."""
-    copy.sql(f"update visit_image set psfFwhm = psfFwhm / 2.3548 where band = {_BAND}")
+    copy.sql(f"update visit_image set psfFwhm = psfFwhm / {GAUSS_FWHM} where band = {_BAND}")
 
 
 @defect("sigma-for-difference-width", "AG-00-15/psf/width")
 def sigma_for_difference_width(copy: Copy) -> None:
     """Give σ for the width at half maximum of the differences of one band."""
-    copy.sql(f"update difference_image set psfFwhm = psfFwhm / 2.3548 where band = {_BAND}")
+    copy.sql(f"update difference_image set psfFwhm = psfFwhm / {GAUSS_FWHM} where band = {_BAND}")
 
 
 @graded("deeper-images", f"{_RECORD}/depth", 0.4, -0.4, faint=0.02)
