@@ -39,9 +39,5 @@ def star_colours(path: Path, image: Exposure) -> Colours | None:
     centre = image_centre(image.wcs, image.shape)
     radius = 0.52 * float(np.hypot(*image.shape)) * pixel_scale(image.wcs)
     stars = reference_stars(table, image.info.band, image.info.midpoint_mjd_tai, centre, radius)
-    for blue, red in _PAIRS:
-        if blue in stars.fluxes and red in stars.fluxes:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                colour = -2.5 * np.log10(stars.fluxes[blue] / stars.fluxes[red])
-            return Colours(stars.ra, stars.dec, np.where(np.isfinite(colour), colour, np.nan))
-    return None
+    colour = stars.colour(_PAIRS)
+    return None if colour is None else Colours(stars.ra, stars.dec, colour)

@@ -293,13 +293,8 @@ class _Fit:
 
 def _colours(stars: ReferenceStars) -> FloatArray:
     """Colours of reference stars, mag; NaN where unknown."""
-    for blue, red in (("g", "r"), ("r", "i"), ("g", "i"), ("i", "z")):
-        if blue in stars.fluxes and red in stars.fluxes:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                colour = -2.5 * np.log10(stars.fluxes[blue] / stars.fluxes[red])
-            if np.isfinite(colour).sum() >= _FEWEST_COLOURS:
-                return np.where(np.isfinite(colour), colour, np.nan)
-    return np.full(len(stars), np.nan)
+    colour = stars.colour((("g", "r"), ("r", "i"), ("g", "i"), ("i", "z")), _FEWEST_COLOURS)
+    return np.full(len(stars), np.nan) if colour is None else colour
 
 
 def _relative(colour: FloatArray, those: npt.NDArray[np.bool_]) -> FloatArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,29 @@ class ReferenceStars:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def colour(self, pairs: Iterable[tuple[str, str]], least: int = 0) -> FloatArray | None:
+        """Return the first colour that enough of the stars have.
+
+        Parameters
+        ----------
+        pairs : iterable of (str, str)
+            Bluer and redder band.
+        least : int
+            How many stars must have it.
+
+        Returns
+        -------
+        ndarray, (n,), mag, optional
+            NaN where a flux is unknown; None if there is no such colour.
+        """
+        for blue, red in pairs:
+            if blue in self.fluxes and red in self.fluxes:
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    colour = -2.5 * np.log10(self.fluxes[blue] / self.fluxes[red])
+                if np.isfinite(colour).sum() >= least:
+                    return np.where(np.isfinite(colour), colour, np.nan)
+        return None
 
     def take(self, index: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> ReferenceStars:
         """Return the stars at an index or where a mask is true."""

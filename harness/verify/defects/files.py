@@ -71,7 +71,7 @@ def flipped_cutout(copy: Copy) -> None:
     """Turn the science cut-outs of a file upside down."""
 
     def change(packets: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [{**p, "cutoutScience": _flipped(p["cutoutScience"])} for p in packets]
+        return [{**p, "cutoutScience": _turned(p["cutoutScience"], 0, slice(1))} for p in packets]
 
     copy.alerts(change)
 
@@ -82,23 +82,16 @@ def mirrored_cutouts(copy: Copy) -> None:
 
     def change(packets: list[dict[str, Any]]) -> list[dict[str, Any]]:
         names = ("cutoutScience", "cutoutTemplate", "cutoutDifference")
-        return [{**p, **{n: _mirrored(p[n]) for n in names if p[n]}} for p in packets]
+        return [{**p, **{n: _turned(p[n], 1, slice(None)) for n in names if p[n]}} for p in packets]
 
     copy.alerts(change)
 
 
-def _mirrored(data: bytes) -> bytes:
+def _turned(data: bytes, axis: int, planes: slice) -> bytes:
+    """Reverse an axis of some planes of a cut-out."""
     with fits.open(BytesIO(data)) as hdus:
-        for hdu in hdus:
-            hdu.data = np.ascontiguousarray(hdu.data[:, ::-1])
-        out = BytesIO()
-        hdus.writeto(out)
-    return out.getvalue()
-
-
-def _flipped(data: bytes) -> bytes:
-    with fits.open(BytesIO(data)) as hdus:
-        hdus[0].data = np.ascontiguousarray(hdus[0].data[::-1])
+        for hdu in hdus[planes]:
+            hdu.data = np.ascontiguousarray(np.flip(hdu.data, axis))
         out = BytesIO()
         hdus.writeto(out)
     return out.getvalue()
