@@ -237,9 +237,7 @@ def _whiten(
         excess=noise.excess,
     )
     _log_noise(noise, working)
-    psf = filters.psf(science.psf, kernel)
-    if noise.excess is not None or kernel.before is not None:
-        filters, psf = filters.scaled(psf)
+    filters, psf = filters.scaled(filters.psf(science.psf, kernel))
     image, null_variance, variance = residual.whiten(
         filters, working, kernel, config, noise.background
     )

@@ -67,7 +67,7 @@ class Filters:
     def psf(self, psf: Psf, kernel: MatchingKernel) -> GridPsf:
         """Point spread function of the difference at the centres of the tiles.
 
-        A source of the science image keeps its flux, so the stamps are not normalised again.
+        A source of the science image keeps its flux, but not what of it lies near, see `scaled`.
         """
         x, y = (a.ravel() for a in np.meshgrid(self.x, self.y))
         stamps = psf.stamps(x, y)
@@ -81,7 +81,7 @@ class Filters:
         return GridPsf(cube.reshape(len(self.y), len(self.x), *cube.shape[1:]), self.x, self.y)
 
     def scaled(self, psf: GridPsf) -> tuple[Filters, GridPsf]:
-        """Give the PSF unit flux after correlated noise, or a filter's, changed what is near."""
+        """Give the PSF unit flux where fluxes are tied, which the filters moved across the edge."""
         k = np.arange(psf.side) - psf.side // 2
         inside = np.hypot(k[:, None], k) <= psf.FLUX_RADIUS
         flux = psf.cube[..., inside].sum(-1)

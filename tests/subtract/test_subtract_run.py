@@ -18,6 +18,7 @@ from pipeline.exposure import Difference, GridPsf, MatchingKernel
 from pipeline.masks import BRIDGEABLE, NOT_IN_SCORE, bits
 from pipeline.subtract import alard_lupton
 from pipeline.subtract.convolve import convolve
+from pipeline.subtract.decorrelate import Filters
 from pipeline.subtract.metrics import robust_std
 
 CORRELATED = np.array([[0.1, 0.25, 0.1], [0.25, 0.6, 0.25], [0.1, 0.25, 0.1]])
@@ -65,6 +66,14 @@ def psf_fluxes(difference: Difference, x, y) -> tuple[np.ndarray, ...]:
     return np.array(flux), np.array(err), np.array(total)
 
 
+def _near(difference: Difference) -> float:
+    """Flux of the PSF within the radius that fluxes are tied to."""
+    psf = difference.exposure.psf
+    (stamp,) = psf.stamps([256.0], [256.0])
+    v, u = np.indices(stamp.shape) - stamp.shape[0] // 2
+    return float(stamp[np.hypot(u, v) <= psf.FLUX_RADIUS].sum())
+
+
 class TestNoise:
     @pytest.mark.parametrize(("science", "template"), [(2.0, 1.6), (1.6, 2.0), (1.8, 1.8)])
     def test_is_white_and_scaled(self, make_scene, science, template):
@@ -106,6 +115,17 @@ class TestPhotometry:
         assert mean == pytest.approx(1.0, abs=0.012)  # 2.5σ of 60 sources
         if science > template:  # a convolved science image has correlated photon noise
             assert robust_std((flux - scene.flux) / total) == pytest.approx(1.0, abs=0.3)
+
+    def test_wide_psf_has_unit_flux_where_fluxes_are_tied(self, make_scene, monkeypatch):
+        """Decorrelation moves light across twelve pixels in bad seeing; fluxes do not care."""
+        scene = make_scene(transients=30, science_sigma=4.5, template_sigma=3.5, noise=(6.0, 8.0))
+        scaled = subtract.run(scene.science, scene.template)
+        monkeypatch.setattr(Filters, "scaled", lambda self, psf: (self, psf))
+        free = subtract.run(scene.science, scene.template)
+        assert _near(scaled) == pytest.approx(1.0, abs=1e-4)
+        assert abs(_near(free) - 1.0) > 1e-3
+        fluxes = [psf_fluxes(difference, scene.x, scene.y)[0] for difference in (scaled, free)]
+        np.testing.assert_allclose(*fluxes, rtol=1e-3)
 
     def test_transients_keep_their_flux_on_a_fringed_sky(self, make_scene):
         scene = make_scene(transients=60)
