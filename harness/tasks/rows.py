@@ -162,7 +162,7 @@ def sky(image: Exposure, source_free: Image, photons: float) -> Row:
     dict
         Columns of the row; degrees, arcsec, nJy and mag.
     """
-    from pipeline.psfphot import effective_area, middle_fwhm  # who plans needs none of it
+    from pipeline.psfphot import middle_fwhm  # who plans needs none of it
     from pipeline.wcs import pixel_scale
 
     ny, nx = image.shape
@@ -178,6 +178,7 @@ def sky(image: Exposure, source_free: Image, photons: float) -> Row:
     if image.psf is not None:
         row["psfFwhm"] = middle_fwhm(image.psf, image.shape) * row.get("pixelScale", math.nan)
         if image.unit == "nJy":
-            area = float(np.median(effective_area(grid_stamps(image.psf, image.shape))))
+            stamps = grid_stamps(image.psf, image.shape)  # of unit flux, whatever their sums
+            area = float(np.median(1.0 / (stamps**2).sum(axis=(-2, -1))))
             row["depth5"] = depth(NJY_ZERO_POINT, area, variance, per_electron=photons)
     return row

@@ -30,12 +30,16 @@ _RIDGE = 2e-4
 _STABLE = 2e-6
 """What keeps the equations of the kernel regular, in the same units."""
 
+_WEIGHT = 2.0
+"""Width of the Gaussian, pixel, within which the middle of a PSF is kept where it was."""
+
 
 def design_filter(source: FloatArray, target: FloatArray, basis: Basis) -> FloatArray:
     """Find the filter that lets a short kernel match two PSFs.
 
     Filter and kernel together are a ridge regression: what is left of C ⊗ P_target − κ ⊗ P_source
     is balanced against the size of C − δ, for what C suppresses the decorrelation lifts again.
+    The Gaussian-weighted middle of C ⊗ P_target is that of P_target: only the kernel moves images.
 
     Parameters
     ----------
@@ -60,9 +64,21 @@ def design_filter(source: FloatArray, target: FloatArray, basis: Basis) -> Float
     matrix[np.diag_indices_from(matrix)] += unit * _STABLE
     # What the other pixels gain, the middle loses: |C − δ|² = Σ c² + (Σ c)².
     matrix[:n, :n] += unit * _RIDGE * (np.identity(n) + 1.0)
-    moved = np.linalg.solve(matrix, design @ target.ravel())[:n]
+    pull = np.zeros((len(matrix), 2))
+    pull[:n] = shifted @ _middle(len(target))
+    zeros = np.zeros((2, 2))
+    moved = np.linalg.solve(
+        np.block([[matrix, pull], [pull.T, zeros]]), np.append(design @ target.ravel(), [0.0, 0.0])
+    )[:n]
     moved[n // 2] += 1.0 - moved.sum()
     return np.asarray(moved.reshape(side, side))
+
+
+def _middle(side: int) -> FloatArray:
+    """Weights, (side², 2), whose sums with a stamp are its weighted moments in x and y."""
+    y, x = np.indices((side, side)) - side // 2
+    weight = np.exp(-0.5 * (x**2 + y**2) / _WEIGHT**2)
+    return np.stack([(weight * x).ravel(), (weight * y).ravel()], axis=1)
 
 
 def filtered(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import shift as moved_by
 from scipy.signal import fftconvolve
 from scipy.special import erf
 
@@ -163,6 +164,21 @@ def test_filter_vanishes_where_the_transfer_function_of_the_source_does():
     assert abs(plain.sum(0) @ wave) > 0.9
     assert trailed.sum() == pytest.approx(1.0)
     assert plain[3, 3] == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (0.4, -0.3), (-0.9, 0.6)])
+def test_filter_does_not_move_the_image(shift):
+    target = trail(*SCIENCE)
+    source = moved_by(trail(*TEMPLATE), shift, order=5)
+    made = design_filter(source, target, Basis.build((0.7, 1.7, 4.0), (4, 3, 2), 14))
+    moved = fftconvolve(target, made, mode="same")
+    y, x = np.indices(target.shape) - len(target) // 2
+    weight = np.exp(-(x**2 + y**2) / 8.0)
+    for axis in (x, y):
+        for stamp in (target, moved):
+            assert (stamp * weight * axis).sum() / (stamp * weight).sum() == pytest.approx(
+                0.0, abs=0.02
+            )
 
 
 def test_noise_of_a_filtered_image_is_known():
