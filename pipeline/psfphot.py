@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import spline_filter1d, zoom
+from scipy.ndimage import spline_filter1d
 
 from pipeline.compiled import compiled, pixel
 from pipeline.exposure import FloatArray, GridPsf, Image, Mask, PolynomialPsf, Psf
@@ -34,7 +34,6 @@ __all__ = [
     "flux_noise",
     "forced_flux",
     "fwhm",
-    "half_maximum",
     "hats",
     "middle_fwhm",
     "psf_box",
@@ -44,7 +43,6 @@ __all__ = [
 _NO_FLUX = bits(*NO_FLUX)
 _PAD = 4
 _SHARP = 3.5
-_FINE = 8
 _BLOCK = 64
 _CHUNK = 64
 _WHITE = np.ones((1, 1, 1, 1))
@@ -186,7 +184,10 @@ def _prefilter(stamps: FloatArray, order: int) -> FloatArray:
 
 
 def fwhm(stamps: FloatArray) -> FloatArray:
-    """Full width at half maximum of Gaussians with the stamps' noise-equivalent area.
+    """Full width at half maximum of Gaussians with the noise-equivalent area of the stamps' cores.
+
+    What is negative is no part of a core: a whitened difference has a trough there, where noise on
+    large scales was taken out.
 
     Parameters
     ----------
@@ -196,9 +197,9 @@ def fwhm(stamps: FloatArray) -> FloatArray:
     Returns
     -------
     ndarray, (...), pixel
-        2.355 √(A / 4π) with the area A of `effective_area`.
+        2.355 √(A / 4π) with the area A of `effective_area` of what is positive.
     """
-    return np.asarray(GAUSS_FWHM * np.sqrt(effective_area(stamps) / (4.0 * np.pi)))
+    return np.asarray(GAUSS_FWHM * np.sqrt(effective_area(np.maximum(stamps, 0.0)) / (4.0 * np.pi)))
 
 
 def effective_area(stamps: FloatArray) -> FloatArray:
@@ -235,31 +236,6 @@ def middle_fwhm(psf: Psf | None, shape: tuple[int, int]) -> float:
     if psf is None:
         return float("nan")
     return float(fwhm(psf.at((shape[1] - 1) / 2, (shape[0] - 1) / 2)))
-
-
-def half_maximum(psf: Psf | None, shape: tuple[int, int]) -> float:
-    """Full width at half maximum in the middle of an image, from the area above half the peak.
-
-    It holds for the PSF of a whitened difference too, whose core carries more than its flux where
-    noise on large scales was taken out; `fwhm` is then too narrow.
-
-    Parameters
-    ----------
-    psf : Psf, optional
-        Point spread function of the image.
-    shape : tuple of int, (ny, nx)
-        Size of the image.
-
-    Returns
-    -------
-    float, pixel
-        Diameter of the circle of that area; NaN without a PSF.
-    """
-    if psf is None:
-        return float("nan")
-    fine = zoom(psf.at((shape[1] - 1) / 2, (shape[0] - 1) / 2), _FINE, order=3, grid_mode=True,
-                mode="grid-constant")  # fmt: skip
-    return float(2.0 * np.sqrt(np.count_nonzero(fine > 0.5 * fine.max()) / np.pi) / _FINE)
 
 
 def flux_noise(psf: Psf, variance: Image, x: npt.ArrayLike, y: npt.ArrayLike) -> FloatArray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -168,11 +167,8 @@ def _row(
     item: _Item, result: Difference, detection: Mapping[str, object], outcome: Outcome
 ) -> rows.Row:
     """Row of ``difference_image``."""
-    from pipeline.psfphot import half_maximum  # who plans needs none of it
-
     image, kernel, name = result.exposure, result.kernel, item.target.name
     numbers = {**result.metrics, **detection}
-    sky = rows.sky(image, result.null_variance, rows.per_electron(image))
     row: rows.Row = {
         "differenceImageId": name,
         **rows.identity(image),
@@ -190,8 +186,7 @@ def _row(
         "fractionMasked": float(flagged(image.mask, result.excluded).mean()),
         **_stamps(result),
         **_kernel_sum(result),
-        **sky,
-        "psfFwhm": half_maximum(image.psf, image.shape) * sky.get("pixelScale", math.nan),
+        **rows.sky(image, result.null_variance, rows.per_electron(image)),
         **rows.file(item, outcome),
         "noiseRatio": numbers.get("pixelStd"),
         "lag1X": numbers.get("lag1X"),
