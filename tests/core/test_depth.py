@@ -57,9 +57,10 @@ def test_the_middle_of_an_image_is_between_its_corner_pixels() -> None:
 
 def test_the_width_is_that_of_the_core_whatever_surrounds_it() -> None:
     core, wide = (_gaussian(s).cube[0, 0] for s in (2.0, 8.0))
-    trough = core - 0.5 * wide * core.sum() / wide.sum()
+    trough = core - 0.3 * wide * core.sum() / wide.sum()
 
     assert fwhm(trough) == pytest.approx(2.354820 * 2.0, rel=0.06)
+    assert effective_area(trough) < 0.6 * effective_area(core)
 
 
 def test_the_noise_of_the_sky_is_that_without_the_sources() -> None:
