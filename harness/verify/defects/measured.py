@@ -55,6 +55,42 @@ def aperture_scale(copy: Copy, amount: float) -> None:
     copy.everywhere("DiaSource", f"apFlux = {1 + amount} * apFlux")
 
 
+@defect("exchanged-moments", f"{_PIXELS}/shapes")
+def exchanged_moments(copy: Copy) -> None:
+    """Exchange the second moments of all sources along columns and rows."""
+    copy.everywhere("DiaSource", "ixx = iyy, iyy = ixx")
+
+
+@defect("exchanged-psf-moments", f"{_PIXELS}/psf-shapes")
+def exchanged_psf_moments(copy: Copy) -> None:
+    """Exchange the second moments of the PSF along columns and rows."""
+    copy.everywhere("DiaSource", "ixxPSF = iyyPSF, iyyPSF = ixxPSF")
+
+
+@graded("moments-scale", f"{_PIXELS}/sizes", 0.03, -0.03, faint=0.002)
+def moments_scale(copy: Copy, amount: float) -> None:
+    """Make all second moments larger by a share of {}."""
+    factor = 1 + amount
+    copy.everywhere(
+        "DiaSource", f"ixx = {factor} * ixx, ixy = {factor} * ixy, iyy = {factor} * iyy"
+    )
+
+
+@graded("psf-moments-scale", f"{_PIXELS}/psf-sizes", 0.03, -0.03, faint=0.002)
+def psf_moments_scale(copy: Copy, amount: float) -> None:
+    """Make all second moments of the PSF larger by a share of {}."""
+    f = 1 + amount
+    copy.everywhere(
+        "DiaSource", f"ixxPSF = {f} * ixxPSF, ixyPSF = {f} * ixyPSF, iyyPSF = {f} * iyyPSF"
+    )
+
+
+@defect("inverted-extendedness", "AG-00-20/attributes/extended")
+def inverted_extendedness(copy: Copy) -> None:
+    """Call points extended and extended sources points."""
+    copy.everywhere("DiaSource", "extendedness = 1 - extendedness")
+
+
 @graded("shift-ra", f"{_PIXELS}/coordinates", 0.003, 0.03, 3.0, faint=0.0002)
 def shift_ra(copy: Copy, amount: float) -> None:
     """Move all sources by {} arcsec in right ascension."""

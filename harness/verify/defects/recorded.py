@@ -28,6 +28,12 @@ def airmass_of_another_visit(copy: Copy) -> None:
     )
 
 
+@graded("other-zero-point", f"{_RECORD}/cards", 0.3, -0.01, faint=1e-8)
+def other_zero_point(copy: Copy, amount: float) -> None:
+    """Record zero points that are {} mag fainter than those of the files."""
+    copy.sql(f"update visit_image set zeroPoint = zeroPoint + {amount}")
+
+
 @defect("exchanged-corners", f"{_RECORD}/corners")
 def exchanged_corners(copy: Copy) -> None:
     """Exchange the right ascensions of two opposite corners of all visit images."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -21,11 +22,18 @@ __all__ = ["Header"]
 _KEPT = 500
 """Files whose headers are kept: some 0.1 MB each."""
 
+_SINGLE = 1e-6
+_TABLES = {"difference": "difference_image"}
+
 _TYPES: dict[str, type[Any]] = {"str": str, "int": int, "float": float, "bool": bool}
 
 
 class Card(BaseModel):
-    """What a keyword's value must be; each given property is demanded."""
+    """What a keyword's value must be; each given property is demanded.
+
+    With `column` it is what the product's row in the catalogue says there, or absent where that
+    is NULL.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -33,9 +41,14 @@ class Card(BaseModel):
     matches: Pattern = ""
     hdu: str = ""
     at_least: float | None = None
+    column: str = Field(default="", pattern=r"^\w*$")
 
-    def fault(self, value: object) -> str:
-        """Say what is wrong with a value."""
+    def fault(self, value: object, recorded: object = None) -> str:
+        """Say what is wrong with a value, where the catalogue recorded another perhaps."""
+        if self.column and not _same(value, recorded):
+            return f"{value!r}, but {recorded!r} in the catalogue"
+        if self.column and value is None:
+            return ""
         if value is None:
             return "absent"
         if not isinstance(value, _TYPES[self.type]) and not (
@@ -47,6 +60,13 @@ class Card(BaseModel):
         if self.at_least is not None and not float(str(value)) >= self.at_least:
             return f"{value!r} is below {self.at_least:g}"
         return "" if str(value).strip() else "blank"
+
+
+def _same(value: object, recorded: object) -> bool:
+    """Whether a card says what a column does, which may have single precision."""
+    if isinstance(value, float | int) and isinstance(recorded, float | int):
+        return math.isclose(value, recorded, rel_tol=_SINGLE, abs_tol=_SINGLE)
+    return value == recorded
 
 
 class Header(Kind):
@@ -69,19 +89,32 @@ class Header(Kind):
         failing: list[dict[str, Any]] = []
         places = [(u, context.product(self.product, u)) for u in context.expected(self.product)]
         present = [(u, p) for u, p in places if p.is_file()]
+        rows = self._rows(context)
         for unit, path in present:
             headers = _headers(context, path)
-            found = {**{n: self._fault(n, c, headers) for n, c in self.cards.items()}}
+            row = rows.get((unit.visit, unit.detector), {})
+            found = {n: self._fault(n, c, headers, row) for n, c in self.cards.items()}
             found |= {n: "" if n in headers else "no such HDU" for n in self.hdus}
             failing += [{**unit.key, "card": n, "fault": f} for n, f in found.items() if f]
         population = len(present) * (len(self.cards) + len(self.hdus))
         return Measurement(len(failing), population, failing=tuple(failing))
 
-    def _fault(self, name: str, card: Card, headers: dict[str, fits.Header]) -> str:
+    def _rows(self, context: Context) -> dict[tuple[int, int], dict[str, Any]]:
+        """Read the columns that cards name, of each product."""
+        columns = sorted({card.column for card in self.cards.values() if card.column})
+        if not columns:
+            return {}
+        table = _TABLES.get(self.product, self.product)
+        found = context.rows(f"SELECT visit, detector, {', '.join(columns)} FROM {table}")
+        return {(row["visit"], row["detector"]): row for row in found}
+
+    def _fault(
+        self, name: str, card: Card, headers: dict[str, fits.Header], row: dict[str, Any]
+    ) -> str:
         header = headers.get(card.hdu or "PRIMARY")
         if header is None:
             return f"no HDU {card.hdu}"
-        return card.fault(header.get(name))
+        return card.fault(header.get(name), row.get(card.column))
 
 
 def _headers(context: Context, path: Path) -> dict[str, fits.Header]:

@@ -23,7 +23,7 @@ from pipeline.exposure import Exposure
 from pipeline.masks import bits
 from pipeline.statistics import median_error
 
-__all__: list[str] = []
+__all__ = ["clean_sources", "median_of"]
 
 FloatArray = npt.NDArray[np.float64]
 _RADIUS = 8.0
@@ -118,8 +118,19 @@ def _slope(stamp: FloatArray, axis: int) -> FloatArray:
     return np.asarray(np.fft.ifft(2j * np.pi * k * np.fft.fft(stamp, axis=axis), axis=axis).real)
 
 
-def _clean_sources(view: View) -> Mapping[str, npt.NDArray[Any]]:
-    """Isolated single points with good fits."""
+def clean_sources(view: View) -> Mapping[str, npt.NDArray[Any]]:
+    """Isolated single points with good fits.
+
+    Parameters
+    ----------
+    view : View
+        The unit.
+
+    Returns
+    -------
+    mapping of ndarray, (n,)
+        Columns of ``DiaSource``.
+    """
     s = view.sources
     good = ~s["isSubThreshold"] & ~s["isDipole"] & ~s["isTrailed"] & ~s["psfFlux_flag"]
     good &= ~s["centroid_flag"] & ~s["isDeblendParent"] & (s["parentDiaSourceId"] < 0)
@@ -132,7 +143,19 @@ def _alone(x: FloatArray, y: FloatArray, radius: float = 3.0 * _RADIUS) -> npt.N
     return np.asarray(near.sum(axis=1) == 1)
 
 
-def _median(values: FloatArray) -> Sample:
+def median_of(values: FloatArray) -> Sample:
+    """Median with its error, of what is finite.
+
+    Parameters
+    ----------
+    values : ndarray, (n,)
+        One value per source.
+
+    Returns
+    -------
+    Sample
+        NaN of nothing.
+    """
     values = values[np.isfinite(values)]
     if not len(values):
         return Sample(float("nan"), 0)
@@ -145,10 +168,10 @@ def _median(values: FloatArray) -> Sample:
 )  # fmt: skip
 def flux_remeasured(view: View, snr_min: float = 10.0) -> Sample:
     """Fluxes of clean sources in the table over those of their pixels, less one, median."""
-    s = _clean_sources(view)
+    s = clean_sources(view)
     own, error = _psf_flux(view, s["x"], s["y"])
     bright = np.abs(own) > snr_min * error
-    return _median(100.0 * (s["psfFlux"][bright] / own[bright] - 1.0))
+    return median_of(100.0 * (s["psfFlux"][bright] / own[bright] - 1.0))
 
 
 @metric(
@@ -159,7 +182,7 @@ def flux_error_remeasured(view: View, snr_max: float = 3.0) -> Sample:
     """Errors of faint forced fluxes over those from the source-free variance, less one, median."""
     f, own, error = _forced(view)
     faint = np.abs(own) < snr_max * error
-    return _median(100.0 * (f["psfFluxErr"][faint] / error[faint] - 1.0))
+    return median_of(100.0 * (f["psfFluxErr"][faint] / error[faint] - 1.0))
 
 
 @metric(
@@ -203,7 +226,7 @@ def pixel_error_remeasured(
     1 / √(Σ P² / V), of a position 1 / (f √(Σ P'² / V)).  Sources on something brighter than
     themselves are left out: their errors contain the pull of its residual.
     """
-    s = _clean_sources(view)
+    s = clean_sources(view)
     alone = np.abs(s["templateFlux"]) < np.abs(s["psfFlux"])
     usable = alone & np.isfinite(s["xErr"] + s["yErr"])
     faint = np.flatnonzero(usable & (np.abs(s["snr"]) < snr_max))
@@ -214,7 +237,7 @@ def pixel_error_remeasured(
             information = float((disc.profile(axis) ** 2 / disc.null).sum()) ** 0.5
             scale = 1.0 if axis is None else abs(float(s["psfFlux"][k]))
             ratios.append(100.0 * (s[name][k] * scale * information - 1.0))
-    return _median(np.array(ratios))
+    return median_of(np.array(ratios))
 
 
 @metric(
@@ -225,14 +248,14 @@ def aperture_remeasured(view: View, snr_min: float = 20.0) -> Sample:
     """Aperture fluxes of clean bright sources over the sums of their pixels, less one, median."""
     import sep
 
-    s = _clean_sources(view)
+    s = clean_sources(view)
     radius = float(view.settings.diasource.aperture_radius)
     bad = (view.difference.exposure.mask & np.uint32(view.excluded_bits)) != 0
     image = np.ascontiguousarray(view.difference.exposure.image, np.float32)
     sums, _, flags = sep.sum_circle(image, s["x"], s["y"], radius, subpix=0)
     lost, _, _ = sep.sum_circle(bad.astype(np.float32), s["x"], s["y"], radius, subpix=0)
     good = (lost == 0) & (flags == 0) & (np.abs(s["snr"]) > snr_min) & ~s["apFlux_flag"]
-    return _median(100.0 * (s["apFlux"][good] / sums[good] - 1.0))
+    return median_of(100.0 * (s["apFlux"][good] / sums[good] - 1.0))
 
 
 @metric(
@@ -241,9 +264,9 @@ def aperture_remeasured(view: View, snr_min: float = 20.0) -> Sample:
 )  # fmt: skip
 def significance_remeasured(view: View) -> Sample:
     """Significance of clean sources over the highest score within two pixels, less one, median."""
-    s, score = _clean_sources(view), np.abs(view.difference.score)
+    s, score = clean_sources(view), np.abs(view.difference.score)
     peaks = _near(score, s["x"], s["y"], np.fmax)
-    return _median(100.0 * (s["snr"] / peaks - 1.0))
+    return median_of(100.0 * (s["snr"] / peaks - 1.0))
 
 
 @metric(
@@ -270,7 +293,7 @@ def science_flux_remeasured(
         profile = disc.profile()
         own = (profile @ disc.image) / (profile @ profile)
         ratios.append(100.0 * (f["scienceFlux"][bright][disc.index] / own - 1.0))
-    return _median(np.array(ratios))
+    return median_of(np.array(ratios))
 
 
 @metric(
@@ -294,7 +317,7 @@ def dipoles_remeasured(view: View) -> Sample:
         up = north[0][k] * dx + north[1][k] * dy
         turn = s["dipoleAngle"][k] - np.degrees(np.arctan2(right, up))
         turns.append(abs((turn + 180.0) % 360.0 - 180.0))
-    return _median(np.array(turns))
+    return median_of(np.array(turns))
 
 
 def _middle(image: FloatArray, places: tuple[npt.NDArray[np.int_], ...]) -> FloatArray:
