@@ -37,6 +37,7 @@ __all__ = [
     "hats",
     "middle_fwhm",
     "psf_box",
+    "psf_part",
     "smooth_variance",
 ]
 
@@ -366,6 +367,36 @@ def _taps(t: float, order: int, w: FloatArray, d: FloatArray) -> None:
 
 
 @compiled
+def _along(to: FloatArray, coef: FloatArray, y: int, x: int, w: FloatArray, order: int) -> None:
+    """Filter rows of a stamp, from (y, x) on, with the taps of a spline of order 3 or 5."""
+    w0, w1, w2, w3, w4, w5 = w[0], w[1], w[2], w[3], w[4], w[5]
+    width = to.shape[1]
+    for j in range(to.shape[0]):
+        row, line = to[j], coef[y + j, x : x + width + order]
+        for i in range(width):
+            row[i] = w0 * line[i] + w1 * line[i + 1] + w2 * line[i + 2] + w3 * line[i + 3]
+        if order == 5:
+            for i in range(width):
+                row[i] = row[i] + w4 * line[i + 4] + w5 * line[i + 5]
+
+
+@compiled
+def _across(to: FloatArray, y: int, x: int, lines: FloatArray, w: FloatArray, order: int) -> None:
+    """Filter columns in the same way into a box, from (y, x) on."""
+    w0, w1, w2, w3, w4, w5 = w[0], w[1], w[2], w[3], w[4], w[5]
+    width = lines.shape[1]
+    for j in range(lines.shape[0] - order):
+        row = to[y + j, x : x + width]
+        one, two, three, four = lines[j], lines[j + 1], lines[j + 2], lines[j + 3]
+        for i in range(width):
+            row[i] = w0 * one[i] + w1 * two[i] + w2 * three[i] + w3 * four[i]
+        if order == 5:
+            five, six = lines[j + 4], lines[j + 5]
+            for i in range(width):
+                row[i] = row[i] + w4 * five[i] + w5 * six[i]
+
+
+@compiled
 def psf_box(
     coef: FloatArray,
     dx: float,
@@ -384,47 +415,66 @@ def psf_box(
     dx, dy : float, pixel
         Position of the source from the middle pixel of the box.
     order : int
-        Order of the spline.
+        Order of the spline, 3 or 5.
     p, px, py : ndarray, (2 r + 1, 2 r + 1)
         Filled with P and its derivatives along x and y of the *pixel*; the derivatives to the
         source's position are their negatives.  Zero where the stamp does not reach, NaN for a
         position that is not a number.
     """
+    p[:] = px[:] = py[:] = 0.0 * (dx - dx) * (dy - dy)
+    psf_part(coef, dx, dy, order, p, px, py)
+
+
+@compiled
+def psf_part(
+    coef: FloatArray,
+    dx: float,
+    dy: float,
+    order: int,
+    p: FloatArray,
+    px: FloatArray,
+    py: FloatArray,
+) -> tuple[int, int, int, int]:
+    """Evaluate a PSF as `psf_box` does, but leave pixels alone that its stamp does not reach.
+
+    Parameters
+    ----------
+    coef, dx, dy, order
+        As of `psf_box`.
+    p, px, py : ndarray, (2 r + 1, 2 r + 1)
+        Filled where the stamp reaches.
+
+    Returns
+    -------
+    bottom, top, left, right : int
+        The pixels that were filled, ``[bottom:top, left:right]``; none for a position that is not
+        a number.
+    """
     n = p.shape[0]
     r = n // 2
     side = coef.shape[0]
     if not (abs(dx) < side + n and abs(dy) < side + n):
-        p[:] = px[:] = py[:] = 0.0 * (dx - dx) * (dy - dy)
-        return
+        return 0, 0, 0, 0
     fx, fy = int(np.floor(-dx)), int(np.floor(-dy))
-    wx, ux, wy, uy = np.empty(6), np.empty(6), np.empty(6), np.empty(6)
+    wx, ux, wy, uy = np.zeros(6), np.zeros(6), np.zeros(6), np.zeros(6)
     _taps(-dx - fx, order, wx, ux)
     _taps(-dy - fy, order, wy, uy)
     # first tap of the first pixel of the box, in the coordinates of the stamp
     x0 = side // 2 - r + fx - (order - 1) // 2
     y0 = side // 2 - r + fy - (order - 1) // 2
-    rows = np.zeros((n + order, n))
-    slopes = np.zeros((n + order, n))
-    for j in range(max(0, -y0), min(n + order, side - y0)):
-        for i in range(max(0, -x0), min(n, side - order - x0)):
-            value, slope = 0.0, 0.0
-            for k in range(order + 1):
-                c = coef[y0 + j, x0 + i + k]
-                value += wx[k] * c
-                slope += ux[k] * c
-            rows[j, i] = value
-            slopes[j, i] = slope
-    p[:], px[:], py[:] = 0.0, 0.0, 0.0
-    for j in range(max(0, -y0 - order), min(n, side - y0)):
-        for i in range(max(0, -x0), min(n, side - order - x0)):
-            value, slope_x, slope_y = 0.0, 0.0, 0.0
-            for k in range(order + 1):
-                value += wy[k] * rows[j + k, i]
-                slope_x += wy[k] * slopes[j + k, i]
-                slope_y += uy[k] * rows[j + k, i]
-            p[j, i] = value
-            px[j, i] = slope_x
-            py[j, i] = slope_y
+    left, bottom = max(0, -x0), max(0, -y0 - order)
+    right, top = max(left, min(n, side - order - x0)), max(bottom, min(n, side - y0))
+    shape = (top - bottom + order, right - left)
+    rows, slopes = np.zeros(shape), np.zeros(shape)  # beyond the stamp there is nothing
+    low, high = max(0, -y0), min(n + order, side - y0)
+    if low < high:
+        part = slice(low - bottom, high - bottom)
+        _along(rows[part], coef, y0 + low, x0 + left, wx, order)
+        _along(slopes[part], coef, y0 + low, x0 + left, ux, order)
+    _across(p, bottom, left, rows, wy, order)
+    _across(px, bottom, left, slopes, wy, order)
+    _across(py, bottom, left, rows, uy, order)
+    return bottom, top, left, right
 
 
 # Columns of `_forced`; _LOGS is Σ ln 2πV, _GOOD the usable share of Σ P².

@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.compiled import compiled, pixel
+from pipeline.compiled import add_row, compiled, pixel
 from pipeline.diasource.planes import Planes
 from pipeline.exposure import FloatArray
-from pipeline.psfphot import psf_box
+from pipeline.psfphot import psf_box, psf_part
 
 __all__ = [
     "DIPOLE",
@@ -163,7 +163,7 @@ def evaluate(
     elif kind == TRAIL:
         m[:] = 0.0
         length = np.sqrt(theta[3] ** 2 + theta[4] ** 2)
-        if not length < _LONGEST * n:
+        if not (length < _LONGEST * n and np.isfinite(theta[1] + theta[2])):
             m[:] = np.nan
             return
         # midpoints of pieces no longer than 0.9 px, each with the second-order end correction
@@ -175,16 +175,17 @@ def evaluate(
                 weight *= 25.0 / 24.0
             elif k == 1 or k == pieces - 2:
                 weight *= 23.0 / 24.0 if pieces > 3 else 22.0 / 24.0
-            psf_box(coef, theta[1] + t * theta[3], theta[2] + t * theta[4], order, p, px, py)
-            for j in range(n):
-                for i in range(n):
-                    fx = weight * theta[0] * px[j, i]
-                    fy = weight * theta[0] * py[j, i]
-                    jac[0, j, i] += weight * p[j, i]
-                    jac[1, j, i] -= fx
-                    jac[2, j, i] -= fy
-                    jac[3, j, i] -= t * fx
-                    jac[4, j, i] -= t * fy
+            x, y = theta[1] + t * theta[3], theta[2] + t * theta[4]
+            bottom, top, left, right = psf_part(coef, x, y, order, p, px, py)
+            for j in range(bottom, top):
+                along_x, along_y = px[j, left:right], py[j, left:right]
+                along_x *= weight * theta[0]
+                along_y *= weight * theta[0]
+                add_row(jac[0, j, left:right], p[j, left:right], weight)
+                add_row(jac[1, j, left:right], along_x, -1.0)
+                add_row(jac[2, j, left:right], along_y, -1.0)
+                add_row(jac[3, j, left:right], along_x, -t)
+                add_row(jac[4, j, left:right], along_y, -t)
         for j in range(n):
             for i in range(n):
                 m[j, i] = theta[0] * jac[0, j, i]
