@@ -1,11 +1,11 @@
 """What the coordinator of a large campaign costs, as JSON lines.
 
 ``speed``: HiTS (4,956 science units) is planned, as it is simulated and as ingested frames with
-corners on the sky; with synthetic outcomes of all units, 50 sources and 60 forced ones each, it is
-planned again, with the hashes of rows that a run keeps, and looked at; the planner gets 189 CCDs x
-1,000 visits; outcomes are recorded, the first thousand and the last of ten; visits of many CCDs
-are associated.  Times are processor times, of whole commands with their start.  ``science``
-measures nothing.
+corners on the sky; with outcomes and (empty) files of all units under the keys of the plan, 50
+sources and 60 forced ones each, it is planned again, with the hashes that a run keeps, and looked
+at: nothing is to be done; the planner gets 189 CCDs x 1,000 visits; outcomes are recorded, the
+first thousand and the last of ten; visits of many CCDs are associated.  Times are processor times,
+of whole commands with their start, the second of two.  ``science`` measures nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,22 @@ from bench.report import reporter
 from bench.timing import timed
 from harness.campaign.context import Context
 from harness.campaign.frames import frames_table
+from harness.campaign.run import run_campaign
 from harness.campaign.state import RunState
 from harness.campaign.store import accept
+from harness.campaign.task import Phase
 from harness.catalog import Catalog
 from harness.ledger import Outcome, StageRecord, Target
-from harness.plan import OPEN, SCIENCE, TEMPLATE, Frame, Selection, assign_roles, plan_templates
+from harness.plan import (
+    OPEN,
+    SCIENCE,
+    TEMPLATE,
+    Frame,
+    Selection,
+    Unit,
+    assign_roles,
+    plan_templates,
+)
 from harness.settings import Campaign, Settings
 from harness.system.software import software_version
 from harness.tasks import TASKS, alerts, association, forced
@@ -40,8 +52,7 @@ from pipeline.schema import TABLES
 
 _NIGHTJAR = [sys.executable, "-m", "harness.cli.main"]
 _CHAIN = ("isr", "calibrate", "subtract", "diasource", "diaobject", "forced", "alerts")
-_COSTS = {"cpuS": 1.0, "wallS": 1.0, "peakRssMiB": 500.0, "attempts": 1, "stageVersion": 1}
-_HASHES = {"inputHash": "i", "configHash": "c", "runId": "bench"}
+_COSTS = {"cpuS": 1.0, "wallS": 1.0, "peakRssMiB": 500.0}
 report = reporter("harness")
 
 
@@ -81,18 +92,18 @@ def hits(root: Path, *, ingested: bool, done: bool) -> Workspace:
              "llcra": m["corners"][0], "llcdec": m["corners"][1],
              "file": "products/x.fits", "sha256": "0"} for m in members
         ]))  # fmt: skip
-        fill(catalog)
-        remember(space, catalog)
+        finish(space, catalog)
+    assert set(sum(run_campaign(root, dry_run=True).counts.values(), Counter())) == {"cached"}
     return space
 
 
-def fill(catalog: Catalog) -> None:
-    """Rows of all units: 50 sources of as many objects, of three groups on each CCD, 60 forced."""
+def fill(catalog: Catalog, units: Collection[Unit]) -> None:
+    """Rows of units: 50 sources of as many objects, of three groups on each CCD, 60 forced."""
     catalog.fetch(
         """CREATE TEMP TABLE searched AS SELECT visit, detector, ra, dec,
           57000.0 + visit % 1000 AS mjd, 1000 * detector::BIGINT + visit % 3 * 100000 AS first
-        FROM visit_image SEMI JOIN (SELECT * FROM unit WHERE stage = 'diaobject')
-          USING (visit, detector)"""
+        FROM visit_image WHERE list_contains(?, visit * 100 + detector)""",
+        [[100 * visit + detector for visit, detector in units]],
     )
     each = "SELECT *, first + k AS number, (visit * 64 + detector) * 1000 + k AS id FROM searched"
     place = {"visit": "visit", "detector": "detector", "ra": "ra + 0.002 * k", "dec": "dec"}
@@ -120,24 +131,50 @@ def _fill(catalog: Catalog, table: str, rows: str, given: Mapping[str, str]) -> 
     catalog.fetch(f'INSERT INTO "{table}" BY NAME SELECT {values} FROM ({rows})')
 
 
-def remember(space: Workspace, catalog: Catalog) -> None:
-    """Keep a hash of the rows of every unit, as a run does."""
+def finish(space: Workspace, catalog: Catalog) -> None:
+    """Make the files of all items of the plan, and record the keys and hashes that a run would."""
     state = RunState(space, Settings.load(space.config), catalog, "bench")
     context = Context(state, Selection(), {"SOFTVER": software_version()}, performing=False)
+    fill(catalog, context.template_of)
     for task, sections in ((forced, ("diaobject",)), (alerts, ("alerts", "diaobject"))):
         known = KnownRows(context, task.TASK.name, task._READ, sections)
         for unit in context.frames:
             known.keep(unit, "hash")
+    rows = [
+        row for task in TASKS for phase in task.phases(context) for row in _made(context, phase)
+    ]
+    catalog.delete("unit")
+    catalog.insert("unit", TABLES["unit"].from_rows(rows))
     state.hashes.save()
 
 
+def _made(context: Context, phase: Phase) -> Iterator[dict[str, Any]]:
+    """Rows of the ledger of a phase, whose files are made as it is planned."""
+    empty = _parquet()
+    for item in phase.items:
+        for path in item.files:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(empty if path.suffix == ".parquet" else b"")
+        context.assume_done(item.targets, item.task.stage_names)
+        for target in item.targets:
+            for key in item.keys:
+                record = StageRecord(*target[:2], key.stage, "done", template_id=target.template_id)
+                yield {**record.row(), **_COSTS, "runId": "bench", "inputHash": key.input_hash,
+                       "configHash": key.config_hash, "stageVersion": key.version}  # fmt: skip
+
+
+def _parquet() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        io.write_parquet(Path(folder) / "x.parquet", TABLES["DiaSource"].empty())
+        return (Path(folder) / "x.parquet").read_bytes()
+
+
 def outcomes(profile: sims.Profile) -> Iterable[dict[str, Any]]:
-    """Rows of the ledger."""
+    """Rows of the ledger in which all is done, for which there are no keys yet."""
     for visit in profile.visits:
         for detector in profile.detectors:
-            for stage in _CHAIN[: 2 if visit.role == TEMPLATE else None]:
-                yield {"visit": visit.number, "detector": detector, "stage": stage,
-                       "status": "done", **_COSTS, **_HASHES}  # fmt: skip
+            for stage in _CHAIN:
+                yield StageRecord(visit.number, detector, stage, "done").row()
 
 
 def commands() -> None:
@@ -153,7 +190,7 @@ def commands() -> None:
             options = ["-n", "--json"] if word == "run" else []
             with tempfile.TemporaryDirectory() as folder:
                 space = hits(Path(folder) / "w", ingested=kind == "ingested", done=done)
-                cost = timed([*_NIGHTJAR, word, str(space.root), *options], Path(folder), runs=1)
+                cost = timed([*_NIGHTJAR, word, str(space.root), *options], Path(folder))
             report(f"{name}_{kind}", cost.cpu, "CPU-s", bound, population)
             report(f"{name}_{kind}_memory", cost.peak, "MiB", 1000.0, population)
 
@@ -165,7 +202,7 @@ def planner() -> None:
     for kind in ("roles", "overlap"):
         frames = [
             Frame(visit, ccd, "g", "F", _role(kind, visit), 57000.0 + visit, "raw", Path("x"),
-                  tuple(corners(*place, ccd)) if kind == "overlap" else ())
+                  corners=tuple(corners(*place, ccd)) if kind == "overlap" else ())
             for visit, place in enumerate(pointings) for ccd in range(189)
         ]  # fmt: skip
         start = time.process_time()

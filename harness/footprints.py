@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,33 +13,93 @@ from pipeline.compiled import compiled
 from pipeline.exposure import FloatArray
 from pipeline.sphere import basis, radec, unit_vectors
 
-__all__ = ["Indices", "overlapping_pairs", "shared_fractions"]
+__all__ = ["Indices", "connected", "shared_fractions", "shared_sky"]
 
 Indices = npt.NDArray[np.int64]
 """Places in a list."""
 
 _BLOCK = 1024  # frames whose neighbours are looked for at a time
+_LEAST_CELL = 1e-6  # rad: frames without extent have cells too
 _SWELL = 1.0 + 1e-9  # of one polygon, so that edges of both that coincide are not counted twice
 
 
-def overlapping_pairs(corners: FloatArray, least: float) -> Indices:
-    """Find all pairs of frames that share enough sky.
+class _Sky(NamedTuple):
+    """Frames on the sphere.
+
+    Attributes
+    ----------
+    polygons : ndarray, (n, 4, 3)
+        Corners as unit vectors, counter-clockwise on the sky.
+    centres, reach : ndarray, (n, 3) and (n,)
+        Circles round the corners.
+    axes : ndarray, (n, 3, 3)
+        Sum of the corners, whose length is the unit of a projection, east and north.
+    """
+
+    polygons: FloatArray
+    centres: FloatArray
+    reach: FloatArray
+    axes: FloatArray
+
+
+def connected(corners: FloatArray, least: float) -> Indices:
+    """Divide frames into groups that are connected by overlap.
 
     Parameters
     ----------
     corners : ndarray, (n, 8), deg
         RA and Dec of the four corners of each frame, in turn.
     least : float
+        Shared fraction of the smaller one that connects two frames.
+
+    Returns
+    -------
+    ndarray, (n,)
+        The first frame of the group of each.  Only frames in neighbouring cells of the sky, as
+        wide as the widest frame, are compared; what is connected already is not measured, and no
+        list of pairs is made: a thousand visits of one place have as many pairs as 1e8.
+    """
+    n = len(corners)
+    if not n:
+        return np.empty(0, np.int64)
+    sky = _sky(corners)
+    order, starts, beside = _cells(sky.centres, max(2.0 * sky.reach.max(), _LEAST_CELL))
+    label, plane = np.arange(n), np.empty((2, 4, 2))
+    _connect(*(values[order] for values in sky), starts, beside, least, plane, label)
+    first = np.full(n, n)
+    np.minimum.at(first, label, order)
+    group = np.empty(n, np.int64)
+    group[order] = first[label]
+    return group
+
+
+def shared_sky(first: FloatArray, second: FloatArray, least: float) -> tuple[Indices, FloatArray]:
+    """Find the pairs of frames, one of each list, that share enough sky.
+
+    Parameters
+    ----------
+    first, second : ndarray, (n, 8) and (m, 8), deg
+        RA and Dec of the four corners of each frame, in turn.
+    least : float
         Shared fraction of the smaller one.
 
     Returns
     -------
-    ndarray, (m, 2)
-        Indices of both frames, the lower first.
+    pairs : ndarray, (k, 2)
+        Indices in both lists, in order.
+    fractions : ndarray, (k,)
+        What they share, as `shared_fractions`.
     """
-    polygons = _polygons(corners)
-    blocks = (pairs[_measured(polygons, pairs) >= least] for pairs in _candidates(polygons))
-    return np.concatenate([np.empty((0, 2), np.int64), *blocks])
+    sky, n = _sky(np.concatenate([first, second])), len(first)
+    found, shares = [np.empty((0, 2), np.int64)], [np.empty(0)]
+    for pairs in _candidates(sky, n):
+        fractions = _measured(sky, pairs)
+        enough = fractions >= least
+        found.append(pairs[enough] - (0, n))
+        shares.append(fractions[enough])
+    pairs = np.concatenate(found)
+    order = np.lexsort(pairs.T[::-1])
+    return pairs[order], np.concatenate(shares)[order]
 
 
 def shared_fractions(corners: FloatArray, pairs: Indices) -> FloatArray:
@@ -56,44 +117,94 @@ def shared_fractions(corners: FloatArray, pairs: Indices) -> FloatArray:
     ndarray, (m,)
         0 to 1; measured on the plane tangent at the centre of the first.
     """
-    return _measured(_polygons(corners), pairs)
+    return _measured(_sky(corners), pairs)
 
 
-def _polygons(corners: FloatArray) -> FloatArray:
-    """Corners as unit vectors, ``(n, 4, 3)``, counter-clockwise on the sky."""
+def _sky(corners: FloatArray) -> _Sky:
     vectors = unit_vectors(corners[:, ::2], corners[:, 1::2])
     a, b, c, d = np.moveaxis(vectors, 1, 0)
     clockwise = np.einsum("nk,nk->n", np.cross(c - a, d - b), a + b + c + d) < 0
     vectors[clockwise] = vectors[clockwise, ::-1]
-    return vectors
+    total = vectors.sum(axis=1)
+    centres = 0.25 * total
+    reach = np.linalg.norm(vectors - centres[:, None], axis=2).max(axis=1)
+    return _Sky(vectors, centres, reach, np.stack([total, *basis(*radec(total))], axis=1))
 
 
-def _candidates(polygons: FloatArray) -> Iterator[Indices]:
-    """Pairs whose circumscribed circles meet."""
-    if not len(polygons):
+def _candidates(sky: _Sky, n: int) -> Iterator[Indices]:
+    """Pairs of one of the first ``n`` and one of the others whose circumscribed circles meet."""
+    centres, reach = sky.centres, sky.reach
+    if not 0 < n < len(centres):
         return
-    centres, reach = _circles(polygons)
-    tree = cKDTree(centres)
-    for start in range(0, len(centres), _BLOCK):
-        block = cKDTree(centres[start : start + _BLOCK])
+    tree = cKDTree(centres[n:])
+    for start in range(0, n, _BLOCK):
+        block = cKDTree(centres[start : min(start + _BLOCK, n)])
         near = block.sparse_distance_matrix(tree, 2.0 * reach.max(), output_type="ndarray")
-        pairs = np.stack([near["i"] + start, near["j"]], axis=1)
-        meet = near["v"] <= reach[pairs[:, 0]] + reach[pairs[:, 1]]
-        yield pairs[meet & (pairs[:, 0] < pairs[:, 1])]
+        pairs = np.stack([near["i"] + start, near["j"] + n], axis=1)
+        yield pairs[near["v"] <= reach[pairs[:, 0]] + reach[pairs[:, 1]]]
 
 
-def _measured(polygons: FloatArray, pairs: Indices) -> FloatArray:
-    centres = polygons.sum(axis=1)
-    axes = np.stack([centres, *basis(*radec(centres))], axis=1)
-    shared = np.empty(len(pairs))
-    _measure(polygons, *_circles(polygons), axes, pairs, np.empty((2, 4, 2)), shared)
+def _cells(centres: FloatArray, side: float) -> tuple[Indices, Indices, Indices]:
+    """Frames in the order of their cells, where each cell starts, and the cells beside each.
+
+    Of two cells beside one another only the later one, ``-1`` if there is none; itself first.
+    """
+    cell = np.floor(centres / side).astype(np.int64)
+    cell -= cell.min(axis=0) - 1
+    weight = np.array([(cell[:, 1].max() + 2) * (cell[:, 2].max() + 2), cell[:, 2].max() + 2, 1])
+    key = cell @ weight
+    order = np.argsort(key, kind="stable")
+    known, starts = np.unique(key[order], return_index=True)
+    steps = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), axis=-1).reshape(-1, 3) @ weight
+    wanted = known[:, None] + np.sort(steps[steps >= 0])
+    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    return order, np.append(starts, len(key)), np.where(known[at] == wanted, at, -1)
+
+
+def _measured(sky: _Sky, pairs: Indices) -> FloatArray:
+    shared, plane = np.empty(len(pairs)), np.empty((2, 4, 2))
+    _measure(*sky, pairs, plane, shared)
     return shared
 
 
-def _circles(polygons: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Centres and radii of circles round the corners."""
-    centres = polygons.mean(axis=1)
-    return centres, np.linalg.norm(polygons - centres[:, None], axis=2).max(axis=1)
+@compiled
+def _connect(
+    polygons: FloatArray,
+    centres: FloatArray,
+    reach: FloatArray,
+    axes: FloatArray,
+    starts: Indices,
+    beside: Indices,
+    least: float,
+    plane: FloatArray,
+    label: Indices,
+) -> None:
+    """Give all frames that are connected one label; frames are in the order of their cells."""
+    for step in range(beside.shape[1]):  # first within the cells, where most are joined
+        for cell in range(len(beside)):
+            other = beside[cell, step]
+            if other < 0:
+                continue
+            for i in range(starts[cell], starts[cell + 1]):
+                mine = _first(label, i)
+                for j in range(i + 1 if other == cell else starts[other], starts[other + 1]):
+                    theirs = _first(label, j)
+                    if mine == theirs:
+                        continue
+                    if _share(polygons, centres, reach, axes, i, j, plane) >= least:
+                        mine, theirs = min(mine, theirs), max(mine, theirs)
+                        label[theirs] = mine
+    for i in range(len(label)):
+        label[i] = _first(label, i)
+
+
+@compiled
+def _first(label: Indices, i: int) -> int:
+    """First frame with the label of a frame; the way to it is made shorter."""
+    while label[i] != i:
+        label[i] = label[label[i]]
+        i = label[i]
+    return i
 
 
 @compiled
@@ -107,16 +218,28 @@ def _measure(
     out: FloatArray,
 ) -> None:
     for k in range(len(pairs)):
-        i, j = pairs[k, 0], pairs[k, 1]
-        distance = 0.0
-        for m in range(3):
-            distance += (centres[i, m] - centres[j, m]) ** 2
-        if distance > (reach[i] + reach[j]) ** 2:
-            out[k] = 0.0
-        elif _project(polygons[i], axes[i], plane[0]) and _project(polygons[j], axes[i], plane[1]):
-            out[k] = _fraction(plane[0], plane[1])
-        else:
-            out[k] = 0.0
+        out[k] = _share(polygons, centres, reach, axes, pairs[k, 0], pairs[k, 1], plane)
+
+
+@compiled
+def _share(
+    polygons: FloatArray,
+    centres: FloatArray,
+    reach: FloatArray,
+    axes: FloatArray,
+    i: int,
+    j: int,
+    plane: FloatArray,
+) -> float:
+    """Shared fraction of two frames, on the plane tangent at the first."""
+    distance = 0.0
+    for m in range(3):
+        distance += (centres[i, m] - centres[j, m]) ** 2
+    if distance > (reach[i] + reach[j]) ** 2:
+        return 0.0
+    if _project(polygons[i], axes[i], plane[0]) and _project(polygons[j], axes[i], plane[1]):
+        return _fraction(plane[0], plane[1])
+    return 0.0
 
 
 @compiled

@@ -199,10 +199,9 @@ def plan_templates(
         In the order of the science visits.  A science unit without any input is in none.
     """
     plans = _from_roles([f for f in frames if not f.corners], campaign)
-    on_sky = _in_time(f for f in frames if f.corners)
-    near = _neighbours(on_sky, campaign.overlap)
+    on_sky = [f for f in frames if f.corners]
     for group in group_by_overlap(on_sky, campaign.overlap):
-        plans += _from_overlap(_deepest(group, noise), near, campaign, noise)
+        plans += _from_overlap(_deepest(group, noise), campaign, noise)
     return plans
 
 
@@ -225,17 +224,13 @@ def _from_roles(frames: Sequence[Frame], campaign: Campaign) -> list[TemplatePla
 
 
 def _from_overlap(
-    ranked: Sequence[Frame],
-    near: Mapping[Unit, Sequence[Frame]],
-    campaign: Campaign,
-    noise: Mapping[Unit, float],
+    ranked: Sequence[Frame], campaign: Campaign, noise: Mapping[Unit, float]
 ) -> list[TemplatePlan]:
     pool = _allowed([f for f in ranked if f.role == TEMPLATE] or ranked, campaign)
-    rank = {f.unit: place for place, f in enumerate(pool)}
+    science = _in_time(f for f in ranked if f.role == SCIENCE)
     shared: dict[tuple[Unit, ...], list[Frame]] = defaultdict(list)
-    for frame in _in_time(f for f in ranked if f.role == SCIENCE):
-        inputs = [f for f in near[frame.unit] if f.unit in rank and f.visit != frame.visit]
-        inputs.sort(key=lambda f: rank[f.unit])
+    for frame, near in zip(science, _near(science, pool, campaign.overlap), strict=True):
+        inputs = [f for f in near if f.visit != frame.visit]
         usable = [f for f in inputs if np.isfinite(noise.get(f.unit, np.inf))]
         inputs = usable or inputs[:1]  # never a mean of images on different flux scales
         shared[tuple(f.unit for f in inputs[: campaign.template_inputs_max])].append(frame)
@@ -286,47 +281,45 @@ def group_by_overlap(frames: Sequence[Frame], least: float) -> list[list[Frame]]
     list of list of Frame
         One list per field.
     """
-    from scipy.sparse import coo_matrix  # large, as footprints are: who only reads needs neither
-    from scipy.sparse.csgraph import connected_components
-
     ordered = _in_time(frames)
-    pairs = _pairs(ordered, least)
-    joined = coo_matrix((np.ones(len(pairs)), pairs.T), shape=(len(ordered),) * 2)
+    labels = _groups_of(tuple(f.band for f in ordered), tuple(f.corners for f in ordered), least)
     groups: dict[int, list[Frame]] = defaultdict(list)
-    for frame, label in zip(ordered, connected_components(joined, directed=False)[1], strict=True):
-        groups[int(label)].append(frame)
+    for frame, label in zip(ordered, labels, strict=True):
+        groups[label].append(frame)
     return list(groups.values())
 
 
-def _neighbours(frames: Sequence[Frame], least: float) -> dict[Unit, list[Frame]]:
-    """Frames that share sky with each frame."""
-    near: dict[Unit, list[Frame]] = {f.unit: [] for f in frames}
-    for i, j in _pairs(frames, least).tolist():
-        near[frames[i].unit].append(frames[j])
-        near[frames[j].unit].append(frames[i])
-    return near
-
-
-def _pairs(frames: Sequence[Frame], least: float) -> _Indices:
-    """Pairs of frames of one band that share sky."""
-    return _pairs_of(tuple(f.band for f in frames), tuple(f.corners for f in frames), least)
-
-
 @lru_cache(maxsize=4)  # a campaign asks several times for the same frames
-def _pairs_of(
+def _groups_of(
     bands: tuple[str, ...], corners: tuple[tuple[float, ...], ...], least: float
-) -> _Indices:
-    from harness.footprints import overlapping_pairs
+) -> tuple[int, ...]:
+    """First frame of the group of each frame."""
+    from harness.footprints import connected  # large: who only reads needs it not
 
     places: dict[str, list[int]] = defaultdict(list)
     for i, (band, sky) in enumerate(zip(bands, corners, strict=True)):
         if len(sky) == 8 and all(map(math.isfinite, sky)):
             places[band].append(i)
-    found = [np.empty((0, 2), np.int64)]
+    groups = np.arange(len(bands))
     for where in places.values():
-        pairs = overlapping_pairs(np.array([corners[i] for i in where]), least)
-        found.append(np.array(where)[pairs])
-    return np.concatenate(found)
+        groups[where] = np.array(where)[connected(np.array([corners[i] for i in where]), least)]
+    return tuple(groups.tolist())
+
+
+def _near(frames: Sequence[Frame], others: Sequence[Frame], least: float) -> list[list[Frame]]:
+    """Those of other frames that share sky with each frame, in their order."""
+    near: list[list[Frame]] = [[] for _ in frames]
+    if frames and others and len({f.unit for f in (*frames, *others)}) > 1:
+        from harness.footprints import shared_sky
+
+        pairs, _ = shared_sky(_corners(frames), _corners(others), least)
+        for i, j in pairs.tolist():
+            near[i].append(others[j])
+    return near
+
+
+def _corners(frames: Sequence[Frame]) -> npt.NDArray[np.float64]:
+    return np.array([f.corners for f in frames], float)
 
 
 def reference_frames(
@@ -374,14 +367,14 @@ def _reference_visit(group: Sequence[Frame], bad: Collection[int]) -> int:
 
 def _most_overlapping(frames: Sequence[Frame], anchors: Sequence[Frame]) -> _Indices:
     """Place of the anchor that shares most sky with each frame; the first of equal ones."""
-    if not frames or len(anchors) == 1:
-        return np.zeros(len(frames), np.int64)
-    from harness.footprints import shared_fractions
+    best = np.zeros(len(frames), np.int64)
+    if frames and len(anchors) > 1:
+        from harness.footprints import shared_sky
 
-    corners = np.array([f.corners for f in (*anchors, *frames)])
-    n, m = len(anchors), len(frames)
-    grid = np.stack(np.meshgrid(np.arange(n), n + np.arange(m)), axis=-1).reshape(-1, 2)
-    return np.asarray(np.argmax(shared_fractions(corners, grid).reshape(m, n), axis=1), np.int64)
+        pairs, shares = shared_sky(_corners(anchors), _corners(frames), np.finfo(float).tiny)
+        order = np.lexsort((-pairs[:, 0], shares))  # the greatest share, the first anchor last
+        best[pairs[order, 1]] = pairs[order, 0]
+    return best
 
 
 def _in_time(frames: Iterable[Frame]) -> list[Frame]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
-from harness.footprints import overlapping_pairs, shared_fractions
+from harness.footprints import connected, shared_fractions, shared_sky
 from pipeline.exposure import FloatArray
 from pipeline.sphere import project, radec, unit_vectors
 
@@ -113,14 +116,56 @@ def test_area_is_that_of_the_clipped_polygon(a: tuple[float, ...], b: tuple[floa
     assert 0.0 <= overlap(a, b) <= 1.0
 
 
-@given(st.lists(RECTANGLES, max_size=12), st.sampled_from([1e-6, 0.2, 0.9]))
-def test_pairs_are_those_found_by_trying_all(frames: list[tuple[float, ...]], least: float) -> None:
-    corners = np.array(frames).reshape(-1, 8)
-    n = len(frames)
-    every = np.array([(i, j) for i in range(n) for j in range(i + 1, n)]).reshape(-1, 2)
-    expected = every[shared_fractions(corners, every.astype(np.int64)) >= least]
-    found = overlapping_pairs(corners, least)
-    assert sorted(map(tuple, found.tolist())) == sorted(map(tuple, expected.tolist()))
+def _corners(frames: list[tuple[float, ...]]) -> FloatArray:
+    return np.array(frames).reshape(-1, 8)
+
+
+@given(
+    st.lists(RECTANGLES, max_size=8),
+    st.lists(RECTANGLES, max_size=8),
+    st.sampled_from([1e-6, 0.2, 0.9]),
+)
+def test_pairs_are_those_found_by_trying_all(
+    first: list[tuple[float, ...]], second: list[tuple[float, ...]], least: float
+) -> None:
+    n, m = len(first), len(second)
+    every = np.array([(i, j + n) for i in range(n) for j in range(m)], np.int64).reshape(-1, 2)
+    shares = shared_fractions(_corners(first + second), every)
+
+    found, fractions = shared_sky(_corners(first), _corners(second), least)
+
+    assert (found + np.array([0, n])).tolist() == every[shares >= least].tolist()
+    assert fractions.tolist() == shares[shares >= least].tolist()
+
+
+SPREAD = st.builds(  # over several cells, across the pole
+    turned_rectangle,
+    st.floats(0.0, 360.0),
+    st.floats(89.0, 89.9),
+    st.floats(0.05, 0.3),
+    st.floats(0.05, 0.3),
+    st.sampled_from([0.0, 0.3, 1.0]),
+)
+
+
+@given(st.lists(RECTANGLES | SPREAD, max_size=14), st.sampled_from([1e-6, 0.2, 0.9]))
+def test_groups_are_those_of_all_pairs(frames: list[tuple[float, ...]], least: float) -> None:
+    corners, n = _corners(frames), len(frames)
+    pairs = np.array([(i, j) for i in range(n) for j in range(i + 1, n)], np.int64).reshape(-1, 2)
+    joined = pairs[shared_fractions(corners, pairs) >= least]
+    graph = coo_matrix((np.ones(len(joined)), joined.T), shape=(n, n))
+    labels = connected_components(graph, directed=False)[1] if n else []
+
+    assert connected(corners, least).tolist() == [list(labels).index(label) for label in labels]
+
+
+def test_groups_of_many_overlapping_frames_take_no_memory_of_pairs() -> None:
+    rng = np.random.default_rng(5)
+    places = rng.normal((10.0, 0.0), 0.01, (20_000, 2))  # 2e8 pairs
+    corners = np.array([square(*place) for place in places])
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert not connected(corners, 0.2).any()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
 
 
 def test_opposite_sides_of_the_sky_share_nothing() -> None:
