@@ -65,7 +65,10 @@ def connected(corners: FloatArray, least: float) -> Indices:
     sky = _sky(corners)
     order, starts, beside = _cells(sky.centres, max(2.0 * sky.reach.max(), _LEAST_CELL))
     label, plane = np.arange(n), np.empty((2, 4, 2))
-    _connect(*(values[order] for values in sky), starts, beside, least, plane, label)
+    _connect(
+        sky.polygons[order], sky.centres[order], sky.reach[order], sky.axes[order],
+        starts, beside, least, plane, label,
+    )  # fmt: skip
     first = np.full(n, n)
     np.minimum.at(first, label, order)
     group = np.empty(n, np.int64)
