@@ -67,7 +67,7 @@ def connected(corners: FloatArray, least: float) -> Indices:
     label, plane = np.arange(n), np.empty((2, 4, 2))
     _connect(
         sky.polygons[order], sky.centres[order], sky.reach[order], sky.axes[order],
-        starts, beside, least, plane, label,
+        order, starts, beside, least, plane, label,
     )  # fmt: skip
     first = np.full(n, n)
     np.minimum.at(first, label, order)
@@ -176,13 +176,18 @@ def _connect(
     centres: FloatArray,
     reach: FloatArray,
     axes: FloatArray,
+    order: Indices,
     starts: Indices,
     beside: Indices,
     least: float,
     plane: FloatArray,
     label: Indices,
 ) -> None:
-    """Give all frames that are connected one label; frames are in the order of their cells."""
+    """Give all frames that are connected one label; frames are in the order of their cells.
+
+    What two frames share is measured on the plane of that which was given first, for another
+    plane gives a slightly other fraction.
+    """
     for step in range(beside.shape[1]):  # first within the cells, where most are joined
         for cell in range(len(beside)):
             other = beside[cell, step]
@@ -194,7 +199,8 @@ def _connect(
                     theirs = _first(label, j)
                     if mine == theirs:
                         continue
-                    if _share(polygons, centres, reach, axes, i, j, plane) >= least:
+                    a, b = (i, j) if order[i] < order[j] else (j, i)
+                    if _share(polygons, centres, reach, axes, a, b, plane) >= least:
                         mine, theirs = min(mine, theirs), max(mine, theirs)
                         label[theirs] = mine
     for i in range(len(label)):

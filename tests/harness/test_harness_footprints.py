@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
@@ -149,6 +149,14 @@ SPREAD = st.builds(  # over several cells, across the pole
 
 
 @given(st.lists(RECTANGLES | SPREAD, max_size=14), st.sampled_from([1e-6, 0.2, 0.9]))
+@example(  # what the last two share is above the limit on the plane of one of them only
+    [
+        *5 * [turned_rectangle(0.0, 60.0, 0.25, 0.25, 0.0)],
+        turned_rectangle(0.0, 89.890625, 0.25, 0.25, 0.0),
+        turned_rectangle(0.0, 89.75, 0.25, 0.25, 0.3),
+    ],
+    1e-6,
+)
 def test_groups_are_those_of_all_pairs(frames: list[tuple[float, ...]], least: float) -> None:
     corners, n = _corners(frames), len(frames)
     pairs = np.array([(i, j) for i in range(n) for j in range(i + 1, n)], np.int64).reshape(-1, 2)
