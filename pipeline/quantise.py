@@ -17,6 +17,7 @@ __all__ = ["grid_step", "quantised", "shared_step", "to_grid"]
 
 _LARGEST = float(1 << 24)
 _FINEST = float(np.finfo(np.float32).tiny)
+_BLOCK = 1024
 
 
 def grid_step(noise: float, fraction: float = 16.0) -> float:
@@ -93,9 +94,45 @@ def shared_step(image: Image) -> float:
 
 @compiled
 def _lowest_exponent(pattern: Mask) -> tuple[int | np.signedinteger, float]:
-    """Exponent of the lowest set bit of all float32 values, and the largest magnitude."""
+    """Exponent of the lowest set bit of float32 values, and the largest magnitude.
+
+    Where they need more than 25 bits together, they share no grid, and no more are looked at.
+    """
     lowest = np.int64(1000)
     largest = np.uint32(0)
+    for start in range(0, pattern.size, _BLOCK):
+        block = pattern[start : start + _BLOCK]
+        if -120 <= lowest <= 0:
+            # Once the grid is known, one vector operation settles nearly every block.
+            inside, most = _on_grid(block, np.float32(2.0 ** -float(lowest)))
+            if inside:
+                largest = max(largest, most)
+                continue
+        lowest, largest = _lower(block, lowest, largest)
+        if largest > 0 and np.int64(largest >> np.uint32(23)) - 127 - lowest > 24:
+            break
+    if largest == 0:
+        return 0, 0.0
+    fraction = float(largest & np.uint32(0x7FFFFF)) / 8388608.0
+    exponent = np.int64(largest >> np.uint32(23))
+    return lowest, (1.0 + fraction) * 2.0 ** (exponent - 127)
+
+
+@compiled
+def _on_grid(pattern: Mask, inverse: np.float32) -> tuple[bool, np.uint32]:
+    """Whether finite values are multiples of a step of at most one, and the largest magnitude."""
+    values = pattern.view(np.float32)
+    off, largest = np.uint32(0), np.uint32(0)
+    for i in range(pattern.size):
+        steps = values[i] * inverse
+        off |= np.uint32(steps != np.rint(steps))
+        largest = max(largest, pattern[i] & np.uint32(0x7FFFFFFF))
+    return off == 0 and largest < np.uint32(0x7F800000), largest
+
+
+@compiled
+def _lower(pattern: Mask, lowest: np.int64, largest: np.uint32) -> tuple[np.int64, np.uint32]:
+    """Lowest exponent and largest magnitude with some more values, pixel by pixel."""
     for i in range(pattern.size):
         magnitude = pattern[i] & np.uint32(0x7FFFFFFF)
         if magnitude == 0 or magnitude >= np.uint32(0x7F800000):
@@ -105,7 +142,6 @@ def _lowest_exponent(pattern: Mask) -> tuple[int | np.signedinteger, float]:
         mantissa = magnitude & np.uint32(0x7FFFFF)
         if biased > 0:
             mantissa |= np.uint32(0x800000)
-        # Once the grid is known, one look at the bits below it settles nearly every pixel.
         below = lowest - (biased - 150)
         if below <= 0 or (below < 24 and mantissa & np.uint32((1 << below) - 1) == 0):
             continue
@@ -114,11 +150,7 @@ def _lowest_exponent(pattern: Mask) -> tuple[int | np.signedinteger, float]:
             mantissa >>= np.uint32(1)
             zeros += 1
         lowest = np.int64(min(lowest, max(biased, np.int64(1)) - 150 + zeros))
-    if largest == 0:
-        return 0, 0.0
-    fraction = float(largest & np.uint32(0x7FFFFF)) / 8388608.0
-    exponent = np.int64(largest >> np.uint32(23))
-    return lowest, (1.0 + fraction) * 2.0 ** (exponent - 127)
+    return lowest, largest
 
 
 def quantised(exposure: Exposure) -> Exposure:
@@ -154,10 +186,6 @@ def _settled(plane: Image, step: float) -> Image:
     """Round unless the plane lies on such a grid already.
 
     A constant plane lies on some grid of its own, which may be far too fine for exact sums.  Half
-    a step is let pass: rounding the variance may have moved the noise over a power of two.  One
-    row in the middle shows for nearly every plane that it lies on none.
+    a step is let pass: rounding the variance may have moved the noise over a power of two.
     """
-    least = max(0.5 * step, _FINEST)
-    middle = len(plane) // 2
-    on_grid = all(shared_step(p) >= least for p in (plane[middle : middle + 1], plane))
-    return plane if on_grid else to_grid(plane, step)
+    return plane if shared_step(plane) >= max(0.5 * step, _FINEST) else to_grid(plane, step)

@@ -81,14 +81,27 @@ def _encode_all(
 
 
 @compiled
+def _flush(heap: Bytes, place: int, word: np.uint64, filled: int) -> tuple[int, int]:
+    """Store the first 32 of more bits that a word holds at its lower end."""
+    if filled < 32:
+        return place, filled
+    first, half = np.uint64(place), word >> np.uint64(filled - 32)
+    heap[first] = np.uint8(half >> np.uint64(24))
+    heap[first + np.uint64(1)] = np.uint8(half >> np.uint64(16))
+    heap[first + np.uint64(2)] = np.uint8(half >> np.uint64(8))
+    heap[first + np.uint64(3)] = np.uint8(half)
+    return place + 4, filled - 32
+
+
+@compiled
 def _encode(row: Integers, heap: Bytes, place: int, bytepix: int) -> int:
     """Compress the pixels of a tile into the heap from a place on; return where they end."""
     nx = row.size
     # Width of a shift, the shift from which blocks are stored raw, and the width of a raw value.
     code_bits, raw_shift, raw_bits = (5, 25, 32) if bytepix == 4 else (4, 14, 16)
-    wrap = 64 - raw_bits
+    wrap, one = 64 - raw_bits, np.uint64(1)
     folded = np.empty(32, np.uint32)
-    word = np.uint64(row[0]) & ((np.uint64(1) << np.uint64(raw_bits)) - np.uint64(1))
+    word = np.uint64(row[0]) & ((one << np.uint64(raw_bits)) - one)
     filled = raw_bits
     last = row[0]
     for start in range(0, nx, 32):
@@ -105,53 +118,32 @@ def _encode(row: Integers, heap: Bytes, place: int, bytepix: int) -> int:
         while mean > 0:
             mean >>= np.uint64(1)
             shift += 1
-        # Emptying the word before each piece leaves room for 32 bits and more.
-        while filled >= 8:
-            filled -= 8
-            heap[place] = np.uint8((word >> np.uint64(filled)) & np.uint64(255))
-            place += 1
-        if total == 0:
-            word = word << np.uint64(code_bits)
-            filled += code_bits
-            continue
-        if shift >= raw_shift:
-            word = (word << np.uint64(code_bits)) | np.uint64(raw_shift + 1)
-            filled += code_bits
-            for i in range(n):
-                while filled >= 8:
-                    filled -= 8
-                    heap[place] = np.uint8((word >> np.uint64(filled)) & np.uint64(255))
-                    place += 1
-                word = (word << np.uint64(raw_bits)) | np.uint64(folded[i])
-                filled += raw_bits
-            continue
-        word = (word << np.uint64(code_bits)) | np.uint64(shift + 1)
+        raw = shift >= raw_shift
+        code = 0 if total == 0 else raw_shift + 1 if raw else shift + 1
+        # Half a word is free before each piece, which has 32 bits at most.
+        place, filled = _flush(heap, place, word, filled)
+        word = (word << np.uint64(code_bits)) | np.uint64(code)
         filled += code_bits
+        if total == 0:
+            continue
         for i in range(n):
-            top = np.int64(folded[i] >> np.uint32(shift))
-            while filled >= 8:
-                filled -= 8
-                heap[place] = np.uint8((word >> np.uint64(filled)) & np.uint64(255))
-                place += 1
-            while top >= 24:
-                word = word << np.uint64(24)
-                filled += 24
-                top -= 24
-                while filled >= 8:
-                    filled -= 8
-                    heap[place] = np.uint8((word >> np.uint64(filled)) & np.uint64(255))
-                    place += 1
-            low = np.uint64(folded[i]) & ((np.uint64(1) << np.uint64(shift)) - np.uint64(1))
-            word = (word << np.uint64(top + 1)) | np.uint64(1)
-            word = (word << np.uint64(shift)) | low
-            filled += int(top) + 1 + int(shift)
+            place, filled = _flush(heap, place, word, filled)
+            value, bits = np.uint64(folded[i]), np.int64(raw_bits)
+            if not raw:
+                zeros = np.int64(value >> np.uint64(shift))
+                value = (value & ((one << np.uint64(shift)) - one)) | (one << np.uint64(shift))
+                bits = zeros + shift + 1
+                while bits > 32:
+                    few = min(bits - shift - 1, 32)
+                    word, filled, bits = word << np.uint64(few), filled + few, bits - few
+                    place, filled = _flush(heap, place, word, filled)
+            word = (word << np.uint64(bits)) | value
+            filled += bits
+    place, filled = _flush(heap, place, word, filled)
     while filled > 0:
-        if filled >= 8:
-            filled -= 8
-            heap[place] = np.uint8((word >> np.uint64(filled)) & np.uint64(255))
-        else:
-            heap[place] = np.uint8((word << np.uint64(8 - filled)) & np.uint64(255))
-            filled = 0
+        filled -= 8
+        last_bits = word >> np.uint64(filled) if filled >= 0 else word << np.uint64(-filled)
+        heap[place] = np.uint8(last_bits & np.uint64(255))
         place += 1
     return place
 
@@ -248,16 +240,21 @@ def _decode_all(
 
 
 @compiled
-def _fill(
-    heap: Bytes, place: int, stop: int, word: np.uint64, filled: int
+def _refill(
+    heap: Bytes, place: int, stop: int, word: np.uint64, held: int
 ) -> tuple[int, np.uint64, int]:
-    """Take bytes into the lower end of a word until it holds 49 bits; zeros from `stop` on."""
-    while filled <= 48:
+    """Take bytes into a word, which holds its bits at its upper end; zeros from `stop` on."""
+    if place + 8 <= stop:
+        first, new = np.uint64(place), np.uint64(0)
+        for k in range(8):
+            new = (new << np.uint64(8)) | np.uint64(heap[first + np.uint64(k)])
+        return place + ((63 - held) >> 3), word | (new >> np.uint64(held)), held | 56
+    while held <= 56:
         byte = np.uint64(heap[place]) if place < stop else np.uint64(0)
-        word = (word << np.uint64(8)) | byte
+        word |= byte << np.uint64(56 - held)
         place += 1
-        filled += 8
-    return place, word, filled
+        held += 8
+    return place, word, held
 
 
 @compiled
@@ -266,37 +263,34 @@ def _decode(
 ) -> bool:
     """Restore the pixels of a tile, from its bytes between two places."""
     code_bits, raw_shift, raw_bits = (5, 25, 32) if bytepix == 4 else (4, 14, 16)
-    wrap, one = 64 - raw_bits, np.uint64(1)
-    place, word, filled = _fill(heap, place, stop, np.uint64(0), 0)
-    filled -= raw_bits
-    last = (np.int64(word >> np.uint64(filled)) << wrap) >> wrap
+    wrap, top_byte = 64 - raw_bits, np.uint64(56)
+    place, word, held = _refill(heap, place, stop, np.uint64(0), 0)
+    last = np.int64(word) >> wrap
+    word, held = word << np.uint64(raw_bits), held - raw_bits
     for start in range(0, pixels.size, 32):
         block = pixels[start : start + 32]
-        place, word, filled = _fill(heap, place, stop, word, filled)
-        filled -= code_bits
-        code = np.int64((word >> np.uint64(filled)) & ((one << np.uint64(code_bits)) - one))
+        place, word, held = _refill(heap, place, stop, word, held)
+        code = np.int64(word >> np.uint64(64 - code_bits))
+        word, held = word << np.uint64(code_bits), held - code_bits
         if code == 0:
             block[:] = last
             continue
         shift = code - 1 if code <= raw_shift else raw_bits
-        lowest = (one << np.uint64(shift)) - one
         for i in range(block.size):
-            place, word, filled = _fill(heap, place, stop, word, filled)
-            top = np.int64(0)
+            place, word, held = _refill(heap, place, stop, word, held)
+            zeros = np.int64(0)
             if code <= raw_shift:
-                byte = (word >> np.uint64(filled - 8)) & np.uint64(255)
-                while byte == 0:
-                    top += 8
-                    filled -= 8
-                    place, word, filled = _fill(heap, place, stop, word, filled)
-                    byte = (word >> np.uint64(filled - 8)) & np.uint64(255)
+                while word >> top_byte == 0:
+                    zeros += 8
+                    place, word, held = _refill(heap, place, stop, word << np.uint64(8), held - 8)
                     if place > stop + 16:
                         return False
-                top += np.int64(leading[byte])
-                filled -= int(leading[byte]) + 1
-                place, word, filled = _fill(heap, place, stop, word, filled)
-            filled -= int(shift)
-            folded = (top << shift) | np.int64((word >> np.uint64(filled)) & lowest)
+                few = np.int64(leading[word >> top_byte])
+                zeros += few
+                word, held = word << np.uint64(few + 1), held - int(few) - 1
+            # In two steps, for no shift is as wide as a word.
+            folded = (zeros << shift) | np.int64(word >> np.uint64(1) >> np.uint64(63 - shift))
+            word, held = word << np.uint64(shift), held - int(shift)
             last = ((last + ((folded >> 1) ^ -(folded & 1))) << wrap) >> wrap
             block[i] = last
-    return place - filled // 8 == stop
+    return place - held // 8 == stop
