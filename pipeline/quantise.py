@@ -127,7 +127,7 @@ def _on_grid(pattern: Mask, inverse: np.float32) -> tuple[bool, np.uint32]:
         steps = values[i] * inverse
         off |= np.uint32(steps != np.rint(steps))
         largest = max(largest, pattern[i] & np.uint32(0x7FFFFFFF))
-    return off == 0 and largest < np.uint32(0x7F800000), largest
+    return bool(off == 0 and largest < np.uint32(0x7F800000)), largest
 
 
 @compiled

@@ -113,7 +113,7 @@ def _encode(row: Integers, heap: Bytes, place: int, bytepix: int) -> int:
             value = np.uint32((step << 1) ^ (step >> 63))
             folded[i] = value
             total += np.uint64(value)
-        shift = np.int64(0)
+        shift = 0
         mean = (total - min(total, np.uint64(n // 2 + 1))) // np.uint64(n) >> np.uint64(1)
         while mean > 0:
             mean >>= np.uint64(1)
@@ -128,16 +128,16 @@ def _encode(row: Integers, heap: Bytes, place: int, bytepix: int) -> int:
             continue
         for i in range(n):
             place, filled = _flush(heap, place, word, filled)
-            value, bits = np.uint64(folded[i]), np.int64(raw_bits)
+            piece, bits = np.uint64(folded[i]), raw_bits
             if not raw:
-                zeros = np.int64(value >> np.uint64(shift))
-                value = (value & ((one << np.uint64(shift)) - one)) | (one << np.uint64(shift))
+                zeros = int(piece >> np.uint64(shift))
+                piece = (piece & ((one << np.uint64(shift)) - one)) | (one << np.uint64(shift))
                 bits = zeros + shift + 1
                 while bits > 32:
                     few = min(bits - shift - 1, 32)
                     word, filled, bits = word << np.uint64(few), filled + few, bits - few
                     place, filled = _flush(heap, place, word, filled)
-            word = (word << np.uint64(bits)) | value
+            word = (word << np.uint64(bits)) | piece
             filled += bits
     place, filled = _flush(heap, place, word, filled)
     while filled > 0:
