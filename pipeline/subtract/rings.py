@@ -19,8 +19,8 @@ _MOST_RING = 0.3
 """Largest share of the light of a star's wings that may be left in a ring: what varies by half and
 outshines the wings three times is seen."""
 
-_RING, _RINGS = 3.0, 16
-"""Width of the rings, in pixels, and their number."""
+_RING, _RINGS, _MOST_RINGS = 3.0, 16, 24
+"""Width of the rings, in pixels, their number, and up to how many as long as each has something."""
 
 _WINGS = 2, 8
 """Rings of stars that are not saturated: what is nearer could be their own variation, what is
@@ -61,7 +61,7 @@ def count_rings(
     """
     ring = np.zeros(significance.shape, np.float32)
     for (x, y), lost in zip(stars[:_MOST_RINGED], saturated, strict=False):
-        rings = (1, _RINGS) if lost else _WINGS  # the star itself may vary
+        rings = (1, _MOST_RINGS) if lost else _WINGS  # the star itself may vary
         _ring_noise(significance, scale, scene, usable, x, y, rings, ring)
     _divide(significance, scale, ring)
 
@@ -96,6 +96,8 @@ def _ring_noise(
             count[n] += 1
     level = np.zeros(end)
     for n in range(first, end):
+        if n >= _RINGS and level[n - 1] == 0.0:
+            break
         if count[n] > 0:
             level[n] = _ring_level(values[n, :, : count[n]])
     for k in range(size):

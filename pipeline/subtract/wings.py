@@ -3,7 +3,8 @@
 Atmospheric turbulence gives every PSF a wing that falls as r^(-11/3), scaled by the power 5/3 of
 the seeing (Racine 1996, PASP 108, 699).  The kernel ends where its stamps end, so a ring is left
 round the brightest stars, the difference of two wings.  Its shape is known; its height is measured
-star by star in the ring itself, which works for saturated stars too.
+star by star in the ring itself, which works for saturated stars too, and it is taken off as far as
+it stands out of the noise.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ __all__ = ["bright_stars", "remove_wings"]
 
 _POWER = -11.0 / 3.0
 _REACH = 4
-"""How far a wing is followed, in half widths of the kernel."""
+"""How far a wing is fitted, in half widths of the kernel."""
+
+_FARTHEST = 10
+"""How far it is followed at most, in the same."""
+
+_LEAST = 0.03
+"""Height over the noise of a pixel at which a wing ends: a fifth of the noise of a source."""
 
 _STEPS = 8
 _BRIGHT = 300.0
@@ -78,13 +85,13 @@ def remove_wings(
     """
     heights = np.zeros(len(x))
     for _ in range(_PASSES if len(x) else 0):
-        _fit(residual, usable, x, y, _profile(half), half, _SIGNIFICANT, heights)
+        _fit(residual, usable, x, y, _profile(half), half, _REACH * half, heights)
     return int(np.count_nonzero(heights))
 
 
 def _profile(half: int) -> FloatArray:
     """Wing at radii in steps of 1/8 px: one at the edge of the kernel, nothing inside."""
-    r = np.arange(_REACH * half * _STEPS + 2) / _STEPS
+    r = np.arange(_FARTHEST * half * _STEPS + 2) / _STEPS
     inside = 1.0 / (1.0 + np.exp(-(r - half - 0.4) / 1.1))
     return np.asarray(inside * (np.maximum(r, 1.0) / (half + 1.0)) ** _POWER)
 
@@ -112,16 +119,16 @@ def _fit(
     ys: FloatArray,
     profile: FloatArray,
     half: int,
-    significant: float,
+    reach: int,
     heights: FloatArray,
 ) -> None:
     """Fit and subtract one wing after the other; pixels that stand out are left aside."""
     ny, nx = residual.shape
-    steps, reach = 8.0, (len(profile) - 2) / 8.0
+    steps = 8.0
     for k in range(len(xs)):
         y0, y1 = max(0, pixel(ys[k] - reach)), min(ny, pixel(ys[k] + reach) + 2)
         x0, x1 = max(0, pixel(xs[k] - reach)), min(nx, pixel(xs[k] + reach) + 2)
-        height, limit, error = 0.0, np.inf, np.inf
+        height, limit, rms, error = 0.0, np.inf, np.inf, np.inf
         for _ in range(3):
             product, norm, square, count = 0.0, 0.0, 0.0, 0
             for y in range(y0, y1):
@@ -143,11 +150,36 @@ def _fit(
             rms = np.sqrt(square / count)
             limit = 4.0 * rms
             error = rms / np.sqrt(norm)
-        if abs(height) < significant * error:
+        if abs(height) < _SIGNIFICANT * error:
             continue
         heights[k] += height
-        for y in range(y0, y1):
-            for x in range(x0, x1):
-                r = np.sqrt((x - xs[k]) ** 2 + (y - ys[k]) ** 2)
-                if r < reach and usable[y, x]:
-                    residual[y, x] -= np.float32(height * profile[int(r * steps + 0.5)])
+        end = _end(profile, _LEAST * rms / abs(heights[k]), reach)
+        _subtract(residual, usable, xs[k], ys[k], height, profile, end)
+
+
+@compiled
+def _end(profile: FloatArray, least: float, reach: int) -> float:
+    """Where a wing falls below a share of its height, pixel; not before `reach`."""
+    k = 8 * reach
+    while k < len(profile) - 2 and profile[k] > least:
+        k += 1
+    return k / 8.0
+
+
+@compiled
+def _subtract(
+    residual: Image,
+    usable: npt.NDArray[np.uint8],
+    u: float,
+    v: float,
+    height: float,
+    profile: FloatArray,
+    end: float,
+) -> None:
+    """Subtract one wing as far as its end."""
+    ny, nx = residual.shape
+    for y in range(max(0, pixel(v - end)), min(ny, pixel(v + end) + 2)):
+        for x in range(max(0, pixel(u - end)), min(nx, pixel(u + end) + 2)):
+            r = np.sqrt((x - u) ** 2 + (y - v) ** 2)
+            if r < end and usable[y, x]:
+                residual[y, x] -= np.float32(height * profile[int(r * 8.0 + 0.5)])

@@ -220,6 +220,16 @@ def test_rings_without_residuals_are_left_alone():
     assert np.all(scale[r > 12] == 1.0)
 
 
+def test_rings_go_on_as_long_as_each_leaves_something():
+    rng = np.random.default_rng(6)
+    r = np.hypot(*np.meshgrid(np.arange(201) - 100.0, np.arange(201) - 100.0))
+    light, scale = np.full((201, 201), 50.0, np.float32), np.ones((201, 201), np.float32)
+    noisy = np.where((r < 57) | ((r > 63) & (r < 69)), 2.0, 1.0)
+    _rings((rng.normal(size=r.shape) * noisy).astype(np.float32), scale, light)
+    assert np.all(scale[(r > 12) & (r < 57)] > 1.3)
+    assert np.all(scale[r > 61] == 1.0)
+
+
 def test_no_more_of_a_ring_is_noise_than_three_tenths_of_its_light():
     _, _, scale, r = _ringed(2.0)
     edges = np.floor(r / 3.0)

@@ -33,6 +33,20 @@ class TestWings:
         assert np.abs((residual - noise)[ring]).max() < 0.5
         assert np.array_equal(residual[r > 4 * HALF + 1], given[r > 4 * HALF + 1])
 
+    @pytest.mark.parametrize("height", [30.0, -30.0, 150.0])
+    def test_a_high_wing_is_followed_until_it_drowns_in_the_noise(self, height):
+        """It is fitted within 56 pixels, where it still has a quarter to 1.2 of the noise."""
+        noise = np.random.default_rng(3).normal(size=(400, 400)).astype(np.float32)
+        left = wing((400, 400), 200, 190, height).astype(np.float32)
+        residual, usable = noise + left, np.ones((400, 400), np.uint8)
+        remove_wings(residual, usable, np.array([200.0]), np.array([190.0]), HALF)
+        rows, columns = np.mgrid[:400, :400]
+        r = np.hypot(rows - 190, columns - 200)
+        beyond = (r > 4 * HALF) & (r < 10 * HALF - 1)
+        assert np.abs(left[r > 4 * HALF]).max() > 0.2
+        assert np.abs((residual - noise)[beyond]).max() < 0.05
+        assert np.array_equal(residual[r > 10 * HALF], (noise + left)[r > 10 * HALF])
+
     def test_noise_alone_is_not_touched(self):
         noise = np.random.default_rng(7).normal(size=(300, 300)).astype(np.float32)
         residual = noise.copy()
