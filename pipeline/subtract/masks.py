@@ -315,9 +315,9 @@ def _mark(
     """Set a plane of the difference where masked pixels reach, but not on these."""
     ny, nx = mask.shape
     for j in range(ny):
-        for i in range(nx):
-            if reach[j, i] > share and not mask[j, i] & plane:
-                out[j, i] |= becomes
+        near, own, to = reach[j], mask[j], out[j]
+        for i in range(nx):  # no branches: this becomes vectors
+            to[i] |= becomes if (near[i] > share) & (own[i] & plane == 0) else np.uint32(0)
 
 
 def _rim(mask: Mask, weight: FloatArray, share: float) -> None:

@@ -331,10 +331,22 @@ def cut(image: Image, first_row: int, first_column: int, rim: int, out: Image) -
         Filled from the rim on.
     """
     ny, nx = image.shape
+    before, after = _inside(first_column - rim, out.shape[1], nx)
     for j in range(out.shape[0]):
-        y = _mirrored(first_row - rim + j, ny)
-        for i in range(out.shape[1]):
-            out[j, i] = image[y, _mirrored(first_column - rim + i, nx)]
+        row, to = image[_mirrored(first_row - rim + j, ny)], out[j]
+        start = first_column - rim
+        to[before:after] = row[start + before : start + after]
+        for i in range(before):
+            to[i] = row[_mirrored(start + i, nx)]
+        for i in range(after, len(to)):
+            to[i] = row[_mirrored(start + i, nx)]
+
+
+@compiled
+def _inside(start: int, number: int, size: int) -> tuple[int, int]:
+    """First and last, exclusive, of some places in a row from `start` on that are on an axis."""
+    before = min(max(0, -start), number)
+    return before, max(before, min(number, size - start))
 
 
 @compiled
@@ -443,6 +455,7 @@ def normalise(
     sums: Image,
     norms: Image,
     weights: Image,
+    rim: int,
     share: float,
     typical: float,
     scale: float,
@@ -458,8 +471,10 @@ def normalise(
         Σ w P D, the tile at the origin.
     norms : ndarray, (rows, columns)
         Σ w P².
-    weights : ndarray, (rows, columns)
-        w; zero where a pixel does not count.
+    weights : ndarray
+        w with a rim before the tile; zero where a pixel does not count.
+    rim : int, pixel
+        Width of the rim.
     share : float
         Part of Σ P² that has to be there: with the weight of the pixel itself, for on a bright
         star all weights are small, and with no more than the typical one.
@@ -476,7 +491,8 @@ def normalise(
     root, part, most = np.sqrt(np.float32(scale)), np.float32(share), np.float32(typical)
     zero = np.float32(0.0)
     for j in range(rows):
-        sum_row, norm_row, weight_row = sums[j, :columns], norms[j], weights[j]
+        sum_row, norm_row = sums[j, :columns], norms[j]
+        weight_row = weights[rim + j, rim : rim + columns]
         to = out[first_row + j, first_column : first_column + columns]
         for i in range(columns):
             w = weight_row[i]

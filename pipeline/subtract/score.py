@@ -61,7 +61,7 @@ def score(
             planes[1], _HALF - squares.half, squares.columns[k], squares.rows[k], out[tile].shape
         )
         sums = _correlate(planes[0], stamps[k], size)
-        normalise(sums, norms, weights, least, typical, float(scale), *place, out)
+        normalise(sums, norms, planes[1], _HALF, least, typical, float(scale), *place, out)
     return out
 
 
