@@ -16,6 +16,7 @@ from harness.catalog import Catalog
 from harness.report.judge import judge_workspace
 from harness.settings import Campaign, Settings
 from harness.slices.slices import Slice
+from harness.system.processes import running_pool
 from harness.verify.pin import pin
 from harness.workspace import Workspace, atomic, translate_os_errors
 from pipeline.errors import ConfigError
@@ -112,16 +113,24 @@ def _processed(
     run_campaign(space.root, jobs=jobs, quiet=True)
     times.append(time.monotonic())
     say(f"{part.name}: verify")
-    report = judge_workspace(space.root, jobs=jobs).report
+    # What a judgement leaves in memory grows with its pixels: it ends with a process of its own.
+    with running_pool(1) as pool:
+        verdicts, code = pool.submit(_judged, space.root, jobs).result()
     times.append(time.monotonic())
     spans = (after - before for before, after in pairwise(times))
     return {
         **_ledger(space, part),
         "seconds": dict(zip(("simulate", "run", "verify"), spans, strict=True)),
         "bytes": sum(p.stat().st_size for p in space.root.rglob("*") if p.is_file()),
-        "verdicts": {case["id"]: case["verdict"] for case in report["cases"]},
-        "exitCode": report["exit_code"],
+        "verdicts": verdicts,
+        "exitCode": code,
     }
+
+
+def _judged(root: Path, jobs: int) -> tuple[dict[str, str], int]:
+    """Judge a workspace; the verdict of every case and the exit code."""
+    report = judge_workspace(root, jobs=jobs).report
+    return {case["id"]: case["verdict"] for case in report["cases"]}, report["exit_code"]
 
 
 def _ledger(space: Workspace, part: Slice) -> dict[str, Any]:
