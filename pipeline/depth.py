@@ -17,7 +17,7 @@ def sky_variance(variance: Image) -> float:
     Parameters
     ----------
     variance : ndarray, (ny, nx), image unit squared
-        Source-free variance: `pipeline.psfphot.smooth_variance` of an image, or
+        Source-free variance: `pipeline.smooth.smooth_variance` of an image, or
         `Difference.null_variance`.  Where pixels are correlated, as in a template, it describes
         the noise on scales beyond the correlation.
 

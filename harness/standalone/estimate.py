@@ -14,7 +14,8 @@ from pipeline.io.nodata import plateau
 from pipeline.io.noise import checked_gain, given_variance, measured_gain, sky_blocks
 from pipeline.io.planes import Planes, Raw
 from pipeline.masks import bits
-from pipeline.psfphot import fwhm, smooth_variance
+from pipeline.psfphot import fwhm
+from pipeline.smooth import smooth_variance
 
 __all__ = [
     "enclosed_flux",

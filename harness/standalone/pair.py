@@ -172,7 +172,7 @@ def load_pair(science: Planes, template: Planes, *, registered: bool = False) ->
 
 
 def _scaled(exposure: Exposure, factor: float) -> Exposure:
-    from pipeline.psfphot import smooth_variance
+    from pipeline.smooth import smooth_variance
 
     scale = np.float32(factor)
     sky = smooth_variance(exposure.variance, exposure.mask)

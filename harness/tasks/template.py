@@ -127,7 +127,7 @@ def _row(
     outcome: Outcome,
 ) -> rows.Row:
     """Row of ``template``."""
-    from pipeline.psfphot import smooth_variance
+    from pipeline.smooth import smooth_variance
 
     times = [row["midpointMjdTai"] for row in used]
     row: rows.Row = {

@@ -59,7 +59,7 @@ def detect(exposure: Exposure, noise: Image, *, sigma: float, threshold: float =
     exposure : Exposure
         Image and mask; pixels that are NaN, or bad and not interpolated, count as empty sky.
     noise : ndarray, (ny, nx), image unit squared
-        Source-free variance, see `pipeline.psfphot.smooth_variance`.
+        Source-free variance, see `pipeline.smooth.smooth_variance`.
     sigma : float, pixel
         Width of the Gaussian filter.
     threshold : float

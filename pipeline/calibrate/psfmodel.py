@@ -27,7 +27,7 @@ from pipeline.calibrate.stars import (
 from pipeline.errors import PsfError
 from pipeline.exposure import Exposure, FloatArray, Image, PolynomialPsf, Psf
 from pipeline.masks import NO_SKY, bits
-from pipeline.psfphot import smooth_variance
+from pipeline.smooth import smooth_variance
 from pipeline.statistics import GAUSS_FWHM
 
 __all__ = ["ModelledPsf", "Sources", "find_sources", "model_psf", "separated", "sharpest_star"]

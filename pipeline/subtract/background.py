@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pipeline.compiled import compiled
 from pipeline.exposure import FloatArray, Image, polynomial_terms
-from pipeline.psfphot import hats
+from pipeline.smooth import hats
 from pipeline.subtract.metrics import robust_std
 from pipeline.subtract.pixels import region_sums
 

@@ -28,7 +28,6 @@ SIMS_MAY = {
 """What `sims` may share with the code that its frames test, each with the reason."""
 
 LONG = {
-    ("pipeline/io/rice.py", "_encode"): "one pass over bits; its state would be passed eight times",
     ("pipeline/diasource/models.py", "fit"): "Levenberg-Marquardt with its arrays in one place",
     ("pipeline/diasource/features.py", "stamp_features"): "one pass over a stamp for all features",
     ("pipeline/psfphot.py", "_forced"): "one pass over the pixels of a source for all its sums",

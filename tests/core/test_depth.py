@@ -7,7 +7,8 @@ import pytest
 
 from pipeline.depth import depth, grid_stamps, sky_variance
 from pipeline.exposure import NJY_ZERO_POINT, GridPsf
-from pipeline.psfphot import effective_area, fwhm, middle_fwhm, smooth_variance
+from pipeline.psfphot import effective_area, fwhm, middle_fwhm
+from pipeline.smooth import smooth_variance
 
 
 def _gaussian(sigma: float) -> GridPsf:

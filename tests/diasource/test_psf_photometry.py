@@ -12,8 +12,8 @@ from pipeline.psfphot import (
     forced_flux,
     fwhm,
     psf_box,
-    smooth_variance,
 )
+from pipeline.smooth import smooth_variance
 
 SHAPE = (200, 220)
 

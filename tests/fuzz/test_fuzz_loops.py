@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from pipeline import psfphot, quantise
+from pipeline import psfphot, quantise, smooth
 from pipeline.calibrate import cosmicray, detect, measure
 from pipeline.calibrate.deblend import separate
 from pipeline.compiled import FAR, pixel
@@ -94,7 +94,7 @@ def test_forced_flux_of_any_radius(radius: float) -> None:
 def test_smooth_variance_of_anything(kind: str, shape: tuple[int, int]) -> None:
     _, variance, mask = _planes(kind, shape)
 
-    assert psfphot.smooth_variance(variance, mask).shape == shape
+    assert smooth.smooth_variance(variance, mask).shape == shape
 
 
 def test_joint_fits_stay_finite(kind: str, shape: tuple[int, int]) -> None:
