@@ -153,15 +153,15 @@ def _fit(
         if abs(height) < _SIGNIFICANT * error:
             continue
         heights[k] += height
-        end = _end(profile, _LEAST * rms / abs(heights[k]), reach)
+        end = _end(profile, _LEAST * rms, abs(heights[k]), reach)
         _subtract(residual, usable, xs[k], ys[k], height, profile, end)
 
 
 @compiled
-def _end(profile: FloatArray, least: float, reach: int) -> float:
-    """Where a wing falls below a share of its height, pixel; not before `reach`."""
+def _end(profile: FloatArray, least: float, height: float, reach: int) -> float:
+    """Where a wing of a height falls below the least, pixel; not before `reach`."""
     k = 8 * reach
-    while k < len(profile) - 2 and profile[k] > least:
+    while k < len(profile) - 2 and height * profile[k] > least:
         k += 1
     return k / 8.0
 
