@@ -64,9 +64,13 @@ def slices(
         return
     options: dict[str, Any] = {"seed": seed, "jobs": jobs or len(os.sched_getaffinity(0))}
     if not (quiet or as_json):
-        options["say"] = lambda line: typer.echo(line, err=True)
+        options["say"] = _say
     records = [process_slice(folder, part, profile, **options) for part in chosen]
     _finish(folder, records, profile, left=len(skipped), as_json=as_json)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
 
 
 def _finish(

@@ -37,6 +37,10 @@ _STATES = """SELECT coalesce(cause, status) AS state, count(*) AS n FROM (
 _KNOWN = "SELECT DISTINCT visit, detector FROM unit WHERE visit > 0 AND detector > 0"
 
 
+def _silent(_: str) -> None:
+    """Say nothing."""
+
+
 def process_slice(
     folder: Path,
     part: Slice,
@@ -44,7 +48,7 @@ def process_slice(
     *,
     seed: int,
     jobs: int,
-    say: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = _silent,
 ) -> dict[str, Any]:
     """Simulate, run and judge a slice, keep what there is to know of it, remove the rest.
 
@@ -61,7 +65,7 @@ def process_slice(
     jobs : int
         Worker processes.
     say : callable
-        Told what begins.
+        Told what begins, in the process of the slice: a function of a module.
 
     Returns
     -------
@@ -86,7 +90,10 @@ def process_slice(
             raise ConfigError("holds another slice", path=space.root, hint="use another folder")
         _shrink(space)
         return record
-    record = {"name": part.name, "plan": plan, **_processed(space, part, profile, seed, jobs, say)}
+    # What simulation, run and judgement leave in memory ends with a process of their own.
+    with running_pool(1) as pool:
+        made = pool.submit(_processed, space, part, profile, seed, jobs, say).result()
+    record = {"name": part.name, "plan": plan, **made}
     with translate_os_errors(space.root), atomic(path) as partial:
         partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     _shrink(space)
@@ -113,24 +120,16 @@ def _processed(
     run_campaign(space.root, jobs=jobs, quiet=True)
     times.append(time.monotonic())
     say(f"{part.name}: verify")
-    # What a judgement leaves in memory grows with its pixels: it ends with a process of its own.
-    with running_pool(1) as pool:
-        verdicts, code = pool.submit(_judged, space.root, jobs).result()
+    report = judge_workspace(space.root, jobs=jobs).report
     times.append(time.monotonic())
     spans = (after - before for before, after in pairwise(times))
     return {
         **_ledger(space, part),
         "seconds": dict(zip(("simulate", "run", "verify"), spans, strict=True)),
         "bytes": sum(p.stat().st_size for p in space.root.rglob("*") if p.is_file()),
-        "verdicts": verdicts,
-        "exitCode": code,
+        "verdicts": {case["id"]: case["verdict"] for case in report["cases"]},
+        "exitCode": report["exit_code"],
     }
-
-
-def _judged(root: Path, jobs: int) -> tuple[dict[str, str], int]:
-    """Judge a workspace; the verdict of every case and the exit code."""
-    report = judge_workspace(root, jobs=jobs).report
-    return {case["id"]: case["verdict"] for case in report["cases"]}, report["exit_code"]
 
 
 def _ledger(space: Workspace, part: Slice) -> dict[str, Any]:

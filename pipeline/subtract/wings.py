@@ -85,7 +85,7 @@ def remove_wings(
     """
     heights = np.zeros(len(x))
     for _ in range(_PASSES if len(x) else 0):
-        _fit(residual, usable, x, y, _profile(half), half, _REACH * half, heights)
+        _fit(residual, usable, x, y, _profile(half), half, heights)
     return int(np.count_nonzero(heights))
 
 
@@ -119,12 +119,11 @@ def _fit(
     ys: FloatArray,
     profile: FloatArray,
     half: int,
-    reach: int,
     heights: FloatArray,
 ) -> None:
     """Fit and subtract one wing after the other; pixels that stand out are left aside."""
     ny, nx = residual.shape
-    steps = 8.0
+    reach = _REACH * half
     for k in range(len(xs)):
         y0, y1 = max(0, pixel(ys[k] - reach)), min(ny, pixel(ys[k] + reach) + 2)
         x0, x1 = max(0, pixel(xs[k] - reach)), min(nx, pixel(xs[k] + reach) + 2)
@@ -136,7 +135,7 @@ def _fit(
                     r = np.sqrt((x - xs[k]) ** 2 + (y - ys[k]) ** 2)
                     if not half + 2 <= r < reach or not usable[y, x]:
                         continue
-                    w = profile[int(r * steps + 0.5)]
+                    w = profile[int(r * _STEPS + 0.5)]
                     left = residual[y, x] - height * w
                     if abs(left) > limit:
                         continue
@@ -160,10 +159,10 @@ def _fit(
 @compiled
 def _end(profile: FloatArray, least: float, height: float, reach: int) -> float:
     """Where a wing of a height falls below the least, pixel; not before `reach`."""
-    k = 8 * reach
+    k = _STEPS * reach
     while k < len(profile) - 2 and height * profile[k] > least:
         k += 1
-    return k / 8.0
+    return k / _STEPS
 
 
 @compiled
@@ -182,4 +181,4 @@ def _subtract(
         for x in range(max(0, pixel(u - end)), min(nx, pixel(u + end) + 2)):
             r = np.sqrt((x - u) ** 2 + (y - v) ** 2)
             if r < end and usable[y, x]:
-                residual[y, x] -= np.float32(height * profile[int(r * 8.0 + 0.5)])
+                residual[y, x] -= np.float32(height * profile[int(r * _STEPS + 0.5)])

@@ -297,7 +297,7 @@ def test_wings_of_stars_anywhere(kind: str, shape: tuple[int, int]) -> None:
     x, y = places(shape)
     heights = np.zeros(len(x))
 
-    wings._fit(image, np.ones(shape, np.uint8), x, y, np.ones(240), 4, 16, heights)
+    wings._fit(image, np.ones(shape, np.uint8), x, y, np.ones(240), 4, heights)
 
     outside = ~((np.abs(x) < 100) & (np.abs(y) < 100))
     assert not heights[outside].any()
