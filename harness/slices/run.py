@@ -16,7 +16,7 @@ from harness.catalog import Catalog
 from harness.report.judge import judge_workspace
 from harness.settings import Campaign, Settings
 from harness.slices.slices import Slice
-from harness.system.processes import running_pool
+from harness.system.processes import heeded_termination, running_pool
 from harness.verify.pin import pin
 from harness.workspace import Workspace, atomic, translate_os_errors
 from pipeline.errors import ConfigError
@@ -91,7 +91,7 @@ def process_slice(
         _shrink(space)
         return record
     # What simulation, run and judgement leave in memory ends with a process of their own.
-    with running_pool(1) as pool:
+    with heeded_termination(), running_pool(1) as pool:
         made = pool.submit(_processed, space, part, profile, seed, jobs, say).result()
     record = {"name": part.name, "plan": plan, **made}
     with translate_os_errors(space.root), atomic(path) as partial:
