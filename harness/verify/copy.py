@@ -119,6 +119,18 @@ class Copy:
             path = self.space.staging(name, unit.visit, unit.detector)
             io.write_parquet(path, change(io.read_parquet(path)))
 
+    def study(self, table: str, *statements: str) -> None:
+        """Change a table of the study that is judged, by SQL that calls it by its name."""
+        path = self.space.root / "studies" / "verification" / f"{table}.parquet"
+        rows = io.read_parquet(path)
+        with connect(Path(":memory:")) as connection:
+            connection.register("given", rows)
+            connection.execute(f'create table "{table}" as select * from given')
+            for statement in statements:
+                connection.execute(statement)
+            changed = connection.sql(f'select * from "{table}"').to_arrow_table()
+        io.write_parquet(path, changed.cast(rows.schema))
+
     def alerts(
         self, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]], index: int = 0
     ) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
 from harness.settings import Settings
 from harness.verify.copy import Copy
@@ -122,6 +123,28 @@ def correlated_noise(copy: Copy) -> None:
         return _with(d, image=mixed)
 
     copy.difference(change)
+
+
+@defect("correlated-noise-along-columns", "AG-00-15/noise/white-columns")
+def correlated_columns(copy: Copy) -> None:
+    """Smear all differences a little along their columns and restore their variance."""
+
+    def change(d: Difference) -> Difference:
+        image = d.exposure.image
+        mixed = (image + np.float32(0.1) * np.roll(image, 1, axis=0)) / np.float32(np.sqrt(1.01))
+        return _with(d, image=mixed)
+
+    copy.differences(change)
+
+
+@defect("wide-difference-psf", "AG-00-15/psf/transients")
+def wide_difference_psf(copy: Copy) -> None:
+    """Let the PSFs of all differences be a third wider than their sources, with as much flux."""
+    copy.differences(lambda d: _with(d, psf=_stamped(d.exposure, _wider)))
+
+
+def _wider(stamps: FloatArray) -> FloatArray:
+    return np.asarray(gaussian_filter(stamps, 1.5, axes=(-2, -1)))
 
 
 @defect("wrong-difference-psf", "AG-00-15/psf/norm")
