@@ -36,7 +36,7 @@ from pipeline.diasource.reliability import FEATURES
 from pipeline.errors import ConfigError
 from pipeline.exposure import Difference, Exposure, FloatArray
 from pipeline.masks import bits
-from pipeline.psfphot import fwhm
+from pipeline.psfphot import flux_noise, fwhm
 from pipeline.schema import INJECTION_OUTCOME, to_numpy
 from pipeline.subtract.fixed import FixedSubtraction
 from pipeline.wcs import pixel_scale
@@ -252,15 +252,17 @@ class Painting:
         ny, nx = image.shape
         per_electron = image.photo_calib.njy_per_electron if image.photo_calib else 1.0
         noise = float(np.sqrt(np.nanmedian(difference.null_variance[::4, ::4])))
-        curve = ideal_curve(
-            image.psf.at(nx / 2, ny / 2),
-            threshold=self.settings.diasource.threshold,
+        ideal = partial(
+            ideal_curve, image.psf.at(nx / 2, ny / 2), threshold=self.settings.diasource.threshold,
             radius=radius,
-            photons=float(f"{per_electron / noise:.4g}"),  # the same for all realisations
-        )
-        fraction = curve(to_numpy(placement.injections, "trueSnr"))
-        moving = np.array(placement.injections["kind"].to_pylist()) == "trail"
-        return np.where(moving, np.nan, fraction)
+        )  # fmt: skip
+        photons = float(f"{per_electron / noise:.4g}")  # the same for all realisations
+        fraction = ideal(photons=photons)(to_numpy(placement.injections, "trueSnr"))
+        kind = np.array(placement.injections["kind"].to_pylist())
+        faded = np.flatnonzero(kind == "template_only")
+        if len(faded):
+            fraction[faded] = ideal()(_snr_if_constant(placement, difference, faded))
+        return np.where(kind == "trail", np.nan, fraction)
 
     def _about(
         self, difference: Difference, found: diasource.Result, width: float, radius: float
@@ -327,6 +329,23 @@ class Painting:
         for name, table in tables.items():
             self.table(name).parent.mkdir(parents=True, exist_ok=True)
             io.write_parquet(self.table(name), table)
+
+
+def _snr_if_constant(
+    placement: Placement, difference: Difference, rows: npt.NDArray[np.intp]
+) -> FloatArray:
+    """Signal to noise of sources of the template in the noise that they have if they stay.
+
+    A score is the change over the noise of no change.  What the template shows is then expected on
+    the visit image as well, with its photons, although none come: the score of a source that has
+    gone is lower than that of one that is new.  The photons are in no pixel of the visit image,
+    so that the score scatters no more than that of an empty place.
+    """
+    image = difference.exposure
+    assert image.psf is not None
+    x, y, snr = (to_numpy(placement.injections, n)[rows] for n in ("x", "y", "trueSnr"))
+    constant = flux_noise(image.psf, difference.null_variance, x, y)
+    return np.asarray(snr * placement.sigma_null[rows] / constant)
 
 
 def _pair(science: Exposure, template: Exposure) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from pipeline.errors import ConfigError, UnitError
 
 __all__ = ["run_study"]
 
-VERSION = 2
+VERSION = 3
 """Raised when the same design and images give other results."""
 
 _EVERYTHING = Selection()

@@ -30,7 +30,7 @@ class Config(StageConfig):
     )
     distinct: float = param(
         0.5,
-        "Parts of a blend whose fits end nearer than this to a brighter part are no sources.",
+        "A detection whose place ends nearer than this to that of a brighter one is part of it.",
         unit="FWHM",
         ge=0,
     )

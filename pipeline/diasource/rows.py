@@ -13,6 +13,7 @@ from astropy.wcs import WCS
 from scipy.spatial import cKDTree
 
 from pipeline import ids
+from pipeline.diasource.coincidence import coincident
 from pipeline.diasource.config import Config
 from pipeline.diasource.detect import Footprints, Ints
 from pipeline.diasource.flags import box_pixels, source_flags, square_sides
@@ -99,35 +100,35 @@ class Targets:
         children = np.bincount(self.parent[keep & (self.parent >= 0)], minlength=len(keep))
         return np.asarray(keep & (~self.is_parent | (children >= 2)))
 
-    def distinct(self, at: FloatArray, peaks: Peaks, separation: float) -> npt.NDArray[np.bool_]:
-        """Rows whose fit did not end on that of a brighter part of the same blend.
+    def distinct(
+        self, peaks: Peaks, separation: float, *places: FloatArray
+    ) -> npt.NDArray[np.bool_]:
+        """Rows that did not end on the place of a brighter detection.
 
-        Peaks of one bright source that noise has split run together when they are fitted; they
-        are recorded as ``coincident`` (value: distance in pixels) and belong to the brighter one.
+        Peaks of one source that noise has split run together when they are fitted, as do pieces
+        of one trail, and the lobes of one dipole if there are more than two; they are recorded as
+        ``coincident`` (value: distance in pixels) and belong to the brighter one.  A blend of
+        which one part is left is none.
 
         Parameters
         ----------
-        at : ndarray, (n, 2), pixel
-            Fitted positions.
         peaks : Peaks
             The ledger.
         separation : float, pixel
             Least distance of two sources.
+        *places : ndarray, (n, 2), pixel
+            Measured places, see `coincident`.
         """
+        rows = np.flatnonzero((self.selection == 0) & ~self.is_parent)
+        owner, distance = coincident(
+            [at[rows] for at in places], np.abs(self.score[rows]), separation
+        )
         keep = np.ones(len(self.at), bool)
-        children = np.flatnonzero(self.parent >= 0)
-        near = cKDTree(at[children]).query_ball_point(at[children], separation)
-        size = np.abs(self.score)
-        for n in np.argsort(-size[children], kind="stable").tolist():
-            k, rivals = children[n], children[near[n]]
-            rivals = rivals[keep[rivals] & (size[rivals] > size[k])]
-            rivals = rivals[self.parent[rivals] == self.parent[k]]
-            distance = np.hypot(*(at[rivals] - at[k]).T)
-            if len(rivals) and distance.min() < separation:
-                keep[k] = False
-                index = np.array([self.peak[k]])
-                peaks.stop(index, "coincident", float(distance.min()), separation)
-                peaks.belongs_to[int(self.peak[k])] = int(self.peak[rivals[distance.argmin()]])
+        for k in np.flatnonzero(owner >= 0).tolist():
+            lost, main = rows[k], rows[owner[k]]
+            keep[lost] = False
+            peaks.stop(np.array([self.peak[lost]]), "coincident", float(distance[k]), separation)
+            peaks.belongs_to[int(self.peak[lost])] = int(self.peak[main])
         left = np.bincount(self.parent[keep & (self.parent >= 0)], minlength=len(keep))
         return np.asarray(keep & (~self.is_parent | (left >= 2)))
 
@@ -345,8 +346,8 @@ def identity_columns(
     number = np.array([ids.pack(info.visit, info.detector, k + 1) for k in range(n)], np.int64)
     with_peak = targets.peak >= 0
     peaks.source[targets.peak[with_peak]] = number[with_peak]
-    for lobe, main in peaks.belongs_to.items():
-        peaks.source[lobe] = peaks.source[main]
+    for part in peaks.belongs_to:
+        peaks.source[part] = peaks.source[peaks.main(part)]
     unit = f"{info.visit}_{info.detector:02d}"
     parent = [int(number[p]) if p >= 0 else None for p in targets.parent]
     return {

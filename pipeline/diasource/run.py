@@ -277,7 +277,8 @@ def _measure(
     targets = split_doubles(planes, psf, score, whole, points, peaks, width, config.threshold)
     if targets is not whole:
         points, apart, forced = _start(planes, psf, targets, width, config)
-    while not (keep := targets.distinct(points.theta[:, 1:], peaks, config.distinct * width)).all():
+    apart_by = config.distinct * width
+    while not (keep := targets.distinct(peaks, apart_by, points.theta[:, 1:])).all():
         targets = targets.take(keep)  # those that stay move, and may run together in their turn
         points, apart, forced = _start(planes, psf, targets, width, config)
     keep = targets.usable(points.good, peaks, config)
@@ -309,7 +310,19 @@ def _measure(
     for name in ("psfFluxErr", "trailFluxErr"):
         columns[name] = np.hypot(columns[name], left)
     columns |= trail_positions(columns, exposure.wcs, fits, width)
-    return columns | _reliability(features, width, config), targets, features
+    columns |= _reliability(features, width, config)
+    keep = targets.distinct(peaks, apart_by, *_places(columns, exposure.wcs))
+    return {k: v[keep] for k, v in columns.items()}, targets.take(keep), features[keep]
+
+
+def _places(columns: Columns, wcs: WCS) -> tuple[FloatArray, FloatArray]:
+    """Centroids and, where there are any, centres of dipoles, ``(n, 2)`` each, pixel."""
+    at = np.column_stack([columns["x"], columns["y"]]).astype(float)
+    centre = np.full(at.shape, np.nan)
+    rows = np.flatnonzero(columns["isDipole"])
+    sky = columns["dipoleRa"][rows], columns["dipoleDec"][rows]
+    centre[rows] = np.column_stack(wcs.all_world2pix(*sky, 0, quiet=True))
+    return at, centre
 
 
 def _causes(
@@ -338,7 +351,7 @@ def _reliability(features: FloatArray, width: float, config: Config) -> Columns:
         "reliability_flag": unknown,
         "reliability_flag_domain": outside,
         "reliability_flag_noPixels": blind,
-        "reliabilityVersion": [model().version] * n,
+        "reliabilityVersion": np.full(n, model().version),
     }
 
 

@@ -75,6 +75,12 @@ class Peaks:
             setattr(self, name, np.append(getattr(self, name), getattr(new, name)))
         return index
 
+    def main(self, peak: int) -> int:
+        """Peak of the source that a peak belongs to in the end."""
+        while peak in self.belongs_to:
+            peak = self.belongs_to[peak]
+        return peak
+
     def stop(
         self,
         where: npt.ArrayLike,

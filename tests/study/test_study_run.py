@@ -202,11 +202,13 @@ def test_what_is_kept_of_an_image_changes_nothing(
         assert kept.table(name).equals(anew.table(name)), name
 
 
-def test_the_curve_of_white_noise_is_the_ideal_one(space: Workspace) -> None:
+@pytest.mark.parametrize("negative", [0, 1])
+def test_the_curve_of_white_noise_is_the_ideal_one(space: Workspace, negative: int) -> None:
     """Detection, not only its formula: χ² of the counts over bins of true SNR."""
     design = StudyDesign(sources=60, realisations=6, seed=11, near_threshold=0.7,
-                         hosted=0, negative=0, near_bright=0)  # fmt: skip
-    points = Sample(run_study(space.root, design, engine="local", quiet=True).rows()).points()
+                         hosted=0, negative=negative, near_bright=0)  # fmt: skip
+    rows = Sample(run_study(space.root, design, engine="local", quiet=True).rows())
+    points = rows.where(rows.placed()) if negative else rows.points()
     found, ideal = points.flags("detected"), points.numbers("idealFraction")
     number = np.digitize(points.snr, [4.0, 4.5, 5.0, 5.5, 6.0, 7.0])
     seen, meant, variance = (
@@ -215,7 +217,27 @@ def test_the_curve_of_white_noise_is_the_ideal_one(space: Workspace) -> None:
     assert len(points) > 500
     assert chi2.sf(np.sum((seen - meant) ** 2 / (variance + 0.1)), len(seen)) > 0.01
     middle, error = fit(points.snr, found).at(0.5)
-    assert abs(middle - 4.85) < 0.10 + 2 * error
+    assert abs(middle - (4.96 if negative else 4.85)) < 0.10 + 2 * error
+
+
+def test_the_score_of_what_has_gone_is_that_of_noise_with_its_photons(space: Workspace) -> None:
+    """Signal over noise of a source of the template: its photons are expected on both images."""
+    design = StudyDesign(sources=60, realisations=2, seed=5, snr=(15, 50), hosted=0, negative=0.5,
+                         near_bright=0)  # fmt: skip
+    rows = run_study(space.root, design, engine="local", quiet=True).rows()
+    gone = np.array(rows["kind"].to_pylist()) == "template_only"
+    found = to_numpy(rows, "detected")
+    ratio = np.abs(to_numpy(rows, "snr") / to_numpy(rows, "trueSnr"))
+    snr = np.abs(to_numpy(rows, "trueSnr"))
+    # a Gaussian in the sky of conftest: Σ P³ / Σ P² = 1 / (3 π σ²)
+    psf_sigma, sky, inputs = 1.8, 400.0, 8
+    noise = sky * (1 + 1 / inputs)
+    flux = snr * np.sqrt(4 * np.pi * psf_sigma**2 * noise)
+    expected = 1 / np.sqrt(1 + flux / noise / (3 * np.pi * psf_sigma**2))
+    few, new = gone & found & (snr < 30), ~gone & found
+    assert np.median(ratio[new]) == pytest.approx(1.0, abs=0.03)
+    assert np.median((ratio / expected)[few]) == pytest.approx(1.0, abs=0.05)
+    assert np.median(ratio[few]) < 0.95
 
 
 def test_a_name_belongs_to_one_study(space: Workspace, study: Study) -> None:

@@ -99,6 +99,20 @@ def below_threshold(copy: Copy) -> None:
     copy.sql(f"update DiaSource set snr = 4.2 where diaSourceId = {_ONE}")
 
 
+@defect("measured-twice", "AG-00-20/distinct/apart")
+def measured_twice(copy: Copy) -> None:
+    """Let a source of a detector lie a tenth of a pixel beside another."""
+    copy.sql(
+        "update DiaSource set x = a.x + 0.1, y = a.y from ("
+        "select s.x, s.y, t.diaSourceId as other from DiaSource s "
+        "join DiaSource t on s.visit = t.visit and s.detector = t.detector "
+        "and s.diaSourceId < t.diaSourceId "
+        "where not s.isSubThreshold and not t.isSubThreshold "
+        "and not s.isDeblendParent and not t.isDeblendParent "
+        "order by s.diaSourceId, other limit 1) a where diaSourceId = a.other"
+    )
+
+
 @defect("no-rule", "AG-00-20/threshold/reasons")
 def no_rule(copy: Copy) -> None:
     """Forget why the peaks of the ledger were not accepted."""
