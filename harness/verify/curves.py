@@ -143,7 +143,8 @@ def _detections(
         "select s.visit, s.detector, s.diaSourceId, abs(s.snr) as snr, s.isNegative, "
         "s.reliability, s.diaObjectId, s.ssObjectId, s.parentDiaSourceId is not null as blended, "
         "coalesce(a.emitted, false) as emitted "
-        "from DiaSource s left join alert a using (diaSourceId) where not s.isSubThreshold"
+        "from DiaSource s left join alert a using (diaSourceId) "
+        "where not s.isSubThreshold and not coalesce(s.isDeblendParent, false)"
     )
     return [
         {**f, "real": f["diaSourceId"] in real, "unclear": f["diaSourceId"] in close - real}

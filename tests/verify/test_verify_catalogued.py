@@ -195,6 +195,14 @@ def test_detections_of_a_unit_whose_truth_is_unknown_are_not_false(context, monk
     assert context.scalar("select count(*) from DiaSource where detector = 1 and visit = 2") > 0
 
 
+def test_a_blend_that_was_split_is_no_detection_of_its_own(context, truth, change):
+    change("update DiaSource set isDeblendParent = true where diaSourceId = 4")
+
+    found = {d["diaSourceId"] for d in curves.transients(context).everything}
+
+    assert found == {n for n in range(1, 11) if n != 4}
+
+
 def test_transients_are_collected_once(context, truth, monkeypatch):
     first = curves.transients(context)
     monkeypatch.setattr(curves, "match", None)
