@@ -30,7 +30,6 @@ from astropy.coordinates import FK4, SkyCoord
 from astropy.io import fits
 from astropy.time import Time
 from astropy.wcs import WCS
-from astropy.wcs.utils import pixel_to_skycoord, skycoord_to_pixel
 
 from bench.pairs import profile
 from bench.report import reporter
@@ -186,7 +185,7 @@ def electrons(
     flux = np.where(sky["change"] & (epoch < 2), 0.0, sky["flux"])
     image = np.full((SIDE, SIDE), camera.sky * SKY[epoch])
     width = (camera.fwhm * SEEING[epoch] / 2.2) ** 2
-    x, y = skycoord_to_pixel(sky["place"], WCS(header), origin=0, mode="all")
+    x, y = WCS(header).world_to_pixel(sky["place"])
     for x0, y0, f in zip(x, y, flux, strict=True):
         j, i = max(round(y0) - 40, 0), max(round(x0) - 40, 0)
         part = image[j : round(y0) + 41, i : round(x0) + 41]
@@ -232,7 +231,7 @@ def scene(camera: Instrument) -> dict[str, Any]:
     x, y = (np.append(a, rng.uniform(12, SIDE - 12, STARS)) for a in (x, y))
     noise = 2 * np.sqrt(np.pi) * camera.fwhm / 2.35 * np.sqrt(camera.sky + camera.noise**2)
     flux = noise * np.append(rng.uniform(25, 50, CHANGES), 10 ** rng.uniform(1.2, 2.6, STARS))
-    place = pixel_to_skycoord(x, y, WCS(header), origin=0, mode="all").icrs
+    place = WCS(header).pixel_to_world(x, y).icrs  # pixel_to_skycoord exchanges x and y of "turned"
     return {"place": place, "flux": flux, "change": np.arange(len(x)) < CHANGES, "x": x, "y": y}
 
 
