@@ -27,7 +27,7 @@ from harness.campaign.context import Context
 from harness.campaign.frames import frames_table
 from harness.campaign.run import run_campaign
 from harness.campaign.state import RunState
-from harness.campaign.store import accept
+from harness.campaign.store import accept, learn_files
 from harness.campaign.task import Phase
 from harness.catalog import Catalog
 from harness.ledger import Outcome, StageRecord, Target
@@ -152,9 +152,12 @@ def _made(context: Context, phase: Phase) -> Iterator[dict[str, Any]]:
     """Rows of the ledger of a phase, whose files are made as it is planned."""
     empty = _parquet()
     for item in phase.items:
+        outcome = Outcome(item.target)
         for path in item.files:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(empty if path.suffix == ".parquet" else b"")
+            outcome.wrote(path)
+        learn_files(context.state, outcome)
         context.assume_done(item.targets, item.task.stage_names)
         for target in item.targets:
             for key in item.keys:

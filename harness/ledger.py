@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from harness.system.hashes import file_hash
+from harness.system.hashes import file_hash, stamp_of
 from harness.system.machine import loop_s
 from pipeline.errors import NightjarError, StorageError
 from pipeline.timescales import UNIX_EPOCH_MJD, mjd_utc_to_tai
@@ -139,6 +139,8 @@ class Outcome:
         Rows that the task stores by a rule of its own, by table name.
     files : mapping of str to str
         SHA-256 of every file written, by path.
+    stamps : mapping of str to tuple of int
+        Size and time of change of each of them, before it was hashed.
     logs : list of mapping
         Structured log lines.
     """
@@ -148,10 +150,12 @@ class Outcome:
     rows: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
     tables: dict[str, pa.Table] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
+    stamps: dict[str, tuple[int, int]] = field(default_factory=dict)
     logs: list[dict[str, Any]] = field(default_factory=list)
 
     def wrote(self, path: Path) -> None:
         """Remember a file and its hash."""
+        self.stamps[str(path)] = stamp_of(path)
         self.files[str(path)] = file_hash(path)
 
     def finish(self, **changes: Any) -> None:

@@ -239,7 +239,7 @@ class Workspace:
 
     def visit_image(self, visit: int, detector: int) -> Path:
         """Visit image of a unit."""
-        return self.root / "products" / "visit_image" / f"{visit}_{detector:02d}.fits"
+        return self.root.joinpath("products", "visit_image", f"{visit}_{detector:02d}.fits")
 
     def diagnosis(self, visit: int, detector: int) -> Path:
         """Visit image of a unit as far as it came before it failed."""
@@ -251,11 +251,11 @@ class Workspace:
 
     def difference(self, visit: int, detector: int) -> Path:
         """Difference image of a unit."""
-        return self.root / "products" / "difference" / f"{visit}_{detector:02d}.fits"
+        return self.root.joinpath("products", "difference", f"{visit}_{detector:02d}.fits")
 
     def staging(self, table: str, visit: int, detector: int) -> Path:
         """Rows of one unit and table."""
-        return self.root / "staging" / table / f"{visit}_{detector:02d}.parquet"
+        return self.root.joinpath("staging", table, f"{visit}_{detector:02d}.parquet")
 
     def alerts(self, visit: int, detector: int) -> Path:
         """Alert container of a unit."""

@@ -20,7 +20,6 @@ from harness.campaign.faults import verify_faults
 from harness.campaign.state import RunState
 from harness.catalog import Catalog
 from harness.execute import open_executor
-from harness.execute.compilation import compile_loops
 from harness.ledger import now_mjd_tai
 from harness.plan import Selection
 from harness.settings import Settings
@@ -136,6 +135,8 @@ def run_campaign(
         display = stack.enter_context(open_progress(quiet=quiet))
         if dry_run:
             return Campaign(context, None, display).run()
+        from harness.execute.compilation import compile_loops  # with all stages
+
         compile_loops(display.say)
         workers = open_executor(settings.execution, jobs, space.queue, display.say)
         logbook = stack.enter_context(Logbook(space.logs / f"{_stamp()}-run.jsonl", run=run_id))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -14,7 +15,7 @@ from pipeline import io
 from pipeline.errors import InputError
 from pipeline.schema import TABLES
 
-__all__ = ["accept", "retire", "withdraw"]
+__all__ = ["accept", "learn_files", "retire", "withdraw"]
 
 
 def accept(state: RunState, item: WorkItem, outcome: Outcome) -> Outcome:
@@ -48,7 +49,22 @@ def accept(state: RunState, item: WorkItem, outcome: Outcome) -> Outcome:
         _replace_rows(state, item, outcome)
         if outcome.status == DONE:
             _load_tables(state, item, outcome, staged)
+    learn_files(state, outcome)
     return outcome
+
+
+def learn_files(state: RunState, outcome: Outcome) -> None:
+    """Take over the hashes of the files that were written, so that none is read for it again.
+
+    Parameters
+    ----------
+    state : RunState
+        Catalogue and outcomes of the run.
+    outcome : Outcome
+        What was done.
+    """
+    for path, sha256 in outcome.files.items():
+        state.hashes.learn(Path(path), sha256, outcome.stamps[path])
 
 
 def _replace_rows(state: RunState, item: WorkItem, outcome: Outcome) -> None:

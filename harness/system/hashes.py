@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import stat
 from collections.abc import Callable, Iterable
 from functools import lru_cache
@@ -20,7 +21,7 @@ from pipeline.io.sizes import largest
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Hashes", "combine", "file_hash", "is_volatile", "join_hashes", "table_hash"]
+__all__ = ["Hashes", "combine", "file_hash", "is_volatile", "join_hashes", "stamp_of", "table_hash"]
 
 _VOLATILE = ("timeprocessed", "timewithdrawn", "validity")
 _BLOCK = 1 << 22
@@ -147,6 +148,26 @@ def _values(column: pa.Array) -> bytes:
     return "\x1f".join(str(v) for v in column.to_pylist()).encode()
 
 
+def stamp_of(path: Path) -> tuple[int, int]:
+    """Size and time of change of a file: while they are the same, so is its hash.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Returns
+    -------
+    size, time : int, byte and ns
+        As the file system says.
+    """
+    return _stamp(path.stat())
+
+
+def _stamp(entry: os.stat_result) -> tuple[int, int]:
+    return entry.st_size, entry.st_mtime_ns
+
+
 class Hashes:
     """Remembers the hash of every file by its size and time of change.
 
@@ -159,6 +180,7 @@ class Hashes:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._known: dict[str, list[int | str]] = {}
+        self._folders: dict[str, str] = {}
         if path.is_file():
             try:
                 self._known = json.loads(path.read_text(encoding="utf-8"))
@@ -173,14 +195,18 @@ class Hashes:
         """Hash of the rows of a Parquet file, whenever they were made; or as `of`."""
         return self._remembered(path, "#rows", lambda p: table_hash(read_parquet(p)))
 
+    def learn(self, path: Path, sha256: str, stamp: tuple[int, int]) -> None:
+        """Remember a hash that another process took of a file when it had this `stamp_of`."""
+        self._known[self._name(path)] = [*stamp, sha256]
+
     def _remembered(self, path: Path, what: str, compute: Callable[[Path], str]) -> str:
         try:
             entry = path.stat()
-            if not stat.S_ISREG(entry.st_mode) or entry.st_size > largest(path):
-                return "unreadable"  # a pipe is waited for, a device and a hole never end
-            key, stamp = f"{path.resolve()}{what}", [entry.st_size, entry.st_mtime_ns]
+            key, stamp = self._name(path) + what, [*_stamp(entry)]
             known = self._known.get(key)
             if known is None or known[:2] != stamp:
+                if not stat.S_ISREG(entry.st_mode) or entry.st_size > largest(path):
+                    return "unreadable"  # a pipe is waited for, a device and a hole never end
                 known = [*stamp, compute(path)]
                 self._known[key] = known
             return str(known[2])
@@ -188,6 +214,13 @@ class Hashes:
             return "absent"
         except (OSError, InputError):  # whoever needs the file will say what is wrong with it
             return "unreadable"
+
+    def _name(self, path: Path) -> str:
+        """Absolute name of a file; its folder is looked up on the disk once."""
+        folder, name = os.path.split(path)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)  # noqa: PTH
+        return f"{self._folders[folder]}/{name}"
 
     def kept(self, name: str, stamp: str) -> str | None:
         """Return the hash that was kept under a name, None if that was under another stamp."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ import tempfile
 import threading
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import duckdb
 import numpy as np
@@ -19,6 +21,7 @@ import pyarrow as pa
 import pytest
 from astropy.io import fits
 
+from harness.campaign.store import learn_files
 from harness.catalog import Catalog
 from harness.cli.main import execute
 from harness.ledger import DONE, FAILED, Outcome, StageRecord, Target, blocked, cause_of, measuring
@@ -144,6 +147,31 @@ def test_hash_memory_notices_a_change(tmp_path: Path) -> None:
     assert Hashes(memory).of(path) != first
     assert Hashes(memory).of(tmp_path / "nothing") == "absent"
     assert combine(["a", "b"]) != combine(["b", "a"])
+
+
+def test_a_file_is_not_read_for_a_hash_that_its_writer_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, outcome = tmp_path / "product", Outcome(Target(1, 1))
+    path.write_bytes(b"product")
+    outcome.wrote(path)
+    state = SimpleNamespace(hashes=Hashes(tmp_path / "hashes.json"))
+    learn_files(state, outcome)
+    state.hashes.save()
+    monkeypatch.setattr("harness.system.hashes.file_hash", lambda _: "read")
+    (tmp_path / "link").symlink_to(tmp_path)  # another way to the same folder
+    again = Hashes(tmp_path / "hashes.json")
+    assert again.of(tmp_path / "link" / "product") == hashlib.sha256(b"product").hexdigest()
+
+
+def test_what_changes_a_file_after_its_writer_took_the_hash_is_seen(tmp_path: Path) -> None:
+    path, outcome = tmp_path / "product", Outcome(Target(1, 1))
+    path.write_bytes(b"product")
+    outcome.wrote(path)
+    path.write_bytes(b"garbage and more")
+    state = SimpleNamespace(hashes=Hashes(tmp_path / "hashes.json"))
+    learn_files(state, outcome)
+    assert state.hashes.of(path) == hashlib.sha256(b"garbage and more").hexdigest()
 
 
 def test_atomic_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     for visit in VISITS:
         letters(made, visit).write_text("abc")
     monkeypatch.setattr(harness.tasks, "TASKS", (TOY,))
-    monkeypatch.setattr("harness.campaign.run.compile_loops", lambda _: None)
+    monkeypatch.setattr("harness.execute.compilation.compile_loops", lambda _: None)
     return made
 
 
