@@ -219,7 +219,7 @@ class Hashes:
         """Absolute name of a file; its folder is looked up on the disk once."""
         folder, name = os.path.split(path)
         if folder not in self._folders:
-            self._folders[folder] = os.path.realpath(folder)  # noqa: PTH
+            self._folders[folder] = os.path.realpath(folder)
         return f"{self._folders[folder]}/{name}"
 
     def kept(self, name: str, stamp: str) -> str | None:
