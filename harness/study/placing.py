@@ -252,7 +252,7 @@ def _masked(
         found = int(np.bitwise_or.reduce(mask[box], axis=None)) & int(veto)
         if found:
             reason[k] = "mask:" + next(p for p in MASK_PLANES if found & int(bits(p)))
-        elif not (np.isfinite(score[box]) & (score[box] != 0.0)).all():
+        elif not np.isfinite(score[box]).all():
             reason[k] = "mask:NO_SCORE"
 
 

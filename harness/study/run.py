@@ -33,7 +33,7 @@ from pipeline.errors import ConfigError, UnitError
 
 __all__ = ["run_study"]
 
-VERSION = 3
+VERSION = 4
 """Raised when the same design and images give other results."""
 
 _EVERYTHING = Selection()

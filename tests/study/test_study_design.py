@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,12 @@ import pytest
 
 from harness.cli.main import execute
 from harness.study.design import StudyDesign, load_design
+from harness.study.placing import Placement, place
 from harness.workspace import Workspace
+from pipeline import io
 from pipeline.errors import ConfigError
+from pipeline.exposure import Difference
+from pipeline.schema import to_numpy
 
 
 @pytest.mark.parametrize(
@@ -89,3 +94,26 @@ def test_hosts_need_a_catalogue(space: Workspace, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(space.root, copy, ignore=shutil.ignore_patterns("studies", "objects.parquet"))
     assert execute(["study", str(copy), "-q", "--hosted", "0.5", "--sources", "10"]) == 2
+
+
+def test_a_place_is_not_chosen_by_its_noise(space: Workspace) -> None:
+    """Products keep scores in steps; those that become zero are scores like any other."""
+    science, difference = io.read_exposure(space.visit_image(1, 2)), io.read_difference(
+        space.difference(1, 2)
+    )  # fmt: skip
+    coarse = replace(difference, score=np.round(2.0 * difference.score) / np.float32(2.0))
+    assert np.mean(coarse.score == 0.0) > 0.15
+
+    def placed(of: Difference) -> Placement:
+        return place(
+            StudyDesign(sources=400, hosted=0, negative=0, near_bright=0), science, of, None,
+            np.empty((0, 2)), study="s", realisation=0, first_id=0, veto=of.excluded,
+        )  # fmt: skip
+
+    fine, rounded = placed(difference), placed(coarse)
+    assert rounded.injections.equals(fine.injections)
+    reasons = set(fine.injections["reason"].to_pylist())
+    assert None in reasons
+    assert not any("SCORE" in (reason or "") for reason in reasons)
+    scores = fine.null_score[to_numpy(fine.injections, "placed")]
+    assert abs(scores.std() - 1.0) < 0.15
