@@ -231,7 +231,9 @@ class Painting:
         placed = to_numpy(placement.injections, "placed")
         index = np.full(len(placed), -1, np.int64)
         index[placed] = match(_take(truth, placed), spots[:, :2], spots[:, 2], radius)
-        chance = chance_matches(_take(truth, placed), spots[:, :2], spots[:, 2], radius, (ny, nx))
+        chance = chance_matches(
+            _take(truth, placed), spots[:, :2], spots[:, 2], index, radius, (ny, nx)
+        )
         alerted = self._alerted(sources)
         lost = np.flatnonzero(placed & (index < 0))
         why = reasons(truth, found.candidates, lost, radius, self.settings.diasource.ledger)
@@ -491,7 +493,7 @@ def _detections(
     sources: pa.Table,
     spots: FloatArray,
     index: npt.NDArray[np.int64],
-    chance: npt.NDArray[np.int64],
+    chance: npt.NDArray[np.bool_],
     known: FloatArray,
     values: Mapping[str, npt.NDArray[np.generic]],
 ) -> pa.Table:
@@ -511,7 +513,7 @@ def _detections(
         "reliability": to_numpy(sources, "reliability"),
         "injectionId": owner,
         "known": before,
-        "chance": np.isin(np.arange(n), chance),
+        "chance": chance,
         **values,
     }
     if not n:

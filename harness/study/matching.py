@@ -96,9 +96,16 @@ def match(truth: Truth, places: FloatArray, sign: FloatArray, radius: float) -> 
 
 
 def chance_matches(
-    truth: Truth, places: FloatArray, sign: FloatArray, radius: float, shape: tuple[int, int]
-) -> Ints:
+    truth: Truth,
+    places: FloatArray,
+    sign: FloatArray,
+    owned: Ints,
+    radius: float,
+    shape: tuple[int, int],
+) -> npt.NDArray[np.bool_]:
     """Match the injections turned by half a turn: whatever is found is found by chance.
+
+    Detections that belong to an injection are left out: no other lies near enough to take them.
 
     Parameters
     ----------
@@ -108,6 +115,8 @@ def chance_matches(
         Positions of the detections.
     sign : ndarray, (m,)
         Signs of their fluxes.
+    owned : ndarray of int
+        Detections that belong to an injection; negative numbers are none.
     radius : float, pixel
         Largest distance of a match.
     shape : tuple of int, (ny, nx)
@@ -115,10 +124,14 @@ def chance_matches(
 
     Returns
     -------
-    ndarray of int, (n,)
-        Detection of every injection, -1 for none.
+    ndarray of bool, (m,)
+        Which detections are matched.
     """
-    return match(truth.turned(shape), places, sign, radius)
+    chance = np.zeros(len(places), bool)
+    others = np.setdiff1d(np.arange(len(places)), owned)
+    found = match(truth.turned(shape), places[others], sign[others], radius)
+    chance[others[found[found >= 0]]] = True
+    return chance
 
 
 def _pairs(

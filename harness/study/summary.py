@@ -254,6 +254,7 @@ def _position(points: Sample, paintings: pa.Table) -> Numbers:
         "n": scatter.n // 2,
         "rms": scatter.value,
         "rmsError": scatter.error,
+        "beyondNoise": estimates.position_excess(points, paintings).value,
         "bias": estimates.position_bias(points, scale).value,
         "medianError": scale * float(np.nanmedian(errors)) if len(errors) else None,
         "pullWidth": estimates.position_pull_width(points).value,

@@ -77,7 +77,7 @@ reliable*        | bool |         | meta.code                   | 0097 | whether
 alerted*         | bool |         | meta.code                   | 0097 | whether it passes the cuts of an alert
 injectionId      | i64  |         | meta.id                     | 0097 | injection it belongs to; NULL for every other source
 known*           | bool |         | meta.code                   | 0097 | whether the campaign itself has a source here
-chance*          | bool |         | meta.code                   | 0097 | whether the injections, turned by half a turn, match it
+chance*          | bool |         | meta.code                   | 0097 | whether it belongs to no injection and the injections, turned by half a turn, match it
 """
         + "".join(
             f"{name} | f64 | | stat.value | 0097 | feature of the classifier: {what}\n"

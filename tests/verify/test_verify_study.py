@@ -18,7 +18,7 @@ from tests.verify.test_verify_engine import check
 SIGMA, ERROR = 100.0, 0.15  # noise of a flux, nJy, and of a position at SNR 10, pixel
 
 
-def write(folder, n, *, threshold=4.85, bias=0.0, spread=1.0, host_loss=0.0, spoil=None):
+def write(folder, n, *, threshold=4.85, bias=0.0, spread=1.0, host_loss=0.0, shift=0.0, spoil=None):
     """Write a study whose sources are found where SNR and noise exceed a threshold."""
     rng = np.random.default_rng(5)
     snr = 3.0 * (50.0 / 3.0) ** rng.random(n)
@@ -47,7 +47,7 @@ def write(folder, n, *, threshold=4.85, bias=0.0, spread=1.0, host_loss=0.0, spo
                 found, SIGMA * (snr * (1 + bias) + spread * noise + excess), np.nan
             ),
             "psfFluxErr": SIGMA,
-            **{c: np.where(found, 10 * ERROR / snr * rng.normal(size=n), np.nan)
+            **{c: np.where(found, np.hypot(10 * ERROR / snr, shift) * rng.normal(size=n), np.nan)
                for c in ("dx", "dy")},
             "dxErr": 10 * ERROR / snr, "dyErr": 10 * ERROR / snr,
         },
@@ -58,7 +58,7 @@ def write(folder, n, *, threshold=4.85, bias=0.0, spread=1.0, host_loss=0.0, spo
             "injectionId": np.concatenate([np.flatnonzero(found), np.full(50, np.nan)]),
         },
         "painting": {
-            **where, "realisation": [0], "area": 0.04, "pixelScale": 0.26, "fwhm": 4.0,
+            **where, "realisation": [0], "area": 0.04, "pixelScale": 0.26, "fwhm": 2.5,
             "matchRadius": 2.5, "differenceSha256": "d",
         },
     }  # fmt: skip
@@ -116,6 +116,7 @@ def test_a_good_study_passes(verdicts):
         ({"bias": 0.01}, "fluxes/bias-beyond-fit"),
         ({"spread": 1.2}, "fluxes/pull"),
         ({"spread": 1.3}, "fluxes/pull-hosted"),
+        ({"shift": 0.05}, "positions/scatter"),
     ],
 )
 def test_a_fault_fails_the_check_that_names_it(verdicts, fault, path):

@@ -30,7 +30,7 @@ _UNITS = {
     "flux_bias_beyond_fit": "%",
     "gap": "mag",
     "position_bias": "mas",
-    "position_scatter": "mas",
+    "position_excess": "mas",
 }
 _PURITY_RANGE = (5.5, 6.5)
 
@@ -49,7 +49,7 @@ class Study(Kind):
         "flux_bias_beyond_fit",
         "flux_pull_width",
         "position_bias",
-        "position_scatter",
+        "position_excess",
         "position_pull_width",
         "purity",
     ]
@@ -99,7 +99,8 @@ class Study(Kind):
         if self.quantity == "purity":
             return _purity(study, self.bogus_ratio)
         sample = self._chosen(everything).between(self.snr_min, self.snr_max)
-        scale = 1000.0 * pixel_scale(study.table("painting"))
+        paintings = study.table("painting")
+        scale = 1000.0 * pixel_scale(paintings)
         known: dict[str, Callable[[Sample], Estimate]] = {
             "found_over_ideal": partial(estimates.found_over_ideal, stage=self.stage),
             "half_found": partial(estimates.half_found, stage=self.stage),
@@ -108,7 +109,7 @@ class Study(Kind):
             "flux_bias_beyond_fit": estimates.flux_bias_beyond_fit,
             "flux_pull_width": estimates.flux_pull_width,
             "position_bias": partial(estimates.position_bias, scale=scale),
-            "position_scatter": partial(estimates.position_scatter, scale=scale),
+            "position_excess": partial(estimates.position_excess, paintings=paintings),
             "position_pull_width": estimates.position_pull_width,
         }
         return known[self.quantity](sample)
