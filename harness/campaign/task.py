@@ -33,7 +33,7 @@ from harness.plan import Unit
 from harness.settings import Settings
 from harness.system.hashes import combine, join_hashes
 from harness.system.log import collecting
-from harness.system.memory import give_back_memory
+from harness.system.memory import turn_to
 from harness.workspace import Workspace
 
 __all__ = ["Blocked", "Notes", "Phase", "Stage", "StageKey", "Task", "WorkItem"]
@@ -232,6 +232,7 @@ class WorkItem:
         Outcome
             With one record per stage and unit; after a failure the later stages are ``blocked``.
         """
+        turn_to(self.task.name)
         outcome = Outcome(self.target)
         steps = self.task.run(self, outcome)
         where = dict(zip(("visit", "detector", "template"), self.target, strict=True))
@@ -323,7 +324,6 @@ class Phase:
 def _step(item: WorkItem, steps: Iterator[Notes], key: StageKey) -> tuple[StageRecord, Measure]:
     """Perform one stage, measure it, and turn an error into a record with a cause."""
     status, cause, message, notes = DONE, None, None, ""
-    give_back_memory()  # what the stage before has left in pieces
     with measuring() as measure:
         try:
             with planted(key.stage, item.target.name, item.files):

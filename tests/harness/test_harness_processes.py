@@ -7,6 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from harness.system import memory
+
 _COORDINATOR = """
 import os, time
 from harness.system.processes import new_pool
@@ -45,3 +49,16 @@ def test_workers_end_with_their_coordinator(tmp_path: Path) -> None:
     while any(_alive(pid) for pid in workers) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not [pid for pid in workers if _alive(pid)]
+
+
+def test_memory_is_given_back_when_a_process_turns_to_other_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = []
+    monkeypatch.setattr(memory, "give_back_memory", lambda: given.append(True))
+    monkeypatch.setattr(memory, "_doing", "")
+    counts = []
+    for work in ("visit_image", "visit_image", "difference", "difference", "visit_image"):
+        memory.turn_to(work)
+        counts.append(len(given))
+    assert counts == [1, 1, 2, 2, 3]
