@@ -134,6 +134,8 @@ def star_fits(
     left = np.arange(len(x))
     for again in (True, False):  # the second time at the improved position
         left = left[_clean(bad, x[left], y[left], half)]
+        if not len(left):
+            break
         fits = _Fits.of(image, variance, psf, x[left], y[left], half)
         shining = fits.solution[:, 0] > 0
         left, steps = left[shining], fits.solution[shining, 1:3] / fits.solution[shining, :1]
@@ -162,7 +164,7 @@ def _squares(
     """Pixels of the squares round some, (n, (2 half + 1)²)."""
     grid = np.arange(-half, half + 1)
     rows, columns = row[:, None, None] + grid[:, None], column[:, None, None] + grid
-    squares: npt.NDArray[_Pixel] = image[rows, columns].reshape(len(row), -1)
+    squares: npt.NDArray[_Pixel] = image[rows, columns].reshape(len(row), len(grid) ** 2)
     return squares
 
 

@@ -330,7 +330,9 @@ def _measured_correlations(
     if not unknown or kernel.before is not None:
         return {}
     powers = {name: w.noise**2 for name, w in working.items()}
-    found = measured_correlation(residual.image, residual.blank, kernel, powers, unknown)
+    found = measured_correlation(
+        residual.image, residual.blank, kernel, powers, noise.correlations, unknown
+    )
     _LOG.info(
         "neighbouring pixels correlate: noise autocovariance measured of %s",
         " and ".join(found) or "neither image, for none is found",

@@ -6,11 +6,13 @@ correlated.  In the undecorrelated difference the static sky cancels, so its aut
     C(l) = s ρ_s(l) + t Σ_m ρ_t(m) A(l − m),    A = κ ⋆ κ,
 
 and the few unknown lags of ρ_s and ρ_t follow from linear least squares with white noise as the
-prior.  What is hard to tell apart does not matter: only the sum is whitened.
+prior; what an image declares is known.  What is hard to tell apart does not matter: only the sum is
+whitened.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 import numpy as np
@@ -18,6 +20,7 @@ import numpy.typing as npt
 from scipy import fft
 
 from pipeline.exposure import FloatArray, Image, MatchingKernel
+from pipeline.subtract.decorrelate import tile_of
 
 __all__ = ["measured_correlation"]
 
@@ -46,6 +49,7 @@ def measured_correlation(
     blank: npt.NDArray[np.uint8],
     kernel: MatchingKernel,
     powers: dict[str, Image],
+    declared: Mapping[str, FloatArray | None],
     unknown: tuple[str, ...],
 ) -> dict[str, FloatArray]:
     """Measure the noise autocovariance of one or both images.
@@ -60,8 +64,11 @@ def measured_correlation(
         The matching kernel.
     powers : dict
         Coarse variances of ``science`` and ``template``.
+    declared : mapping of str to ndarray, (cy, cx, k, k), or None
+        Autocovariances of the images that are not to be measured, one in the middle; None where the
+        noise is white.
     unknown : tuple of str
-        Which of the two to measure; the noise of the other is taken as white.
+        Which of the two to measure.
 
     Returns
     -------
@@ -82,11 +89,14 @@ def measured_correlation(
             covariance, error = _autocovariance(pixels, use)
             x, y = (columns.start + columns.stop) / 2, (rows.start + rows.stop) / 2
             power = {name: float(_at(p, x, y, shape)) for name, p in powers.items()}
-            for name, lags in _solve(covariance, error, kernel, (x, y), power, unknown).items():
+            known = _known(kernel, (x, y), power, declared, unknown)
+            for name, lags in _solve(
+                covariance - known, error, kernel, (x, y), power, unknown
+            ).items():
                 out[name][j, i] = lags
     coloured = {name: values for name, values in out.items() if not _looks_white(values)}
     if 0 < len(coloured) < len(out):  # what was ascribed to white noise belongs to the others
-        return measured_correlation(residual, blank, kernel, powers, tuple(coloured))
+        return measured_correlation(residual, blank, kernel, powers, declared, tuple(coloured))
     return coloured
 
 
@@ -134,17 +144,38 @@ def _products(plane: Image, size: list[int]) -> FloatArray:
     return np.asarray(rolled[: 2 * _LAGS + 1, : 2 * _LAGS + 1], float)
 
 
+def _known(
+    kernel: MatchingKernel,
+    place: tuple[float, float],
+    power: dict[str, float],
+    declared: Mapping[str, FloatArray | None],
+    unknown: tuple[str, ...],
+) -> FloatArray:
+    """Covariance of the difference if the noise of images to be measured were white."""
+    total = np.zeros((2 * _LAGS + 1,) * 2)
+    x, y = (np.array([value]) for value in place)
+    for name, variance in power.items():
+        lags = None if name in unknown else declared[name]
+        own = np.ones((1, 1))
+        if lags is not None:
+            row, column = tile_of(lags.shape, x, y, kernel.shape)
+            own = lags[row[0], column[0]]
+        response = _response(kernel, place, name, _LAGS + own.shape[0] // 2)
+        windows = np.lib.stride_tricks.sliding_window_view(response, own.shape)
+        total += variance * np.einsum("yxvu,vu->yx", windows, own)
+    return total
+
+
 def _solve(
-    covariance: FloatArray,
+    excess: FloatArray,
     error: float,
     kernel: MatchingKernel,
     place: tuple[float, float],
     power: dict[str, float],
     unknown: tuple[str, ...],
 ) -> dict[str, FloatArray]:
-    """Fit the unknown lags of one region."""
-    response = {name: _response(kernel, place, name) for name in power}
-    known = sum(power[name] * _window(response[name], (0, 0)) for name in power)
+    """Fit the unknown lags of one region to what white noise of these images leaves unexplained."""
+    response = {name: _response(kernel, place, name, _LAGS + _REACH) for name in unknown}
     half = [
         (v, u) for v in range(_REACH + 1) for u in range(-_REACH, _REACH + 1) if (v, u) > (0, 0)
     ]
@@ -154,12 +185,11 @@ def _solve(
         for lag in half
     ]
     # A background that is left adds the same to all lags.
-    design = np.array([*rows, np.full_like(covariance, power["science"])])
+    design = np.array([*rows, np.full_like(excess, power["science"])])
     design = design.reshape(len(design), -1)
     prior = np.array([_PRIOR[name] for name in unknown for _ in half] + [1.0])
-    excess = (covariance - known).ravel()
     matrix = design @ design.T / error**2 + np.diag(1.0 / prior**2)
-    solution = np.linalg.solve(matrix, design @ excess / error**2)[:-1]
+    solution = np.linalg.solve(matrix, design @ excess.ravel() / error**2)[:-1]
     out = {}
     for name, values in zip(unknown, solution.reshape(len(unknown), -1), strict=True):
         lags = np.zeros((2 * _REACH + 1, 2 * _REACH + 1))
@@ -174,9 +204,10 @@ def _minus(lag: tuple[int, int]) -> tuple[int, int]:
     return -lag[0], -lag[1]
 
 
-def _response(kernel: MatchingKernel, place: tuple[float, float], name: str) -> FloatArray:
-    """Autocorrelation that the difference gives to white noise of an image."""
-    reach = _LAGS + _REACH
+def _response(
+    kernel: MatchingKernel, place: tuple[float, float], name: str, reach: int
+) -> FloatArray:
+    """Autocorrelation that the difference gives to white noise of an image, up to a lag."""
     out = np.zeros((2 * reach + 1, 2 * reach + 1))
     if name != kernel.convolved:
         out[reach, reach] = 1.0

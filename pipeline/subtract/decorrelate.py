@@ -307,14 +307,30 @@ def noise_power(
     """
     if correlation is None:
         return np.ones((len(x), size[0], size[1] // 2 + 1))
-    row, column = _tile_of(np.asarray(correlation).shape, x, y, shape)
+    row, column = tile_of(np.asarray(correlation).shape, x, y, shape)
     power = spectra(np.asarray(correlation)[row, column], size).real
     return np.maximum(power, 0.0)
 
 
-def _tile_of(
+def tile_of(
     tiles_shape: tuple[int, ...], x: FloatArray, y: FloatArray, shape: tuple[int, int]
 ) -> tuple[npt.NDArray[np.int_], npt.NDArray[np.int_]]:
+    """Find the tiles of a coarse plane that positions lie in.
+
+    Parameters
+    ----------
+    tiles_shape : tuple of int, (ty, tx, ...)
+        Shape of the coarse plane.
+    x, y : ndarray, (n,), pixel
+        Positions.
+    shape : tuple of int, (ny, nx)
+        Size of the image.
+
+    Returns
+    -------
+    row, column : ndarray of int, (n,)
+        Of the tiles.
+    """
     row = np.minimum((y * tiles_shape[0] / shape[0]).astype(int), tiles_shape[0] - 1)
     column = np.minimum((x * tiles_shape[1] / shape[1]).astype(int), tiles_shape[1] - 1)
     return row, column
@@ -337,5 +353,5 @@ def at_positions(coarse: Image, x: FloatArray, y: FloatArray, shape: tuple[int, 
     ndarray, (n,)
         Values of the tiles that hold the positions.
     """
-    row, column = _tile_of(coarse.shape, x, y, shape)
+    row, column = tile_of(coarse.shape, x, y, shape)
     return np.asarray(coarse[row, column], float)

@@ -14,6 +14,7 @@ from scipy.signal import fftconvolve
 from pipeline import subtract
 from pipeline.exposure import MatchingKernel
 from pipeline.subtract import alard_lupton, psf_matching
+from pipeline.subtract.correlation import measured_correlation
 from pipeline.subtract.decorrelate import apply, design
 from pipeline.subtract.excess import NoiseExcess
 from pipeline.subtract.metrics import in_columns, in_rows, mean_lag1
@@ -167,6 +168,47 @@ class TestDecorrelation:
         plain, whitened = (self.whitened(1.0, 4.0, 4.0, e, extra)[1] for e in (None, excess))
         assert lag1(plain) > 0.1
         assert abs(lag1(whitened)) < 0.2 * lag1(plain)
+
+
+class TestMeasurement:
+    """Noise of a target and of a source that is convolved, of known autocovariance."""
+
+    SHAPE = (700, 700)
+
+    def measured(self, convolved, declared, unknown):
+        kernel = MatchingKernel(
+            gaussian(1.0, 10)[None], np.ones((1, 1)), 0, self.SHAPE, np.zeros(1), 1.0,
+            np.zeros((0, 4)), convolved=convolved,
+        )  # fmt: skip
+        rng = np.random.default_rng(13)
+        noise = {name: rng.normal(size=self.SHAPE) for name in ("science", "template")}
+        colour = CORRELATED / np.sqrt((CORRELATED**2).sum())
+        noise["template"] = fftconvolve(noise["template"], colour, mode="same")
+        noise[convolved] = fftconvolve(noise[convolved], gaussian(1.0, 10), mode="same")
+        residual = (noise["science"] - noise["template"]).astype(np.float32)
+        powers = dict.fromkeys(noise, np.ones((4, 4), np.float32))
+        blank = np.ones(self.SHAPE, np.uint8)
+        return measured_correlation(residual, blank, kernel, powers, declared, unknown)
+
+    @pytest.mark.parametrize("convolved", ["science", "template"])
+    def test_leaves_white_noise_beside_declared_colour_white(self, convolved):
+        """What the kernel takes away cannot be told better than the prior expects, 0.05."""
+        declared = {"science": None, "template": KNOWN}
+        found = self.measured(convolved, declared, ("science",))
+        assert set(found) <= {"science"}
+        lags = found.get("science", np.zeros((1, 1, 7, 7))).mean((0, 1))
+        assert np.abs(lags[[3, 4], [4, 3]]).max() < 0.1
+
+    @pytest.mark.parametrize("convolved", ["science", "template"])
+    def test_finds_the_colour_that_nobody_declared(self, convolved):
+        nothing = {"science": None, "template": None}
+        found = self.measured(convolved, nothing, ("science", "template"))
+        if convolved == "science":  # what is seen without a kernel is told apart
+            assert set(found) == {"template"}
+            lags = found["template"].mean((0, 1))
+            np.testing.assert_allclose(lags[2:5, 2:5], KNOWN[0, 0, 4:7, 4:7], atol=0.05)
+        else:
+            assert "template" in found
 
 
 class TestAlgorithms:

@@ -599,6 +599,16 @@ def test_mask_overgrowth(pair):
     assert measure("mask_overgrowth", pair).value == pytest.approx(100 * 51 / 512)
 
 
+@pytest.mark.parametrize("places", [[], [[-40.0, 3.0]], [[2.0, 2.0], [1e6, 5.0]]])
+def test_stars_outside_the_image_are_not_fitted(exposure, places):
+    from harness.verify.star_fits import star_fits
+
+    made = exposure(shape=(64, 64))
+    bad = np.zeros(made.shape, bool)
+    found = star_fits(made.image, made.variance, bad, made.psf, np.array(places))
+    assert found == [None] * len(places)
+
+
 def test_star_fits_are_right(exposure):
     from harness.verify.star_fits import psf_at, star_fits
 
