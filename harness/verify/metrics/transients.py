@@ -175,8 +175,9 @@ def _describe(view: View, rows: list[dict[str, Any]], faintest: float) -> list[d
         length = 0.0 if np.isnan(length) else length / view.camera.pixel_scale
         loss, most = _trail_loss(length, width), row.pop("most")
         snr = row["flux"] * loss / noise if noise > 0 else float("nan")
-        masked = row.pop("masked") or bool((mask[box] & excluded).any()) or not np.isfinite(snr)
-        if most * loss < faintest * (np.fmin(noise, usual) if masked else noise):
+        hidden = bool((mask[box] & excluded).any())
+        masked = row.pop("masked") or hidden or not np.isfinite(snr)
+        if most * loss < faintest * (np.fmin(noise, usual) if hidden else noise):
             continue
         trail = length if length > 0.5 * width else 0.0
         row |= {
