@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "Colours", "Config", "Result", "run"]
 
-VERSION: int = 17
+VERSION: int = 18
 """Raised when the same input and configuration give different rows."""
 
 # Who reads the configuration or plans needs no loops over pixels.

@@ -85,8 +85,10 @@ def find_trails(
 ) -> Trails:
     """Find long trails and join their peaks.
 
-    All peaks of a trail but the highest are recorded as ``trail`` (value: Δχ² between points and
-    the trail; bound: what as many points have to gain for their parameters) and belong to it.
+    A trail has the sign of its peaks: what lies between two peaks of the other sign, such as the
+    sides of a satellite's trail, is none of theirs.  All peaks of a trail but the highest are
+    recorded as ``trail`` (value: Δχ² between points and the trail; bound: what as many points have
+    to gain for their parameters) and belong to it.
 
     Parameters
     ----------
@@ -125,6 +127,7 @@ def find_trails(
     length = np.hypot(*fits.theta[:, 3:].T)
     good = fits.converged & (gain > bound) & (length > _SHORTEST * width) & (length < _LONGEST)
     good &= _inside(fits.theta, planes.image.shape, width)
+    good &= fits.theta[:, 0] * [peaks.score[m].sum() for m in members] > 0.0
     found = np.flatnonzero(good)
     heads = [_join(peaks, members[k], fits.theta[k], gain[k], bound[k]) for k in found]
     where = [lines[k].footprints for k in found]

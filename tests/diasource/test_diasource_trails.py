@@ -123,3 +123,21 @@ def test_errors_of_faint_trails_are_their_scatter(lab: ModuleType) -> None:
     pull = np.concatenate(pulls)
     assert len(pull) > 850
     assert np.nanstd(pull[np.abs(pull) < 5.0]) == pytest.approx(1.0, abs=0.08)
+
+
+@pytest.mark.parametrize("apart", [16.0, 20.0])
+@pytest.mark.parametrize("seed", [7106, 7107, 7108])
+def test_the_sides_of_a_trail_are_no_trail_of_the_other_sign(
+    lab: ModuleType, apart: float, seed: int
+) -> None:
+    """The middle of two negative sources lies on a bright positive trail between them."""
+    at = np.array([[160.0, 160.0], [160.0, 160.0 - apart / 2], [160.0, 160.0 + apart / 2]])
+    flux = np.array([400.0, -25.0, -18.0]) * lab.Star().sigma_flux()
+    shapes = [rod(70.0, 0.0), np.array([[0.0, 0.0, 1.0]]), np.array([[0.0, 0.0, 1.0]])]
+
+    rows = detections(scene(lab, at, flux, lambda k: shapes[k], seed, 320))
+
+    negative = [r for r in rows if r["isNegative"]]
+    assert all(r["isNegative"] == (r["psfFlux"] < 0) for r in rows)
+    assert negative  # the trail has pieces of its own, of which one may have a side as its lobe
+    assert all(min(abs(r["y"] - y) for y in at[1:, 1]) < 1.0 for r in negative)

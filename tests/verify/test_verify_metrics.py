@@ -638,39 +638,68 @@ def test_every_metric_says_what_it_reads():
         assert metric.summary.endswith(".")
 
 
-@pytest.mark.parametrize("lost", [False, True])
-def test_a_variable_star_is_known_where_the_template_has_all_its_inputs(tmp_path, exposure, lost):
+def _variables(tmp_path, made, fluxes, now, excluded=0):
+    """View of stars 1, 2, … with their fluxes in two inputs of a template, and in the visit."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from harness.verify.metrics.transients import true_differences
-
     (tmp_path / "truth").mkdir()
-    stars = [(1, 5000.0, 9000.0), (2, 7000.0, 7000.0)]  # one varies between the inputs
     rows = [
         {"truthId": k, "visit": v, "detector": 1, "flux": f, "ra": 150.0, "dec": 2.0 + 0.01 * k}
-        for k, *fluxes in stars
-        for v, f in zip((11, 12), fluxes, strict=True)
+        for k, pair in enumerate(fluxes, 1)
+        for v, f in zip((11, 12), pair, strict=True)
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "truth" / "visits.parquet")
+    k = np.arange(1, len(now) + 1)
+    return SimpleNamespace(
+        truth={
+            "truthId": k, "x": 60.0 * k, "y": 30.0 + 30.0 * k, "ra": np.full(len(k), 150.0),
+            "dec": 2.0 + 0.01 * k, "flux": np.array(now), "kind": np.full(len(k), "rr_lyrae"),
+        },
+        template_inputs=((11, 1, 0.5), (12, 1, 0.5)), space=SimpleNamespace(root=tmp_path),
+        camera=SimpleNamespace(pixel_scale=0.26), visit=1, number=1, excluded_bits=excluded,
+        difference=Difference(made, made.image, made.variance, kernel()),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_variable_star_is_known_where_the_template_has_all_its_inputs(tmp_path, exposure, lost):
+    from harness.verify.metrics.transients import true_differences
+
     made = exposure()
     if lost:
         made = made.replace(mask=made.mask | bits("CLIPPED"))
-    view = SimpleNamespace(
-        truth={
-            "truthId": np.array([1, 2]), "x": np.array([60.0, 120.0]), "y": np.array([60.0, 90.0]),
-            "ra": np.array([150.0, 150.0]), "dec": np.array([2.01, 2.02]),
-            "flux": np.array([10000.0, 10000.0]), "kind": np.array(["rr_lyrae", "agn"]),
-        },
-        template_inputs=((11, 1, 0.5), (12, 1, 0.5)), space=SimpleNamespace(root=tmp_path),
-        camera=SimpleNamespace(pixel_scale=0.26), visit=1, number=1, excluded_bits=0,
-        difference=Difference(made, made.image, made.variance, kernel()),
-    )  # fmt: skip
+    fluxes = [(5000.0, 9000.0), (7000.0, 7000.0)]  # one varies between the inputs
+    view = _variables(tmp_path, made, fluxes, now=[10000.0, 10000.0])
 
     found = {r["truthId"]: r for r in true_differences(view)}
 
     assert [found[k]["flux"] for k in (1, 2)] == pytest.approx([3000.0, 3000.0])
     assert [found[k]["masked"] for k in (1, 2)] == [lost, False]
+
+
+@pytest.mark.parametrize("plane", ["CLIPPED", "SAT"])
+def test_a_star_that_cannot_have_changed_is_no_transient_where_it_is_masked(
+    tmp_path, exposure, plane
+):
+    from harness.verify.metrics.transients import true_differences
+    from pipeline.psfphot import flux_noise
+
+    made = exposure()
+    made = made.replace(mask=made.mask | bits(plane))
+    noise = float(flux_noise(made.psf, made.variance, 60.0, 60.0)[0])
+    now = 5000.0 + 2000.0 * noise
+    fluxes = [
+        (now - 0.2 * noise, now + 0.2 * noise),  # changes by nothing that could be seen
+        (now - 20.0 * noise, now + 20.0 * noise),  # the mean is that of now, but the share unknown
+        (now - 9.0 * noise, now - 9.0 * noise),
+    ]
+    view = _variables(tmp_path, made, fluxes, [now] * 3, excluded=int(bits("SAT")))
+    view.truth["flux"][1] += 0.1 * noise
+
+    found = {r["truthId"]: r["masked"] for r in true_differences(view, faded=True)}
+
+    assert found == ({2: True, 3: False} if plane == "CLIPPED" else {3: True})
 
 
 @pytest.mark.parametrize("width", [4, 5, 1024])

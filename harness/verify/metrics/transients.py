@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,20 @@ _DIM = 10.0
 """Signal to noise, for the noise in the middle, below which nobody asks for a better number."""
 _DIPOLE = 1.0
 """Score of a dipole over that of its star, per FWHM of separation: 0.43 · 2.355 for a Gaussian."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """A source in the inputs of a template: its flux by their weights, place in deg, extremes."""
+
+    mean: float
+    ra: float
+    dec: float
+    low: float
+    high: float
+
+
+_ABSENT = _Before(0.0, float("nan"), float("nan"), 0.0, 0.0)
 
 
 @metric(
@@ -73,7 +88,7 @@ def true_differences(
     faded : bool
         Whether to list those that became fainter too; their flux and ``trueSnr`` are negative.
     faintest : float
-        Least absolute ``trueSnr`` of a source that is not masked.
+        Least absolute ``trueSnr`` of a source; of a masked one, the largest that it can have.
 
     Returns
     -------
@@ -88,18 +103,20 @@ def true_differences(
         x, y = float(truth["x"][i]), float(truth["y"][i])
         if not (-0.5 <= x < nx - 0.5 and -0.5 <= y < ny - 0.5):
             continue
-        before = reference.get(int(truth_id), (0.0, float("nan"), float("nan"), 0.0))
+        before = reference.get(int(truth_id), _ABSENT)
         moved = np.hypot(
-            (before[1] - truth["ra"][i]) * np.cos(np.radians(truth["dec"][i])),
-            before[2] - truth["dec"][i],
+            (before.ra - truth["ra"][i]) * np.cos(np.radians(truth["dec"][i])),
+            before.dec - truth["dec"][i],
         )
-        stationary = moved * 3600.0 < 2.0 * view.camera.pixel_scale
+        if not moved * 3600.0 < 2.0 * view.camera.pixel_scale:
+            before = _ABSENT
         now = float(truth["flux"][i])
-        flux = now - (before[0] if stationary else 0.0)
+        flux = now - before.mean
         if abs(flux) <= _ROUNDING * now or (flux < 0 and not faded):
             continue
-        unknown = stationary and before[3] > _VARIED * abs(flux) and _lost_inputs(view, x, y)
-        rows.append({"index": i, "x": x, "y": y, "flux": flux, "masked": unknown})
+        unknown = before.high - before.low > _VARIED * abs(flux) and _lost_inputs(view, x, y)
+        most = max(abs(now - before.low), abs(now - before.high)) if unknown else abs(flux)
+        rows.append({"index": i, "x": x, "y": y, "flux": flux, "most": most, "masked": unknown})
     return _describe(view, rows, faintest)
 
 
@@ -110,8 +127,8 @@ def _lost_inputs(view: View, x: float, y: float) -> bool:
     return bool(flagged(near, bits("CLIPPED", "REJECTED", "INEXACT_PSF")).any())
 
 
-def _template_flux(view: View) -> dict[int, tuple[float, float, float, float]]:
-    """Weighted flux, mean position and range of fluxes of sources in the template's inputs."""
+def _template_flux(view: View) -> dict[int, _Before]:
+    """Fluxes and mean positions of sources in the template's inputs."""
     inputs = view.template_inputs
     total = sum(weight for *_, weight in inputs)
     table = pq.read_table(
@@ -132,8 +149,8 @@ def _template_flux(view: View) -> dict[int, tuple[float, float, float, float]]:
     sums = [np.bincount(place, weight * c, len(names)) for c in (flux, ra, dec, 1.0)]
     found = np.flatnonzero(sums[3] > 0)
     mean = np.array(sums[:3])[:, found] / sums[3][found]
-    columns = names[found], *mean, (high - low)[found]
-    return {k: (f, a, d, r) for k, f, a, d, r in zip(*(c.tolist() for c in columns), strict=True)}
+    columns = names[found], *mean, low[found], high[found]
+    return {k: _Before(*rest) for k, *rest in zip(*(c.tolist() for c in columns), strict=True)}
 
 
 def _describe(view: View, rows: list[dict[str, Any]], faintest: float) -> list[dict[str, Any]]:
@@ -145,6 +162,8 @@ def _describe(view: View, rows: list[dict[str, Any]], faintest: float) -> list[d
         return []
     at = [r["x"] for r in rows], [r["y"] for r in rows]
     noises = flux_noise(psf, difference.null_variance, *at)
+    ny, nx = difference.null_variance.shape
+    usual = flux_noise(psf, difference.null_variance, nx / 2, ny / 2)[0]
     widths = fwhm(psf.stamps(*at)) / GAUSS_FWHM
     excluded = np.uint32(view.excluded_bits)
     kept = []
@@ -154,9 +173,11 @@ def _describe(view: View, rows: list[dict[str, Any]], faintest: float) -> list[d
         box = (slice(max(line - 1, 0), line + 2), slice(max(column - 1, 0), column + 2))
         length = float(truth["trailLength"][i] or 0.0) if "trailLength" in truth else 0.0
         length = 0.0 if np.isnan(length) else length / view.camera.pixel_scale
-        snr = row["flux"] * _trail_loss(length, width) / noise if noise > 0 else float("nan")
-        masked = row.pop("masked") or bool((mask[box] & excluded).any()) or not np.isfinite(snr)
-        if not masked and abs(snr) < faintest:
+        loss, most = _trail_loss(length, width), row.pop("most")
+        snr = row["flux"] * loss / noise if noise > 0 else float("nan")
+        hidden = bool((mask[box] & excluded).any())
+        masked = row.pop("masked") or hidden or not np.isfinite(snr)
+        if most * loss < faintest * (np.fmin(noise, usual) if hidden else noise):
             continue
         trail = length if length > 0.5 * width else 0.0
         row |= {
