@@ -29,6 +29,7 @@ from pipeline.io.planes import Planes, Raw, read_planes
 from pipeline.io.psfs import read_psf
 from pipeline.io.quality import mask_of
 from pipeline.io.times import read_midpoint
+from pipeline.psfphot import middle_fwhm
 
 __all__ = ["Pair", "Planes", "load_pair"]
 
@@ -61,7 +62,7 @@ class Pair:
     judged : mapping
         Of the science image's PSF: ``psfChi2``, χ² per pixel of stars left out of it, and
         ``psfSkyErr``, relative error of its light that the sky leaves, not-a-number where unknown;
-        ``enclosed``, as above.
+        ``enclosed``, as above; ``starFwhm``, pixel, see `pipeline.psfphot.fwhm`.
     """
 
     science: Exposure
@@ -95,7 +96,7 @@ class Pair:
         )
 
     def with_sky_variance(self, factor: float) -> Pair:
-        """Scale the sky's part of the variances that had to be estimated, and say so.
+        """Scale the sky's part of the variances that had to be estimated.
 
         Parameters
         ----------
@@ -106,8 +107,7 @@ class Pair:
             _scaled(e, factor) if estimated else e
             for e, estimated in zip((self.science, self.template), self.estimated, strict=True)
         )
-        note = f"estimated sky noise corrected by the difference, times {factor**0.5:.3f}"
-        return replace(self, science=first, template=second, notes=(*self.notes, note))
+        return replace(self, science=first, template=second)
 
 
 def load_pair(science: Planes, template: Planes, *, registered: bool = False) -> Pair:
@@ -167,7 +167,7 @@ def load_pair(science: Planes, template: Planes, *, registered: bool = False) ->
         (science, template),
         (_files(first_raw, science), _files(second_raw, template)),
         (enclosed, others),
-        {**judged, "enclosed": enclosed},
+        {**judged, "enclosed": enclosed, "starFwhm": _width(first)},
     )
 
 
@@ -253,13 +253,19 @@ def _with_psf(
     """Exposure with a PSF, the share of light within its radius, and what judges a model."""
     if exposure.psf is None:
         found: list[str] = []
-        psf, share, judged = psf_of(exposure, found)
+        psf, share, judged = psf_of(exposure, found, name)
         notes += [f"{name}: {note}" for note in found]
         return exposure.replace(psf=psf), share, judged
     if planes.psf is None or not isinstance(exposure.psf, GridPsf):
         return exposure, 1.0, {}
     given, share = normalised_psf(exposure.psf)
     return exposure.replace(psf=given), share, {}
+
+
+def _width(exposure: Exposure) -> float:
+    """Full width at half maximum of a star, pixel."""
+    assert exposure.psf is not None
+    return middle_fwhm(exposure.psf, exposure.shape)
 
 
 def _is_product(path: Path) -> bool:
