@@ -148,6 +148,7 @@ class TestFiles:
         document = json.loads(capsys.readouterr().out)
         assert document["metrics"]["pixelStd"] == pytest.approx(1.0, abs=0.06)
         assert document["metrics"]["scoreStd"] == pytest.approx(1.0, abs=0.15)
+        assert sum("estimated sky noise corrected" in note for note in document["notes"]) <= 1
         assert execute(["rerun", str(tmp_path / "out" / "difference.fits")]) == 0
         assert "identical" in capsys.readouterr().out
 
