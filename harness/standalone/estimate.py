@@ -163,7 +163,8 @@ def _sky(image: Image, bad: npt.NDArray[np.bool_]) -> tuple[Image, Image, bool]:
     *planes, crowded = sky_blocks(image, bad)
     wide = []
     for plane in planes:
-        plane[np.isnan(plane)] = np.nanmedian(plane)
+        known = plane[~np.isnan(plane)]
+        plane[np.isnan(plane)] = np.median(known) if known.size else np.nan
         factor = image.shape[0] / plane.shape[0], image.shape[1] / plane.shape[1]
         smooth = zoom(plane, factor, order=1, mode="nearest", grid_mode=True)
         wide.append(np.asarray(smooth, np.float32))

@@ -332,4 +332,5 @@ def _on_same_pixels(
     x, y = (a.ravel() for a in np.meshgrid(np.linspace(0, nx - 1, 5), np.linspace(0, ny - 1, 5)))
     there = second.wcs.all_world2pix(*first.wcs.all_pix2world(x, y, 0), 0, quiet=True)
     shift = np.hypot(there[0] - x, there[1] - y)
-    return bool(np.nanmax(shift) < _SAME_PIXELS)
+    known = shift[np.isfinite(shift)]
+    return bool(known.size and known.max() < _SAME_PIXELS)

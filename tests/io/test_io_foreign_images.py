@@ -403,6 +403,8 @@ def test_synonyms_and_the_users_word():
         assert item_of({"GAIN": text}, "gain", {}) is None
     assert item_of({"READNOI": "5.1 e- rms"}, "read_noise", {}) == ("READNOI", 5.1)
     assert item_of({"SATURATE": "60000 e-"}, "saturation", {}) is None  # of the image unit
+    assert item_of({"RDNOISE": 1e308, "READNOIS": 5.0}, "read_noise", {}) == ("READNOIS", 5.0)
+    assert item_of({"SATURATE": 1e308}, "saturation", {}) is None
     assert parse_keywords(["gain=egain"]) == {"gain": "EGAIN"}
     with pytest.raises(ConfigError, match="NAME=CARD"):
         parse_keywords(["colour=X"])
