@@ -136,10 +136,10 @@ def test_plane_of_a_cube_of_one_and_axes_left_over(tmp_path):
         read_planes(Planes(write(tmp_path / "b.fits", np.zeros((3, 8, 8), np.float32))))
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0])
+@pytest.mark.parametrize("value", [0.0, -1.0, 1e308])
 def test_exposure_time_that_is_none_is_said(tmp_path, value):
     path = write(tmp_path / "a.fits", cards=header(EXPTIME=value))
-    with pytest.raises(KeywordError, match=r"EXPTIME is -?\d: not an exposure time"):
+    with pytest.raises(KeywordError, match=r"EXPTIME is -?\d(e\+308)?: not an exposure time"):
         io.read_generic(path, 1)
 
 
