@@ -21,6 +21,7 @@ from harness.standalone.estimate import (
 from pipeline import io
 from pipeline.errors import InputError, PixelError
 from pipeline.exposure import Exposure, GridPsf, VisitInfo
+from pipeline.ids import LARGEST_DETECTOR, LARGEST_VISIT
 from pipeline.io.filters import band_of, filter_name
 from pipeline.io.headers import number
 from pipeline.io.keywords import item_of
@@ -285,8 +286,8 @@ def _info(
     detector = number(header, ("DETECTOR", "CCDNUM"))
     read_noise = item_of(header, "read_noise", cards)
     return VisitInfo(
-        visit=int(visit[1]) if visit else 0,
-        detector=int(detector[1]) if detector else 0,
+        visit=_identifier(visit, LARGEST_VISIT),
+        detector=_identifier(detector, LARGEST_DETECTOR),
         band=band_of(found[1]) if found else "",
         exptime=moment.exptime or float("nan"),
         midpoint_mjd_tai=moment.mjd_tai or 0.0,
@@ -294,6 +295,11 @@ def _info(
         read_noise=planes.read_noise or (read_noise[1] if read_noise else 0.0),
         saturation=saturation,
     )
+
+
+def _identifier(found: tuple[str, float] | None, largest: int) -> int:
+    """Number of an exposure or detector; 0 if there is none, or none that identifiers hold."""
+    return int(found[1]) if found and 0 <= found[1] <= largest else 0
 
 
 def _unit(raw: Raw) -> str:

@@ -84,6 +84,16 @@ class TestFiles:
         with fits.open(out / "psf_grid.fits") as hdus:
             assert hdus[0].data.sum((2, 3)) == pytest.approx(1.0)
 
+    @pytest.mark.parametrize("number", [-32, 1e300])
+    def test_number_that_no_identifier_holds_is_none(self, write, tmp_path, number):
+        files = write()
+        with fits.open(files["science"], mode="update") as hdus:
+            hdus[0].header["VISIT"] = number
+            hdus[0].header["CCDNUM"] = number
+        assert execute(arguments(files)) == 0
+        product = io.read_difference(tmp_path / "out" / "difference.fits")
+        assert (product.exposure.info.visit, product.exposure.info.detector) == (0, 0)
+
     def test_without_detection(self, write, capsys):
         files = write()
         assert execute(arguments(files, "--no-detect")) == 0
