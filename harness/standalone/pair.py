@@ -298,7 +298,7 @@ def _info(
 
 
 def _identifier(found: tuple[str, float] | None, largest: int) -> int:
-    """Number of an exposure or detector; 0 if there is none, or none that identifiers hold."""
+    """Take the number of an exposure or detector; 0 if identifiers hold no such one."""
     return int(found[1]) if found and 0 <= found[1] <= largest else 0
 
 
