@@ -8,11 +8,11 @@ last two digits stand there, and its hundreds in the upper four of the 25 bits.
 
 from __future__ import annotations
 
-__all__ = ["COUNTER_BITS", "LARGEST_DETECTOR", "pack", "unpack"]
+__all__ = ["COUNTER_BITS", "LARGEST_DETECTOR", "LARGEST_VISIT", "pack", "unpack"]
 
 COUNTER_BITS = 21
 LARGEST_DETECTOR = 999
-_LARGEST_VISIT = ((1 << 38) - 1) // 100 - 1
+LARGEST_VISIT = ((1 << 38) - 1) // 100 - 1
 
 
 def pack(visit: int, detector: int, counter: int = 0) -> int:
@@ -34,7 +34,7 @@ def pack(visit: int, detector: int, counter: int = 0) -> int:
         If one of the three does not fit.
     """
     limits = {
-        "visit": (visit, _LARGEST_VISIT),
+        "visit": (visit, LARGEST_VISIT),
         "detector": (detector, LARGEST_DETECTOR),
         "counter": (counter, (1 << COUNTER_BITS) - 1),
     }

@@ -48,6 +48,8 @@ _OTHER_AXES = re.compile(
 _KEPT = ("TAN", "TPV")
 _TABLES = re.compile(r"(CPDIS|DP|CPERR|D2IMDIS|DQ|D2IMERR|D2IM)\d.*|AXISCORR")
 _NOTABLE_PX = 1e-3
+_PIXEL = (1e-9, 20.0)
+"""Sides of pixels that images of the sky have, deg."""
 _WAT = 68  # characters of a card's string
 
 
@@ -188,8 +190,7 @@ def _equinox(header: fits.Header) -> float | None:
 
 def _icrs(wcs: WCS, cards: fits.Header) -> tuple[WCS, list[str]]:
     """Coordinates that products can store, and what there is to say of them."""
-    if not abs(np.linalg.det(wcs.pixel_scale_matrix)) > 0:
-        raise ValueError("the CD matrix is singular")
+    _require_pixels(wcs, cards)
     frame = _frame(wcs)
     swapped = bool(wcs.wcs.lng != 0)
     tables = any(t is not None for t in (wcs.cpdis1, wcs.cpdis2, wcs.det2im1, wcs.det2im2))
@@ -213,6 +214,23 @@ def _icrs(wcs: WCS, cards: fits.Header) -> tuple[WCS, list[str]]:
         f"coordinates: {said or 'rotated pole'}: converted to ICRS {kind},"
         f" largest residual {fit.residual:.2g} px"
     ]
+
+
+def _require_pixels(wcs: WCS, cards: fits.Header) -> None:
+    """Refuse coordinates in which a pixel has no size, or none that it can have on the sky."""
+    if not abs(np.linalg.det(wcs.pixel_scale_matrix)) > 0:
+        raise ValueError("the CD matrix is singular")
+    sides = np.linalg.norm(wcs.pixel_scale_matrix, axis=0)
+    if not ((sides > _PIXEL[0]) & (sides < _PIXEL[1])).all():
+        raise ValueError(f"pixels of {sides[0]:.3g} x {sides[1]:.3g} degrees")
+    if not {"NAXIS1", "ZNAXIS1"} & set(cards):
+        return
+    ny, nx = _shape(cards)
+    x, y = nx / 2, ny / 2
+    corners = wcs.all_pix2world([[x, y], [x + 1, y], [x, y + 1]], 0)
+    area = np.linalg.det(np.diff(corners[[0, 1, 0, 2]].reshape(2, 2, -1), axis=1)[:, 0])
+    if not abs(area) > 0:
+        raise ValueError("pixels in the middle of the image have no size")
 
 
 def _sky(wcs: WCS, frame: BaseCoordinateFrame | None) -> Sky:

@@ -159,16 +159,20 @@ def _subtract(
     as_json: bool,
 ) -> None:
     """Make the difference of a pair, write it and print its summary."""
+    from harness.standalone import detect as find
     from harness.standalone import make, misregistration
     from harness.system.memory import give_back_memory
 
     if detect:
         pair = pair.with_template_psf()
     give_back_memory()
-    pair, difference = make(pair, config, registered=registered)
+    pair, difference = make(pair, config, registered=registered, detect=detect)
     give_back_memory()
-    sources = _detect(pair, difference) if detect else None
     notes = [*pair.notes, *misregistration(pair, difference.metrics)]
+    sources = None
+    if detect:
+        difference, sources = find(pair, difference)
+        notes += _trails(sources)
     metrics = {**difference.metrics, **pair.judged}
     del pair  # what is left to do needs memory, not the inputs
     written = _write(output, difference, sources, psf_grid=psf_grid)
@@ -250,31 +254,10 @@ def _config(convolve: str, overrides: list[str]) -> Config:
     return Settings.defaults([f'subtract.convolve="{convolve}"', *overrides]).subtract
 
 
-def _detect(pair: Pair, difference: Difference) -> pa.Table:
-    from pipeline import diasource
-
-    sources = diasource.run(difference, pair.science, pair.template).sources
-    unknown = [] if pair.has_wcs else [name for name in sources.column_names if _of_sky(name)]
-    if pair.science.info.midpoint_mjd_tai == 0.0:
-        unknown.append("midpointMjdTai")
-    return _without(sources, unknown)
-
-
-def _of_sky(name: str) -> bool:
-    """Tell columns that need sky coordinates."""
-    stem = name.lower()
-    return stem in ("ra", "dec") or stem.endswith(("ra", "dec", "raerr", "decerr", "_dec_cov"))
-
-
-def _without(table: pa.Table, names: list[str]) -> pa.Table:
-    """Empty columns about which nothing is known."""
-    import pyarrow as pa
-
-    for name in names:
-        k = table.column_names.index(name)
-        field = table.schema.field(k).with_nullable(True)
-        table = table.set_column(k, field, pa.nulls(len(table), field.type))
-    return table
+def _trails(sources: pa.Table) -> list[str]:
+    """Say how many detections are pieces of satellite trails."""
+    pieces = int((sources["isStreak"].to_numpy() & ~sources["isSubThreshold"].to_numpy()).sum())
+    return [f"satellite trail: {pieces} detections on it, isStreak"] if pieces else []
 
 
 def _counts(sources: pa.Table) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """Two images from anywhere, made into exposures that the stages understand."""
 
+from harness.standalone.detection import detect
 from harness.standalone.pair import Pair, Planes, load_pair
 from harness.standalone.provenance import RECIPE, make, recreate
 from harness.standalone.registration import misregistration
@@ -10,6 +11,7 @@ __all__ = [
     "RECIPE",
     "Pair",
     "Planes",
+    "detect",
     "load_pair",
     "make",
     "misregistration",

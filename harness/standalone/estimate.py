@@ -37,6 +37,12 @@ _SHARPEST = 1.6
 """Full width in pixels below which stars may look like cosmic rays."""
 
 _MUCH_MASKED = 0.05
+_HIDING = {
+    "BAD": "are masked, --mask-bits leaves out harmless bits",
+    "CR": "were taken for cosmic rays, as stars sharper than two pixels may be",
+    "SAT": "are saturated",
+    "NO_DATA": "have no data",
+}
 _SINGLE = (1e-30, 1e30)
 """Variances between which single precision has room for their products."""
 
@@ -157,14 +163,17 @@ def _sky(image: Image, bad: npt.NDArray[np.bool_]) -> tuple[Image, Image, bool]:
     *planes, crowded = sky_blocks(image, bad)
     wide = []
     for plane in planes:
-        plane[np.isnan(plane)] = np.nanmedian(plane)
+        known = plane[~np.isnan(plane)]
+        plane[np.isnan(plane)] = np.median(known) if known.size else np.nan
         factor = image.shape[0] / plane.shape[0], image.shape[1] / plane.shape[1]
         smooth = zoom(plane, factor, order=1, mode="nearest", grid_mode=True)
         wide.append(np.asarray(smooth, np.float32))
     return wide[0], wide[1], crowded
 
 
-def psf_of(exposure: Exposure, notes: list[str]) -> tuple[PolynomialPsf, float, dict[str, float]]:
+def psf_of(
+    exposure: Exposure, notes: list[str], name: str = "image"
+) -> tuple[PolynomialPsf, float, dict[str, float]]:
     """Model the PSF from the stars of an image.
 
     Parameters
@@ -173,6 +182,8 @@ def psf_of(exposure: Exposure, notes: list[str]) -> tuple[PolynomialPsf, float, 
         Background included or not.
     notes : list of str
         What was found is added here.
+    name : str
+        What messages call the image.
 
     Returns
     -------
@@ -204,10 +215,8 @@ def psf_of(exposure: Exposure, notes: list[str]) -> tuple[PolynomialPsf, float, 
     try:
         model = model_psf(flat, find_sources(flat, config), config)
     except PsfError as err:
-        what = "no star fit for a model of the PSF"
-        masked = float(np.mean(exposure.mask != 0))
-        if masked > _MUCH_MASKED:
-            what += f"; {masked:.1%} of the pixels are masked, --mask-bits leaves out harmless bits"
+        what = f"the {name} has no star fit for a model of the PSF"
+        what = "; ".join([what, *_why_hidden(exposure)])
         raise PsfError(what, **err.numbers) from err
     chi2 = model.judged["psfChi2"]
     judged = "" if chi2 is None else f", χ² per pixel {chi2:.2f} on stars left out"
@@ -218,6 +227,12 @@ def psf_of(exposure: Exposure, notes: list[str]) -> tuple[PolynomialPsf, float, 
         "psfSkyErr": model.fit.sky_err or float("nan"),
     }
     return model.fit.psf, share, unsure
+
+
+def _why_hidden(exposure: Exposure) -> list[str]:
+    """Say which planes of the mask may hide the stars."""
+    shares = {name: float(exposure.has(name).mean()) for name in _HIDING}
+    return [f"{s:.1%} of the pixels {_HIDING[n]}" for n, s in shares.items() if s > _MUCH_MASKED]
 
 
 def flattened(exposure: Exposure) -> Exposure:

@@ -21,6 +21,7 @@ from harness.standalone.estimate import (
 from pipeline import io
 from pipeline.errors import InputError, PixelError
 from pipeline.exposure import Exposure, GridPsf, VisitInfo
+from pipeline.ids import LARGEST_DETECTOR, LARGEST_VISIT
 from pipeline.io.filters import band_of, filter_name
 from pipeline.io.headers import number
 from pipeline.io.keywords import item_of
@@ -29,6 +30,7 @@ from pipeline.io.planes import Planes, Raw, read_planes
 from pipeline.io.psfs import read_psf
 from pipeline.io.quality import mask_of
 from pipeline.io.times import read_midpoint
+from pipeline.psfphot import middle_fwhm
 
 __all__ = ["Pair", "Planes", "load_pair"]
 
@@ -61,7 +63,7 @@ class Pair:
     judged : mapping
         Of the science image's PSF: ``psfChi2``, χ² per pixel of stars left out of it, and
         ``psfSkyErr``, relative error of its light that the sky leaves, not-a-number where unknown;
-        ``enclosed``, as above.
+        ``enclosed``, as above; ``starFwhm``, pixel, see `pipeline.psfphot.fwhm`.
     """
 
     science: Exposure
@@ -95,7 +97,7 @@ class Pair:
         )
 
     def with_sky_variance(self, factor: float) -> Pair:
-        """Scale the sky's part of the variances that had to be estimated, and say so.
+        """Scale the sky's part of the variances that had to be estimated.
 
         Parameters
         ----------
@@ -106,8 +108,7 @@ class Pair:
             _scaled(e, factor) if estimated else e
             for e, estimated in zip((self.science, self.template), self.estimated, strict=True)
         )
-        note = f"estimated sky noise corrected by the difference, times {factor**0.5:.3f}"
-        return replace(self, science=first, template=second, notes=(*self.notes, note))
+        return replace(self, science=first, template=second)
 
 
 def load_pair(science: Planes, template: Planes, *, registered: bool = False) -> Pair:
@@ -167,7 +168,7 @@ def load_pair(science: Planes, template: Planes, *, registered: bool = False) ->
         (science, template),
         (_files(first_raw, science), _files(second_raw, template)),
         (enclosed, others),
-        {**judged, "enclosed": enclosed},
+        {**judged, "enclosed": enclosed, "starFwhm": _width(first)},
     )
 
 
@@ -253,13 +254,19 @@ def _with_psf(
     """Exposure with a PSF, the share of light within its radius, and what judges a model."""
     if exposure.psf is None:
         found: list[str] = []
-        psf, share, judged = psf_of(exposure, found)
+        psf, share, judged = psf_of(exposure, found, name)
         notes += [f"{name}: {note}" for note in found]
         return exposure.replace(psf=psf), share, judged
     if planes.psf is None or not isinstance(exposure.psf, GridPsf):
         return exposure, 1.0, {}
     given, share = normalised_psf(exposure.psf)
     return exposure.replace(psf=given), share, {}
+
+
+def _width(exposure: Exposure) -> float:
+    """Full width at half maximum of a star, pixel."""
+    assert exposure.psf is not None
+    return middle_fwhm(exposure.psf, exposure.shape)
 
 
 def _is_product(path: Path) -> bool:
@@ -279,8 +286,8 @@ def _info(
     detector = number(header, ("DETECTOR", "CCDNUM"))
     read_noise = item_of(header, "read_noise", cards)
     return VisitInfo(
-        visit=int(visit[1]) if visit else 0,
-        detector=int(detector[1]) if detector else 0,
+        visit=_identifier(visit, LARGEST_VISIT),
+        detector=_identifier(detector, LARGEST_DETECTOR),
         band=band_of(found[1]) if found else "",
         exptime=moment.exptime or float("nan"),
         midpoint_mjd_tai=moment.mjd_tai or 0.0,
@@ -288,6 +295,11 @@ def _info(
         read_noise=planes.read_noise or (read_noise[1] if read_noise else 0.0),
         saturation=saturation,
     )
+
+
+def _identifier(found: tuple[str, float] | None, largest: int) -> int:
+    """Take the number of an exposure or detector; 0 if identifiers hold no such one."""
+    return int(found[1]) if found and 0 <= found[1] <= largest else 0
 
 
 def _unit(raw: Raw) -> str:
@@ -326,4 +338,5 @@ def _on_same_pixels(
     x, y = (a.ravel() for a in np.meshgrid(np.linspace(0, nx - 1, 5), np.linspace(0, ny - 1, 5)))
     there = second.wcs.all_world2pix(*first.wcs.all_pix2world(x, y, 0), 0, quiet=True)
     shift = np.hypot(there[0] - x, there[1] - y)
-    return bool(np.nanmax(shift) < _SAME_PIXELS)
+    known = shift[np.isfinite(shift)]
+    return bool(known.size and known.max() < _SAME_PIXELS)

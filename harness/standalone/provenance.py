@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from harness.standalone import detection
 from harness.standalone.estimate import scaled_psf
 from harness.standalone.pair import Pair, load_pair
 from harness.system.hashes import combine, file_hash
@@ -31,7 +32,9 @@ RECIPE = "nightjar subtract"
 """Value of the card RECIPE of products of the stand-alone subtraction."""
 
 
-def make(pair: Pair, config: subtract.Config, *, registered: bool) -> tuple[Pair, Difference]:
+def make(
+    pair: Pair, config: subtract.Config, *, registered: bool, detect: bool = False
+) -> tuple[Pair, Difference]:
     """Subtract, and attach the provenance cards.
 
     Parameters
@@ -42,6 +45,8 @@ def make(pair: Pair, config: subtract.Config, *, registered: bool) -> tuple[Pair
         How.
     registered : bool
         The option of `load_pair`, to be recorded.
+    detect : bool
+        Whether `harness.standalone.detect` is going to follow, to be recorded.
 
     Returns
     -------
@@ -51,12 +56,7 @@ def make(pair: Pair, config: subtract.Config, *, registered: bool) -> tuple[Pair
         With cards from which `recreate` can make it again.
     """
     modelled = pair.template.psf is not None
-    pair, difference = _subtract(pair, config)
-    for _ in range(_ROUNDS if any(pair.estimated) else 0):
-        factor = _sky_variance(pair, difference)
-        if abs(factor - 1.0) < _NOTABLE:
-            break
-        pair, difference = _subtract(pair.with_sky_variance(factor), config)
+    pair, difference = _with_sky_noise(*_subtract(pair, config), config)
     pair, difference = _with_total_flux(pair, difference)
     hashes = [[file_hash(path) for path in files] for files in pair.files]
     names = [str(path.resolve()) for files in pair.files for path in files]
@@ -65,6 +65,7 @@ def make(pair: Pair, config: subtract.Config, *, registered: bool) -> tuple[Pair
         "template": _absolute(pair.planes[1]),
         "registered": registered,
         "template_psf": modelled,
+        "detect": detect,
         "config": config.model_dump(mode="json"),
         "hashes": dict(zip(names, itertools.chain(*hashes), strict=True)),
     }
@@ -121,7 +122,9 @@ def recreate(difference: Difference) -> Difference:
     if options.get("template_psf"):
         pair = pair.with_template_psf()
     config = subtract.Config.model_validate(options["config"])
-    return make(pair, config, registered=registered)[1]
+    detected = bool(options.get("detect"))
+    pair, made = make(pair, config, registered=registered, detect=detected)
+    return detection.detect(pair, made)[0] if detected else made
 
 
 def _subtract(pair: Pair, config: subtract.Config) -> tuple[Pair, Difference]:
@@ -141,6 +144,23 @@ def _subtract(pair: Pair, config: subtract.Config) -> tuple[Pair, Difference]:
             pair = pair.with_template_psf()
             made = subtract.run(pair.science, pair.template, config)
     return pair, made
+
+
+def _with_sky_noise(
+    pair: Pair, difference: Difference, config: subtract.Config
+) -> tuple[Pair, Difference]:
+    """Subtract again with the sky noise that the difference shows, where it was estimated."""
+    total = 1.0
+    for _ in range(_ROUNDS if any(pair.estimated) else 0):
+        factor = _sky_variance(pair, difference)
+        if abs(factor - 1.0) < _NOTABLE:
+            break
+        total *= factor
+        pair, difference = _subtract(pair.with_sky_variance(factor), config)
+    if total != 1.0:
+        note = f"estimated sky noise corrected by the difference, times {total**0.5:.3f}"
+        pair = replace(pair, notes=(*pair.notes, note))
+    return pair, difference
 
 
 def _with_total_flux(pair: Pair, difference: Difference) -> tuple[Pair, Difference]:

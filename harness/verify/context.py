@@ -322,12 +322,15 @@ class Context:
 
     @cached_property
     def causes(self) -> dict[tuple[int, int], dict[str, str]]:
-        """Cause and message of every failed or skipped unit, by visit and detector."""
+        """Cause and message of every failed or skipped unit, by visit and detector.
+
+        Of a unit's stages it is the one that failed, not those that were blocked by it.
+        """
         if "unit" not in self.columns:
             return {}
         rows = self.rows(
             "select visit, detector, stage, status, cause, message from unit "
-            "where status <> 'done' order by visit, detector"
+            "where status <> 'done' order by visit, detector, status <> 'blocked'"
         )
         return {(int(r["visit"]), int(r["detector"])): r for r in rows}
 

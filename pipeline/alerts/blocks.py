@@ -51,6 +51,11 @@ def check_blocks(path: Path) -> None:
         check_schema(json.loads(metadata.get(b"avro.schema", b"null")), path)
         marker = _exactly(stream, _SYNC, end)
         for number in _block_numbers(stream, end):
+            if _begins(stream):
+                raise FileFormatError(
+                    f"holds another container behind {number} blocks", path=path,
+                    expected="one Avro object file", hint="split it",
+                )  # fmt: skip
             count, size = _long(stream), _long(stream)
             if count < 0 or not 0 <= size <= end - stream.tell():
                 raise _refused(path, number, f"claims {count} records in {size} bytes")
@@ -68,6 +73,14 @@ def _block_numbers(stream: IO[bytes], end: int) -> Iterator[int]:
     while stream.tell() < end:
         yield number
         number += 1
+
+
+def _begins(stream: IO[bytes]) -> bool:
+    """Whether a container begins here; a block of -40 records would look like it."""
+    at = stream.tell()
+    found = stream.read(len(MAGIC)) == MAGIC
+    stream.seek(at)
+    return found
 
 
 def _metadata(stream: IO[bytes], end: int) -> dict[bytes, bytes]:

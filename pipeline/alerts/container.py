@@ -27,6 +27,23 @@ __all__ = ["read", "read_payloads", "write"]
 _SYNC = b"nightjar.alerts\x01"
 _PER_BLOCK = 16
 _FRAME, _FRAMED = b"\0", 5
+_TEXT = 64
+_PACKED = (
+    (b"\x1f\x8b", "gzip"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\0", "xz"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"PK\x03\x04", "zip"),
+)
+_OTHERS = (
+    (b"SIMPLE  =", "a FITS file"),
+    (b"PAR1", "a Parquet file"),
+    (b"{", "JSON"),
+    (b"[", "JSON"),
+    (b"<", "a web page or XML"),
+    (b"version https://git-lfs", "a Git LFS pointer (git lfs pull)"),
+)
+"""First bytes of files, and what they are."""
 
 
 def write(path: str | Path, packets: Sequence[Packet]) -> Path:
@@ -198,6 +215,9 @@ def _single(path: Path, schema: str | Path | None) -> Iterator[Any]:
         data = stream.read()
     framed = data[:1] == _FRAME and len(data) > _FRAMED
     if schema is None:
+        kind = _kind_of(data)
+        if kind:
+            raise FileFormatError(kind, path=path, expected="an Avro object file")
         what = "not an Avro container"
         if framed:
             number = int.from_bytes(data[1:_FRAMED], "big")
@@ -219,6 +239,19 @@ def _single(path: Path, schema: str | Path | None) -> Iterator[Any]:
             yield record
             return
     raise FileFormatError("is no record of this schema", path=path, key=str(schema))
+
+
+def _kind_of(data: bytes) -> str:
+    """Say what a file is that is no Avro, if its first bytes tell."""
+    if not data:
+        return "is empty"
+    packed = next((name for start, name in _PACKED if data.startswith(start)), "")
+    if packed:
+        return f"is packed by {packed}: unpack it first"
+    start = data[:_TEXT].lstrip()
+    other = next((name for first, name in _OTHERS if start.startswith(first)), "")
+    text = start.isascii() and start.decode("ascii").replace("\n", " ").isprintable()
+    return f"is {other}, not an Avro container" if other and (text or start[:4] == b"PAR1") else ""
 
 
 def _schema(path: Path) -> Any:

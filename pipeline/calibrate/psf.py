@@ -207,7 +207,8 @@ def fit_psf(
     shape : tuple of int, (ny, nx)
         Size of the image.
     max_order : int
-        Highest spatial order; the number of stars may lower it.
+        Highest spatial order; the number of stars may lower it, and so may fewer than 40 stars
+        that a constant PSF predicts as well.
     min_stars : int
         Fewest stars to work with.
 
@@ -231,8 +232,25 @@ def fit_psf(
         if not outlying.any() or int((~outlying).sum()) < max(min_stars, 3):
             break
         kept[np.flatnonzero(kept)[outlying]] = False
+    if order == 1 and not _gradient_tells(chosen, shape):
+        order, (coefficients, chi2) = 0, _solve(chosen, shape, 0)
     psf = PolynomialPsf(coefficients.reshape(-1, SIDE, SIDE), order, shape)
     return PsfFit(psf, kept, float(np.mean(chi2)), sky_err)
+
+
+def _gradient_tells(kept: PsfStars, shape: tuple[int, int]) -> bool:
+    """Whether stars that are left out in turn are met better with a gradient than without.
+
+    A few galaxies among few stars make one that is none, by several per cent of a flux from corner
+    to corner.  The mean of ln χ² keeps those that no PSF meets from deciding.
+    """
+    if len(kept) < _FEWEST_TO_SPARE:
+        return True
+    parts = [np.arange(len(kept)) % 6 == fold for fold in range(6)]
+    without, with_it = (
+        np.concatenate([_judged(kept, out, shape, order)[0] for out in parts]) for order in (0, 1)
+    )
+    return float(np.mean(np.log(with_it))) < float(np.mean(np.log(without)))
 
 
 def _levelled(stars: PsfStars) -> tuple[PsfStars, float]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import walk_tb
 from typing import IO
 
 from astropy.io import fits
@@ -16,6 +18,9 @@ from pipeline.errors import FileFormatError, StorageError
 from pipeline.io import sizes
 
 __all__ = ["open_fits"]
+
+_IMPOSSIBLE = (None, errno.EINVAL, errno.EOVERFLOW)
+"""Numbers of errors of files whose headers send readers to places that there are none."""
 
 _START = 64  # bytes that tell what a file is
 _NOT_SAID = (
@@ -72,8 +77,12 @@ def open_fits(
         except (
             OSError, TypeError, IndexError, EOFError, MemoryError, fits.VerifyError, UnicodeError
         ) as err:  # fmt: skip
-            if isinstance(err, OSError) and err.errno:  # of the system, not of the format
-                raise _unreadable(path, err) from err
+            if isinstance(err, OSError) and err.errno not in _IMPOSSIBLE:
+                raise _unreadable(path, err) from err  # of the system, not of the format
+            raise _damaged(path, f"damaged or not FITS: {err}", expected) from err
+        except AssertionError as err:
+            if not _of_astropy(err):
+                raise
             raise _damaged(path, f"damaged or not FITS: {err}", expected) from err
 
 
@@ -113,6 +122,12 @@ def _opened(stream: IO[bytes], path: Path, scaled: bool) -> Iterator[fits.HDULis
         raise OSError(f"a header that makes no sense: {err}") from err
     with hdus:
         yield hdus
+
+
+def _of_astropy(err: BaseException) -> bool:
+    """Whether astropy raised an error, not one of ours."""
+    *_, (frame, _) = walk_tb(err.__traceback__)
+    return str(frame.f_globals.get("__name__", "")).startswith("astropy.")
 
 
 def _unreadable(path: Path, err: OSError) -> StorageError:

@@ -35,6 +35,10 @@ _ELECTRONS = re.compile(
 """Number of electrons as text with its unit."""
 
 
+_MOST = {"read_noise": 1e10}
+"""Values from which on a card has none; of other items 1e20."""
+
+
 def item_of(header: Header, item: str, keywords: Mapping[str, str]) -> tuple[str, float] | None:
     """Card and value of an item.
 
@@ -50,14 +54,17 @@ def item_of(header: Header, item: str, keywords: Mapping[str, str]) -> tuple[str
     Returns
     -------
     tuple of (str, float), optional
-        None if no card has a number; a gain that is not positive is none.
+        None if no card has a number that single precision has room for; a gain that is not
+        positive is none.
     """
     for card in (keywords.get(item, ""), *SYNONYMS[item]):
         found = number(header, (card,))
         if found is None and item in ("gain", "read_noise"):
             text = _ELECTRONS.fullmatch(str(header.get(card)))
             found = number({card: text[1]}, (card,)) if text else None
-        if found is not None and (found[1] > 0 or item == "read_noise"):
+        if found is None or not abs(found[1]) < _MOST.get(item, 1e20):
+            continue
+        if found[1] > 0 or item == "read_noise":
             return found
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,10 @@ _CROWDED = 1.15
 _DARK = 0.3
 """Share of the pixels of a crowded block that show its noise."""
 
+_MEAN, _LIT, _AROUND, _CLIP = 5, 3.5, 9, 20.0
+"""Box of means, widths above the sky at which they show light, pixels across that are then left
+out, and widths to which single pixels count."""
+
 
 def sky_noise(image: Image, bad: npt.NDArray[np.bool_]) -> tuple[float, float]:
     """Level and noise of the sky: medians over blocks of some 64 pixels, see `sky_blocks`.
@@ -63,9 +68,10 @@ def sky_noise(image: Image, bad: npt.NDArray[np.bool_]) -> tuple[float, float]:
 def sky_blocks(image: Image, bad: npt.NDArray[np.bool_]) -> tuple[FloatArray, FloatArray, bool]:
     """Level and noise of the sky in blocks of some 64 pixels, and whether sources crowd.
 
-    Where they do, the darker half of the pixels scatters by faint stars: its wing falls off faster
-    than that of a Gaussian.  What differs between neighbours is noise all the same, and is looked
-    at where the pixels round them, not they themselves, are dark.
+    Pixels with the light of sources are left out.  Where they crowd, none are without, and the
+    darker half scatters by faint stars: its wing falls off faster than that of a Gaussian.  What
+    differs between neighbours is noise all the same, and is looked at where the pixels round
+    them, not they themselves, are dark.
 
     Parameters
     ----------
@@ -77,31 +83,79 @@ def sky_blocks(image: Image, bad: npt.NDArray[np.bool_]) -> tuple[FloatArray, Fl
     Returns
     -------
     level, noise : ndarray, (rows, columns), image unit
-        Median and width of the darker half of each block; where sources crowd, median of its
-        darkest places and width of what differs between neighbours there.  Not-a-number with fewer
-        than 50 good pixels.
+        Median and half the width of the middle 68 per cent of each block; where sources crowd,
+        median of its darkest places and width of what differs between neighbours there.
+        Not-a-number with fewer than 50 good pixels.
     crowded : bool
         Whether they do.
     """
-    tiles = [np.array_split(np.arange(n), max(2, n // _BLOCK)) for n in image.shape]
-    curvature, around = _neighbours(image)
-    open_, dense = np.full((2, 2, len(tiles[0]), len(tiles[1])), np.nan)
-    wing = np.full(open_.shape[1:], np.nan)
+    level, noise, wing, _ = _open(image, bad)
+    width, tail = (float(np.nanmedian(a)) if np.isfinite(a).any() else 0.0 for a in (noise, wing))
+    if width > _CROWDED * tail:
+        dark = _dark(image, bad)
+        if np.isfinite(dark[0]).any():
+            return *dark, True
+    lit = _lit(image, bad, level, noise)
+    if lit.any():
+        free, _, _, scatter = _open(image, bad | lit)
+        level = np.where(np.isnan(free), level, free)
+        noise = np.where(np.isnan(scatter), noise, scatter)
+    return level, noise, False
+
+
+def _boxes(shape: tuple[int, ...]) -> Iterator[tuple[tuple[int, int], tuple[slice, slice]]]:
+    """Blocks of some 64 pixels, at least two per axis: row and column, and where they are."""
+    tiles = [np.array_split(np.arange(n), max(2, n // _BLOCK)) for n in shape]
     for j, rows in enumerate(tiles[0]):
         for i, columns in enumerate(tiles[1]):
-            box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-            values = image[box][~bad[box]].astype(float)
-            if values.size < _LEAST:
-                continue
-            lowest, low, middle = np.percentile(values, [2.275, 15.865, 50.0])
-            open_[:, j, i], wing[j, i] = (middle, middle - low), low - lowest
-            dense[:, j, i] = _darkest(image[box], curvature[box], around[box], bad[box])
-    width, tail = (
-        float(np.nanmedian(a)) if np.isfinite(a).any() else 0.0 for a in (open_[1], wing)
-    )
-    crowded = bool(width > _CROWDED * tail and np.isfinite(dense).any())
-    level, noise = dense if crowded else open_
-    return level, noise, crowded
+            yield (j, i), np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _per_block(shape: tuple[int, ...], n: int) -> FloatArray:
+    return np.full((n, *(max(2, size // _BLOCK) for size in shape)), np.nan)
+
+
+def _open(image: Image, bad: npt.NDArray[np.bool_]) -> FloatArray:
+    """Median of each block, width of its darker half, of the wing beyond, and of both halves."""
+    found = _per_block(image.shape, 4)
+    for place, box in _boxes(image.shape):
+        values = image[box][~bad[box]].astype(float)
+        if values.size >= _LEAST:
+            lowest, low, middle, high = np.percentile(values, [2.275, 15.865, 50.0, 84.135])
+            widths = middle - low, low - lowest, 0.5 * (high - low)
+            found[(slice(None), *place)] = middle, *widths
+    return found
+
+
+def _dark(image: Image, bad: npt.NDArray[np.bool_]) -> FloatArray:
+    """Level and noise of the darkest places of each block."""
+    curvature, around = _neighbours(image)
+    found = _per_block(image.shape, 2)
+    for place, box in _boxes(image.shape):
+        good = ~bad[box]
+        if int(good.sum()) >= _LEAST:
+            found[(slice(None), *place)] = _darkest(image[box], curvature[box], around[box], ~good)
+    return found
+
+
+def _lit(
+    image: Image, bad: npt.NDArray[np.bool_], level: FloatArray, noise: FloatArray
+) -> npt.NDArray[np.bool_]:
+    """Pixels with the light of sources that show in means of 5 × 5 pixels, and those around.
+
+    The scatter of the means is measured on their darker half, for neighbours may share noise.
+    """
+    from scipy.ndimage import maximum_filter, uniform_filter
+
+    pulls = np.zeros(image.shape, np.float32)
+    for place, box in _boxes(image.shape):
+        if noise[place] > 0:
+            pulls[box] = (image[box] - level[place]) / noise[place]
+    pulls[bad | ~np.isfinite(pulls)] = 0.0
+    mean = uniform_filter(np.clip(pulls, -_CLIP, _CLIP), _MEAN)
+    low, middle = np.percentile(mean[::2, ::2], [15.865, 50.0])
+    bright = mean > middle + _LIT * (middle - low)
+    return np.asarray(maximum_filter(bright, _AROUND))
 
 
 def _neighbours(image: Image) -> tuple[Image, Image]:

@@ -56,6 +56,7 @@ _SHARD = {
 _RUBIN_OBJECT = {"ra": ("coord_ra",), "dec": ("coord_dec",)} | {
     f"{b}Flux{e}": (f"{b}_cModelFlux{e}", f"{b}_psfFlux{e}") for b in _BANDS for e in ("", "Err")
 }
+_GAIA = ("phot_g_mean_mag", "phot_bp_mean_mag", "phot_rp_mean_mag")
 _EXTENDEDNESS = ("refExtendedness", "extendedness")
 _IDENTIFIERS = ("id", "name", "Name", "NAME", "objectId")
 _OBJECT_NAMES = "ra and dec in degrees and objectType star or galaxy"
@@ -158,8 +159,19 @@ def _reference_stars(columns: Columns, header: Header, path: Path) -> pa.Table:
         raise FileFormatError("no flux in any band", path=path, expected=_LEAST)
     fluxes = [found[f"{band}Flux"] for band in _BANDS if f"{band}Flux" in found]
     if not any(np.isfinite(flux).any() for flux in fluxes):
-        raise FileFormatError("no known flux in any row", path=path, expected=_LEAST)
+        raise FileFormatError(
+            "no known flux in any row" + _why_unknown(columns), path=path, expected=_LEAST
+        )
     return REFCAT.to_arrow(_placed(found, path))
+
+
+def _why_unknown(columns: Columns) -> str:
+    """Say of Gaia's magnitudes why they give no flux."""
+    if not all(key in columns for key in _GAIA):
+        return ""
+    low = min(blue for _, _, (blue, _) in GAIA_TO_SDSS.values())
+    high = max(red for _, _, (_, red) in GAIA_TO_SDSS.values())
+    return f": BP - RP is unknown or outside {low:g} to {high:g} mag, where g, r, i follow from G"
 
 
 def _objects(columns: Columns, header: Header, path: Path) -> pa.Table:
@@ -278,12 +290,11 @@ def _is_band(name: str, columns: Columns) -> bool:
 
 def _add_gaia(found: Columns, columns: Columns, path: Path) -> None:
     """g, r and i from Gaia's G, BP and RP where the colour allows."""
-    keys = [f"phot_{k}_mean_mag" for k in ("g", "bp", "rp")]
-    if not all(key in columns for key in keys):
+    if not all(key in columns for key in _GAIA):
         return
-    g, bp, rp = (magnitudes(columns[key], key, path) for key in keys)
+    g, bp, rp = (magnitudes(columns[key], key, path) for key in _GAIA)
     for band, (polynomial, scatter, (blue, red)) in GAIA_TO_SDSS.items():
-        known = (bp - rp > blue) & (bp - rp < red)
+        known = (bp - rp >= blue) & (bp - rp <= red)
         offset = np.polynomial.polynomial.polyval(bp - rp, polynomial)
         flux = 10 ** (0.4 * (31.4 - np.where(known, g - offset, np.nan)))
         found[f"{band}Flux"] = flux

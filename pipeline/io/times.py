@@ -161,12 +161,16 @@ def read_midpoint(
     return _middle(found, length, notes)
 
 
+_LONGEST = 3.2e8
+"""Ten years in seconds, of which no exposure is."""
+
+
 def _length(header: Header, first: str, notes: list[str]) -> float | None:
     found = number(header, (first, *EXPOSURE_TIMES))
     if found is None:
         return None
     key, value = found
-    if value <= 0:
+    if not 0 < value < _LONGEST:
         notes.append(f"{key} is {value:g}: not an exposure time")
         return None
     return value

@@ -29,7 +29,7 @@ from pipeline.subtract.correlation import measured_correlation
 from pipeline.subtract.decorrelate import design
 from pipeline.subtract.excess import looks_wide, measure_excess, score_width, sky_dominated
 from pipeline.subtract.fit import Fit
-from pipeline.subtract.metrics import mean_lag1, measure
+from pipeline.subtract.metrics import in_columns, in_rows, mean_lag1, measure
 from pipeline.subtract.noise import NoiseModel
 from pipeline.subtract.preconvolve import filtered
 from pipeline.subtract.prepare import WorkingImage, prepare, prepare_pair
@@ -129,9 +129,17 @@ def solve(science: Exposure, template: Exposure, config: Config) -> tuple[Differ
     noise = NoiseModel.declared(images)
     match, working = match_kernel(noise.assigned(images), config)
     residual = _subtracted(match, working, config)
+    former: tuple[NoiseModel, float] | None = None
     while True:  # until `_estimate_noise` finds nothing new
         whitened, significance, scene, wide = _drafted(residual, match, working, noise, config)
         found = whitened, significance, wide
+        if former is not None and _colour(whitened) > former[1]:
+            _LOG.info("the measured autocovariance whitens less than what was known: not used")
+            noise, former = former[0].settled(_MOST_MEASUREMENTS), None
+            del whitened, significance, scene, wide, found, residual
+            match, working = match_kernel(noise.assigned(images), config)
+            residual = _subtracted(match, working, config)
+            continue
         refined = _estimate_noise(noise, *found, residual, match, working, config)
         if refined is noise:
             sky, structure = whitened.sky, whitened.background
@@ -141,8 +149,10 @@ def solve(science: Exposure, template: Exposure, config: Config) -> tuple[Differ
                 match.fit, numbers, noise, sky, structure,
                 made.noise_scale, made.star_shifts, made.metrics,
             )  # fmt: skip
+        measured = refined.correlations is not noise.correlations
+        former = (noise, _colour(whitened)) if measured else None
         del whitened, significance, scene, wide, found
-        if refined.correlations is not noise.correlations:
+        if measured:
             del residual
             match, working = match_kernel(refined.assigned(images), config)
             residual = _subtracted(match, working, config)
@@ -320,6 +330,12 @@ def _looks_correlated(whitened: Whitened) -> bool:
     pixels = float(whitened.source_free.mean()) * whitened.image.size
     error = 1.0 / np.sqrt(max(2.0 * pixels, 1.0))
     return bool(abs(mean_lag1(whitened.regions)) > max(_CORRELATED, 5.0 * error))
+
+
+def _colour(whitened: Whitened) -> float:
+    """Larger of the correlations of neighbours in a row and in a column; infinite if unknown."""
+    found = [abs(mean_lag1(f(whitened.regions))) for f in (in_rows, in_columns)]
+    return max(found) if np.isfinite(found).all() else float("inf")
 
 
 def _measured_correlations(

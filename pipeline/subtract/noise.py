@@ -59,6 +59,10 @@ class NoiseModel:
         """Add what the images do not explain."""
         return replace(self, excess=excess, background=background)
 
+    def settled(self, measurements: int) -> NoiseModel:
+        """Let so many measurements have been made: no autocovariance is measured any more."""
+        return replace(self, measurements=measurements)
+
     def with_correlations(self, found: Mapping[str, FloatArray]) -> NoiseModel:
         """Add measured autocovariances; the excess beyond the old ones is forgotten."""
         return replace(

@@ -78,6 +78,23 @@ def test_few_stars_make_a_simpler_model(scene: Maker, n: int, order: int) -> Non
     assert abs(size.mean()) < 0.01
 
 
+def test_few_stars_with_a_galaxy_make_no_gradient(scene: Maker) -> None:
+    """Two slightly extended ones at one side; the PSF itself is the same everywhere."""
+    frame = scene(36, shape=SHAPE, n_stars=16, n_faint=0, isolated=True, turbulence=0.0,
+                  varying=False, snr=(60.0, 200.0))  # fmt: skip
+    stars, _ = _fit(frame)
+    k = np.arange(-20, 21)
+    wide = np.exp(-0.5 * (k[:, None] ** 2 + k**2) / 9.0).ravel() / (2.0 * np.pi * 9.0)
+    for star in np.argsort(stars.x)[:2]:
+        stars.stamps[star] = 0.8 * stars.stamps[star] + 0.2 * wide
+    fit = fit_psf(stars, SHAPE)
+    _, _, flux = _errors(frame, fit)
+
+    assert fit.n_stars >= 14
+    assert fit.psf.order == 0
+    assert flux.std() < 0.001
+
+
 def test_flux_is_one_everywhere_and_not_on_average(scene: Maker) -> None:
     frame = scene(33, shape=SHAPE, n_stars=60, n_faint=0, curved=True, isolated=True)
     _, fit = _fit(frame)

@@ -385,6 +385,7 @@ ZTF = record(objectId="string", candid="long", candidate={**record(jd="double"),
 
 
 def test_files_of_others_get_one_line_that_says_what_they_are(tmp_path: Path) -> None:
+    """As brokers and users have them."""
     ztf, other, framed_ = (tmp_path / f"{name}.avro" for name in ("ztf", "other", "framed"))
     with ztf.open("wb") as stream:
         fastavro.writer(stream, ZTF, [{"objectId": "Z", "candid": 1, "candidate": {"jd": 2.0}}])
@@ -409,3 +410,26 @@ def test_files_of_others_get_one_line_that_says_what_they_are(tmp_path: Path) ->
     assert "--schema" in found[2][1]
     assert "1 alerts" in found[3][1]
     assert found[4][1].count("\n") == 2  # the second file is looked at although the first failed
+
+
+def test_packed_and_joined_alert_files_are_named(tmp_path: Path) -> None:
+    stream = BytesIO()
+    fastavro.writer(stream, TEXT, [{"diaSourceId": 1, "words": "no alert"}])
+    whole = stream.getvalue()
+    files = {
+        "a.avro.gz": (gzip.compress(whole), "packed by gzip: unpack it first"),
+        "b.avro.bz2": (bz2.compress(whole), "packed by bzip2"),
+        "c.avro.xz": (lzma.compress(whole), "packed by xz"),
+        "d.json": (b'{"diaSourceId": 1}\n', "is JSON"),
+        "e.fits": (b"SIMPLE  =                    T".ljust(2880), "is a FITS file"),
+        "f.avro": (b"", "is empty"),
+        "g.avro": (whole + whole, "another container behind 1 blocks"),
+        "h.avro": (b"{\x00\x02\xff" * 9, "not an Avro container"),
+    }
+    for name, (content, _) in files.items():
+        (tmp_path / name).write_bytes(content)
+    found, _ = run_all([["alerts", "check", str(tmp_path / name)] for name in files])
+    for (name, (_, words)), (code, said) in zip(files.items(), found, strict=True):
+        assert code == 2, name
+        assert said.count("\n") == 1
+        assert words in said, said

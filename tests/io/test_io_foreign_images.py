@@ -136,10 +136,10 @@ def test_plane_of_a_cube_of_one_and_axes_left_over(tmp_path):
         read_planes(Planes(write(tmp_path / "b.fits", np.zeros((3, 8, 8), np.float32))))
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0])
+@pytest.mark.parametrize("value", [0.0, -1.0, 1e308])
 def test_exposure_time_that_is_none_is_said(tmp_path, value):
     path = write(tmp_path / "a.fits", cards=header(EXPTIME=value))
-    with pytest.raises(KeywordError, match=r"EXPTIME is -?\d: not an exposure time"):
+    with pytest.raises(KeywordError, match=r"EXPTIME is -?\d(e\+308)?: not an exposure time"):
         io.read_generic(path, 1)
 
 
@@ -236,6 +236,23 @@ def test_sip_without_its_suffix_prints_nothing(capsys):
     assert_same_sky(wcs, *right.all_pix2world(X, Y, 0))
     assert notes == []
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("cards", "words"),
+    [
+        ({"CD1_1": 1e308}, "degrees"),
+        ({"CD1_1": -1e-300, "CD2_2": 1e-300}, "singular"),
+        ({"CD1_1": -1e-20, "CD2_2": 1e-20}, "pixels of 1e-20 x 1e-20 degrees"),
+        ({"CTYPE1": "RA---TPV", "CTYPE2": "DEC--TPV", "PV1_1": 0.0, "PV2_1": 1.0}, "no size"),
+    ],
+)
+def test_pixels_without_a_size_have_no_coordinates(cards, words):
+    plain = {"CD1_1": -8e-5, "CD1_2": 0.0, "CD2_1": 0.0, "CD2_2": 8e-5, "NAXIS1": 64, "NAXIS2": 64}
+    assert world.read(header(**plain))[0] is not None
+    wcs, (note,) = world.read(header(**(plain | cards)))
+    assert wcs is None
+    assert words in note
 
 
 def test_old_pc_cards():
@@ -386,6 +403,8 @@ def test_synonyms_and_the_users_word():
         assert item_of({"GAIN": text}, "gain", {}) is None
     assert item_of({"READNOI": "5.1 e- rms"}, "read_noise", {}) == ("READNOI", 5.1)
     assert item_of({"SATURATE": "60000 e-"}, "saturation", {}) is None  # of the image unit
+    assert item_of({"RDNOISE": 1e308, "READNOIS": 5.0}, "read_noise", {}) == ("READNOIS", 5.0)
+    assert item_of({"SATURATE": 1e308}, "saturation", {}) is None
     assert parse_keywords(["gain=egain"]) == {"gain": "EGAIN"}
     with pytest.raises(ConfigError, match="NAME=CARD"):
         parse_keywords(["colour=X"])
@@ -430,6 +449,28 @@ def test_noise_of_a_crowded_field_is_that_of_its_darkest_places(tmp_path, sky):
     assert np.median(known.variance) == pytest.approx(2.0 * np.median(image) + 36.0, rel=0.01)
     measured = io.read_generic(write(tmp_path / "b.fits", image, header(GAIN=None, RDNOISE=6.0)), 2)
     assert measured.provenance["ORIGGAIN"] == pytest.approx(2.0, rel=0.08)
+
+
+def test_light_of_sources_is_no_noise_of_the_sky(tmp_path):
+    """150 broad stars on 512 × 512 pixels: the darker half of all pixels is 4.5 per cent wide."""
+    rng, shape = np.random.default_rng(9), (512, 512)
+    x, y = rng.uniform(0, 512, (2, 150))
+    flux = 10 ** rng.uniform(3.3, 4.7, 150)
+    light = np.full(shape, 900.0)
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    for x0, y0, total in zip(x, y, 1.4 * flux, strict=True):  # FWHM of 5 pixels, Moffat's wings
+        r2 = (columns - x0) ** 2 + (rows - y0) ** 2
+        light += total * 2.3 / (np.pi * 5.41**2) * (1.0 + r2 / 5.41**2) ** -3.3
+    electrons = rng.poisson(light)
+    image = ((electrons + rng.normal(0.0, 5.0, shape)) / 1.4).astype(np.float32)
+    level, noise, crowded = sky_blocks(image, np.zeros(shape, bool))
+    assert not crowded
+    assert np.median(level) == pytest.approx(900.0 / 1.4, abs=0.5)
+    assert np.median(noise) == pytest.approx(np.sqrt(925.0) / 1.4, rel=0.012)
+
+    cards = header(GAIN=None, RDNOISE=5.0)
+    exposure = io.read_generic(write(tmp_path / "a.fits", image, cards), 1)
+    assert exposure.provenance["ORIGGAIN"] == pytest.approx(1.4, rel=0.02)
 
 
 def test_white_noise_is_not_crowded_and_measured_either_way():

@@ -125,6 +125,26 @@ def test_truncated_file_is_one_clear_line(tmp_path, camera, keep):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("TTYPE1", "T"), ("NAXIS2", "-2147483647"), ("PCOUNT", "-99999999999")],
+)
+def test_header_that_no_table_can_have_is_damage(tmp_path, camera, key, value):
+    """Of astropy it is an assertion, of the system a place before the beginning of the file."""
+    path = tmp_path / "100.fits.fz"
+    _write(path, camera, numbers=(1,))
+    data = bytearray(path.read_bytes())
+    at = next(
+        m
+        for m in range(0, len(data), 80)
+        if data[m : m + 10] == f"{key:<8}= ".encode() and m > 2880
+    )
+    data[at + 10 : at + 80] = f"{value:>20}".ljust(70).encode()
+    path.write_bytes(data)
+    with pytest.raises(FileFormatError, match=r"damaged or not FITS|header"):
+        io.read_raw(path, camera, 1)
+
+
 def test_damaged_pixels_are_refused(tmp_path, camera):
     path = tmp_path / "100.fits.fz"
     _write(path, camera, numbers=(1,))

@@ -282,6 +282,18 @@ def test_photometry_of_gaia_becomes_that_of_sdss(tmp_path):
     assert table["objectId"].to_pylist() == [4295806720, 4295806721]
 
 
+def test_colours_of_gaia_at_and_beyond_the_ends(tmp_path):
+    path = tmp_path / "a.csv"
+    names = "source_id,ra,dec,phot_g_mean_mag,phot_bp_mean_mag,phot_rp_mean_mag\n"
+    path.write_text(names + "1,1.0,2.0,18.0,18.0,18.0\n")
+    table = io.read_refcat(path)
+    assert 31.4 - 2.5 * np.log10(table["rFlux"].to_pylist()[0]) == pytest.approx(18.09837)
+    assert table["gFlux"].to_pylist() == [None]
+    path.write_text(names + "1,1.0,2.0,18.0,17.9,18.0\n2,1.0,2.0,18.0,,18.0\n")
+    with pytest.raises(FileFormatError, match=r"BP - RP is unknown or outside 0 to 3 mag"):
+        io.read_refcat(path)
+
+
 def test_catalogue_without_a_row_or_with_nonsense_is_refused(tmp_path):
     path = tmp_path / "a.csv"
     for text, words in (

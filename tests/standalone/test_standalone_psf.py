@@ -15,7 +15,7 @@ from harness.standalone.estimate import (
     without_cosmic_rays,
 )
 from pipeline.calibrate.stars import sharpest_ridge, star_size
-from pipeline.errors import FileFormatError
+from pipeline.errors import FileFormatError, PsfError
 from pipeline.exposure import Exposure, GridPsf, PolynomialPsf, VisitInfo
 from pipeline.io.noise import checked_gain
 from pipeline.io.planes import Planes, read_planes
@@ -130,6 +130,21 @@ def test_fluxes_that_hang_on_a_sky_few_stars_tell_are_not_good():
     assert judged[0]["psfSkyErr"] > 0.02 > 0.01 > judged[1]["psfSkyErr"] > 0
     assert [verdict(j).word for j in judged] == ["usable", "good"]
     assert "sky under PSF stars" in verdict(judged[0]).reasons[0]
+
+
+def test_image_without_a_star_is_named_with_what_may_hide_them():
+    empty = image_of([], 4.0)
+    empty.mask[:50] |= bits("CR", "INTRP")
+    with pytest.raises(PsfError, match=r"the template has no star .* taken for cosmic rays"):
+        psf_of(empty, [], "template")
+    empty.mask[:100] |= bits("BAD")
+    with pytest.raises(PsfError, match="--mask-bits"):
+        psf_of(empty, [], "template")
+
+
+def test_undersampled_stars_are_not_good():
+    assert verdict({"starFwhm": 1.8}).reasons == ("stars of 1.8 pixels are undersampled",)
+    assert verdict({"starFwhm": 2.5}).word == "good"
 
 
 def test_light_that_is_mostly_beyond_the_radius_is_guessed():

@@ -84,6 +84,16 @@ class TestFiles:
         with fits.open(out / "psf_grid.fits") as hdus:
             assert hdus[0].data.sum((2, 3)) == pytest.approx(1.0)
 
+    @pytest.mark.parametrize("number", [-32, 1e300])
+    def test_number_that_no_identifier_holds_is_none(self, write, tmp_path, number):
+        files = write()
+        with fits.open(files["science"], mode="update") as hdus:
+            hdus[0].header["VISIT"] = number
+            hdus[0].header["CCDNUM"] = number
+        assert execute(arguments(files)) == 0
+        product = io.read_difference(tmp_path / "out" / "difference.fits")
+        assert (product.exposure.info.visit, product.exposure.info.detector) == (0, 0)
+
     def test_without_detection(self, write, capsys):
         files = write()
         assert execute(arguments(files, "--no-detect")) == 0
@@ -148,6 +158,7 @@ class TestFiles:
         document = json.loads(capsys.readouterr().out)
         assert document["metrics"]["pixelStd"] == pytest.approx(1.0, abs=0.06)
         assert document["metrics"]["scoreStd"] == pytest.approx(1.0, abs=0.15)
+        assert sum("estimated sky noise corrected" in note for note in document["notes"]) <= 1
         assert execute(["rerun", str(tmp_path / "out" / "difference.fits")]) == 0
         assert "identical" in capsys.readouterr().out
 
@@ -159,6 +170,48 @@ class TestFiles:
         document = json.loads(capsys.readouterr().out)
         assert any("resampled" in note for note in document["notes"])
         assert document["metrics"]["starChi2Mean"] < 1.5
+
+
+class TestDetections:
+    def test_fluxes_and_their_errors_know_no_sky(self, write, tmp_path, capsys):
+        """A star's residual is a share of its light, of which the sky is none."""
+        files, found = write(), []
+        for sky in (0.0, 2000.0):
+            for name in ("science", "template"):
+                edit(files[name], lambda data, sky=sky: data.__iadd__(np.float32(sky)))
+            assert execute(arguments(files)) == 0
+            found.append(pq.read_table(tmp_path / "out" / "detections.parquet").to_pydict())
+        dark, bright = (
+            {
+                k: np.array(t[k])[:6]
+                for k in ("x", "psfFlux", "psfFluxErr", "templateFlux", "scienceFlux")
+            }
+            for t in found
+        )
+        assert bright["psfFluxErr"] == pytest.approx(dark["psfFluxErr"], rel=0.02)
+        for name in ("templateFlux", "scienceFlux"):
+            assert bright[name] == pytest.approx(dark[name], abs=150.0)  # one error
+        assert np.abs(dark["templateFlux"]) == pytest.approx(0.0, abs=200.0)
+
+    def test_satellite_is_flagged_masked_and_said(self, write, tmp_path, capsys):
+        files = write(transients=0)
+        rows, columns = np.mgrid[:SIZE, :SIZE]
+        across = (rows - 60.0 - 0.6 * columns) / np.hypot(1.0, 0.6)
+        trail = 15.0 * np.exp(-0.5 * (across / 2.2) ** 2)
+        edit(files["science"], lambda data: data.__iadd__(trail.astype(np.float32)))
+        assert execute(arguments(files, "--json")) == 0
+        notes = json.loads(capsys.readouterr().out)["notes"]
+        found = pq.read_table(tmp_path / "out" / "detections.parquet").to_pydict()
+        pieces = [s and not below for s, below in
+                  zip(found["isStreak"], found["isSubThreshold"], strict=True)]  # fmt: skip
+        assert f"satellite trail: {sum(pieces)} detections on it, isStreak" in notes
+        assert all(s or b for s, b in zip(pieces, found["isSubThreshold"], strict=True))
+        product = tmp_path / "out" / "difference.fits"
+        made = io.read_difference(product).exposure
+        inside = np.s_[20:-20, 20:-20]
+        assert made.has("STREAK")[inside][np.abs(across[inside]) < 1.0].mean() > 0.9
+        assert execute(["rerun", str(product)]) == 0
+        assert "identical" in capsys.readouterr().out
 
 
 class TestAlgorithm:

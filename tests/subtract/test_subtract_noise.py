@@ -90,6 +90,7 @@ class TestRefinement:
         monkeypatch.setattr(alard_lupton, "looks_wide", lambda *args: True)
         monkeypatch.setattr(alard_lupton, "measure_excess", found_excess)
         monkeypatch.setattr(alard_lupton, "_looks_correlated", lambda *args: correlated)
+        monkeypatch.setattr(alard_lupton, "_colour", lambda *args: 0.0)  # as good as before
         monkeypatch.setattr(alard_lupton, "measured_correlation", found_correlation)
         scene = make_scene(shape=(300, 300), stars=60)
         made = subtract.run(scene.science, scene.template)
@@ -238,6 +239,23 @@ class TestAlgorithms:
         config = subtract.Config(algorithm="mine")
         assert subtract.run(scene.science, scene.template, config) == "a difference"
         assert called == [(scene.science, scene.template, 128)]
+
+
+def test_a_measured_correlation_that_whitens_less_is_not_used(make_scene, monkeypatch):
+    """In crowded fields what the stars leave may be taken for noise."""
+    scene = make_scene(smooth=CORRELATED, noise=(10.0, 12.0), template_sigma=1.9)
+    wrong = np.zeros((1, 1, 7, 7))
+    wrong[0, 0, 3, 3] = 1.0
+    wrong[0, 0, [1, 2, 4, 5], 3] = -0.2, 0.4, 0.4, -0.2
+    pair = scene.science, scene.template
+    monkeypatch.setattr(alard_lupton, "_measured_correlations", lambda *_: {})
+    without = subtract.run(*pair)
+    monkeypatch.setattr(
+        alard_lupton, "_measured_correlations", lambda *_: {"science": wrong, "template": wrong}
+    )
+    made = subtract.run(*pair)
+    assert made.metrics["measuredColours"] == 0.0
+    np.testing.assert_array_equal(made.exposure.image, without.exposure.image)
 
 
 def test_decisions_are_logged(make_scene, caplog):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from harness.catalog import Catalog
 from harness.system.software import tree_hash
 from harness.verify import evidence as records
 from harness.verify.engine import Observation, conclude, judge_cases, judge_check
@@ -16,6 +17,7 @@ from harness.verify.model import case_model
 from harness.verify.verdict import Verdict
 from pipeline import io
 from pipeline.errors import ConfigError
+from tests.verify.conftest import row
 
 
 def check(kind, **more):
@@ -204,6 +206,18 @@ def test_log_audit(context, space):
 
     assert (got.measurement.value, got.population) == (1, 3)
     assert got.measurement.failing == ({"visit": 2, "message": "something odd"},)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_cause_of_a_unit_is_that_of_the_stage_that_failed(context, space, order):
+    """Not that of the stages it blocked, whatever the order of the rows."""
+    stages = [("calibrate", "failed", "PHOTOMETRY_FAILED"), ("diasource", "blocked", "BLOCKED"),
+              ("subtract", "blocked", "BLOCKED")]  # fmt: skip
+    with Catalog(space.catalog) as made, made.transaction():
+        for stage, status, cause in stages[::order]:
+            known = {"visit": 77, "detector": 1, "stage": stage, "status": status, "cause": cause}
+            made.insert_rows("unit", [row("unit", **known, message=f"{stage} {status}")])
+    assert context.causes[77, 1]["cause"] == "PHOTOMETRY_FAILED"
 
 
 def test_image_metrics_and_their_worst_unit(context):
