@@ -110,7 +110,7 @@ def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:
 
     settings = item.settings
     camera = Camera.load(item.space.camera(settings.campaign.camera))
-    science = io.read_exposure(item.space.visit_image(*item.unit))
+    science = io.read_exposure(item.space.visit_image(*item.unit), background=False)
     template = warped(item.space.template(item.template_name), science, settings.template)
     inputs = {k: v for k, v in template.provenance.items() if k.startswith(("TMPLI", "NTMPL"))}
     difference = subtract.run(science, template, settings.subtract)

@@ -73,7 +73,8 @@ def _planned(context: Context) -> set[Target]:
 
 def _run(item: _Item, outcome: Outcome) -> Iterator[Notes]:
     config = item.settings.template
-    inputs = [io.read_exposure(item.space.visit_image(*unit[:2])) for unit in item.inputs]
+    paths = [item.space.visit_image(*unit[:2]) for unit in item.inputs]
+    inputs = [io.read_exposure(path, background=False) for path in paths]
     wcs, shape = template.patch(inputs, config)
     result = template.run(inputs, wcs, shape, config)
     members = [row for row in result.inputs.to_pylist() if row["used"]]

@@ -107,6 +107,7 @@ def find(
     return CosmicRays(found, flagged, clean, clean_variance, metrics)
 
 
+_STRETCH = 64  # pixels looked at together
 _BAD, _HIT = 1, 2  # states of a pixel; 0 is clean
 
 
@@ -185,12 +186,15 @@ def _seeds(
     count = 0
     places = np.empty(1024, np.int64)
     for y in range(ny):
-        for x in range(nx):
-            a = flux[y, x]
-            # Nearly every pixel fails the first comparison, whatever its sign.
-            if a * a <= limit * noise[y, x] or a <= 0 or state[y, x] != 0:
+        for start in range(0, nx, _STRETCH):
+            stop = min(start + _STRETCH, nx)
+            if not _any_bright(flux[y, start:stop], noise[y, start:stop], limit):
                 continue
-            if _sharp(flux, noise, state, y, x, ratios, threshold, margin):
+            for x in range(start, stop):
+                if not _bright(flux[y, x], noise[y, x], limit) or state[y, x] != 0:
+                    continue
+                if not _sharp(flux, noise, state, y, x, ratios, threshold, margin):
+                    continue
                 if count == places.size:
                     more = np.empty(2 * count, np.int64)
                     more[:count] = places
@@ -198,6 +202,21 @@ def _seeds(
                 places[count] = y * nx + x
                 count += 1
     return places[:count]
+
+
+@compiled
+def _any_bright(flux: Image, noise: Image, limit: np.float32) -> bool:
+    """Whether a pixel of a stretch is bright: in nearly all of them none is."""
+    some = False
+    for x in range(len(flux)):
+        some |= _bright(flux[x], noise[x], limit)
+    return some
+
+
+@compiled
+def _bright(a: np.float32, noise: np.float32, limit: np.float32) -> bool:
+    """Whether a pixel is positive and its square above the limit, or not a number."""
+    return not (a * a <= limit * noise) and not a <= 0
 
 
 @compiled

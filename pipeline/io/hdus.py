@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +34,14 @@ __all__ = [
 
 Card = tuple[str, Any, str]
 """Keyword, value and comment."""
+
+_Restorer = Callable[
+    [
+        fits.Header, npt.NDArray[np.uint8], npt.NDArray[np.int64],
+        tuple[int, int], tuple[int, int], npt.NDArray[np.bool_],
+    ],
+    npt.NDArray[Any] | None,
+]  # fmt: skip
 
 _UNSIGNED = 2**15
 _TILE = (32, 64)  # of a Rice-coded plane: who wants a few places reads few tiles
@@ -377,41 +385,98 @@ def read_pixels(hdu: fits.ImageHDU, places: Places | None = None) -> npt.NDArray
 def _restored(
     hdu: fits.ImageHDU, places: Places | None = None
 ) -> npt.NDArray[np.integer] | Image | None:
-    """Pixels of a Rice-coded image; None for any other, and for one that is not as it should be.
+    """Pixels of a Rice-coded or deflated image; None for others, and where one is not as it should.
 
     What is left to astropy takes some three times as long, and damage becomes its error.
     """
     table = getattr(hdu, "_bintable", None)
-    if table is None or table._file is None or not _is_plain_rice(table.header):
+    if table is None or table._file is None:
         return None
     header = table.header
-    rows, depth = int(header["NAXIS2"]), int(header["ZBITPIX"])
+    restore = next((of for of, fits_it in _RESTORERS.items() if fits_it(header)), None)
+    if restore is None:
+        return None
+    rows = int(header["NAXIS2"])
     size = 8 * rows + int(header["PCOUNT"])
     data = np.asarray(table._get_raw_data(size, np.uint8, table._data_offset))
     cells = data[: 8 * rows].view(">i4").reshape(rows, 2).astype(np.int64)
     shape = int(header["ZNAXIS2"]), int(header["ZNAXIS1"])
     tile = int(header.get("ZTILE2", 1)), int(header.get("ZTILE1", shape[1]))
+    tiles = -(-shape[0] // tile[0]) * -(-shape[1] // tile[1])
+    wanted = np.ones(tiles, bool) if places is None else places.tiles(shape, tile)
+    return restore(header, data[8 * rows :], cells, shape, tile, wanted)
+
+
+def _unpacked(
+    header: fits.Header,
+    heap: npt.NDArray[np.uint8],
+    cells: npt.NDArray[np.int64],
+    shape: tuple[int, int],
+    tile: tuple[int, int],
+    wanted: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.integer] | Image | None:
+    """Rice-coded pixels; `cells` are length and place of each tile in the heap."""
+    depth = int(header["ZBITPIX"])
     ours = depth == 32 and header.get("BLANK") == rice.BLANK
     # Zeros that nobody touches cost nothing.
     out: npt.NDArray[Any] = np.zeros(shape, np.float32 if ours else np.int32)
     step = float(header.get("BSCALE", 1))
-    wanted = None if places is None else places.tiles(shape, tile)
     if not rice.decode(
-        data[8 * rows :], cells[:, 1], cells[:, 0], out, tile, depth // 8, step=step, wanted=wanted
+        heap, cells[:, 1], cells[:, 0], out, tile, depth // 8, step=step, wanted=wanted
     ):
         return None
     return out.astype(np.int16) if depth == 16 else out
 
 
-def _is_plain_rice(header: fits.Header) -> bool:
+def _inflated(
+    header: fits.Header,
+    heap: npt.NDArray[np.uint8],
+    cells: npt.NDArray[np.int64],
+    shape: tuple[int, int],
+    tile: tuple[int, int],
+    wanted: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.integer] | None:
+    """Pixels of deflated strips; see `_unpacked`."""
+    out = np.zeros(shape, np.int32)
+    if len(cells) != len(wanted):
+        return None
+    for k in np.flatnonzero(wanted):
+        strip = out[k * tile[0] : (k + 1) * tile[0]]
+        length, place = cells[k]
+        if not 0 <= place < place + length <= heap.size:
+            return None
+        packer = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        words = packer.decompress(heap[place : place + length].tobytes(), strip.nbytes + 1)
+        if len(words) != strip.nbytes or not packer.eof:
+            return None
+        strip[:] = np.frombuffer(words, ">i4").reshape(strip.shape)
+    return out
+
+
+def _is_plain(header: fits.Header, expected: dict[str, object]) -> bool:
     """Whether a table holds integers as `compressed_hdu` writes them, in tiles of any size."""
-    expected = {
-        "TFIELDS": 1, "NAXIS1": 8, "ZNAXIS": 2, "ZCMPTYPE": "RICE_1", "ZNAME1": "BLOCKSIZE",
-        "ZVAL1": rice.BLOCK, "ZNAME2": "BYTEPIX", "ZVAL2": abs(header.get("ZBITPIX", 0)) // 8,
-    }  # fmt: skip
+    expected = {"TFIELDS": 1, "NAXIS1": 8, "ZNAXIS": 2, **expected}
     plain = all(header.get(key) == value for key, value in expected.items())
-    heap = header.get("THEAP", 8 * header["NAXIS2"])
-    return plain and header["ZBITPIX"] in (16, 32) and heap == 8 * header["NAXIS2"]
+    return plain and header.get("THEAP", 8 * header["NAXIS2"]) == 8 * header["NAXIS2"]
+
+
+def _is_plain_rice(header: fits.Header) -> bool:
+    expected = {
+        "ZCMPTYPE": "RICE_1", "ZNAME1": "BLOCKSIZE", "ZVAL1": rice.BLOCK, "ZNAME2": "BYTEPIX",
+        "ZVAL2": abs(header.get("ZBITPIX", 0)) // 8,
+    }  # fmt: skip
+    return _is_plain(header, expected) and header["ZBITPIX"] in (16, 32)
+
+
+def _is_plain_deflate(header: fits.Header) -> bool:
+    expected = {"ZCMPTYPE": "GZIP_1", "ZBITPIX": 32, "ZTILE1": header.get("ZNAXIS1")}
+    return _is_plain(header, expected)
+
+
+_RESTORERS: Mapping[_Restorer, Callable[[fits.Header], bool]] = {
+    _unpacked: _is_plain_rice,
+    _inflated: _is_plain_deflate,
+}
 
 
 def verify_data_sum(hdu: fits.ImageHDU, path: str | Path) -> None:

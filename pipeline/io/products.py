@@ -306,7 +306,9 @@ def _metrics_hdu(metrics: Mapping[str, float]) -> Iterable[bytes]:
     )
 
 
-def read_exposure(path: str | Path, near: Sky | None = None) -> Exposure:
+def read_exposure(
+    path: str | Path, near: Sky | None = None, *, background: bool = True
+) -> Exposure:
     """Read an exposure that `write_exposure` or `write_difference` wrote.
 
     Parameters
@@ -317,6 +319,8 @@ def read_exposure(path: str | Path, near: Sky | None = None) -> Exposure:
         Right ascensions and declinations (ICRS): pixels within 12 of these are wanted.  Of others
         image, variance and mask may be zero, which no measurement takes for data.  The background
         is not read.
+    background : bool
+        Whether the background that was subtracted is read.
 
     Returns
     -------
@@ -329,7 +333,7 @@ def read_exposure(path: str | Path, near: Sky | None = None) -> Exposure:
         If the file is missing, damaged or no such product.
     """
     with _open(path) as hdus:
-        return _exposure(hdus, path, _places(hdus, path, near))
+        return _exposure(hdus, path, _places(hdus, path, near), background=background)
 
 
 def read_difference(path: str | Path, near: Sky | None = None) -> Difference:
@@ -421,10 +425,12 @@ def _places(hdus: fits.HDUList, path: str | Path, near: Sky | None) -> Places | 
     return Places(x, y, GridPsf.FLUX_RADIUS)
 
 
-def _exposure(hdus: fits.HDUList, path: str | Path, places: Places | None = None) -> Exposure:
+def _exposure(
+    hdus: fits.HDUList, path: str | Path, places: Places | None = None, *, background: bool = True
+) -> Exposure:
     image = _hdu(hdus, "IMAGE", path)
     header = hdus[0].header
-    sky = places is None and "BACKGROUND" in hdus
+    sky = background and places is None and "BACKGROUND" in hdus
     return Exposure(
         image=read_pixels(image, places),
         variance=read_pixels(_hdu(hdus, "VARIANCE", path), places),

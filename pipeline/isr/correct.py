@@ -118,31 +118,51 @@ def _correct(
     variance: Image,
     mask: Mask,
 ) -> None:
+    for y in range(len(raw)):
+        _correct_row(
+            raw[y],
+            rows[y],
+            ghost[y],
+            table,
+            bias[y],
+            flat[y],
+            numbers,
+            image[y],
+            variance[y],
+            mask[y],
+        )
+
+
+@compiled
+def _correct_row(
+    raw: npt.NDArray[np.uint16],
+    level: float,
+    ghost: Image,
+    table: FloatArray,
+    bias: Image,
+    flat: Image,
+    numbers: FloatArray,
+    image: Image,
+    variance: Image,
+    mask: Mask,
+) -> None:
     saturation, gain, noise, least_flat, limit = numbers
-    ny, nx = raw.shape
-    for y in range(ny):
-        for x in range(nx):
-            count = raw[y, x] - rows[y]
-            if count >= saturation or raw[y, x] >= 65535:
-                mask[y, x] |= np.uint32(_SAT)
-            count -= np.float64(ghost[y, x])
-            if count > limit:
-                mask[y, x] |= np.uint32(_SAT)
-            if count != count:
-                image[y, x] = variance[y, x] = np.float32(np.nan)
-                mask[y, x] |= np.uint32(_DEAD)
-                continue
-            place = int(min(max(count, 0.0), 65535.0))
-            part = min(max(count - place, 0.0), 1.0)
-            count += table[place] + part * (table[place + 1] - table[place])
-            electrons = (count - np.float64(bias[y, x])) * gain
-            spread = max(electrons, 0.0) + noise
-            f = np.float64(flat[y, x])
-            if f >= least_flat:
-                inverse = 1.0 / f
-                image[y, x] = np.float32(electrons * inverse)
-                variance[y, x] = np.float32(spread * inverse * inverse)
-            else:
-                image[y, x] = np.float32(np.nan)
-                variance[y, x] = np.float32(np.nan)
-                mask[y, x] |= np.uint32(_DEAD)
+    nan, none = np.float32(np.nan), np.uint32(0)
+    for x in range(len(raw)):  # no branches: this becomes vectors
+        count = raw[x] - level
+        full = (count >= saturation) | (raw[x] >= 65535)
+        count -= np.float64(ghost[x])
+        full |= count > limit
+        known = count == count
+        inside = min(max(count, 0.0), 65535.0) if known else 0.0
+        place = np.uint64(np.int64(inside))
+        part = min(max(count - np.float64(np.int64(inside)), 0.0), 1.0)
+        below, above = table[place], table[place + np.uint64(1)]
+        electrons = (count + (below + part * (above - below)) - np.float64(bias[x])) * gain
+        spread = max(electrons, 0.0) + noise
+        f = np.float64(flat[x])
+        inverse = 1.0 / f
+        good = known & (f >= least_flat)
+        image[x] = np.float32(electrons * inverse) if good else nan
+        variance[x] = np.float32(spread * inverse * inverse) if good else nan
+        mask[x] |= (np.uint32(_SAT) if full else none) | (none if good else np.uint32(_DEAD))

@@ -16,7 +16,7 @@ from pipeline.compiled import compiled
 from pipeline.exposure import FloatArray, Image, polynomial_terms
 from pipeline.smooth import hats
 from pipeline.subtract.metrics import robust_std
-from pipeline.subtract.pixels import region_sums
+from pipeline.subtract.pixels import pull_sums
 
 __all__ = ["sky_polynomial", "sky_structure", "source_free", "subtract_polynomial"]
 
@@ -109,7 +109,7 @@ def sky_polynomial(
     """
     ny, nx = image.shape
     cells = max(1, round(ny / _CELL)), max(1, round(nx / _CELL))
-    count, total = np.moveaxis(region_sums(image, variance, blank, *cells)[..., :2], -1, 0)
+    count, total = np.moveaxis(pull_sums(image, variance, blank, *cells), -1, 0)
     out = np.zeros(6)
     if not count.any():
         return out
@@ -177,7 +177,7 @@ def _means(
 ) -> Image | None:
     """Shrunken means of tiles as a smooth image; None if they are what noise makes of nothing."""
     least = max(1, min(_LEAST, image.size // (2 * tiles[0] * tiles[1])))
-    count, total = np.moveaxis(region_sums(image, variance, blank, *tiles)[..., :2], -1, 0)
+    count, total = np.moveaxis(pull_sums(image, variance, blank, *tiles), -1, 0)
     known = count >= least
     if np.count_nonzero(known) < _FEW_CELLS:
         return None

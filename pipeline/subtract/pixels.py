@@ -14,6 +14,7 @@ __all__ = [
     "cut",
     "finish",
     "normalise",
+    "pull_sums",
     "region_sums",
     "residual",
     "standing_out",
@@ -202,13 +203,10 @@ def region_sums(
     ny, nx = image.shape
     out = np.zeros((tiles_y, tiles_x, 7))
     pulls, above = np.full(nx, np.nan, np.float32), np.full(nx, np.nan, np.float32)
-    five = np.float32(5.0)
     for j in range(tiles_y):
         for y in range(j * ny // tiles_y, (j + 1) * ny // tiles_y):
             pulls, above = above, pulls
-            for x in range(nx):
-                z = image[y, x] / np.sqrt(variance[y, x])
-                pulls[x] = min(max(z, -five), five) if usable[y, x] else np.float32(np.nan)
+            _pulls(image[y], variance[y], usable[y], pulls)
             for i in range(tiles_x):
                 first = i * nx // tiles_x
                 left = np.float32(np.nan)
@@ -231,6 +229,55 @@ def region_sums(
                     left = z
                 out[j, i] += np.array([count, total, square, pairs, product, in_row, along])
     return out
+
+
+@compiled
+def pull_sums(
+    image: Image,
+    variance: Image,
+    usable: npt.NDArray[np.uint8],
+    tiles_y: int,
+    tiles_x: int,
+) -> FloatArray:
+    """Count and add up pulls over regions of an image: the first two of `region_sums`.
+
+    Parameters
+    ----------
+    image, variance : ndarray, (ny, nx)
+        The planes.
+    usable : ndarray, (ny, nx)
+        Non-zero pixels count.
+    tiles_y, tiles_x : int
+        Number of regions per axis.
+
+    Returns
+    -------
+    ndarray, (tiles_y, tiles_x, 2)
+        n, Σz, z clipped at 5.
+    """
+    ny, nx = image.shape
+    out, pulls = np.zeros((tiles_y, tiles_x, 2)), np.empty(nx, np.float32)
+    for j in range(tiles_y):
+        for y in range(j * ny // tiles_y, (j + 1) * ny // tiles_y):
+            _pulls(image[y], variance[y], usable[y], pulls)
+            for i in range(tiles_x):
+                count, total = 0, 0.0
+                for z in pulls[i * nx // tiles_x : (i + 1) * nx // tiles_x]:
+                    good = not np.isnan(z)
+                    count += good
+                    total += z if good else 0.0
+                out[j, i, 0] += count
+                out[j, i, 1] += total
+    return out
+
+
+@compiled
+def _pulls(image: Image, variance: Image, usable: npt.NDArray[np.uint8], out: Image) -> None:
+    """Compute the pulls of a row, clipped at 5; NaN where a pixel does not count."""
+    five, nan = np.float32(5.0), np.float32(np.nan)
+    for x in range(len(out)):
+        z = image[x] / np.sqrt(variance[x])
+        out[x] = min(max(z, -five), five) if usable[x] else nan
 
 
 @compiled
@@ -432,15 +479,19 @@ def weigh(
     """
     ny, nx = flux.shape
     rows, columns = planes.shape[1:]
-    largest = np.float32(0.0)
+    start, highest = first_column - rim, np.zeros(columns, np.float32)
+    before, after = _inside(start, columns, nx)
     for j in range(rows):
         y = _mirrored(first_row - rim + j, ny)
-        for i in range(columns):
-            x = _mirrored(first_column - rim + i, nx)
-            w = np.float32(1.0) / variance[y, x] if usable[y, x] else np.float32(0.0)
-            largest = max(largest, w)
-            planes[1, j, i] = w
-            planes[0, j, i] = w * flux[y, x] if usable[y, x] else np.float32(0.0)
+        whole, part = slice(start + before, start + after), slice(before, after)
+        _weigh_row(flux[y, whole], variance[y, whole], usable[y, whole], planes[:, j, part])
+        for k in range(before + columns - after):
+            i = k if k < before else after + k - before
+            x = _mirrored(start + i, nx)
+            one = slice(x, x + 1)
+            _weigh_row(flux[y, one], variance[y, one], usable[y, one], planes[:, j, i : i + 1])
+        _raise(highest, planes[1, j])
+    largest = max(highest)
     if largest > 0.0:
         scale = np.float32(1.0) / largest
         for j in range(rows):
@@ -448,6 +499,25 @@ def weigh(
                 planes[0, j, i] *= scale
                 planes[1, j, i] *= scale
     return largest
+
+
+@compiled
+def _weigh_row(flux: Image, variance: Image, usable: npt.NDArray[np.uint8], planes: Image) -> None:
+    """Weighted fluxes and weights, (2, n), of pixels of a row."""
+    zero, one = np.float32(0.0), np.float32(1.0)
+    weighted, weights = planes[0], planes[1]
+    for i in range(len(flux)):  # no branches: this becomes vectors
+        good = usable[i] != 0
+        w = one / variance[i]
+        weights[i] = w if good else zero
+        weighted[i] = w * flux[i] if good else zero
+
+
+@compiled
+def _raise(highest: Image, row: Image) -> None:
+    """Put the larger one of each pair in place."""
+    for i in range(len(highest)):
+        highest[i] = row[i] if row[i] > highest[i] else highest[i]
 
 
 @compiled

@@ -210,7 +210,7 @@ def _mask_unfit(
     values = np.concatenate([raw, left[y, x]])
     mask[y, x] |= bits(halo.plane)
     usable[y, x], left[y, x] = 0, 0.0
-    return np.asarray(values[np.argsort(places)])
+    return np.asarray(values[np.argsort(places, kind="stable")])  # of two runs that increase
 
 
 def blank_pixels(template: WorkingImage, usable: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -327,15 +327,18 @@ def _write(
 ) -> None:
     """Put the sums of the lanes from `start` on, and the masks of their footprints, in place."""
     nan, zero = np.float32(np.nan), np.float32(0.0)
-    lower, upper = mask[iy, column:], mask[iy + 1, column:]
-    for lane in range(start, out_mask.shape[0]):
-        out_mask[lane] = lower[lane] | lower[lane + 1] | upper[lane] | upper[lane + 1]
-    for lane in range(start, out_image.shape[0]):
-        total, spread = sums[lane], sums[_LANES + lane]
+    n = out_mask.shape[0] - start
+    lower, upper = mask[iy, column + start :], mask[iy + 1, column + start :]
+    flags, values, noises = out_mask[start:], out_image[start:], out_variance[start:]
+    own, theirs = sums[start:_LANES], sums[_LANES + start :]
+    for lane in range(n):
+        flags[lane] = lower[lane] | lower[lane + 1] | upper[lane] | upper[lane + 1]
+    for lane in range(n):
+        total, spread = own[lane], theirs[lane]
         good = (total - total == zero) & (spread - spread == zero)  # both finite
-        out_image[lane] = total * area if good else nan
-        out_variance[lane] = spread * area * area if good else nan
-        out_mask[lane] |= np.uint32(0) if good else no_data
+        values[lane] = total * area if good else nan
+        noises[lane] = spread * area * area if good else nan
+        flags[lane] |= np.uint32(0) if good else no_data
 
 
 @compiled

@@ -272,3 +272,13 @@ def test_one_plane_is_that_of_the_whole(tmp_path):
         np.testing.assert_allclose(wcs.wcs.crval, whole.wcs.wcs.crval)
     with pytest.raises(FileFormatError, match="SCORE"):
         io.read_plane(path, "SCORE")
+
+
+def test_a_background_that_is_not_wanted_is_not_read(tmp_path):
+    exposure = _exposure()
+    path = tmp_path / "a.fits"
+    io.write_exposure(path, exposure)
+    assert io.read_exposure(path).background is not None
+    without = io.read_exposure(path, background=False)
+    assert without.background is None
+    np.testing.assert_array_equal(without.image, exposure.image)

@@ -155,3 +155,33 @@ def test_other_tilings_and_algorithms_are_read_too(tmp_path, kind):
     fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(tmp_path / "a.fits")
     with fits.open(tmp_path / "a.fits", do_not_scale_image_data=True) as opened:
         np.testing.assert_array_equal(hdus.read_pixels(opened[1]), rows)
+
+
+def _mask():
+    random = np.random.default_rng(5)
+    return (1 << random.integers(0, 23, (200, 96))).astype(np.uint32)
+
+
+def _deflated(mask, spoiled=slice(0, 0)):
+    packed = bytearray(hdus.primary_hdu(fits.Header()) + hdus.compressed_hdu("MASK", mask))
+    packed[spoiled] = bytes(len(packed[spoiled]))
+    return fits.open(BytesIO(bytes(packed)), do_not_scale_image_data=True)
+
+
+def test_a_mask_is_inflated_where_it_is_wanted():
+    mask = _mask()
+    with _deflated(mask) as opened:
+        assert np.array_equal(hdus.read_pixels(opened[1]).view(np.uint32), mask)
+        near = hdus.Places(np.array([3.0]), np.array([100.0]), 12.0)
+        part = hdus.read_pixels(opened[1], near).view(np.uint32)
+    assert np.array_equal(part[64:128], mask[64:128])
+    assert not part[:64].any()
+    assert not part[128:].any()
+
+
+def test_damage_of_a_mask_is_noticed():
+    with (
+        _deflated(_mask(), slice(-6000, -4000)) as opened,
+        pytest.raises(OSError, match="compressed pixels are damaged"),
+    ):
+        hdus.read_pixels(opened[1])

@@ -19,7 +19,7 @@ from pipeline.subtract.decorrelate import apply, design
 from pipeline.subtract.excess import NoiseExcess
 from pipeline.subtract.metrics import in_columns, in_rows, mean_lag1
 from pipeline.subtract.noise import NoiseModel
-from pipeline.subtract.pixels import region_sums
+from pipeline.subtract.pixels import pull_sums, region_sums, weigh
 from pipeline.subtract.prepare import prepare_pair
 from pipeline.subtract.stamps import find
 from tests.subtract.conftest import gaussian
@@ -283,3 +283,37 @@ def test_correlation_of_rows_is_told_from_that_of_columns() -> None:
         found = mean_lag1(in_rows(sums)), mean_lag1(in_columns(sums))
         assert found == pytest.approx(known, abs=4 / 400)  # four standard errors
         assert mean_lag1(sums) == pytest.approx(np.mean(found), abs=1e-3)
+
+
+def test_pull_sums_are_the_first_of_the_sums_of_regions():
+    rng = np.random.default_rng(8)
+    image = rng.normal(0, 3, (90, 70)).astype(np.float32)
+    variance = rng.uniform(1, 9, image.shape).astype(np.float32)
+    usable = (rng.random(image.shape) > 0.2).astype(np.uint8)
+    image[4, 5], usable[4, 5] = np.nan, 0
+    pulls = np.where(usable > 0, np.clip(image / np.sqrt(variance), -5, 5), 0.0)
+    sums = pull_sums(image, variance, usable, 3, 2)
+    np.testing.assert_array_equal(sums, region_sums(image, variance, usable, 3, 2)[..., :2])
+    np.testing.assert_array_equal(sums[1, 1, 0], usable[30:60, 35:].sum())
+    np.testing.assert_allclose(sums[1, 1, 1], pulls[30:60, 35:].sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("place", [(0, 0), (20, 24), (40, 30)], ids=["corner", "inside", "end"])
+def test_weights_are_inverse_variances_mirrored_at_the_edges(place):
+    rng = np.random.default_rng(9)
+    flux = rng.normal(0, 3, (50, 44)).astype(np.float32)
+    variance = rng.uniform(1, 9, flux.shape).astype(np.float32)
+    usable = (rng.random(flux.shape) > 0.2).astype(np.uint8)
+    flux[22, 25], variance[23, 26] = np.nan, 0.0
+    usable[22, 25], usable[23, 26] = 0, 0
+    rim, planes = 6, np.empty((2, 25, 25), np.float32)
+    largest = weigh(flux, variance, usable, *place, rim, planes)
+    padded = [np.pad(p, 30, "reflect") for p in (flux, variance, usable)]
+    y, x = (30 + p - rim for p in place)
+    f, v, good = (p[y : y + 25, x : x + 25] for p in padded)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weight = np.where(good > 0, 1 / v, 0)
+        expected = np.where(good > 0, f * weight, 0)
+    assert largest == weight.max()
+    np.testing.assert_allclose(planes[1] * largest, weight, rtol=1e-6)
+    np.testing.assert_allclose(planes[0] * largest, expected, rtol=1e-6)
