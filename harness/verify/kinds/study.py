@@ -31,6 +31,7 @@ _UNITS = {
     "gap": "mag",
     "position_bias": "mas",
     "position_excess": "mas",
+    "position_scatter": "mas",
 }
 _PURITY_RANGE = (5.5, 6.5)
 
@@ -50,6 +51,7 @@ class Study(Kind):
         "flux_pull_width",
         "position_bias",
         "position_excess",
+        "position_scatter",
         "position_pull_width",
         "purity",
     ]
@@ -110,6 +112,7 @@ class Study(Kind):
             "flux_pull_width": estimates.flux_pull_width,
             "position_bias": partial(estimates.position_bias, scale=scale),
             "position_excess": partial(estimates.position_excess, paintings=paintings),
+            "position_scatter": partial(estimates.position_scatter, scale=scale),
             "position_pull_width": estimates.position_pull_width,
         }
         return known[self.quantity](sample)
