@@ -93,7 +93,7 @@ GOOD = (
     "threshold/half", "completeness/snr-6", "completeness/snr-7", "completeness/snr-20",
     "completeness/above-6", "depth/gap50-hostless", "depth/gap80-hostless", "fluxes/bias",
     "fluxes/bias-beyond-fit", "fluxes/pull", "fluxes/pull-hosted", "positions/scatter",
-    "positions/bias",
+    "positions/beyond-noise", "positions/bias",
 )  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def test_a_good_study_passes(verdicts):
         ({"bias": 0.01}, "fluxes/bias-beyond-fit"),
         ({"spread": 1.2}, "fluxes/pull"),
         ({"spread": 1.3}, "fluxes/pull-hosted"),
-        ({"shift": 0.05}, "positions/scatter"),
+        ({"shift": 0.05}, "positions/beyond-noise"),
     ],
 )
 def test_a_fault_fails_the_check_that_names_it(verdicts, fault, path):
