@@ -35,14 +35,6 @@ __all__ = [
 Card = tuple[str, Any, str]
 """Keyword, value and comment."""
 
-_Restorer = Callable[
-    [
-        fits.Header, npt.NDArray[np.uint8], npt.NDArray[np.int64],
-        tuple[int, int], tuple[int, int], npt.NDArray[np.bool_],
-    ],
-    npt.NDArray[Any] | None,
-]  # fmt: skip
-
 _UNSIGNED = 2**15
 _TILE = (32, 64)  # of a Rice-coded plane: who wants a few places reads few tiles
 _TILE_ROWS = 64  # of a deflated image
@@ -404,18 +396,23 @@ def _restored(
     tile = int(header.get("ZTILE2", 1)), int(header.get("ZTILE1", shape[1]))
     tiles = -(-shape[0] // tile[0]) * -(-shape[1] // tile[1])
     wanted = np.ones(tiles, bool) if places is None else places.tiles(shape, tile)
-    return restore(header, data[8 * rows :], cells, shape, tile, wanted)
+    return restore(_Coded(header, data[8 * rows :], cells, shape, tile, wanted))
 
 
-def _unpacked(
-    header: fits.Header,
-    heap: npt.NDArray[np.uint8],
-    cells: npt.NDArray[np.int64],
-    shape: tuple[int, int],
-    tile: tuple[int, int],
-    wanted: npt.NDArray[np.bool_],
-) -> npt.NDArray[np.integer] | Image | None:
-    """Rice-coded pixels; `cells` are length and place of each tile in the heap."""
+class _Coded(NamedTuple):
+    """A compressed image: its tiles in a heap, length and place of each, and which are wanted."""
+
+    header: fits.Header
+    heap: npt.NDArray[np.uint8]
+    cells: npt.NDArray[np.int64]
+    shape: tuple[int, int]
+    tile: tuple[int, int]
+    wanted: npt.NDArray[np.bool_]
+
+
+def _unpacked(coded: _Coded) -> npt.NDArray[np.integer] | Image | None:
+    """Rice-coded pixels."""
+    header, heap, cells, shape, tile, wanted = coded
     depth = int(header["ZBITPIX"])
     ours = depth == 32 and header.get("BLANK") == rice.BLANK
     # Zeros that nobody touches cost nothing.
@@ -428,15 +425,9 @@ def _unpacked(
     return out.astype(np.int16) if depth == 16 else out
 
 
-def _inflated(
-    header: fits.Header,
-    heap: npt.NDArray[np.uint8],
-    cells: npt.NDArray[np.int64],
-    shape: tuple[int, int],
-    tile: tuple[int, int],
-    wanted: npt.NDArray[np.bool_],
-) -> npt.NDArray[np.integer] | None:
-    """Pixels of deflated strips; see `_unpacked`."""
+def _inflated(coded: _Coded) -> npt.NDArray[np.integer] | None:
+    """Pixels of deflated strips."""
+    _, heap, cells, shape, tile, wanted = coded
     out = np.zeros(shape, np.int32)
     if len(cells) != len(wanted):
         return None
@@ -473,7 +464,7 @@ def _is_plain_deflate(header: fits.Header) -> bool:
     return _is_plain(header, expected)
 
 
-_RESTORERS: Mapping[_Restorer, Callable[[fits.Header], bool]] = {
+_RESTORERS: Mapping[Callable[[_Coded], npt.NDArray[Any] | None], Callable[[fits.Header], bool]] = {
     _unpacked: _is_plain_rice,
     _inflated: _is_plain_deflate,
 }
