@@ -247,6 +247,7 @@ def _whiten(
         excess=noise.excess,
     )
     _log_noise(noise, working)
+    filters = filters.in_place(science.psf, kernel)
     filters, psf = filters.scaled(filters.psf(science.psf, kernel))
     image, null_variance, variance = residual.whiten(
         filters, working, kernel, config, noise.background

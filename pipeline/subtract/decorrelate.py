@@ -8,6 +8,9 @@ makes the noise of ψ ⊗ (N − κ ⊗ R) white and keeps the flux of a source 
 variances per pixel on large scales, P_s and P_t the noise power of the two images normalised to
 P(0) = 1.  See Reiss & Lupton, DMTN-021, for white inputs; the spectra P and the variation of the
 filter over the image are ours.
+
+Where the science image N is convolved instead, κ carries its sources to the places of the
+template.  A phase of ψ̂, which leaves the noise white, carries them back.
 """
 
 from __future__ import annotations
@@ -79,6 +82,22 @@ class Filters:
             product *= spectra(kernels / kernels.sum((1, 2))[:, None, None], size)
         cube = centred(fft.irfft2(product, size), side // 2)
         return GridPsf(cube.reshape(len(self.y), len(self.x), *cube.shape[1:]), self.x, self.y)
+
+    def in_place(self, psf: Psf, kernel: MatchingKernel) -> Filters:
+        """Carry the sources of the science image back from where the kernel has moved them.
+
+        The highest frequencies lose some of their noise, at an offset of 0.1 pixel nothing that
+        could be measured, at 0.36 pixel 1.6 %; the score does not contain them.
+        """
+        if kernel.convolved == "template":
+            return self
+        stars = self.psf(psf, kernel).cube
+        stars = stars.reshape(-1, *stars.shape[-2:])
+        x, y = _offsets(spectra(stars, (fft.next_fast_len(stars.shape[-1], real=True),) * 2))
+        size = (_GRID, _GRID)
+        v, u = _frequencies(size)
+        back = np.exp(1j * (x[:, None, None] * u + y[:, None, None] * v))
+        return replace(self, psi=centred(fft.irfft2(spectra(self.psi, size) * back, size), _HALF))
 
     def scaled(self, psf: GridPsf) -> tuple[Filters, GridPsf]:
         """Give the PSF unit flux where fluxes are tied, which the filters moved across the edge."""
@@ -175,6 +194,35 @@ def _whitening(
     power = psi**2 * total
     added = mean_power(power, size) / mean_power(power / lifted, size)
     return psi / np.sqrt(lifted), added
+
+
+def _offsets(stars: npt.NDArray[np.complex128]) -> tuple[FloatArray, FloatArray]:
+    """Offsets of stars from the middle by the slope of the phases of their transforms.
+
+    Least squares over all frequencies, weighted with the power; wings hardly count.
+
+    Parameters
+    ----------
+    stars : ndarray, (n, side, side // 2 + 1)
+        Half planes of real transforms; the offsets are a small part of a pixel.
+
+    Returns
+    -------
+    x, y : ndarray, (n,), pixel
+        The offsets.
+    """
+    side = stars.shape[1]
+    v, u = (np.ravel(f) for f in np.broadcast_arrays(*_frequencies((side, side))))
+    power, phase = (a.reshape(len(stars), -1) for a in (np.abs(stars) ** 2, np.angle(stars)))
+    uu, uv, vv = (power @ f for f in (u * u, u * v, v * v))
+    right_u, right_v = (-(power * phase) @ f for f in (u, v))
+    determinant = uu * vv - uv * uv
+    return (vv * right_u - uv * right_v) / determinant, (uu * right_v - uv * right_u) / determinant
+
+
+def _frequencies(size: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
+    """Angular frequencies per pixel of rows, (ny, 1), and columns, (nx // 2 + 1,)."""
+    return 2 * np.pi * fft.fftfreq(size[0])[:, None], 2 * np.pi * fft.rfftfreq(size[1])
 
 
 def apply(

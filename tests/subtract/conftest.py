@@ -58,7 +58,7 @@ def exposure(
 
 @pytest.fixture(scope="session")
 def make_scene() -> Callable[..., Scene]:
-    """Stars in two images; `transients` are in the science image alone."""
+    """Stars in two images, the template off by `offset`; `transients` are in the science alone."""
 
     def make(
         *,
@@ -70,6 +70,7 @@ def make_scene() -> Callable[..., Scene]:
         template_sigma: float = 1.6,
         noise: tuple[float, float] = (10.0, 5.0),
         ratio: float = 0.8,
+        offset: tuple[float, float] = (0.0, 0.0),
         smooth: npt.NDArray[np.float64] | None = None,
     ) -> Scene:
         rng = np.random.default_rng(seed)
@@ -82,7 +83,7 @@ def make_scene() -> Callable[..., Scene]:
         new = np.full(transients, 3000.0)
         static = draw(shape, x, y, ratio * flux, science_sigma)
         changed = draw(shape, u, v, new, science_sigma)
-        deep = draw(shape, x, y, flux, template_sigma)
+        deep = draw(shape, x + offset[0], y + offset[1], flux, template_sigma)
         variances = noise[0] ** 2 + static + changed, noise[1] ** 2 + 0.2 * deep
         white = rng.normal(size=(2, *shape))
         if smooth is not None:

@@ -66,6 +66,15 @@ def psf_fluxes(difference: Difference, x, y) -> tuple[np.ndarray, ...]:
     return np.array(flux), np.array(err), np.array(total)
 
 
+def middle(image: np.ndarray, x: float | None = None, y: float | None = None) -> np.ndarray:
+    """Offset of light from a place, or from the middle, in a Gaussian window of 2 pixels."""
+    v, u = np.indices(image.shape, float)
+    u -= image.shape[1] // 2 if x is None else x
+    v -= image.shape[0] // 2 if y is None else y
+    light = image * np.exp(-(u**2 + v**2) / 8.0)
+    return np.array([(light * u).sum(), (light * v).sum()]) / light.sum()
+
+
 def _near(difference: Difference) -> float:
     """Flux of the PSF within the radius that fluxes are tied to."""
     psf = difference.exposure.psf
@@ -160,6 +169,27 @@ class TestPhotometry:
         wanted = 0.8 * scene.science.psf.at(0, 0)
         assert np.abs(matched - wanted).max() < 0.004 * wanted.max()
         assert kernel.background[0] == pytest.approx(7.0, abs=0.2)
+
+    @pytest.mark.parametrize("offset", [(0.3, -0.2), (-0.15, 0.4)])
+    def test_sources_stay_where_they_are(self, make_scene, offset):
+        """The science image is the sharper one: the kernel carries it to the template's places."""
+        scene = make_scene(
+            science_sigma=1.6, template_sigma=2.0, offset=offset, transients=40, shape=(640, 640)
+        )
+        difference = subtract.run(scene.science, scene.template)
+        assert difference.kernel.convolved == "science"
+        moved = difference.kernel.middle()
+        u = np.arange(len(moved)) - len(moved) // 2
+        assert moved.sum(0) @ u / moved.sum() == pytest.approx(offset[0], abs=0.03)
+        assert np.abs(middle(difference.exposure.psf.at(320, 320))).max() < 0.005
+        image = difference.exposure.image
+        light = [middle(image, x, y) for x, y in zip(scene.x, scene.y, strict=True)]
+        error = np.std(light, axis=0) / np.sqrt(len(light))
+        assert (np.abs(np.median(light, axis=0)) < 4 * error).all()
+        assert error.max() < 0.03
+        assert abs(difference.metrics["scoreStd"] - 1.0) < 0.02
+        assert abs(difference.metrics["pixelStd"] - 1.0) < 0.03
+        assert abs(difference.metrics["lag1"]) < 0.02
 
     def test_psf_is_that_of_a_source(self, make_scene):
         scene = make_scene(noise=(1.0, 3.0), template_sigma=1.5)
