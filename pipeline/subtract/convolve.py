@@ -15,7 +15,16 @@ from scipy import fft
 from pipeline.exposure import FloatArray, Image, MatchingKernel
 from pipeline.subtract.pixels import add_term, cut
 
-__all__ = ["Tile", "centres", "convolve", "fft_size", "inner", "tiles", "transform"]
+__all__ = [
+    "Tile",
+    "centres",
+    "convolve",
+    "fft_size",
+    "frequencies",
+    "inner",
+    "tiles",
+    "transform",
+]
 
 Tile = tuple[slice, slice]
 
@@ -85,6 +94,22 @@ def fft_size(shape: tuple[int, int], core: int, half: int) -> tuple[int, int]:
     """
     sizes = [-(-n // max(1, round(n / core))) + 2 * half for n in shape]
     return fft.next_fast_len(sizes[0], real=True), fft.next_fast_len(sizes[1], real=True)
+
+
+def frequencies(size: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
+    """Angular frequencies of the half plane of a real transform.
+
+    Parameters
+    ----------
+    size : tuple of int, (ny, nx)
+        Size of the transform.
+
+    Returns
+    -------
+    along_y, along_x : ndarray, (ny, 1) and (nx // 2 + 1,), radian per pixel
+        Of its rows and columns.
+    """
+    return 2 * np.pi * fft.fftfreq(size[0])[:, None], 2 * np.pi * fft.rfftfreq(size[1])
 
 
 def transform(kernel: FloatArray, size: tuple[int, int]) -> npt.NDArray[np.complex64]:

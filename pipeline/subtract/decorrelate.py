@@ -10,7 +10,8 @@ P(0) = 1.  See Reiss & Lupton, DMTN-021, for white inputs; the spectra P and the
 filter over the image are ours.
 
 Where the science image N is convolved instead, κ carries its sources to the places of the
-template.  A phase of ψ̂, which leaves the noise white, carries them back.
+template.  A phase of ψ̂ carries them back; it leaves the noise power as it is, but at the highest
+frequencies.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import numpy.typing as npt
 from scipy import fft
 
 from pipeline.exposure import FloatArray, GridPsf, Image, MatchingKernel, Psf
-from pipeline.subtract.convolve import centres, fft_size, inner, tiles, transform
+from pipeline.subtract.convolve import centres, fft_size, frequencies, inner, tiles, transform
 from pipeline.subtract.excess import NoiseExcess
 from pipeline.subtract.pixels import cut
 from pipeline.subtract.separable import Separable, correlate
@@ -93,9 +94,10 @@ class Filters:
             return self
         stars = self.psf(psf, kernel).cube
         stars = stars.reshape(-1, *stars.shape[-2:])
-        x, y = _offsets(spectra(stars, (fft.next_fast_len(stars.shape[-1], real=True),) * 2))
+        size = (fft.next_fast_len(stars.shape[-1], real=True),) * 2
+        x, y = _offsets(spectra(stars, size), size)
         size = (_GRID, _GRID)
-        v, u = _frequencies(size)
+        v, u = frequencies(size)
         back = np.exp(1j * (x[:, None, None] * u + y[:, None, None] * v))
         return replace(self, psi=centred(fft.irfft2(spectra(self.psi, size) * back, size), _HALF))
 
@@ -196,33 +198,32 @@ def _whitening(
     return psi / np.sqrt(lifted), added
 
 
-def _offsets(stars: npt.NDArray[np.complex128]) -> tuple[FloatArray, FloatArray]:
+def _offsets(
+    stars: npt.NDArray[np.complex128], size: tuple[int, int]
+) -> tuple[FloatArray, FloatArray]:
     """Offsets of stars from the middle by the slope of the phases of their transforms.
 
     Least squares over all frequencies, weighted with the power; wings hardly count.
 
     Parameters
     ----------
-    stars : ndarray, (n, side, side // 2 + 1)
+    stars : ndarray, (n, ny, nx // 2 + 1)
         Half planes of real transforms; the offsets are a small part of a pixel.
+    size : tuple of int, (ny, nx)
+        Size of the transforms.
 
     Returns
     -------
     x, y : ndarray, (n,), pixel
         The offsets.
     """
-    side = stars.shape[1]
-    v, u = (np.ravel(f) for f in np.broadcast_arrays(*_frequencies((side, side))))
-    power, phase = (a.reshape(len(stars), -1) for a in (np.abs(stars) ** 2, np.angle(stars)))
-    uu, uv, vv = (power @ f for f in (u * u, u * v, v * v))
-    right_u, right_v = (-(power * phase) @ f for f in (u, v))
+    v, u = frequencies(size)
+    power, phase = np.abs(stars) ** 2, np.angle(stars)
+    uu, uv, vv, up, vp = (
+        mean_power(power * term, size) for term in (u * u, u * v, v * v, u * phase, v * phase)
+    )
     determinant = uu * vv - uv * uv
-    return (vv * right_u - uv * right_v) / determinant, (uu * right_v - uv * right_u) / determinant
-
-
-def _frequencies(size: tuple[int, int]) -> tuple[FloatArray, FloatArray]:
-    """Angular frequencies per pixel of rows, (ny, 1), and columns, (nx // 2 + 1,)."""
-    return 2 * np.pi * fft.fftfreq(size[0])[:, None], 2 * np.pi * fft.rfftfreq(size[1])
+    return (uv * vp - vv * up) / determinant, (uv * up - uu * vp) / determinant
 
 
 def apply(

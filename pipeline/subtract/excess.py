@@ -14,6 +14,7 @@ from scipy import fft
 
 from pipeline.exposure import FloatArray, Image
 from pipeline.subtract.background import source_free
+from pipeline.subtract.convolve import frequencies
 from pipeline.subtract.metrics import robust_std
 
 __all__ = ["NoiseExcess", "looks_wide", "measure_excess", "score_width", "sky_dominated"]
@@ -64,8 +65,8 @@ class NoiseExcess:
 
     def power(self, size: tuple[int, int]) -> FloatArray:
         """Power over that of the white noise on the half plane of a real transform."""
-        ky, kx = fft.fftfreq(size[0])[:, None], fft.rfftfreq(size[1])[None, :]
-        k2 = (2 * np.pi) ** 2 * (kx**2 + ky**2)
+        ky, kx = frequencies(size)
+        k2 = kx**2 + ky**2
         return np.asarray(
             self.share * 2 * np.pi * self.width**2 * np.exp(-0.5 * k2 * self.width**2)
         )
