@@ -69,7 +69,9 @@ def _result(
     quiet: bool,
 ) -> RerunResult:
     from harness import rerun as make
+    from harness.system.memory import keep_memory
 
+    keep_memory()
     if what.isdecimal() and not Path(what).exists():
         return make.rerun_alert(workspace, int(what), output)
     if Path(what).is_dir():

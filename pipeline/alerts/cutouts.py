@@ -3,7 +3,7 @@
 Each is ``PRIMARY`` (the image, so that readers that only know the first HDU see it),
 ``UNCERT`` (variance), ``MASK`` (bits, with their names) and ``PSFIMAGE``.  The primary header
 fits one block of 2880 bytes.  Headers are laid out once per image by astropy; what differs from
-source to source is written into its columns.
+size to size and from source to source is written into its columns.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ _SCHEMA = pa.schema([("diaSourceId", pa.int64()), *((kind, pa.binary()) for kind
 _BLOCK = 2880
 _VARIABLE = ("CRVAL1", "CRVAL2", "CD1_1", "CD1_2", "CD2_1", "CD2_2", "ROTPA")
 _COUNTS = ("DIASRCID", "CUTMINX", "CUTMINY")
+_SIDES = ("NAXIS1", "NAXIS2")
+_MIDDLES = ("CRPIX1", "CRPIX2")
+_SIZED = 3
+"""HDUs as large as the cut-out; the PSF after them has its own size."""
 _UNITS = {"nJy": ("nJy", "nJy2"), "electron": ("electron", "electron2"), "adu": ("adu", "adu2")}
 
 
@@ -93,6 +97,28 @@ class _Layout:
     headers: tuple[bytes, ...]
     values: dict[str, int]
     pads: tuple[bytes, ...]
+
+    def of_side(self, side: int) -> _Layout:
+        """Return the layout of files with planes of another side, all of four bytes a pixel."""
+        headers = list(self.headers)
+        for k, header in enumerate(headers[:_SIZED]):
+            for name in _SIDES:
+                header = _with_value(header, name, b"%20d" % side)
+            headers[k] = header
+        for name in _MIDDLES:
+            headers[0] = _with_value(headers[0], name, b"%20.1f" % (side // 2 + 1))
+        pad = b"\0" * (-4 * side**2 % _BLOCK)
+        return _Layout(tuple(headers), self.values, (*(pad,) * _SIZED, *self.pads[_SIZED:]))
+
+
+def _place(header: bytes, name: str) -> int:
+    """Where the twenty columns of a card's number begin."""
+    return header.index(f"{name:<8}= ".encode()) + 10
+
+
+def _with_value(header: bytes, name: str, value: bytes) -> bytes:
+    at = _place(header, name)
+    return header[:at] + value + header[at + len(value) :]
 
 
 class Cutter:
@@ -160,7 +186,8 @@ class Cutter:
         psf: FloatArray,
     ) -> bytes:
         if side not in self._layouts:
-            self._layouts[side] = self._layout(side)
+            first = next(iter(self._layouts.values()), None)
+            self._layouts[side] = first.of_side(side) if first else self._layout(side)
         layout = self._layouts[side]
         header = bytearray(layout.headers[0])
         for name, value in zip(_VARIABLE, values, strict=True):
@@ -193,7 +220,7 @@ class Cutter:
             for head, hdu, pad in zip(headers, hdus, pads, strict=True)
         )
         names = (*_VARIABLE, *_COUNTS)
-        values = {name: headers[0].index(f"{name:<8}= ".encode()) + 10 for name in names}
+        values = {name: _place(headers[0], name) for name in names}
         return _Layout(headers, values, pads)
 
     def _hdus(self, side: int) -> fits.HDUList:

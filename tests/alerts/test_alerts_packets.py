@@ -16,7 +16,8 @@ from astropy.wcs import WCS
 
 from pipeline import alerts, diaobject
 from pipeline.alerts.avro import encode
-from pipeline.alerts.cutouts import psf_images
+from pipeline.alerts.config import Config as AlertConfig
+from pipeline.alerts.cutouts import Cutter, psf_images
 from pipeline.errors import FileFormatError, InputError
 from pipeline.exposure import Difference, Exposure, GridPsf, MatchingKernel, VisitInfo
 from pipeline.ids import pack
@@ -284,6 +285,24 @@ def test_first_block_alone_suffices(tmp_path: Path) -> None:
             pixels = np.frombuffer(raw[2880 : 2880 + 4 * side * side], ">f4")
             opened = fits.open(BytesIO(raw))[0].data
             assert np.array_equal(pixels.reshape(side, side), opened, equal_nan=True)
+
+
+@pytest.mark.parametrize("first", [21, 30])
+def test_files_of_every_size_are_what_astropy_writes(first: int) -> None:
+    made, at = exposure(np.random.default_rng(5)), (np.array([100.0]), np.array([120.0]))
+    number = np.array([7])
+    cutter = Cutter(made, "science", AlertConfig())
+    cutter.cut(number, *at, np.array([first]))  # whose headers the others are made from
+    for side in (11, 12, 27, 30, 51, 99, 100):
+        (raw,) = cutter.cut(number, *at, np.array([side]))
+        stream = BytesIO()
+        with fits.open(BytesIO(raw)) as hdus:
+            hdus.writeto(stream, output_verify="exception")
+            assert [h.shape for h in hdus[:3]] == [(side, side)] * 3
+            assert hdus[0].header["CRPIX1"] == hdus[0].header["CRPIX2"] == side // 2 + 1
+        assert raw == stream.getvalue()
+        (alone,) = Cutter(made, "science", AlertConfig()).cut(number, *at, np.array([side]))
+        assert raw == alone
 
 
 def test_edges_are_padded_and_say_so(tmp_path: Path) -> None:
