@@ -74,7 +74,8 @@ boundscheck: env
 .PHONY: soak
 soak: env
 	@NIGHTJAR_SOAK=1 $(PY) -m pytest -q tests/harness/test_harness_recovery.py \
-	  tests/harness/test_harness_corpus.py tests/fuzz/test_fuzz_headers.py
+	  tests/harness/test_harness_corpus.py tests/harness/test_harness_survey.py \
+	  tests/fuzz/test_fuzz_headers.py
 
 # Programs of brokers and archives, 1.4 GB of them: not part of `make test`.
 READERS := .venv-readers

@@ -13,6 +13,7 @@ from harness.catalog import Catalog
 from harness.cli.main import execute
 from harness.system.hashes import file_hash, table_hash
 
+SOAK = bool(os.environ.get("NIGHTJAR_SOAK"))
 TABLES = ("DiaSource", "DiaObject", "DiaObjectHistory", "DiaForcedSource", "SSSource", "SSObject",
           "DiaObject_To_Object_Match", "alert", "candidate", "template_input", "metric",
           )  # fmt: skip
@@ -27,6 +28,33 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert execute(["sim", str(root), "-q", "-j", "2"]) == 0
 
     return made_once("simulated", make, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def survey(simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The raw frames that every engine runs: those of ``ci`` in ``make soak``."""
+    return _simulated_ci(tmp_path_factory) if SOAK else simulated
+
+
+@pytest.fixture(scope="session")
+def survey_contents(
+    survey: Path, campaign: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
+    """What the survey's run on two local workers leaves, see `contents`."""
+    if not SOAK:
+        return _contents(campaign)
+    root = Path(shutil.copytree(survey, tmp_path_factory.mktemp("two") / "ci"))
+    assert execute(["run", str(root), "-q", "-j", "2"]) == 0
+    found = _contents(root)
+    shutil.rmtree(root)  # 3 GB
+    return found
+
+
+def _simulated_ci(factory: pytest.TempPathFactory) -> Path:
+    root = factory.mktemp("simulated") / "ci"
+    assert execute(["init", str(root), "--profile", "ci"]) == 0
+    assert execute(["sim", str(root), "-q", "-j", "2"]) == 0
+    return root
 
 
 @pytest.fixture(scope="session")

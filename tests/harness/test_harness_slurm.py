@@ -51,7 +51,7 @@ JobCompType=jobcomp/filetxt
 JobCompLoc={folder}/log/jobcomp.log
 KillWait=5
 OverTimeLimit=0
-NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=1500 State=UNKNOWN
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=6000 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=60 DefaultTime=5 State=UP
 """
 
