@@ -82,6 +82,8 @@ class StageRecord:
         The resume key.
     output_hash : str
         Of each file that the task made, joined by +; empty but at its last stage.
+    row_counts : str, optional
+        JSON: how many rows it has in each table, at its last stage.
     started_mjd_tai : float, d
         When it began.
     template_id : str, optional
@@ -104,6 +106,7 @@ class StageRecord:
     input_hash: str = ""
     config_hash: str = ""
     output_hash: str | None = None
+    row_counts: str | None = None
     stage_version: int = 0
     started_mjd_tai: float = float("nan")
     template_id: str | None = None

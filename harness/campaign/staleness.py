@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from harness.campaign.row_counts import RowCounts
 from harness.campaign.state import RunState
 from harness.campaign.task import StageKey, WorkItem
 from harness.ledger import BLOCKED, DONE, FAILED, StageRecord, Target
@@ -49,6 +50,7 @@ class Staleness:
     def __init__(self, state: RunState, *, retry: bool = False) -> None:
         self._state, self._retry = state, retry
         self._memory = ConfigMemory(state.space)
+        self._rows = RowCounts(state.catalog)
 
     def of(self, item: WorkItem) -> Finding:
         """Compare an item's keys and products with what is recorded."""
@@ -56,7 +58,8 @@ class Staleness:
             finding = self._of_stage(target, key)
             if finding is not None:
                 return finding
-        return self._of_files(item)
+        finding = self._of_files(item)
+        return self._of_rows(item) if finding.status == CACHED else finding
 
     def _of_stage(self, target: Target, key: StageKey) -> Finding | None:
         row = self._state.recorded(target, key.stage)
@@ -98,6 +101,15 @@ class Staleness:
                 return Finding(TODO, f"{state.space.relative(path)} is missing")
             if not found.startswith(known):
                 return Finding(TODO, f"{state.space.relative(path)} was changed")
+        return Finding(CACHED)
+
+    def _of_rows(self, item: WorkItem) -> Finding:
+        """Compare how many rows there are with how many were stored, where that is recorded."""
+        row = self._state.recorded(item.target, item.keys[-1].stage)
+        for table, stored in json.loads((row and row["rowCounts"]) or "{}").items():
+            found = self._rows.of(table, item.target, item.task.stage_names)
+            if found != stored:
+                return Finding(TODO, f"{table} has {found} rows of the {stored} that were stored")
         return Finding(CACHED)
 
     def troubles(self, item: WorkItem) -> list[StageRecord]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,10 +46,11 @@ def accept(state: RunState, item: WorkItem, outcome: Outcome) -> Outcome:
     with state.catalog.transaction():
         if outcome.status != DONE:
             withdraw(state, item.task, item.target, keep=outcome.files)
-        state.put(outcome.stages)
         _replace_rows(state, item, outcome)
         if outcome.status == DONE:
+            outcome.finish(row_counts=json.dumps(_row_counts(item, outcome, staged)))
             _load_tables(state, item, outcome, staged)
+        state.put(outcome.stages)
     learn_files(state, outcome)
     return outcome
 
@@ -76,6 +78,16 @@ def _replace_rows(state: RunState, item: WorkItem, outcome: Outcome) -> None:
         for key in item.keys:
             mine = TABLES[table].from_rows([row for row in rows if row["stage"] == key.stage])
             state.catalog.replace(table, mine, **item.target.where, stage=key.stage)
+
+
+def _row_counts(item: WorkItem, outcome: Outcome, staged: Mapping[str, pa.Table]) -> dict[str, int]:
+    """Rows that an outcome brings, by table; of metrics, those of its stages."""
+    counts = {table: rows.num_rows for table, rows in staged.items()}
+    counts |= {table: len(rows) for table, rows in outcome.rows.items()}
+    if "metric" in counts:
+        own = item.task.stage_names
+        counts["metric"] = sum(row["stage"] in own for row in outcome.rows["metric"])
+    return dict(sorted(counts.items()))
 
 
 def _load_tables(

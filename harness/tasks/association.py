@@ -7,6 +7,7 @@ the catalogue, so they are done by the coordinator, in the order of time.
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -125,13 +126,22 @@ def _continues(context: Context, visits: dict[int, list[Unit]]) -> bool:
     state = context.state
     pending = state.targets(TASK.stage_names, (DONE,))
     unknown = {visit for (visit,) in state.catalog.fetch("SELECT DISTINCT visit FROM DiaSource")}
+    stored = None
     for visit, key in _keys(context, visits):
         recorded = [state.recorded(Target(*unit), key.stage) for unit in visits[visit]]
         if not all(row is not None and _same(row, key) for row in recorded):
             break
         pending -= {Target(*unit) for unit in visits[visit]}
         unknown.discard(visit)
-    return not (pending or unknown)
+        stored = recorded[-1] and recorded[-1]["rowCounts"]
+    return not (pending or unknown) and stored in (None, _row_counts(state.catalog))
+
+
+def _row_counts(catalog: Catalog) -> str:
+    """Rows of every table that association fills, as JSON."""
+    counts = {table: catalog.count(table) for table in _TABLES}
+    own = "SELECT count(*) FROM metric WHERE stage = ?"
+    return json.dumps(counts | {"metric": catalog.value(own, [TASK.stage_names[0]])})
 
 
 def _same(row: Mapping[str, object], key: StageKey) -> bool:
@@ -271,6 +281,7 @@ def _store(catalog: Catalog, outcome: Outcome) -> None:
     catalog.insert("SSSource", tables["SSSource"])
     catalog.replace_keys("SSObject", tables["SSObject"], "ssObjectId")
     catalog.replace("metric", tables["metric"], visit=visit, stage="diaobject")
+    outcome.finish(row_counts=_row_counts(catalog))
 
 
 TASK = Task(

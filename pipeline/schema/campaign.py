@@ -65,6 +65,7 @@ peakRssMiB       | f64  | MiB     | meta.number                 |      | largest
 inputHash        | str  |         | meta.checksum               | 0386 | of the inputs
 configHash       | str  |         | meta.checksum               | 0386 | of the configuration that matters
 outputHash       | str  |         | meta.checksum               | 0386 | of each file of the task, joined by +; at its last stage
+rowCounts        | str  |         | meta.number                 | 0386 | rows that the task has in each table, as JSON; at its last stage
 stageVersion     | i32  |         | meta.version                | 0386 | version of the stage
 startedMjdTai    | f64  | d       | time.start                  | 0386 | start, TAI
 templateId       | str  |         | meta.id                     |      | template, for units that make one

@@ -15,7 +15,8 @@ from harness.system.hashes import file_hash, table_hash
 
 SOAK = bool(os.environ.get("NIGHTJAR_SOAK"))
 TABLES = ("DiaSource", "DiaObject", "DiaObjectHistory", "DiaForcedSource", "SSSource", "SSObject",
-          "DiaObject_To_Object_Match", "alert", "candidate", "template_input", "metric",
+          "DiaObject_To_Object_Match", "DiaObjectLast", "alert", "candidate", "template",
+          "template_input", "metric", "difference_image", "visit_image",
           )  # fmt: skip
 
 
