@@ -19,9 +19,10 @@ from pipeline import wcs as world
 from pipeline.camera import Camera
 from pipeline.errors import FileFormatError, KeywordError
 from pipeline.exposure import Exposure, Image, Mask, PhotoCalib, VisitInfo
+from pipeline.ids import LARGEST_DETECTOR
 from pipeline.io.files import open_fits
 from pipeline.io.filters import band_of, filter_name
-from pipeline.io.headers import CardValue, Header, plain_header
+from pipeline.io.headers import CardValue, Header, number, plain_header
 from pipeline.io.keywords import item_of
 from pipeline.io.nodata import no_data, plateau
 from pipeline.io.noise import checked_gain, given_variance, measured_gain, sky_noise
@@ -51,7 +52,8 @@ def list_instcal(path: str | Path) -> list[int]:
         Ascending.
     """
     with open_fits(path, expected="a Community Pipeline image") as hdus:
-        return sorted(int(h.header["CCDNUM"]) for h in hdus if _is_image(h, "CCDNUM"))
+        numbers = (_ccd(h) for h in hdus if _is_image(h))
+        return sorted(n for n in numbers if n is not None)
 
 
 def read_instcal(path: str | Path, detector: int | None = None) -> Exposure:
@@ -86,7 +88,7 @@ def read_instcal(path: str | Path, detector: int | None = None) -> Exposure:
     image = (adu * gain).astype(np.float32)
     mask = _instcal_mask(path, header, image, detector, fills)
     variance = _instcal_variance(path, header, image, mask, gain, detector, fills)
-    saturation = float(header.get("SATURATE", np.inf)) * gain
+    saturation = (number(header, ("SATURATE",)) or ("", np.inf))[1] * gain
     mask[image >= saturation] |= bits("SAT")
     read_noise = _mean(header, "RDNOISEA", "RDNOISEB", fallback="RDNOISE", path=path)
     return Exposure(
@@ -408,7 +410,7 @@ def _one_image(path: Path, detector: int | None) -> tuple[dict[str, CardValue], 
     with open_fits(path) as hdus:
         images = [h for h in hdus if _is_image(h)]
         if detector is not None:
-            images = [h for h in images if h.header.get("CCDNUM") == detector]
+            images = [h for h in images if _ccd(h) == detector]
         if not images:
             what = "an image" if detector is None else f"an image of CCD {detector}"
             raise FileFormatError("no such HDU", path=path, expected=what)
@@ -425,11 +427,15 @@ def _pixels(hdu: fits.ImageHDU) -> np.ndarray:
     return data.astype(data.dtype.newbyteorder("="))
 
 
-def _is_image(hdu: fits.ImageHDU, key: str | None = None) -> bool:
-    """Whether an HDU is an image with pixels, and has a keyword."""
-    return bool(
-        hdu.is_image and hdu.header.get("NAXIS", 0) == 2 and (key is None or key in hdu.header)
-    )
+def _is_image(hdu: fits.ImageHDU) -> bool:
+    """Whether an HDU is an image with pixels."""
+    return bool(hdu.is_image and hdu.header.get("NAXIS", 0) == 2)
+
+
+def _ccd(hdu: fits.ImageHDU) -> int | None:
+    """Return the number of the CCD, if there is one that identifiers hold."""
+    found = number(plain_header(hdu.header), ("CCDNUM",))
+    return int(found[1]) if found and 0 <= found[1] <= LARGEST_DETECTOR else None
 
 
 def _beside(path: Path, kind: str) -> Path | None:
@@ -447,12 +453,14 @@ def _fitting(path: Path, image: Image, detector: int) -> np.ndarray:
     return plane
 
 
-def _required(header: Header, key: str, path: Path) -> CardValue:
-    if key not in header:
-        raise KeywordError("missing keyword", path=path, key=key)
-    return header[key]
+def _required(header: Header, key: str, path: Path) -> float:
+    found = number(header, (key,))
+    if found is None:
+        wrong = f"is {header[key]!r}" if key in header else "missing keyword"
+        raise KeywordError(wrong, path=path, key=key, expected="a number")
+    return found[1]
 
 
 def _mean(header: Header, *keys: str, fallback: str, path: Path) -> float:
-    values = [float(header[k]) for k in keys if k in header]
-    return float(np.mean(values)) if values else float(_required(header, fallback, path))
+    values = [_required(header, k, path) for k in keys if k in header]
+    return float(np.mean(values)) if values else _required(header, fallback, path)

@@ -72,11 +72,17 @@ def _problem(card: fits.Card) -> str | None:
     name = image[:8].strip()
     try:
         name = str(card.keyword)
-        card.value  # noqa: B018 - parsed when asked for
+        if _holdable(card.value):  # parsed when asked for
+            return None
     except Exception:  # whatever astropy makes of it, it is one card
-        text = "".join(c if c.isprintable() else "?" for c in image).strip()
-        return f"header: card {name} cannot be read and is left out ({text[:50]})"
-    return None
+        pass
+    text = "".join(c if c.isprintable() else "?" for c in image).strip()
+    return f"header: card {name} cannot be read and is left out ({text[:50]})"
+
+
+def _holdable(value: object) -> bool:
+    """Whether headers of ours hold a value too: no complex number, none beyond double precision."""
+    return not isinstance(value, complex) and (not isinstance(value, float) or math.isfinite(value))
 
 
 def plain_header(header: fits.Header) -> dict[str, CardValue]:

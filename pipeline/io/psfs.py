@@ -11,6 +11,7 @@ from scipy.ndimage import map_coordinates
 from pipeline.errors import FileFormatError
 from pipeline.exposure import FloatArray, GridPsf
 from pipeline.io.files import open_fits
+from pipeline.io.headers import number, plain_header
 
 __all__ = ["read_psf"]
 
@@ -64,7 +65,7 @@ def _psfex(
     """Evaluate a model of PSFEx on a grid; its stamps are sampled in steps of PSF_SAMP pixels."""
     header = table.header
     names = [str(header.get(f"POLNAME{i}", "")).upper() for i in (1, 2)]
-    n_axes, degree = int(header.get("POLNAXIS", 0)), int(header.get("POLDEG1", 0))
+    n_axes, degree = (int(_value(header, key, 0, path)) for key in ("POLNAXIS", "POLDEG1"))
     if n_axes and (n_axes != 2 or not (names[0].startswith("X") and names[1].startswith("Y"))):
         raise FileFormatError(
             f"varies with {', '.join(names)}", path=path, hdu="PSF_DATA", key="POLNAME1",
@@ -74,9 +75,12 @@ def _psfex(
     planes = planes.reshape(-1, *planes.shape[-2:])
     x, y = (np.linspace(0, n - 1, _NODES if degree else 1) for n in shape[::-1])
     u, v = np.meshgrid(
-        *((a + 1 - header.get(f"POLZERO{i}", 0.0)) / header.get(f"POLSCAL{i}", 1.0)
-          for i, a in ((1, x), (2, y)))
-    )  # fmt: skip
+        *(
+            (a + 1 - _value(header, f"POLZERO{i}", 0.0, path))
+            / _value(header, f"POLSCAL{i}", 1.0, path)
+            for i, a in ((1, x), (2, y))
+        )
+    )
     terms = [u**i * v**j for j in range(degree + 1) for i in range(degree + 1 - j)]
     if len(terms) != len(planes):
         raise FileFormatError(
@@ -84,7 +88,18 @@ def _psfex(
             expected=f"{len(terms)} for degree {degree}",
         )  # fmt: skip
     cube = np.tensordot(np.stack(terms, axis=-1), planes, axes=(2, 0))
-    return cube, x, y, float(header.get("PSF_SAMP", 1.0))
+    return cube, x, y, _value(header, "PSF_SAMP", 1.0, path)
+
+
+def _value(header: fits.Header, key: str, usual: float, path: Path) -> float:
+    """Return a number of the header, or the usual one where there is no such card."""
+    if key not in header:
+        return usual
+    found = number(plain_header(header), (key,))
+    unusable = found is None or (found[1] <= 0 and key.startswith(("PSF_SAMP", "POLSCAL")))
+    if found is None or unusable:
+        raise FileFormatError("not a usable number", path=path, hdu="PSF_DATA", key=key)
+    return found[1]
 
 
 def _stamps(hdus: fits.HDUList, path: Path) -> tuple[FloatArray, FloatArray, FloatArray]:

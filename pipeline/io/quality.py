@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pipeline.errors import ConfigError, InputError
 from pipeline.exposure import Mask
-from pipeline.io.headers import Header
+from pipeline.io.headers import Header, number
 from pipeline.io.planes import Raw
 from pipeline.masks import MASK_PLANES, bits, flagged
 
@@ -230,8 +230,8 @@ def _refuse_inverted(mask: Mask, hole: npt.NDArray[np.bool_], raw: Raw) -> None:
 
 def _declared(header: Header) -> dict[str, int]:
     """Our planes that a header declares, with their bit numbers."""
-    cards = {str(key)[3:]: value for key, value in header.items() if str(key).startswith("MP_")}
-    return {name: int(bit) for name, bit in cards.items() if name in MASK_PLANES}
+    found = {name: number(header, (f"MP_{name}",)) for name in MASK_PLANES}
+    return {name: int(card[1]) for name, card in found.items() if card and card[1] in range(32)}
 
 
 def _grow_into(

@@ -44,6 +44,7 @@ _PACKED: dict[bytes, _Opener] = {
     b"\xfd7": lambda stream: cast(BinaryIO, lzma.LZMAFile(stream)),  # noqa: SIM115
 }
 _BLOCK, _CARD, _MOST = 2880, 80, 999
+_COUNTS = (b"NAXIS", b"ZNAXIS", b"TFIELDS")
 _NUMBER = re.compile(rb"([A-Z]+\d*) *= *(-?\d+)")
 _HCOMPRESS_MAGIC = b"\xdd\x99"
 
@@ -154,9 +155,6 @@ def check_counts(stream: IO[bytes]) -> None:
     """
     place = 0
     while found := _numbers_at(stream, place):
-        for key in (b"NAXIS", b"ZNAXIS", b"TFIELDS"):
-            if not 0 <= found.get(key, 0) <= _MOST:
-                raise OSError(f"{key.decode()} is {found[key]}, not from 0 to {_MOST}")
         sides = [found.get(b"NAXIS%d" % k, 0) for k in range(1, found.get(b"NAXIS", 0) + 1)]
         size = abs(found.get(b"BITPIX", 8)) // 8 * found.get(b"GCOUNT", 1)
         size *= found.get(b"PCOUNT", 0) + (math.prod(sides) if sides else 0)
@@ -167,14 +165,20 @@ def check_counts(stream: IO[bytes]) -> None:
 
 
 def _numbers_at(stream: IO[bytes], place: int) -> dict[bytes, int]:
-    """Whole numbers of the header at a place, after which the stream stands; empty at the end."""
+    """Whole numbers of the header at a place, after which the stream stands; empty at the end.
+
+    The first of several cards of one name, but each of them has to be possible: readers differ.
+    """
     found: dict[bytes, int] = {}
     stream.seek(place)
     while len(block := stream.read(_BLOCK)) == _BLOCK:
         for k in range(0, _BLOCK, _CARD):
             match = _NUMBER.match(block, k, k + _CARD)
             if match:
-                found.setdefault(match[1], int(match[2]))
+                key, value = match[1], int(match[2])
+                if key in _COUNTS and not 0 <= value <= _MOST:
+                    raise OSError(f"{key.decode()} is {value}, not from 0 to {_MOST}")
+                found.setdefault(key, value)
             elif block[k : k + _CARD].rstrip() == b"END":
                 return found or {b"": 0}
     return {}

@@ -20,7 +20,7 @@ CCD = {
 }  # fmt: skip
 
 
-def _instcal(folder, primary=PRIMARY, **planes):
+def _instcal(folder, primary=PRIMARY, ccd=CCD, **planes):
     rng = np.random.default_rng(2)
     image = rng.normal(600, 13, (20, 30)).astype(np.float32)
     image[5, 5] = 50000.0
@@ -31,7 +31,7 @@ def _instcal(folder, primary=PRIMARY, **planes):
     for kind, plane in {"ooi": image, "oow": weight, "ood": quality, **planes}.items():
         if plane is not None:
             hdus = [fits.PrimaryHDU(header=fits.Header(primary)), fits.ImageHDU(plane)]
-            hdus[1].header.update(CCD)
+            hdus[1].header.update(ccd)
             fits.HDUList(hdus).writeto(folder / f"c4d_1_{kind}_r_v1.fits")
     return folder / "c4d_1_ooi_r_v1.fits", image
 
@@ -62,6 +62,25 @@ def test_instcal_without_its_companions_is_filled_in_and_says_so(tmp_path):
     notes = [v for k, v in exposure.provenance.items() if k.startswith("FILL")]
     assert any("no quality file" in n for n in notes)
     assert any("no weight file" in n for n in notes)
+
+
+@pytest.mark.parametrize("key", ["GAINA", "RDNOISEB"])
+@pytest.mark.parametrize("value", ["none", True])
+def test_instcal_number_that_is_none_is_named(tmp_path, key, value):
+    path, _ = _instcal(tmp_path, ccd={**CCD, key: value})
+    with pytest.raises(KeywordError, match=key):
+        io.read_instcal(path)
+
+
+def test_instcal_without_a_usable_saturation_or_ccd(tmp_path):
+    path, _ = _instcal(tmp_path, ccd={**CCD, "SATURATE": "unknown"})
+    exposure = io.read_instcal(path, 33)
+    assert exposure.info.saturation == np.inf
+    assert not exposure.has("SAT").any()
+    for number, folder in (("x", "text"), (-1, "negative"), (1e30, "large")):
+        (tmp_path / folder).mkdir()
+        path, _ = _instcal(tmp_path / folder, ccd={**CCD, "CCDNUM": number})
+        assert io.list_instcal(path) == []
 
 
 def test_quality_planes_depend_on_the_version_of_the_pipeline():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from pathlib import Path
 
@@ -103,6 +104,7 @@ BROKEN = [
     b"SEEING  = 1,25 / decimal comma", b"CRDER1  = nan", b"SEEING  =                  NaN",
     b"OBSERVER= 'Observer without end", b"OBJECT  = 'M\t31'", b"ORIGIN  = 'A\nB'",
     b"SATURLEV= INF", b"AIRMASS = (1,2", b"EXTNAME = 'open", b"EXTVER  = abc",
+    b"PV2_3   = -1E400", b"MP_BAD  = (1.0, 2.0)",
 ]  # fmt: skip
 
 
@@ -116,6 +118,14 @@ def test_broken_card_is_left_out_and_noted(tmp_path, text):
     assert raw.header["GAIN"] == 2.0
     exposure = io.read_generic(path, 1)
     assert any(name in str(v) for k, v in exposure.provenance.items() if k.startswith("FILL"))
+
+
+def test_number_of_axes_that_stands_twice_has_to_be_possible_twice(tmp_path):
+    path = with_card(tmp_path / "a.fits", b"NAXIS   = 99999999999999999999")
+    start = time.monotonic()
+    with pytest.raises(FileFormatError, match="NAXIS is 99999999999999999999, not from 0 to 999"):
+        read_planes(Planes(path))
+    assert time.monotonic() - start < 5.0  # astropy would count all the axes
 
 
 def test_first_of_several_cards_counts():
@@ -581,6 +591,18 @@ def test_masks_by_their_bits():
     assert list(decode(mask, "1,8=SAT")[0]) == [bits("BAD"), bits("SAT"), 0, 0]
     with pytest.raises(ConfigError, match="mask bits 'x'"):
         decode(mask, "x")
+
+
+@pytest.mark.parametrize("bit", ["x", 1.5, -1, 32, 99, True, 1e30])
+def test_declared_bit_that_no_mask_has_declares_nothing(bit):
+    mask = np.zeros(SHAPE, np.int32)
+    mask[3, 4] = 2
+    notes: list[str] = []
+    found = mask_of(
+        raw_of(sky_image(), mask=mask, mask_header={"MP_BAD": bit}), np.inf, None, notes
+    )
+    assert notes == ["mask: non-zero taken as bad, saturated where the saturation level says so"]
+    assert list(zip(*np.nonzero(found), strict=True)) == [(3, 4)]
 
 
 def test_mask_of_a_known_telescope_and_one_that_is_inverted():

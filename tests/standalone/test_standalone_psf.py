@@ -229,6 +229,22 @@ class TestGivenPsf:
             assert fwhm(cut) == pytest.approx(2.3548 * sigma, rel=5e-3)
             assert np.unravel_index(cut.argmax(), cut.shape) == (20, 20)
 
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("POLDEG1", "x"),
+            ("POLNAXIS", 1j),
+            ("POLZERO1", "x"),
+            ("POLSCAL2", 0.0),
+            ("PSF_SAMP", -1),
+        ],
+    )
+    def test_psfex_number_that_is_none_is_named(self, tmp_path, key, value):
+        psfex(tmp_path / "x.psf")
+        fits.setval(tmp_path / "x.psf", key, value=value, ext=1)
+        with pytest.raises(FileFormatError, match=key):
+            read_psf(tmp_path / "x.psf", SHAPE)
+
     @pytest.mark.parametrize("side", [31, 32])
     def test_single_stamp_is_centred(self, tmp_path, side):
         at = np.arange(side) - (side - 1) / 2 - 0.3
