@@ -6,7 +6,6 @@ import json
 import shutil
 import time
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +64,7 @@ def process_slice(
     jobs : int
         Worker processes.
     say : callable
-        Told what begins, in the process of the slice: a function of a module.
+        Told what begins.
 
     Returns
     -------
@@ -90,9 +89,8 @@ def process_slice(
             raise ConfigError("holds another slice", path=space.root, hint="use another folder")
         _shrink(space)
         return record
-    # What simulation, run and judgement leave in memory ends with a process of their own.
-    with heeded_termination(), running_pool(1) as pool:
-        made = pool.submit(_processed, space, part, profile, seed, jobs, say).result()
+    with heeded_termination():
+        made = _processed(space, part, profile, seed, jobs, say)
     record = {"name": part.name, "plan": plan, **made}
     with translate_os_errors(space.root), atomic(path) as partial:
         partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -103,33 +101,46 @@ def process_slice(
 def _processed(
     space: Workspace, part: Slice, profile: str, seed: int, jobs: int, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Make, run and judge a workspace."""
+    """Make, run and judge a workspace; what each leaves in memory ends with its process."""
     if not space.config.is_file():
         camera = sims.profiles()[profile].camera
         campaign = Campaign(name=part.name, profile=profile, camera=camera, seed=seed)
         Settings(campaign=campaign).save(Workspace.create(space.root).config)
-    times = [time.monotonic()]
-    say(f"{part.name}: simulate")
+    made: dict[str, Any] = {}
+    seconds: dict[str, float] = {}
+    steps = (
+        ("simulate", _simulate, (space, part, profile, seed, jobs)),
+        ("run", _run, (space, jobs)),
+        ("verify", _judge, (space, jobs)),
+    )
+    for name, step, arguments in steps:
+        say(f"{part.name}: {name}")
+        began = time.monotonic()
+        with running_pool(1) as pool:
+            made |= pool.submit(step, *arguments).result()
+        seconds[name] = time.monotonic() - began
+    size = sum(p.stat().st_size for p in space.root.rglob("*") if p.is_file())
+    return {**_ledger(space, part), "seconds": seconds, "bytes": size, **made}
+
+
+def _simulate(space: Workspace, part: Slice, profile: str, seed: int, jobs: int) -> dict[str, Any]:
     with space.changing("slices"), translate_os_errors(space.root):
         sims.simulate(
             space.root, profile, seed=seed, jobs=jobs, visits=part.visits, detectors=part.detectors
         )
-    times.append(time.monotonic())
-    say(f"{part.name}: run")
+    return {}
+
+
+def _run(space: Workspace, jobs: int) -> dict[str, Any]:
     pin(space)
     run_campaign(space.root, jobs=jobs, quiet=True)
-    times.append(time.monotonic())
-    say(f"{part.name}: verify")
+    return {}
+
+
+def _judge(space: Workspace, jobs: int) -> dict[str, Any]:
     report = judge_workspace(space.root, jobs=jobs).report
-    times.append(time.monotonic())
-    spans = (after - before for before, after in pairwise(times))
-    return {
-        **_ledger(space, part),
-        "seconds": dict(zip(("simulate", "run", "verify"), spans, strict=True)),
-        "bytes": sum(p.stat().st_size for p in space.root.rglob("*") if p.is_file()),
-        "verdicts": {case["id"]: case["verdict"] for case in report["cases"]},
-        "exitCode": report["exit_code"],
-    }
+    verdicts = {case["id"]: case["verdict"] for case in report["cases"]}
+    return {"verdicts": verdicts, "exitCode": report["exit_code"]}
 
 
 def _ledger(space: Workspace, part: Slice) -> dict[str, Any]:
