@@ -34,6 +34,7 @@ __all__ = [
     "flux_noise",
     "forced_flux",
     "fwhm",
+    "hollow",
     "middle_fwhm",
     "psf_box",
     "psf_part",
@@ -214,6 +215,26 @@ def effective_area(stamps: FloatArray) -> FloatArray:
         (Σ P)² / Σ P².
     """
     return np.asarray(stamps.sum(axis=(-2, -1)) ** 2 / (stamps**2).sum(axis=(-2, -1)))
+
+
+def hollow(stamp: FloatArray) -> bool:
+    """Tell a star that is dark in its middle, as far out of focus.
+
+    Parameters
+    ----------
+    stamp : ndarray, (side, side)
+        Its image, an odd number of pixels wide.
+
+    Returns
+    -------
+    bool
+        Whether the mean of the central 3 × 3 pixels is below half of the brightest ring.
+    """
+    half = stamp.shape[-1] // 2
+    ring = np.rint(np.hypot(*(np.mgrid[: len(stamp), : len(stamp)] - half))).astype(int).ravel()
+    profile = np.bincount(ring, stamp.ravel()) / np.bincount(ring)
+    core = stamp[half - 1 : half + 2, half - 1 : half + 2].mean()
+    return bool(core < 0.5 * profile[1 : half + 1].max())
 
 
 def middle_fwhm(psf: Psf | None, shape: tuple[int, int]) -> float:

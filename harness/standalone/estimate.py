@@ -14,7 +14,7 @@ from pipeline.io.nodata import plateau
 from pipeline.io.noise import checked_gain, given_variance, measured_gain, sky_blocks
 from pipeline.io.planes import Planes, Raw
 from pipeline.masks import bits
-from pipeline.psfphot import fwhm
+from pipeline.psfphot import fwhm, hollow
 from pipeline.smooth import smooth_variance
 
 __all__ = [
@@ -268,7 +268,7 @@ def without_cosmic_rays(exposure: Exposure, notes: list[str]) -> Exposure:
     Returns
     -------
     Exposure
-        The same where stars are so sharp, below two pixels, that nothing is sharper.
+        The same where nothing is sharper than the stars: below two pixels, or rings out of focus.
     """
     from pipeline.calibrate import cosmicray
     from pipeline.calibrate.psfmodel import sharpest_star
@@ -276,7 +276,8 @@ def without_cosmic_rays(exposure: Exposure, notes: list[str]) -> Exposure:
     flat = flattened(exposure)
     fwhm = sharpest_star(flat)
     if not fwhm > _SHARPEST:
-        notes.append("cosmic rays not looked for: stars are as sharp")
+        why = "stars are rings, out of focus" if np.isnan(fwhm) else "stars are as sharp"
+        notes.append(f"cosmic rays not looked for: {why}")
         return exposure
     rays = cosmicray.find(flat.image, flat.variance, flat.mask, 0.0, fwhm)
     if not rays.found.any():
@@ -306,7 +307,8 @@ def enclosed_flux(psf: Psf, shape: tuple[int, int], *, few: bool = False) -> flo
     -------
     float
         One over the light of the PSF, beyond the radius that of the Moffat function (1969, A&A 3,
-        455) which fits the rings of the stamp; of few stars within it as well, if it fits.
+        455) which fits the rings of the stamp; of few stars within it as well, if it fits.  For
+        stars out of focus, see `_enclosed_ring`.
     """
     stamp = psf.at((shape[1] - 1) / 2, (shape[0] - 1) / 2)
     half = stamp.shape[-1] // 2
@@ -314,6 +316,8 @@ def enclosed_flux(psf: Psf, shape: tuple[int, int], *, few: bool = False) -> flo
     ring = np.rint(radius).astype(int).ravel()
     n = np.bincount(ring)[: half + 1]
     r, profile = (np.bincount(ring, v.ravel())[: half + 1] / n for v in (radius, stamp))
+    if hollow(stamp):
+        return _enclosed_ring(r, profile, n, psf.FLUX_RADIUS)
     peak, width, beta = _moffat(r, profile, n, float(fwhm(stamp)))
     edge = 1.0 + (psf.FLUX_RADIUS / width) ** 2
     beyond = np.pi * width**2 * peak * edge ** (1.0 - beta) / (beta - 1.0)
@@ -324,6 +328,19 @@ def enclosed_flux(psf: Psf, shape: tuple[int, int], *, few: bool = False) -> flo
         if np.abs(model - stamp)[core].sum() < _GOOD_FIT * stamp[core].sum():
             inside = float(model[radius <= psf.FLUX_RADIUS].sum())
     return float(1.0 / (inside + beyond))
+
+
+def _enclosed_ring(
+    r: FloatArray, profile: FloatArray, n: npt.NDArray[np.int64], edge: float
+) -> float:
+    """Share of the light of a ring within a radius, beyond which it has the wing of turbulence.
+
+    No Moffat function fits it.  With r^(-11/3) (Racine 1996, PASP 108, 699) from the mean of the
+    two pixels inside the edge on, 6/5 π edge² of that mean lies beyond.
+    """
+    rim = (r > edge - 2.0) & (r <= edge)
+    level = max(float((profile * n)[rim].sum() / n[rim].sum()), 0.0)
+    return 1.0 / (1.0 + 1.2 * np.pi * edge**2 * level)
 
 
 def _moffat(

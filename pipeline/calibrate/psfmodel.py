@@ -33,6 +33,9 @@ from pipeline.statistics import GAUSS_FWHM
 __all__ = ["ModelledPsf", "Sources", "find_sources", "model_psf", "separated", "sharpest_star"]
 
 _FIRST_SIGMA = 1.8
+_WIDE, _BRIGHTEST, _PEAKS_OF_A_RING = 4.0, 50, 3
+"""Width that sees a star out of focus as one source, pixel; sources that tell; peaks on a ring."""
+
 _SIGMA_RANGE = (0.8, 8.0)
 _NO_SKY = bits(*NO_SKY)
 _SHARPEST = 0.8
@@ -66,6 +69,8 @@ class Sources:
         Neighbours' light in the core, relative to the source.
     blended : ndarray of bool, (n,)
         Worth fitting together with its neighbours.
+    hollow : bool
+        Whether stars are dark in their middles, as those far out of focus.
     """
 
     noise: Image
@@ -75,6 +80,7 @@ class Sources:
     ridge: float
     disturbed: FloatArray
     blended: npt.NDArray[np.bool_]
+    hollow: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,8 +126,13 @@ def find_sources(
     config = config or Config()
     noise = smooth_variance(exposure.variance, exposure.mask)
     sigma = _FIRST_SIGMA if size is None else float(np.clip(size, *_SIGMA_RANGE))
-    for _ in range(3):
+    hollow = False
+    for attempt in range(3):
         detections = detect(exposure, noise, sigma=sigma, threshold=config.detection_threshold)
+        if size is None and attempt == 0 and _several_peaks(detections):
+            wide = detect(exposure, noise, sigma=_WIDE, threshold=config.detection_threshold)
+            hollow = _hollow(detections, wide)
+            sigma, detections = (_WIDE, wide) if hollow else (sigma, detections)
         moments = windowed_moments(exposure.image, exposure.mask, detections.x, detections.y, sigma)
         bright = moments.size[_bright(moments, detections.snr, config.psf_snr)]
         mode = star_size(bright) if size is None else size
@@ -133,7 +144,31 @@ def find_sources(
     blended = close_neighbours(*at, mode) & moments.ok
     ridge = sharpest_ridge(bright, mode) if size is None else float("nan")
     near = contamination(*at, mode, 20.0)
-    return Sources(noise, detections, moments, mode, ridge, near, blended)
+    return Sources(noise, detections, moments, mode, ridge, near, blended, hollow)
+
+
+def _several_peaks(found: Detections) -> bool:
+    """Whether the brightest footprints have several peaks each, as in a crowd and out of focus."""
+    numbers, first = np.unique(found.footprint, return_index=True)
+    brightest = numbers[np.argsort(first)][:_BRIGHTEST]
+    peaks = np.bincount(found.footprint)[brightest]
+    return bool(len(peaks)) and float(np.median(peaks)) >= _PEAKS_OF_A_RING
+
+
+def _hollow(narrow: Detections, wide: Detections) -> bool:
+    """Whether what a wide filter finds has no peak in its middle for a narrow one.
+
+    The brightest sources of a crowd have one, whatever their neighbours: their peaks are apart by a
+    pixel at most.  A star out of focus is a ring with peaks of noise on it; one with a radius above
+    seven pixels is not closed by the wide filter either, and not recognised.
+    """
+    from scipy.spatial import cKDTree
+
+    if not len(wide):
+        return False
+    middles = np.stack([wide.x, wide.y], axis=1)[:_BRIGHTEST]
+    apart = cKDTree(np.stack([narrow.x, narrow.y], axis=1)).query(middles)[0]
+    return float(np.mean(apart > 0.5 * _WIDE)) > 0.5
 
 
 def _bright(moments: Moments, snr: FloatArray, snr_min: float) -> npt.NDArray[np.bool_]:
@@ -159,9 +194,11 @@ def sharpest_star(exposure: Exposure, config: Config | None = None) -> float:
     Returns
     -------
     float, pixel
-        Full width at half maximum.
+        Full width at half maximum; NaN where stars are rings, whose rims are as sharp as anything.
     """
     seen = find_sources(exposure, config)
+    if seen.hollow:
+        return float("nan")
     moments = seen.moments
     size = seen.ridge if np.isfinite(seen.ridge) else seen.size
     half = 0.5 * (moments.xx + moments.yy)

@@ -22,7 +22,7 @@ __all__ = [
     "wants_template_psf",
 ]
 
-VERSION: int = 16
+VERSION: int = 17
 """Raised when the pixels that come out change."""
 
 # Who reads the configuration or plans needs no loops over pixels.

@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.errors import SubtractionError
 from pipeline.exposure import Exposure, FloatArray
+from pipeline.psfphot import hollow
 from pipeline.subtract.basis import Basis
 from pipeline.subtract.config import Config
 from pipeline.subtract.fit import Fit, fit_kernel
@@ -78,7 +79,7 @@ def match_kernel(
     working = prepare_pair(images)
     check_overlap(working)
     try:
-        stamps, config = _find_stamps(working, config)
+        stamps, config = _find_stamps(working, config, _rings(images))
     except SubtractionError:
         if images["template"].psf is None:
             raise
@@ -87,14 +88,24 @@ def match_kernel(
     return _prefiltered(images, working, fit, config)
 
 
-def _find_stamps(working: dict[str, WorkingImage], config: Config) -> tuple[Stamps, Config]:
+def _rings(images: dict[str, Exposure]) -> bool:
+    """Whether the stars of either image are dark in their middles, as far out of focus."""
+    return any(
+        image.psf is not None and hollow(image.psf.at(image.shape[1] / 2, image.shape[0] / 2))
+        for image in images.values()
+    )
+
+
+def _find_stamps(
+    working: dict[str, WorkingImage], config: Config, rings: bool
+) -> tuple[Stamps, Config]:
     """Find stamps; on small or empty fields smaller and fainter ones, for a smaller kernel."""
     try:
-        return find(working["science"], working["template"], config), config
+        return find(working["science"], working["template"], config, rings=rings), config
     except SubtractionError:
         smaller = {name: min(getattr(config, name), value) for name, value in _SPARSE.items()}
         config = config.model_copy(update=smaller)
-        stamps = find(working["science"], working["template"], config, bridged=True)
+        stamps = find(working["science"], working["template"], config, bridged=True, rings=rings)
     _LOG.info(
         "few sources: kernel of half width %d from %d stamps", config.kernel_half, len(stamps)
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -18,6 +18,9 @@ __all__ = ["Stamps", "find", "from_psfs", "peaks", "resized"]
 
 _T = TypeVar("_T", bound=np.generic)
 _MOST_PEAKS = 20000
+_RING = 4.0
+"""Width of the filter that closes rings, pixel."""
+
 _GRID, _FLUX = 5, 1e4
 """Stars per axis and their flux, in units of the noise, when they come from PSF models."""
 
@@ -78,6 +81,7 @@ def find(
     config: Config,
     least: int = 3,
     bridged: bool = False,
+    rings: bool = False,
 ) -> Stamps:
     """Choose stamps: bright, unsaturated, spread over the image.
 
@@ -91,6 +95,8 @@ def find(
         How many are enough.
     bridged : bool
         Whether a source may lie on a gap that has been bridged.
+    rings : bool
+        Whether stars may be rings: sources are then where smoothed images have their peaks.
 
     Returns
     -------
@@ -103,7 +109,8 @@ def find(
         If fewer sources qualify.
     """
     bad = science.bad | template.bad
-    x, y, snr = peaks(science, template, bad, config.stamp_snr, _MOST_PEAKS)
+    seen = (_smoothed(science), _smoothed(template)) if rings else (science, template)
+    x, y, snr = peaks(*seen, bad, config.stamp_snr, _MOST_PEAKS)
     margin = config.stamp_half + config.kernel_half
     ny, nx = science.shape
     inside = (x >= margin) & (x < nx - margin) & (y >= margin) & (y < ny - margin)
@@ -115,6 +122,13 @@ def find(
             "too few sources to fit the matching kernel", stamps=len(chosen), needed=least
         )
     return _cut(x[chosen], y[chosen], science, template, config)
+
+
+def _smoothed(working: WorkingImage) -> WorkingImage:
+    """Image in which a ring is one peak, which is half as high as the ring, and so is the noise."""
+    from scipy.ndimage import gaussian_filter
+
+    return replace(working, image=gaussian_filter(working.image, _RING), noise=0.5 * working.noise)
 
 
 def _unknown(working: WorkingImage) -> npt.NDArray[np.bool_]:

@@ -9,11 +9,13 @@ from astropy.io import fits
 from harness.standalone import verdict, write_psf_grid
 from harness.standalone.estimate import (
     enclosed_flux,
+    flattened,
     normalised_psf,
     psf_of,
     saturation_of,
     without_cosmic_rays,
 )
+from pipeline.calibrate.psfmodel import find_sources
 from pipeline.calibrate.stars import sharpest_ridge, star_size
 from pipeline.errors import FileFormatError, PsfError
 from pipeline.exposure import Exposure, GridPsf, PolynomialPsf, VisitInfo
@@ -21,7 +23,7 @@ from pipeline.io.noise import checked_gain
 from pipeline.io.planes import Planes, read_planes
 from pipeline.io.psfs import read_psf
 from pipeline.masks import bits
-from pipeline.psfphot import fwhm
+from pipeline.psfphot import fwhm, hollow
 
 SHAPE = (300, 320)
 BETA = 3.3
@@ -161,7 +163,47 @@ def test_flux_of_a_ring_is_finite():
     cut[20, 20] = -0.05 * cut.max()
     psf = PolynomialPsf((cut / cut[r <= 12].sum())[None], 0, SHAPE)
     for few in (False, True):
-        assert 0.9 < enclosed_flux(psf, SHAPE, few=few) < 1.1
+        assert enclosed_flux(psf, SHAPE, few=few) == pytest.approx(1.0, abs=1e-3)  # no wing at all
+
+
+def rings_of(stars, radius=5.5):
+    """Exposure of stars out of focus ``(x, y, flux)``, rings with a width of a pixel."""
+    v, u = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    light = np.zeros(SHAPE)
+    for x, y, flux in stars:
+        ring = np.exp(-0.5 * (np.hypot(u - x, v - y) - radius) ** 2)
+        light += flux * ring / ring.sum()
+    made = image_of([], 3.0)
+    rng = np.random.default_rng(3)
+    image = made.image + rng.poisson(2.0 * light) / 2.0
+    return made.replace(
+        image=image.astype(np.float32), variance=(made.variance + light / 2.0).astype(np.float32)
+    )
+
+
+def test_stars_out_of_focus_are_sources_not_cosmic_rays():
+    stars = np.array([[x, y, 4e4] for x in range(30, 310, 50) for y in range(30, 290, 50)])
+    stars += np.random.default_rng(9).uniform(-8, 8, stars.shape) * (1, 1, 3e3)
+    made = rings_of(stars)
+    found = find_sources(flattened(made))
+    assert found.hollow
+    at = np.stack([found.moments.x, found.moments.y], axis=1)
+    apart = np.hypot(*(stars[:, None, :2] - at[None]).transpose(2, 0, 1)).min(axis=1)
+    assert np.median(apart) < 0.15  # the noise of a first moment
+    assert apart.max() < 1.0  # rims are 5.5 pixels away
+    notes: list[str] = []
+    assert without_cosmic_rays(made, notes) is made
+    assert notes == ["cosmic rays not looked for: stars are rings, out of focus"]
+    psf, share, _ = psf_of(made, notes)
+    assert hollow(psf.at(160, 150))
+    assert share == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("n", [30, 1500])
+def test_stars_in_a_crowd_are_not_rings(n):
+    made = image_of(places(n, 8, (3.0, 4.5)), 3.5)
+    assert not find_sources(flattened(made)).hollow
+    assert not hollow(stamp(3.5))
 
 
 def test_cosmic_rays_are_marked_and_stars_are_not():

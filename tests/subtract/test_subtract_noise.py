@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.signal import fftconvolve
 
 from pipeline import subtract
-from pipeline.exposure import MatchingKernel
+from pipeline.exposure import GridPsf, MatchingKernel
 from pipeline.subtract import alard_lupton, psf_matching
 from pipeline.subtract.correlation import measured_correlation
 from pipeline.subtract.decorrelate import apply, design
@@ -128,6 +128,35 @@ class TestDirection:
         config = subtract.Config(convolve=choice)
         stamps = find(working["science"], working["template"], config)
         assert psf_matching._direction(stamps, config) == expected
+
+
+class TestRings:
+    """Stars of the science image out of focus: peaks of their rims are not their places."""
+
+    def test_sharp_template_is_convolved_whichever_rim_has_the_peak(self, make_scene):
+        scene = make_scene(shape=(400, 400), stars=30, template_sigma=1.6, noise=(3.0, 3.0))
+        r = np.hypot(*np.mgrid[-20:21, -20:21])
+        ring = np.exp(-0.5 * (r - 5.5) ** 2)
+        ring /= ring.sum()
+        sharp = scene.template.image.astype(float)
+        light = np.maximum(fftconvolve(sharp, ring, mode="same"), 0.0)
+        noise = np.random.default_rng(5).normal(0.0, np.sqrt(9.0 + light))
+        science = scene.science.replace(
+            image=(light + noise).astype(np.float32), variance=(9.0 + light).astype(np.float32),
+            psf=GridPsf(fftconvolve(gaussian(1.6), ring, "same")[None, None], *np.zeros((2, 1))),
+        )  # fmt: skip
+        assert psf_matching._rings({"science": science, "template": scene.template})
+        working = prepare_pair({"science": science, "template": scene.template})
+        config = subtract.Config()
+        stamps = find(working["science"], working["template"], config, rings=True)
+        middle = stamps.template.shape[-1] // 2
+        tops = [np.unravel_index(s.argmax(), s.shape) for s in stamps.template]
+        assert np.median(np.hypot(*(np.array(tops) - middle).T)) <= 1.5
+        assert psf_matching._direction(stamps, config) == "template"
+
+    def test_stars_in_focus_are_none(self, make_scene):
+        scene = make_scene(shape=(300, 300), stars=5)
+        assert not psf_matching._rings({"science": scene.science, "template": scene.template})
 
 
 class TestDecorrelation:
