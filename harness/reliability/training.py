@@ -30,10 +30,10 @@ _HEAVIEST = 10.0
 _PAINTED = 0.1
 """Weight of a painted source relative to a simulated one.
 
-Simulated ones are what a survey finds, mostly variable stars on their own light, and set the
-threshold; painted ones teach what these hardly contain: trails, faint and negative sources.  They are
-the more numerous and lie where nothing else is: with equal weight a residual of a star passes for
-false too easily.  With less than a tenth, painted ones of SNR 6 to 8 are lost (`docs/numbers.md`).
+Simulated ones are what a survey finds and set the threshold; painted ones teach what those hardly
+contain: trails, faint and negative sources.  They are the more numerous.  With equal weight, fewer
+artefacts are rejected where 99 % of the simulated ones are kept; with less than a tenth, painted
+ones of a signal to noise of 6 to 8 are lost (`docs/numbers.md`).
 """
 
 Say = Callable[[str], None]
