@@ -190,8 +190,8 @@ def _tiny() -> Profile:
 
 
 def _varied() -> tuple[Profile, ...]:
-    """Return `tiny` under other skies, to train and try the classifier of sources."""
-    tiny = _tiny()
+    """Return `tiny` and `mini` under other skies, to train and try the classifier of sources."""
+    tiny, mini = _tiny(), _mini()
     template = [v for v in tiny.visits if v.role == "template"]
     science = [v for v in tiny.visits if v.role == "science"]
     low = replace(
@@ -235,6 +235,12 @@ def _varied() -> tuple[Profile, ...]:
             name="tiny-low-achromatic",
             chromatic=False,
             description="tiny-low in air that refracts all colours alike",
+        ),
+        replace(
+            mini,
+            name="mini-variable",
+            sky=replace(mini.sky, variables=10 * mini.sky.variables, agn=10 * mini.sky.agn),
+            description="mini with ten times as many variable stars and active nuclei",
         ),
     )
 

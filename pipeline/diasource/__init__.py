@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "Colours", "Config", "Result", "run"]
 
-VERSION: int = 18
+VERSION: int = 19
 """Raised when the same input and configuration give different rows."""
 
 # Who reads the configuration or plans needs no loops over pixels.

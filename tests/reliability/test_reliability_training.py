@@ -38,6 +38,20 @@ def test_no_detection_counts_more_than_ten_times_and_a_lonely_class_not_at_all(d
     assert snr.max() == 500.0
 
 
+def test_a_painted_source_counts_as_its_part_of_a_simulated_one(draw):
+    data = draw(4000, 1)
+    data = replace(data, injected=data.real & (np.arange(len(data)) % 3 > 0))
+    weight = training.balanced_weights(data, painted=0.25)
+    for low, high in [(5.0, 5.25), (6.5, 7.0), (10.0, 13.0)]:
+        here = (data.snr >= low) & (data.snr < high)
+        painted, simulated = (
+            np.unique(weight[here & data.real & s]) for s in (data.injected, ~data.injected)
+        )
+        assert painted == pytest.approx(0.25 * simulated)
+        assert weight[here & data.real].sum() == pytest.approx(weight[here & ~data.real].sum())
+    assert not training.balanced_weights(data, painted=0.0)[data.injected].any()
+
+
 def test_a_piece_of_sky_is_in_one_fold(draw):
     patch = draw(1000, 3, patches=13).patch
     fold = training.folds(patch)
