@@ -24,6 +24,7 @@ from pipeline.calibrate.stars import (
     sharpest_ridge,
     star_size,
 )
+from pipeline.calibrate.trails import on_trails
 from pipeline.errors import PsfError
 from pipeline.exposure import Exposure, FloatArray, Image, PolynomialPsf, Psf
 from pipeline.masks import NO_SKY, bits
@@ -134,6 +135,7 @@ def find_sources(
             hollow = _hollow(detections, wide)
             sigma, detections = (_WIDE, wide) if hollow else (sigma, detections)
         moments = windowed_moments(exposure.image, exposure.mask, detections.x, detections.y, sigma)
+        moments.ok[on_trails(detections)] = False
         bright = moments.size[_bright(moments, detections.snr, config.psf_snr)]
         mode = star_size(bright) if size is None else size
         if not np.isfinite(mode) or 0.75 < mode / sigma < 1.3:
