@@ -193,8 +193,8 @@ def psf_of(
         Share of a star's light within `Psf.FLUX_RADIUS`.
     judged : dict
         ``psfChi2``, median χ² per pixel of stars that were left out of it in turn, and
-        ``psfSkyErr``, relative error of its light that the sky leaves; not-a-number where there are
-        too few.
+        ``psfSkyErr``, relative error of its light that the sky leaves, and ``psfFluxErr``, of
+        fluxes measured with it; not-a-number where there are too few.
 
     Raises
     ------
@@ -202,6 +202,7 @@ def psf_of(
         If no star qualifies.
     """
     from pipeline.calibrate import Config
+    from pipeline.calibrate.psf import flux_error
     from pipeline.calibrate.psfmodel import find_sources, model_psf
 
     flat = flattened(exposure)
@@ -225,6 +226,7 @@ def psf_of(
     unsure = {
         "psfChi2": float("nan") if chi2 is None else chi2,
         "psfSkyErr": model.fit.sky_err or float("nan"),
+        "psfFluxErr": flux_error(model.stars, model.fit, flat.shape),
     }
     return model.fit.psf, share, unsure
 

@@ -61,8 +61,9 @@ class Pair:
     enclosed : tuple of float
         Share of a star's light within `Psf.FLUX_RADIUS` of the science image and of the template.
     judged : mapping
-        Of the science image's PSF: ``psfChi2``, χ² per pixel of stars left out of it, and
-        ``psfSkyErr``, relative error of its light that the sky leaves, not-a-number where unknown;
+        Of the science image's PSF: ``psfChi2``, χ² per pixel of stars left out of it,
+        ``psfSkyErr``, relative error of its light that the sky leaves, and ``psfFluxErr``, of
+        fluxes measured with it, not-a-number where unknown;
         ``enclosed``, as above; ``starFwhm``, pixel, see `pipeline.psfphot.fwhm`.
     """
 

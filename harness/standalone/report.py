@@ -32,6 +32,8 @@ _BOUNDS: tuple[tuple[str, float, float, float, float, str], ...] = (
     ("lag1Excess", 0.0, 0.0, 0.03, 0.10, "noise is correlated: {:.3f} at lag one"),
     ("psfChi2", 0.0, 0.0, 1.25, 2.0, "the PSF misses its own stars: χ² per pixel {:.2f}"),
     ("psfSkyErr", 0.0, 0.0, 0.01, 0.05, "the sky under PSF stars is unsure: {:.1%} of a flux"),
+    # Good promises mean fluxes to 2 %, three times the error that is allowed here.
+    ("psfFluxErr", 0.0, 0.0, 0.0067, 0.05, "PSF stars are few or unlike: fluxes unsure by {:.1%}"),
     ("starFwhm", 0.0, 2.2, 1e9, 1e9, "stars of {:.1f} pixels are undersampled"),
     ("enclosed", 0.0, 0.6, 2.0, 2.0, "{:.0%} of the light within 12 pixels, the rest guessed"),
     ("nStampsUsed", 5, 20, 1e9, 1e9, "only {:.0f} sources define the kernel"),

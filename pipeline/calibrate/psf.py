@@ -33,7 +33,7 @@ from pipeline.exposure import (
 )
 from pipeline.statistics import mad_std
 
-__all__ = ["PsfFit", "PsfStars", "cut_stamps", "fit_psf", "held_out", "order_for"]
+__all__ = ["PsfFit", "PsfStars", "cut_stamps", "fit_psf", "flux_error", "held_out", "order_for"]
 
 SIDE = 41
 _RADIUS = np.hypot(*(np.mgrid[:SIDE, :SIDE] - SIDE // 2)).ravel()
@@ -47,7 +47,7 @@ _WORST_STAR = 3.0
 _FEWEST_FOR_PEDESTAL = 8
 _LARGEST_WING = 1e-4  # of the flux per pixel, beyond the flux radius
 _FEWEST_TO_SPARE, _FEWEST_FOR_SHAPE, _ENOUGH_TO_SPARE = 7, 30, 90
-_JUDGED_SNR, _FEWEST_JUDGED = (50.0, 500.0), 5
+_JUDGED_SNR, _FEWEST_JUDGED, _FOLDS = (50.0, 500.0), 5, 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -342,6 +342,39 @@ def held_out(
     enough = int(typical.sum()) >= _FEWEST_JUDGED
     middle = float(np.median(chi2[typical])) if enough else None
     return dict(zip(names, [middle, *residual], strict=True))
+
+
+def flux_error(stars: PsfStars, fit: PsfFit, shape: tuple[int, int]) -> float:
+    """Relative error of PSF fluxes that the choice of stars and the sky under them leave.
+
+    A sixth of the stars is left out in turn: where some have a galaxy in their rim, the share of
+    light in the core, by which a PSF flux is judged, depends on which are used.
+
+    Parameters
+    ----------
+    stars : PsfStars
+        Candidates.
+    fit : PsfFit
+        The fit with all of them.
+    shape : tuple of int, (ny, nx)
+        Size of the image.
+
+    Returns
+    -------
+    float
+        Jackknife error (Efron 1982, eq. 3.1) of the flux that the PSF in the middle of the stars
+        finds, together with `PsfFit.sky_err`; not-a-number with fewer than seven stars.
+    """
+    if fit.n_stars < _FEWEST_TO_SPARE:
+        return float("nan")
+    kept = _levelled(stars)[0].select(fit.kept)
+    mean = polynomial_terms(kept.x, kept.y, shape, fit.psf.order).mean(axis=0)
+    middle = mean @ fit.psf.coefficients.reshape(len(mean), -1)[:, _INNER]
+    fold, found = np.arange(len(kept)) % _FOLDS, np.empty(_FOLDS)
+    for k in range(_FOLDS):
+        profile = mean @ _solve(kept.select(fold != k), shape, fit.psf.order)[0][:, _INNER]
+        found[k] = (profile @ middle) / (profile @ profile)
+    return float(np.hypot(np.sqrt((_FOLDS - 1) * np.var(found)), fit.sky_err))
 
 
 def _judged(

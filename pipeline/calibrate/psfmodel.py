@@ -98,12 +98,15 @@ class ModelledPsf:
         Which of the sources made it.
     judged : dict
         See `held_out`.
+    stars : PsfStars
+        The candidates that `fit` chose from, freed from their neighbours.
     """
 
     fit: PsfFit
     found: Sources
     index: npt.NDArray[np.int64]
     judged: dict[str, float | None]
+    stars: PsfStars
 
 
 def find_sources(
@@ -305,7 +308,7 @@ def _modelled(
     stars = freed(rest, psf)
     fit = _fitted(stars, exposure, config)
     judged = held_out(stars, fit, exposure.shape, ~found.blended[index])
-    return ModelledPsf(fit, found, index[fit.kept], judged)
+    return ModelledPsf(fit, found, index[fit.kept], judged, stars)
 
 
 def _reaching(found: Sources, index: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

@@ -134,6 +134,34 @@ def test_fluxes_that_hang_on_a_sky_few_stars_tell_are_not_good():
     assert "sky under PSF stars" in verdict(judged[0]).reasons[0]
 
 
+def test_error_of_fluxes_is_that_of_stars_drawn_anew():
+    true = stamp(4.0)
+    true /= true[np.hypot(*(np.mgrid[:41, :41] - 20)) <= 12].sum()
+    pulls = []
+    for seed in range(12):
+        psf, _, judged = psf_of(image_of(places(24, 100 + seed, (3.5, 4.3)), 4.0, seed=seed), [])
+        p = psf.at(SHAPE[1] / 2, SHAPE[0] / 2)
+        pulls.append(((p * true).sum() / (p**2).sum() - 1.0) / judged["psfFluxErr"])
+    assert 0.6 < np.sqrt(np.mean(np.square(pulls))) < 1.6  # 1 ± 0.2, and stars as faint make a bias
+
+
+def test_stars_with_light_of_others_in_their_rims_make_fluxes_unsure():
+    y, x = (a.ravel() for a in np.mgrid[40:280:66, 35:300:60])
+    rng = np.random.default_rng(8)
+    flux = 10 ** rng.uniform(4.9, 5.3, 20)
+    stars = np.stack([x + rng.uniform(-1, 1, 20), y, flux], axis=1)
+    some = np.arange(20) % 3 == 0
+    rims = np.stack([x + 9.0, y + 4.0, 0.15 * flux, rng.uniform(7, 9, 20)], axis=1)[some]
+    alone, beside = (
+        np.sqrt(judged["psfFluxErr"] ** 2 - judged["psfSkyErr"] ** 2)
+        for judged in (psf_of(image_of(stars, 4.0, galaxies=g), [])[2] for g in ([], rims))
+    )
+    assert beside > 2.0 * alone
+    assert verdict({"psfFluxErr": 0.0077}).reasons == (
+        "PSF stars are few or unlike: fluxes unsure by 0.8%",
+    )
+
+
 def test_image_without_a_star_is_named_with_what_may_hide_them():
     empty = image_of([], 4.0)
     empty.mask[:50] |= bits("CR", "INTRP")
