@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VERSION", "Config", "Result", "align", "run"]
 
-VERSION: int = 11
+VERSION: int = 12
 """Changes when the same input gives another product."""
 
 # Who reads the configuration or plans needs no loops over pixels.
