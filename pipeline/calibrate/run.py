@@ -13,7 +13,7 @@ import pyarrow as pa
 from pipeline.calibrate import background, cosmicray
 from pipeline.calibrate.astrometry import Astrometry, fit_astrometry, image_centre
 from pipeline.calibrate.config import Config
-from pipeline.calibrate.detect import with_footprints
+from pipeline.calibrate.detect import with_footprints, with_wings
 from pipeline.calibrate.noise import noise_ratio, rescaled
 from pipeline.calibrate.photometry import (
     ApertureCorrection,
@@ -221,7 +221,10 @@ def _model_psf(work: _Work) -> ModelledPsf:
             f"PSF of order {fit.psf.order} instead of {config.psf_order}: {fit.n_stars} stars"
         )
     _LOGGER.info("PSF of order %d from %d stars", fit.psf.order, fit.n_stars)
-    mask = with_footprints(exposure.mask, found.detections)
+    exposure = exposure.replace(mask=with_footprints(exposure.mask, found.detections))
+    mask = with_wings(
+        exposure, found.noise, found.detections, found.size, config.detection_threshold
+    )
     work.exposure = exposure.replace(psf=fit.psf, mask=mask)
     work.row["nSources"] = len(found.detections)
     work.row.update(psf_shape(fit.psf, exposure.shape))
